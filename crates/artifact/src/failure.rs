@@ -1,0 +1,120 @@
+//! The one error type that reaches a user.
+//!
+//! Its constructors ask for all three of what was wrong, where, and what to do about it, so
+//! that an error without a place or a remedy does not compile.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// `Result` with a [`Failure`].
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// The exit status of every command and every stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// A stage failed.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// The input data is wrong.
+    BadInput = 3,
+    /// A download failed.
+    Download = 4,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What was wrong, where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub struct Failure {
+    /// Which exit status it ends the program with.
+    pub exit: Exit,
+    /// What was wrong, as a fragment without a capital or a full stop.
+    pub what: String,
+    /// The file, row, byte or option.
+    pub place: String,
+    /// What the user can do.
+    pub remedy: String,
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  where: {}\n  hint:  {}", self.what, self.place, self.remedy)
+    }
+}
+
+impl Failure {
+    fn new(exit: Exit, what: impl Display, place: impl Display, remedy: impl Display) -> Self {
+        Self { exit, what: what.to_string(), place: place.to_string(), remedy: remedy.to_string() }
+    }
+
+    /// The work itself failed (exit status 1).
+    pub fn failed(what: impl Display, place: impl Display, remedy: impl Display) -> Self {
+        Self::new(Exit::Failed, what, place, remedy)
+    }
+
+    /// The command line or the configuration is wrong (exit status 2).
+    pub fn usage(what: impl Display, place: impl Display, remedy: impl Display) -> Self {
+        Self::new(Exit::Usage, what, place, remedy)
+    }
+
+    /// The input data is wrong (exit status 3).
+    pub fn input(what: impl Display, place: impl Display, remedy: impl Display) -> Self {
+        Self::new(Exit::BadInput, what, place, remedy)
+    }
+
+    /// A download failed (exit status 4).
+    pub fn download(what: impl Display, place: impl Display, remedy: impl Display) -> Self {
+        Self::new(Exit::Download, what, place, remedy)
+    }
+
+    /// A file operation failed: `doing` names it ("read", "write", "rename").
+    pub fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => "check that the path exists",
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "check who may read and write there, or choose another folder with --artifacts"
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some disk space and run the same command again; nothing made before is lost"
+            }
+            io::ErrorKind::IsADirectory => "give a file, not a folder",
+            _ => "if it happens again, check the disk",
+        };
+        Self::failed(format_args!("cannot {doing}: {error}"), path.display(), remedy)
+    }
+
+    /// An artifact that another stage wrote is not what this stage expects.
+    pub fn artifact(what: impl Display, path: &Path) -> Self {
+        Self::input(what, path.display(), "make it again: `cargo xtask pipeline --force NODE`, where NODE is the folder's name")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_what_where_and_what_to_do() {
+        let shown = Failure::input("row has 7 columns, not 8", "a.csv, row 17", "mend the row").to_string();
+        assert_eq!(shown, "row has 7 columns, not 8\n  where: a.csv, row 17\n  hint:  mend the row");
+    }
+
+    #[test]
+    fn a_full_disk_says_that_nothing_is_lost() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let failure = Failure::io("write", Path::new("x"), &full);
+        assert!(failure.remedy.contains("free some disk space"), "{failure}");
+        assert_eq!(failure.exit, Exit::Failed);
+    }
+}

@@ -1,0 +1,278 @@
+//! Options as data: a stage describes its options in a TOML file of its own, and that one
+//! description gives the defaults, the checks, the `--help` text and the canonical form that
+//! goes into a node's key.
+//!
+//! A description has a table per option, named as the option is:
+//!
+//! ```toml
+//! [test_size]
+//! kind = "number"
+//! default = 0.2
+//! above = 0.0
+//! below = 1.0
+//! about = "share of the rows that is held out"
+//! ```
+//!
+//! An option without a default is optional and is `null` until it is set.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+/// The options of one node: every known name, `null` where an optional one is not set.
+pub type Options = BTreeMap<String, Json>;
+
+/// What values an option takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A whole number.
+    Integer,
+    /// A finite number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A text.
+    Text,
+    /// A list of texts.
+    Texts,
+    /// A list of whole numbers.
+    Integers,
+    /// Where data comes from: a path, a URL, a name of the stage's own, or a list of those.
+    /// A file enters the node's key by its content, never by its path.
+    Source,
+}
+
+/// One option's description.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// What values it takes.
+    pub kind: Kind,
+    /// Its value where nobody sets one.
+    pub default: Option<toml::Value>,
+    /// Smallest value.
+    pub min: Option<f64>,
+    /// Largest value.
+    pub max: Option<f64>,
+    /// Bound that the value must exceed.
+    pub above: Option<f64>,
+    /// Bound that the value must stay below.
+    pub below: Option<f64>,
+    /// The texts that are allowed, where only some are.
+    pub choices: Option<Vec<String>>,
+    /// For a source: the option that holds the SHA-256 it must have.
+    pub pin: Option<String>,
+    /// For a source: the names that are the stage's own and no path; one that ends in `:` stands
+    /// for all that begin so.
+    #[serde(default)]
+    pub builtin: Vec<String>,
+    /// One line for `--help`.
+    pub about: String,
+}
+
+/// The options that a node takes.
+#[derive(Clone, Debug)]
+pub struct Schema(pub BTreeMap<String, Entry>);
+
+impl Schema {
+    /// Reads a description. The error is for the stage's author.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let entries: BTreeMap<String, Entry> = toml::from_str(text).map_err(|e| e.to_string())?;
+        let schema = Self(entries);
+        for (name, entry) in &schema.0 {
+            if let Some(default) = &entry.default {
+                entry.check(default).map_err(|e| format!("default of `{name}` {e}"))?;
+            }
+        }
+        Ok(schema)
+    }
+
+    /// Every option at its default.
+    pub fn defaults(&self) -> Options {
+        let value = |entry: &Entry| entry.default.as_ref().and_then(|d| entry.check(d).ok());
+        self.0.iter().map(|(name, entry)| (name.clone(), value(entry).unwrap_or(Json::Null))).collect()
+    }
+
+    /// Sets `name` from a configuration file's value; the error says what is wrong with it.
+    pub fn set(&self, options: &mut Options, name: &str, value: &toml::Value) -> Result<(), String> {
+        let Some(entry) = self.0.get(name) else {
+            return Err(format!("is not a known option{}", suggest(name, self.0.keys().map(String::as_str))));
+        };
+        options.insert(name.to_owned(), entry.check(value)?);
+        Ok(())
+    }
+
+    /// Sets `name` from a command line's text. Texts need no quotes; `none` unsets an optional one.
+    pub fn set_text(&self, options: &mut Options, name: &str, text: &str) -> Result<(), String> {
+        let entry = self.0.get(name);
+        if entry.is_some_and(|e| e.default.is_none()) && text == "none" {
+            options.insert(name.to_owned(), Json::Null);
+            return Ok(());
+        }
+        let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
+        let textual = entry.is_some_and(|e| matches!(e.kind, Kind::Text | Kind::Source));
+        let value = match parsed {
+            Some(value @ (toml::Value::String(_) | toml::Value::Array(_))) => value,
+            Some(value) if !textual => value,
+            _ => toml::Value::String(text.to_owned()),
+        };
+        self.set(options, name, &value)
+    }
+
+    /// The options as lines for `--help`.
+    pub fn help(&self) -> String {
+        let mut out = String::new();
+        for (name, entry) in &self.0 {
+            let default = entry.default.as_ref().map_or_else(|| "none".to_owned(), toml::Value::to_string);
+            let _ = writeln!(out, "  {name:<16} {} [default: {default}]", entry.about);
+        }
+        out
+    }
+}
+
+impl Entry {
+    /// Whether `source` is a name of the stage's own, and no path or URL.
+    pub fn is_builtin(&self, source: &str) -> bool {
+        self.builtin.iter().any(|b| if b.ends_with(':') { source.starts_with(b.as_str()) } else { source == b })
+    }
+
+    /// The value in canonical form, or what is wrong with it.
+    fn check(&self, value: &toml::Value) -> Result<Json, String> {
+        let wants = |what: &str| Err(format!("must be {what}, not {value}"));
+        match (self.kind, value) {
+            (Kind::Integer, toml::Value::Integer(i)) => {
+                #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
+                self.in_range(*i as f64)?;
+                Ok(Json::from(*i))
+            }
+            (Kind::Integer, _) => wants("a whole number"),
+            (Kind::Number, toml::Value::Integer(_) | toml::Value::Float(_)) => {
+                #[expect(clippy::cast_precision_loss, reason = "a number given without a point")]
+                let number = value.as_float().or(value.as_integer().map(|i| i as f64)).unwrap_or(f64::NAN);
+                if !number.is_finite() {
+                    return wants("a finite number");
+                }
+                self.in_range(number)?;
+                Ok(Json::from(number))
+            }
+            (Kind::Number, _) => wants("a number"),
+            (Kind::Boolean, toml::Value::Boolean(b)) => Ok(Json::from(*b)),
+            (Kind::Boolean, _) => wants("true or false"),
+            (Kind::Text, toml::Value::String(s)) => match &self.choices {
+                Some(choices) if !choices.contains(s) => {
+                    Err(format!("must be one of {}, not \"{s}\"{}", choices.join(", "), suggest(s, choices.iter().map(String::as_str))))
+                }
+                _ => Ok(Json::from(s.as_str())),
+            },
+            (Kind::Text, _) => wants("a text"),
+            (Kind::Source, toml::Value::String(s)) if !s.is_empty() => Ok(Json::from(s.as_str())),
+            (Kind::Source | Kind::Texts, toml::Value::Array(items)) if !items.is_empty() => {
+                let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+                texts.map_or_else(|| wants("a list of texts"), |t| Ok(Json::from(t)))
+            }
+            (Kind::Source, _) => wants("a path, a URL or a list of those"),
+            (Kind::Texts, _) => wants("a list of texts"),
+            (Kind::Integers, toml::Value::Array(items)) if !items.is_empty() => {
+                let numbers: Option<Vec<i64>> = items.iter().map(toml::Value::as_integer).collect();
+                let Some(numbers) = numbers else { return wants("a list of whole numbers") };
+                #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
+                numbers.iter().try_for_each(|&i| self.in_range(i as f64))?;
+                Ok(Json::from(numbers))
+            }
+            (Kind::Integers, _) => wants("a list of whole numbers"),
+        }
+    }
+
+    fn in_range(&self, number: f64) -> Result<(), String> {
+        let mut bounds = Vec::new();
+        let mut ok = true;
+        let mut bound = |limit: Option<f64>, text: &str, holds: fn(f64, f64) -> bool| {
+            if let Some(limit) = limit {
+                bounds.push(format!("{text} {limit}"));
+                ok &= holds(number, limit);
+            }
+        };
+        bound(self.min, "at least", |n, l| n >= l);
+        bound(self.max, "at most", |n, l| n <= l);
+        bound(self.above, "more than", |n, l| n > l);
+        bound(self.below, "less than", |n, l| n < l);
+        if ok { Ok(()) } else { Err(format!("must be {}, not {number}", bounds.join(" and "))) }
+    }
+}
+
+/// `; did you mean ...?` with the nearest of the `known` names, or that there is none.
+pub fn suggest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    match known.iter().max_by(|a, b| strsim::jaro_winkler(wrong, a).total_cmp(&strsim::jaro_winkler(wrong, b))) {
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None => "; there are none here".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::parse(
+            r#"
+            [lr]
+            kind = "number"
+            default = 0.1
+            above = 0.0
+            about = "learning rate"
+            [seed]
+            kind = "integer"
+            default = 123
+            min = 0
+            about = "seed"
+            [group_by]
+            kind = "text"
+            choices = ["story"]
+            about = "grouping"
+            [source]
+            kind = "source"
+            default = "sample"
+            about = "data"
+            "#,
+        )
+        .expect("a right schema")
+    }
+
+    fn set(name: &str, text: &str) -> Result<Json, String> {
+        let mut options = schema().defaults();
+        schema().set_text(&mut options, name, text).map(|()| options[name].clone())
+    }
+
+    #[test]
+    fn the_same_number_has_one_canonical_form() {
+        assert_eq!(set("lr", "1"), set("lr", "1.0"));
+        assert_eq!(set("lr", "0.10"), Ok(Json::from(0.1)));
+        assert_eq!(set("seed", "7"), Ok(Json::from(7)));
+    }
+
+    #[test]
+    fn wrong_values_say_what_is_right() {
+        assert_eq!(set("lr", "-1"), Err("must be more than 0, not -1".into()));
+        assert_eq!(set("lr", "nan").unwrap_err(), "must be a finite number, not nan");
+        assert_eq!(set("seed", "1.5").unwrap_err(), "must be a whole number, not 1.5");
+        assert_eq!(set("sed", "1").unwrap_err(), "is not a known option; did you mean `seed`?");
+        assert!(set("group_by", "stories").unwrap_err().contains("did you mean `story`?"));
+    }
+
+    #[test]
+    fn texts_need_no_quotes_and_none_unsets() {
+        assert_eq!(set("source", "/tmp/a b.zip"), Ok(Json::from("/tmp/a b.zip")));
+        assert_eq!(set("source", "123"), Ok(Json::from("123")));
+        assert_eq!(set("source", r#"["a", "b"]"#), Ok(Json::from(vec!["a", "b"])));
+        assert_eq!(set("group_by", "none"), Ok(Json::Null));
+    }
+
+    #[test]
+    fn an_optional_option_is_null_until_set() {
+        assert_eq!(schema().defaults()["group_by"], Json::Null);
+    }
+}

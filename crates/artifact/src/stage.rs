@@ -1,0 +1,204 @@
+//! How a stage is called. A stage's `main.rs` hands [`main`] what it is and its `run`; the
+//! command line, the options, the events and the exit status are the same for all of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Event, Exit, Failure, Options, Progress, Result, Schema};
+
+/// A node that a stage crate can run.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeSpec {
+    /// The node's name: `split`, `train.slp`.
+    pub name: &'static str,
+    /// Its options' description, as [`Schema::parse`] reads it.
+    pub options: &'static str,
+}
+
+/// One run of a stage: its options, where its inputs lie and where its outputs go.
+pub struct Stage {
+    /// The node that is run.
+    pub node: &'static str,
+    /// Where to say how far it is.
+    pub progress: Progress,
+    /// The device to compute on, as the user named it.
+    pub device: String,
+    options: Options,
+    inputs: BTreeMap<String, PathBuf>,
+    artifacts: PathBuf,
+    out: PathBuf,
+    downloads: PathBuf,
+}
+
+impl Stage {
+    /// The options, typed.
+    pub fn options<T: DeserializeOwned>(&self) -> Result<T> {
+        let map = self.options.clone().into_iter().collect();
+        serde_json::from_value(serde_json::Value::Object(map))
+            .map_err(|e| Failure::usage(e, format_args!("options of `{}`", self.node), "compare them with `--help`"))
+    }
+
+    /// The path of `file` among the artifacts of `node`.
+    pub fn input(&self, node: &str, file: &str) -> PathBuf {
+        self.inputs.get(node).cloned().unwrap_or_else(|| self.artifacts.join(node)).join(file)
+    }
+
+    /// The path of an artifact that this run makes.
+    pub fn output(&self, file: &str) -> PathBuf {
+        self.out.join(file)
+    }
+
+    /// The folder that this run's artifacts go into.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// Writes `value` as the JSON artifact `file`, readable by people.
+    pub fn write_json(&self, file: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.output(file);
+        let json = serde_json::to_string_pretty(value);
+        let json = json.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+        std::fs::write(&path, json + "\n").map_err(|e| Failure::io("write", &path, &e))
+    }
+
+    /// The folder where downloads are kept.
+    pub fn downloads(&self) -> &Path {
+        &self.downloads
+    }
+}
+
+/// Runs a stage's command line: parses it, calls `run`, reports its one-line summary or its
+/// failure, and gives the exit status.
+pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> Result<String>) -> ExitCode {
+    let matches = command(about, nodes).get_matches();
+    let events = matches.get_flag("events");
+    let stage = match prepare(&matches, nodes) {
+        Ok(stage) => stage,
+        Err(failure) => return fail(&report_to(events, ""), failure, events),
+    };
+    match run(&stage) {
+        Ok(summary) => {
+            stage.progress.send(Event::Summary { text: summary.clone() });
+            if !events {
+                println!("{summary}");
+            }
+            Exit::Done.into()
+        }
+        Err(failure) => fail(&stage.progress, failure, events),
+    }
+}
+
+fn report_to(events: bool, label: &str) -> Progress {
+    if events { Progress::events() } else { Progress::console(label) }
+}
+
+fn fail(progress: &Progress, failure: Failure, events: bool) -> ExitCode {
+    let exit = failure.exit;
+    if !events {
+        eprintln!("error: {failure}");
+    }
+    progress.send(Event::Failure { failure });
+    exit.into()
+}
+
+fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
+    let options: String = nodes
+        .iter()
+        .map(|n| format!("Options of {} (--set NAME=VALUE):\n{}\n", n.name, Schema::parse(n.options).map_or_else(|e| e, |s| s.help())))
+        .collect();
+    let node = Arg::new("node").long("node").value_name("NAME").help("which node to run");
+    let node = node.value_parser(nodes.iter().map(|n| n.name).collect::<Vec<_>>()).default_value(nodes.first().map_or("", |n| n.name));
+    let dir = || value_parser!(PathBuf);
+    Command::new(env!("CARGO_PKG_NAME"))
+        .about(about)
+        .after_help(options.trim_end().to_owned())
+        .arg(node)
+        .arg(
+            Arg::new("artifacts")
+                .long("artifacts")
+                .value_name("DIR")
+                .value_parser(dir())
+                .default_value("artifacts")
+                .help("the folder with the earlier nodes' artifacts"),
+        )
+        .arg(
+            Arg::new("input").long("input").value_name("NODE=DIR").action(ArgAction::Append).help("take NODE's artifacts from DIR instead"),
+        )
+        .arg(
+            Arg::new("out")
+                .long("out")
+                .value_name("DIR")
+                .value_parser(dir())
+                .required(true)
+                .help("the folder to write this node's artifacts into"),
+        )
+        .arg(
+            Arg::new("downloads")
+                .long("downloads")
+                .value_name("DIR")
+                .value_parser(dir())
+                .help("where downloads are kept [default: DIR/.knockline/downloads of --artifacts]"),
+        )
+        .arg(Arg::new("set").long("set").value_name("NAME=VALUE").action(ArgAction::Append).help("set an option"))
+        .arg(
+            Arg::new("device")
+                .long("device")
+                .value_name("DEVICE")
+                .default_value("cpu")
+                .help("cpu, or cuda[:K] in a build with that feature"),
+        )
+        .arg(Arg::new("options").long("options").value_name("JSON").hide(true))
+        .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).help("progress as JSON lines on stdout"))
+}
+
+fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+    let wanted = matches.get_one::<String>("node").map_or("", String::as_str);
+    let unknown = || Failure::usage("no such node", wanted, "see --help");
+    let spec = nodes.iter().find(|n| n.name == wanted).ok_or_else(unknown)?;
+    let schema = Schema::parse(spec.options)
+        .map_err(|e| Failure::usage(e, format_args!("options of `{}`", spec.name), "this is a bug in the stage's options file"))?;
+
+    let mut options = schema.defaults();
+    if let Some(json) = matches.get_one::<String>("options") {
+        let given: Options = serde_json::from_str(json).map_err(|e| Failure::usage(e, "--options", "give a JSON object"))?;
+        options.extend(given);
+    }
+    let pairs = |name: &'static str| -> Result<Vec<(String, String)>> {
+        matches
+            .get_many::<String>(name)
+            .into_iter()
+            .flatten()
+            .map(|pair| {
+                let (left, right) = pair.split_once('=').ok_or_else(|| {
+                    Failure::usage(format_args!("`{pair}` has no `=`"), format_args!("--{name}"), format_args!("write --{name} NAME=VALUE"))
+                })?;
+                Ok((left.to_owned(), right.to_owned()))
+            })
+            .collect()
+    };
+    for (name, value) in pairs("set")? {
+        schema
+            .set_text(&mut options, &name, &value)
+            .map_err(|e| Failure::usage(format_args!("`{name}` {e}"), format_args!("--set {name}={value}"), "see --help"))?;
+    }
+
+    let artifacts = path("artifacts").unwrap_or_default();
+    let out = path("out").unwrap_or_default();
+    std::fs::create_dir_all(&out).map_err(|e| Failure::io("create folder", &out, &e))?;
+    Ok(Stage {
+        node: spec.name,
+        progress: report_to(matches.get_flag("events"), spec.name),
+        device: matches.get_one::<String>("device").cloned().unwrap_or_default(),
+        options,
+        inputs: pairs("input")?.into_iter().map(|(n, d)| (n, d.into())).collect(),
+        downloads: path("downloads").unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
+        artifacts,
+        out,
+    })
+}
