@@ -1,0 +1,154 @@
+//! Arrays as safetensors files.
+//!
+//! Files are written without metadata or with one key, since safetensors writes several keys
+//! in random order (safetensors issue 584).
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use artifact::{Failure, Result};
+use safetensors::{Dtype, SafeTensors, View};
+
+/// An array to write: its type, its shape and its values.
+pub struct Array<'a> {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: &'a [u8],
+}
+
+impl<'a> Array<'a> {
+    /// An array of f32, whose shape has as many places as there are `values`.
+    pub fn f32(shape: &[usize], values: &'a [f32]) -> Self {
+        Self { dtype: Dtype::F32, shape: shape.to_vec(), data: bytemuck::cast_slice(values) }
+    }
+
+    /// A vector of i64.
+    pub fn i64(values: &'a [i64]) -> Self {
+        Self { dtype: Dtype::I64, shape: vec![values.len()], data: bytemuck::cast_slice(values) }
+    }
+}
+
+impl View for Array<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.data.into()
+    }
+    fn data_len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+/// Writes the named arrays to `path`, and `note` as the metadata's one key `knockline`.
+pub fn write<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>, note: Option<&str>) -> Result<()> {
+    let metadata = note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())]));
+    safetensors::serialize_to_file(arrays, metadata, path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(e) => Failure::io("write", path, &e),
+        e => Failure::failed(e, path.display(), "this is a bug; please report it"),
+    })
+}
+
+const NOTE: &str = "knockline";
+
+/// A safetensors file that was read and whose header holds together.
+pub struct Arrays {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Arrays {
+    /// Reads the file at `path`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
+        let arrays = Self { path: path.to_owned(), bytes };
+        arrays.parse()?;
+        Ok(arrays)
+    }
+
+    fn parse(&self) -> Result<SafeTensors<'_>> {
+        SafeTensors::deserialize(&self.bytes).map_err(|e| self.wrong(format_args!("not a safetensors file: {e}")))
+    }
+
+    fn wrong(&self, what: impl std::fmt::Display) -> Failure {
+        Failure::artifact(what, &self.path)
+    }
+
+    /// The names of the arrays, sorted.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = self.parse()?.names().into_iter().map(str::to_owned).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The text that was given to [`write`] as its note.
+    pub fn note(&self) -> Result<Option<String>> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.wrong(e))?;
+        Ok(header.metadata().as_ref().and_then(|m| m.get(NOTE)).cloned())
+    }
+
+    /// The shape and values of the f32 array `name`; every `Some` of `shape` must hold.
+    pub fn f32(&self, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Vec<f32>)> {
+        let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
+        Ok((shape, bytemuck::pod_collect_to_vec(&bytes)))
+    }
+
+    /// The values of the i64 array `name`; every `Some` of `shape` must hold.
+    pub fn i64(&self, name: &str, shape: &[Option<usize>]) -> Result<Vec<i64>> {
+        let (_, bytes) = self.typed(name, Dtype::I64, shape)?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    fn typed(&self, name: &str, dtype: Dtype, shape: &[Option<usize>]) -> Result<(Vec<usize>, Cow<'_, [u8]>)> {
+        let tensors = self.parse()?;
+        let Ok(view) = tensors.tensor(name) else {
+            return Err(self.wrong(format_args!("has no array `{name}`; it has {}", self.names()?.join(", "))));
+        };
+        let fits =
+            view.shape().len() == shape.len() && view.shape().iter().zip(shape).all(|(is, want)| want.is_none_or(|want| want == *is));
+        if view.dtype() != dtype || !fits {
+            let want: Vec<String> = shape.iter().map(|d| d.map_or_else(|| "n".to_owned(), |d| d.to_string())).collect();
+            return Err(self.wrong(format_args!(
+                "array `{name}` is {:?} {:?}, not {dtype:?} [{}]",
+                view.dtype(),
+                view.shape(),
+                want.join(", ")
+            )));
+        }
+        Ok((view.shape().to_vec(), Cow::Borrowed(view.data())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_come_back_and_wrong_ones_are_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.safetensors");
+        let x = [1.0_f32, -2.5, 3.0, 0.0, 5.0, 6.0];
+        write(&path, [("X", Array::f32(&[2, 3], &x)), ("y", Array::i64(&[3, 1]))], Some("{}")).expect("writes");
+        let arrays = Arrays::read(&path).expect("reads");
+        assert_eq!(arrays.f32("X", &[None, Some(3)]).expect("X"), (vec![2, 3], x.to_vec()));
+        assert_eq!(arrays.i64("y", &[Some(2)]).expect("y"), [3, 1]);
+        assert_eq!(arrays.note().expect("note"), Some("{}".to_owned()));
+        assert_eq!(arrays.f32("X", &[None, Some(4)]).unwrap_err().what, "array `X` is F32 [2, 3], not F32 [n, 4]");
+        assert!(arrays.f32("y", &[None]).unwrap_err().what.contains("is I64"));
+        assert!(arrays.f32("W", &[None]).unwrap_err().what.contains("it has X, y"));
+    }
+
+    #[test]
+    fn a_lying_header_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.safetensors");
+        let header = br#"{"X":{"dtype":"F32","shape":[1000],"data_offsets":[0,4000]}}"#;
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 8]].concat();
+        std::fs::write(&path, bytes).expect("writes");
+        assert!(Arrays::read(&path).err().expect("refused").what.contains("not a safetensors file"));
+    }
+}

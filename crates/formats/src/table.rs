@@ -1,0 +1,103 @@
+//! Tables as parquet files.
+
+use std::fs::File;
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use polars::prelude::{
+    DataFrame, DataType, Int64Chunked, ParquetCompression, ParquetReader, ParquetWriter, SchemaRef, SerReader, StringChunked,
+};
+
+/// The columns of the archive and of every table of headlines, in its order.
+pub const HEADLINE_COLUMNS: [&str; 8] = ["id", "title", "url", "publisher", "category", "story", "hostname", "timestamp"];
+
+/// The types of [`HEADLINE_COLUMNS`].
+pub fn headline_schema() -> SchemaRef {
+    let kind = |name: &&str| if matches!(*name, "id" | "timestamp") { DataType::Int64 } else { DataType::String };
+    std::sync::Arc::new(HEADLINE_COLUMNS.iter().map(|name| ((*name).into(), kind(name))).collect())
+}
+
+/// Writes `frame` to `path`. The same frame gives the same bytes: one chunk a column, fixed
+/// row groups, no time stamp.
+pub fn write(path: &Path, frame: &mut DataFrame) -> Result<()> {
+    let file = File::create(path).map_err(|e| Failure::io("write", path, &e))?;
+    frame.rechunk_mut();
+    ParquetWriter::new(file)
+        .with_compression(ParquetCompression::Zstd(None))
+        .with_row_group_size(Some(1 << 18))
+        .finish(frame)
+        .map_err(|e| Failure::failed(format_args!("cannot write: {e}"), path.display(), "check the free space of the disk"))?;
+    Ok(())
+}
+
+/// Reads the `columns` of the table at `path`, which must be there and without nulls.
+pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
+    let file = File::open(path).map_err(|e| missing(path, &e))?;
+    let names = columns.iter().map(|&c| c.to_owned()).collect();
+    let frame = ParquetReader::new(file)
+        .with_columns(Some(names))
+        .finish()
+        .map_err(|e| Failure::artifact(format_args!("not the expected parquet table: {e}"), path))?;
+    for column in frame.columns() {
+        if column.null_count() > 0 {
+            return Err(Failure::artifact(format_args!("column `{}` has empty cells", column.name()), path));
+        }
+    }
+    Ok(frame)
+}
+
+fn missing(path: &Path, error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Failure::artifact("an artifact of an earlier stage is missing", path);
+    }
+    Failure::io("read", path, error)
+}
+
+/// The text column `name` of a frame that was read from `path`.
+pub fn texts<'a>(frame: &'a DataFrame, name: &str, path: &Path) -> Result<&'a StringChunked> {
+    let column = frame.column(name).and_then(|c| c.str());
+    column.map_err(|e| Failure::artifact(format_args!("column `{name}`: {e}"), path))
+}
+
+/// The whole-number column `name` of a frame that was read from `path`.
+pub fn integers<'a>(frame: &'a DataFrame, name: &str, path: &Path) -> Result<&'a Int64Chunked> {
+    let column = frame.column(name).and_then(|c| c.i64());
+    column.map_err(|e| Failure::artifact(format_args!("column `{name}`: {e}"), path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polars::prelude::{Column, NamedFrom, Series};
+
+    fn frame() -> DataFrame {
+        let id = Column::from(Series::new("id".into(), [1_i64, 2]));
+        let title = Column::from(Series::new("title".into(), ["a \"b\"", "é"]));
+        DataFrame::new(2, vec![id, title]).expect("two columns of two rows")
+    }
+
+    #[test]
+    fn the_same_table_has_the_same_bytes_and_comes_back() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [one, two] = ["1.parquet", "2.parquet"].map(|n| dir.path().join(n));
+        write(&one, &mut frame()).expect("writes");
+        write(&two, &mut frame()).expect("writes");
+        assert_eq!(std::fs::read(&one).expect("reads"), std::fs::read(&two).expect("reads"));
+        let back = read(&one, &["title"]).expect("reads");
+        let titles: Vec<&str> = texts(&back, "title", &one).expect("texts").no_null_iter().collect();
+        assert_eq!(titles, ["a \"b\"", "é"]);
+    }
+
+    #[test]
+    fn a_wrong_table_is_named() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.parquet");
+        assert!(read(&path, &["id"]).unwrap_err().what.contains("missing"));
+        std::fs::write(&path, b"PAR1 not really").expect("writes");
+        let failure = read(&path, &["id"]).unwrap_err();
+        assert!(failure.place.ends_with("x.parquet"), "{failure}");
+        write(&path, &mut frame()).expect("writes");
+        assert!(read(&path, &["story"]).is_err());
+        assert!(integers(&frame(), "title", &path).is_err());
+    }
+}
