@@ -1,0 +1,217 @@
+//! One download: partial file, resume, retries.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use artifact::progress::Unit;
+use artifact::{Exit, Failure, Progress, Result};
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+use serde::{Deserialize, Serialize};
+
+use crate::{Obtained, checksum, masquerade};
+
+/// Attempts in a row that bring no new byte before a mirror is given up.
+const ATTEMPTS: u32 = 5;
+/// A connection that says nothing for this long is dead.
+const STALL: Duration = Duration::from_secs(30);
+/// No wait between attempts is longer, whatever the server asks for.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What makes a partial file resumable, kept beside it.
+#[derive(Default, Serialize, Deserialize)]
+struct Resume {
+    validator: Option<String>,
+}
+
+/// Why an attempt ended early.
+enum Trouble {
+    /// Worth another attempt, after this wait if the server named one.
+    Passing(String, Option<Duration>),
+    Final(Failure),
+}
+
+/// Downloads `url` into `folder` unless it is there already.
+pub fn download(url: &str, sha256: Option<&str>, folder: &Path, progress: &Progress) -> Result<Obtained> {
+    let parsed = Url::parse(url).map_err(|e| Failure::usage(format_args!("not a URL: {e}"), url, "check the option `source`"))?;
+    let origin = shown(&parsed);
+    let path = folder.join(file_name(&parsed));
+    let obtained = Obtained { path: path.clone(), origin: origin.clone() };
+    if path.exists() && right_sum(&path, sha256)? {
+        return Ok(obtained);
+    }
+    std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
+    let part = with_suffix(&path, ".part");
+    transfer(&parsed, &origin, &part, progress)?;
+    if !right_sum(&part, sha256)? {
+        let is = checksum::sha256_of(&part)?;
+        remove(&part)?;
+        let want = sha256.unwrap_or_default();
+        return Err(Failure::download(
+            format_args!("SHA-256 is {is}, not {want}"),
+            origin,
+            "the server sends another file; try another mirror, or change the option `sha256` if this is the one you want",
+        ));
+    }
+    std::fs::rename(&part, &path).map_err(|e| Failure::io("rename", &part, &e))?;
+    remove(&with_suffix(&part, ".json"))?;
+    Ok(obtained)
+}
+
+fn right_sum(path: &Path, sha256: Option<&str>) -> Result<bool> {
+    match sha256 {
+        None => Ok(true),
+        Some(want) => Ok(checksum::sha256_of(path)?.eq_ignore_ascii_case(want)),
+    }
+}
+
+/// Attempts until the file is whole. An attempt that brought bytes does not count against the
+/// limit: a line that is cut every few megabytes still ends.
+fn transfer(url: &Url, origin: &str, part: &Path, progress: &Progress) -> Result<()> {
+    let client = client()?;
+    let mut failures = 0;
+    loop {
+        let before = size(part);
+        let (what, wait) = match attempt(&client, url, origin, part, progress) {
+            Ok(()) => return Ok(()),
+            Err(Trouble::Final(failure)) => return Err(failure),
+            Err(Trouble::Passing(what, wait)) => (what, wait),
+        };
+        failures = if size(part) > before { 1 } else { failures + 1 };
+        if failures >= ATTEMPTS {
+            let remedy = "run the same command again to go on where it stopped, or add a mirror to the option `source`";
+            return Err(Failure::download(format_args!("{what}, {ATTEMPTS} times"), origin, remedy));
+        }
+        let wait = wait.unwrap_or(Duration::from_millis(200) * 2_u32.pow(failures)).min(LONGEST_WAIT);
+        progress.warn(format!("{what}; trying again in {:.1} s", wait.as_secs_f32()));
+        std::thread::sleep(wait);
+    }
+}
+
+fn client() -> Result<Client> {
+    // The provider is the process's own; a second call finds it installed already.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .user_agent(concat!("knockline/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(15))
+        .timeout(STALL)
+        .build()
+        .map_err(|e| Failure::download(e, "HTTP client", "check the proxy variables and the system's certificates"))
+}
+
+fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, progress: &Progress) -> Result<(), Trouble> {
+    let state = with_suffix(part, ".json");
+    let resume: Resume = std::fs::read(&state).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let have = if resume.validator.is_some() { size(part) } else { 0 };
+    let mut request = client.get(url.clone());
+    if let Some(validator) = resume.validator.filter(|_| have > 0) {
+        request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
+    }
+    let passing = |e: reqwest::Error| Trouble::Passing(plain(e), None);
+    let mut response = request.send().map_err(passing)?;
+    let start = match response.status() {
+        StatusCode::PARTIAL_CONTENT => have,
+        // The partial file is as long as the whole, or longer than a changed one: start anew.
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            remove(part).map_err(Trouble::Final)?;
+            return Err(Trouble::Passing("the partial file does not fit the server's".into(), None));
+        }
+        status if status.is_success() => 0,
+        status => return Err(refused(status, response.headers(), origin)),
+    };
+    let total = response.content_length().map(|rest| start + rest);
+    let io = |e: std::io::Error| Trouble::Final(Failure::io("write", part, &e));
+    let validator = validator(response.headers());
+    let json = serde_json::to_vec(&Resume { validator }).unwrap_or_default();
+    std::fs::write(&state, json).map_err(io)?;
+    let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(io)?;
+    file.set_len(start).map_err(io)?;
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).map_err(io)?;
+    progress.begin("downloading", total, Unit::Bytes);
+    let done = copy(&mut response, &mut file, start, origin, part, progress)?;
+    match total {
+        Some(total) if done < total => Err(Trouble::Passing(format!("the connection ended after {done} of {total} bytes"), None)),
+        _ => file.sync_all().map_err(io),
+    }
+}
+
+fn copy(response: &mut Response, file: &mut File, start: u64, origin: &str, part: &Path, progress: &Progress) -> Result<u64, Trouble> {
+    let mut done = start;
+    let mut block = vec![0; 1 << 18];
+    loop {
+        let n = response.read(&mut block).map_err(|e| Trouble::Passing(format!("the connection broke after {done} bytes: {e}"), None))?;
+        let bytes = block.get(..n).unwrap_or_default();
+        if n == 0 {
+            return Ok(done);
+        }
+        if done == 0
+            && let Some(what) = masquerade::recognise(bytes)
+        {
+            return Err(Trouble::Final(masquerade::refusal(Exit::Download, what, origin)));
+        }
+        file.write_all(bytes).map_err(|e| Trouble::Final(Failure::io("write", part, &e)))?;
+        done += n as u64;
+        progress.at(done, String::new);
+    }
+}
+
+fn refused(status: StatusCode, headers: &HeaderMap, origin: &str) -> Trouble {
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT {
+        let wait = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+        return Trouble::Passing(format!("the server answers {status}"), wait);
+    }
+    let remedy = "check the address, or add a mirror to the option `source`";
+    Trouble::Final(Failure::download(format_args!("the server answers {status}"), origin, remedy))
+}
+
+/// What `If-Range` may carry: a strong entity tag, or a date.
+fn validator(headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    text(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| text(LAST_MODIFIED))
+}
+
+/// The error's own words and its causes', without the URL, which may carry credentials.
+fn plain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// The address without user, password and query, any of which may be a secret.
+fn shown(url: &Url) -> String {
+    let port = url.port().map(|p| format!(":{p}")).unwrap_or_default();
+    format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+/// A file name that tells downloads of different addresses apart.
+fn file_name(url: &Url) -> String {
+    let name = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+    let id = checksum::short(url.as_str());
+    format!("{id}-{}", if name.is_empty() { "file" } else { &name })
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::io("remove", path, &e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,100 @@
+//! Gets a stage's source file: a local path, or URLs that are tried in order.
+//!
+//! A download goes into a `.part` file that survives a kill and is resumed with `Range` and
+//! `If-Range`; it gets its name only when it is whole and has the wanted SHA-256. A web page, a
+//! Git LFS pointer or an error message under the file's name is recognised by its first bytes.
+
+mod checksum;
+mod download;
+mod masquerade;
+
+use std::path::{Path, PathBuf};
+
+use artifact::{Failure, Progress, Result};
+use serde::Deserialize;
+
+pub use checksum::sha256_of;
+
+/// The option `source`: one, or several that are tried in order.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Sources {
+    /// One.
+    One(String),
+    /// Several.
+    More(Vec<String>),
+}
+
+impl std::ops::Deref for Sources {
+    type Target = [String];
+    fn deref(&self) -> &[String] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::More(more) => more,
+        }
+    }
+}
+
+/// A source file that is on the disk.
+#[derive(Clone, Debug)]
+pub struct Obtained {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Where it came from, without credentials, for messages.
+    pub origin: String,
+}
+
+impl Obtained {
+    /// What artifacts call it: a URL, or a file's name without its folders, since artifacts name
+    /// no path of the machine that made them.
+    pub fn name(&self) -> String {
+        if is_url(&self.origin) {
+            return self.origin.clone();
+        }
+        self.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    }
+}
+
+/// Whether a source names something on the network.
+pub fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
+}
+
+/// The first of `sources` that can be had, held against `sha256` (hex) where there is one.
+/// Downloads are kept in the folder `downloads`.
+pub fn obtain(sources: &[String], sha256: Option<&str>, downloads: &Path, progress: &Progress) -> Result<Obtained> {
+    let mut last = None;
+    for source in sources {
+        let got = if is_url(source) { download::download(source, sha256, downloads, progress) } else { local(Path::new(source), sha256) };
+        match got {
+            Ok(obtained) => return Ok(obtained),
+            Err(failure) => {
+                if let Some(earlier) = last.replace(failure) {
+                    progress.warn(format!("{} ({})", earlier.what, earlier.place));
+                }
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| Failure::usage("no source is given", "option `source`", "give a path or a URL")))
+}
+
+fn local(path: &Path, sha256: Option<&str>) -> Result<Obtained> {
+    let metadata = std::fs::metadata(path).map_err(|e| {
+        Failure::input(format_args!("cannot read the source: {e}"), path.display(), "check the path in the option `source`")
+    })?;
+    if metadata.is_dir() {
+        return Err(Failure::input("the source is a folder", path.display(), "give the file itself"));
+    }
+    masquerade::check_file(path)?;
+    if let Some(want) = sha256 {
+        let is = sha256_of(path)?;
+        if !is.eq_ignore_ascii_case(want) {
+            return Err(Failure::input(
+                format_args!("SHA-256 is {is}, not {want}"),
+                path.display(),
+                "get the file again, or change the option `sha256` if this is the file you want",
+            ));
+        }
+    }
+    Ok(Obtained { path: path.to_owned(), origin: path.display().to_string() })
+}

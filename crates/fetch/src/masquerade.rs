@@ -1,0 +1,56 @@
+//! Recognises what often lies under a data file's name in its stead.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use artifact::{Exit, Failure, Result};
+
+/// What the first bytes of a file say it is, if it is not data.
+pub fn recognise(start: &[u8]) -> Option<&'static str> {
+    let text = start.trim_ascii_start();
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let begins = |with: &str| text.get(..with.len()).is_some_and(|t| t.eq_ignore_ascii_case(with.as_bytes()));
+    match () {
+        () if begins("<!doctype html") || begins("<html") => Some("a web page (a warning or a log-in page)"),
+        () if begins("version https://git-lfs") => Some("a Git LFS pointer"),
+        () if begins("<?xml") || begins("<error") => Some("an XML error message"),
+        () if begins("{\"") || begins("{ \"") || begins("{\n") => Some("a JSON message"),
+        () => None,
+    }
+}
+
+/// Refuses the file at `path` if it is not data.
+pub fn check_file(path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|f| f.take(512).read_to_end(&mut start));
+    read.map_err(|e| Failure::io("read", path, &e))?;
+    match recognise(&start) {
+        None => Ok(()),
+        Some(what) => Err(refusal(Exit::BadInput, what, &path.display().to_string())),
+    }
+}
+
+/// The error for a file that is `what`.
+pub fn refusal(exit: Exit, what: &str, place: &str) -> Failure {
+    let what = format!("this is {what}, not the file");
+    let remedy = "open the address in a browser, download the file there, and give its path";
+    if exit == Exit::Download { Failure::download(what, place, remedy) } else { Failure::input(what, place, remedy) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_impostors_are_recognised() {
+        assert!(recognise(b"\n <!DOCTYPE html><html>").is_some());
+        assert!(recognise(b"version https://git-lfs.github.com/spec/v1\n").is_some());
+        assert!(recognise(b"{\"error\": 404}").is_some());
+        assert!(recognise(b"<?xml version='1.0'?><Error>").is_some());
+        assert!(recognise(b"PK\x03\x04").is_none());
+        assert!(recognise(b"3000000 300\n</s> ").is_none());
+        assert!(recognise(b"1\tFed official says\thttp").is_none());
+        assert!(recognise(b"").is_none());
+    }
+}
