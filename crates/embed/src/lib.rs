@@ -1,0 +1,174 @@
+//! The third stage: the headlines' words and their vectors.
+//!
+//! In: `split/{train,valid,test}.parquet` and a word-vector source. Out: `vocabulary.parquet`
+//! (`word`, `row`, `count`), `vectors.safetensors` (`vectors`, f32 \[V, d\], row by row those
+//! words), `coverage.json`.
+//!
+//! Always holds: memory is bounded by the headlines' words, however large the vector file; a
+//! word's vector is the file's, bit for bit; of two equal words in the file the first counts.
+
+mod blocks;
+mod hashed;
+mod reader;
+mod vocabulary;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::Path;
+
+use artifact::progress::Unit;
+use artifact::{Failure, NodeSpec, Progress, Result, Stage};
+use fetch::Sources;
+use flate2::read::MultiGzDecoder;
+use formats::arrays::{self, Array};
+use formats::table;
+use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use serde::{Deserialize, Serialize};
+use vocabulary::{Found, Vocabulary};
+
+/// The node that this crate runs.
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "embed", options: include_str!("../options.toml") }];
+
+const PARTS: [&str; 3] = ["train", "valid", "test"];
+/// So many of the most frequent words without a vector are listed.
+const LISTED: usize = 20;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    source: Sources,
+    sha256: Option<String>,
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Coverage {
+    source: String,
+    dimension: usize,
+    entries: Option<u64>,
+    distinct_words: usize,
+    distinct_words_known: usize,
+    parts: BTreeMap<&'static str, Share>,
+    most_frequent_unknown: Vec<(String, u32)>,
+}
+
+#[derive(Default, Serialize)]
+struct Share {
+    words: usize,
+    known: usize,
+}
+
+/// Runs the stage.
+pub fn run(stage: &Stage) -> Result<String> {
+    let options: Options = stage.options()?;
+    let mut titles: Vec<(&str, Vec<String>)> = Vec::new();
+    for part in PARTS {
+        let path = stage.input("split", &format!("{part}.parquet"));
+        let frame = table::read(&path, &["title"])?;
+        titles.push((part, table::texts(&frame, "title", &path)?.no_null_iter().map(str::to_owned).collect()));
+    }
+    let vocabulary = Vocabulary::count(titles.iter().flat_map(|(_, t)| t).map(String::as_str));
+    let (found, source, entries) = vectors(&options, &vocabulary, stage)?;
+
+    let mut parts = BTreeMap::new();
+    for (part, titles) in &titles {
+        let share: &mut Share = parts.entry(*part).or_default();
+        for word in titles.iter().flat_map(|t| features::tokens(t)) {
+            share.words += 1;
+            share.known += usize::from(vocabulary.find(word).is_some_and(|place| found.has(place)));
+        }
+    }
+    let unknown = vocabulary.words.iter().enumerate().filter(|(place, _)| !found.has(*place)).map(|(_, w)| w.clone());
+    let coverage = Coverage {
+        source,
+        dimension: found.dimension(),
+        entries,
+        distinct_words: vocabulary.words.len(),
+        distinct_words_known: found.count(),
+        parts,
+        most_frequent_unknown: unknown.take(LISTED).collect(),
+    };
+    stage.write_json("coverage.json", &coverage)?;
+    write(stage, &vocabulary, found)?;
+    Ok(format!("{} of {} words have a vector of {} components", coverage.distinct_words_known, coverage.distinct_words, coverage.dimension))
+}
+
+fn write(stage: &Stage, vocabulary: &Vocabulary, found: Found<'_>) -> Result<()> {
+    let dimension = found.dimension();
+    let (places, matrix) = found.into_matrix();
+    let words: Vec<&(String, u32)> = places.iter().filter_map(|&place| vocabulary.words.get(place)).collect();
+    let rows: Vec<u32> = (0..).take(words.len()).collect();
+    let column = |name: &str, series: Series| Column::from(series.with_name(name.into()));
+    let columns = vec![
+        column("word", Series::new("".into(), words.iter().map(|w| w.0.as_str()).collect::<Vec<_>>())),
+        column("row", Series::new("".into(), rows)),
+        column("count", Series::new("".into(), words.iter().map(|w| w.1).collect::<Vec<_>>())),
+    ];
+    let path = stage.output("vocabulary.parquet");
+    let bug = |e| Failure::failed(e, path.display(), "this is a bug; please report it");
+    table::write(&path, &mut DataFrame::new(words.len(), columns).map_err(bug)?)?;
+    let array = Array::f32(&[words.len(), dimension], &matrix);
+    arrays::write(&stage.output("vectors.safetensors"), [("vectors", array)], None)
+}
+
+/// The vectors, the source's name, and how many entries it has if it is a file.
+fn vectors<'v>(options: &Options, vocabulary: &'v Vocabulary, stage: &Stage) -> Result<(Found<'v>, String, Option<u64>)> {
+    if let [one] = &*options.source
+        && let Some(dimension) = one.strip_prefix("hash:")
+    {
+        let dimension = dimension.parse().ok().filter(|d| (1..=65_536).contains(d)).ok_or_else(|| {
+            Failure::usage(
+                format_args!("`{one}` names no dimension"),
+                "option `embed.source`",
+                "write hash:300, with 1 to 65536 components",
+            )
+        })?;
+        let mut found = Found::new(vocabulary, dimension);
+        hashed::fill(&vocabulary.words, &mut found, options.seed);
+        return Ok((found, one.clone(), None));
+    }
+    let file = fetch::obtain(&options.source, options.sha256.as_deref(), stage.downloads(), &stage.progress)?;
+    let outcome = read_file(&file.path, &file.origin, vocabulary, &stage.progress)?;
+    for warning in outcome.warnings {
+        stage.progress.warn(warning);
+    }
+    Ok((outcome.found, file.name(), Some(outcome.entries)))
+}
+
+fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress: &Progress) -> Result<reader::Outcome<'v>> {
+    let fail = |e: io::Error| Failure::io("read", path, &e);
+    let mut file = File::open(path).map_err(fail)?;
+    progress.begin("reading", Some(file.metadata().map_err(fail)?.len()), Unit::Bytes);
+    let mut magic = Vec::new();
+    (&mut file).take(4).read_to_end(&mut magic).map_err(fail)?;
+    file.rewind().map_err(fail)?;
+    if magic.starts_with(b"PK\x03\x04") {
+        return Err(Failure::input("this is a zip archive", origin, "unpack it and give the vector file in it"));
+    }
+    let mut counted = Counted { inner: file, done: 0, progress };
+    if magic.starts_with(b"\x1f\x8b") {
+        let mut unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(1 << 17, counted));
+        return reader::read(&mut unpacked, origin, vocabulary);
+    }
+    reader::read(&mut counted, origin, vocabulary)
+}
+
+/// Says how much of the file has been read.
+struct Counted<'p> {
+    inner: File,
+    done: u64,
+    progress: &'p Progress,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.done += n as u64;
+        self.progress.at(self.done, String::new);
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests;

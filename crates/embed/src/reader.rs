@@ -1,0 +1,205 @@
+//! Word2vec files, binary and text, as a stream that keeps only the words that are wanted.
+
+use std::fmt::Display;
+use std::io::Read;
+
+use artifact::{Failure, Result};
+
+use crate::blocks::Blocks;
+use crate::vocabulary::{Found, Vocabulary};
+
+/// No word is longer; what is longer is no vector file.
+const LONGEST_WORD: usize = 1 << 16;
+/// No line of a text file is longer.
+const LONGEST_LINE: usize = 1 << 26;
+/// More components than any published vectors have.
+const LARGEST_DIMENSION: usize = 1 << 16;
+
+/// What a file said of itself and what was in it.
+pub struct Outcome<'v> {
+    /// The vectors found.
+    pub found: Found<'v>,
+    /// Entries that the file really has.
+    pub entries: u64,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a vector file to its end. `place` names it in errors.
+pub fn read<'v>(reader: &mut dyn Read, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
+    let mut file = File { blocks: Blocks::new(reader), place, warnings: Vec::new() };
+    let header = file.header()?;
+    let binary = header.is_some() && file.looks_binary()?;
+    let (found, entries) = match header {
+        Some((promised, dimension)) if binary => file.binary(promised, Found::new(vocabulary, dimension))?,
+        header => file.text(header, vocabulary)?,
+    };
+    if let Some((promised, _)) = header.filter(|(promised, _)| *promised != entries) {
+        file.warnings.push(format!("the header promises {promised} vectors, and there are {entries}"));
+    }
+    if found.count() == 0 {
+        let what = format_args!("none of the headlines' {} words is among the {entries} words of the file", vocabulary.words.len());
+        return Err(Failure::input(what, place, "give vectors of the headlines' language, with case kept"));
+    }
+    Ok(Outcome { found, entries, warnings: file.warnings })
+}
+
+struct File<'r, 'p> {
+    blocks: Blocks<'r>,
+    place: &'p str,
+    warnings: Vec<String>,
+}
+
+impl File<'_, '_> {
+    fn wrong(&self, what: impl Display) -> Failure {
+        let place = format_args!("{}, byte {}", self.place, self.blocks.offset()).to_string();
+        Failure::input(what, place, "give a word2vec .bin, .txt or .vec file, or get it again; it may be cut off or damaged")
+    }
+
+    fn io(&self, error: &std::io::Error) -> Failure {
+        self.wrong(format_args!("cannot read on: {error}"))
+    }
+
+    fn want(&mut self, n: usize) -> Result<bool> {
+        self.blocks.want(n).map_err(|e| self.io(&e))
+    }
+
+    fn find(&mut self, byte: u8, limit: usize) -> Result<Option<usize>> {
+        self.blocks.find(byte, limit).map_err(|e| self.io(&e))
+    }
+
+    fn front(&self, n: usize) -> &[u8] {
+        self.blocks.bytes().get(..n).unwrap_or_default()
+    }
+
+    /// Takes the header, `words dimension`, if the file begins with one.
+    fn header(&mut self) -> Result<Option<(u64, usize)>> {
+        if !self.want(1)? {
+            return Err(self.wrong("the file is empty"));
+        }
+        let Some(end) = self.find(b'\n', 64)? else { return Ok(None) };
+        let line = std::str::from_utf8(self.front(end)).unwrap_or_default();
+        let mut fields = line.split_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(words)), Some(Ok(dimension)), None) = (fields.next(), fields.next(), fields.next()) else { return Ok(None) };
+        let dimension = self.dimension(usize::try_from(dimension).unwrap_or(usize::MAX))?;
+        self.blocks.pass(end + 1);
+        Ok(Some((words, dimension)))
+    }
+
+    fn dimension(&self, dimension: usize) -> Result<usize> {
+        if (1..=LARGEST_DIMENSION).contains(&dimension) {
+            return Ok(dimension);
+        }
+        Err(self.wrong(format_args!("vectors of {dimension} components; 1 to {LARGEST_DIMENSION} are possible")))
+    }
+
+    /// Whether what follows the first word is no text of numbers.
+    fn looks_binary(&mut self) -> Result<bool> {
+        let Some(space) = self.find(b' ', LONGEST_WORD)? else {
+            return Err(self.wrong("no word is followed by a vector"));
+        };
+        self.want(space + 64)?;
+        let after = self.blocks.bytes().get(space..).unwrap_or_default();
+        let number = |b: &u8| b.is_ascii_digit() || b" \t\r\n+-.eEnNaAiIfF".contains(b);
+        Ok(!after.iter().take(64).take_while(|b| **b != b'\n').all(number))
+    }
+
+    /// Binary entries: a word, a space, the components as little-endian f32. Some writers end an
+    /// entry with a newline and some do not (gensim issue 149), so newlines before a word are
+    /// passed over.
+    fn binary<'v>(&mut self, promised: u64, mut found: Found<'v>) -> Result<(Found<'v>, u64)> {
+        let bytes = found.dimension() * 4;
+        for entry in 0..promised {
+            while self.want(1)? && self.front(1) == b"\n" {
+                self.blocks.pass(1);
+            }
+            let Some(space) = self.find(b' ', LONGEST_WORD)? else {
+                if !self.want(1)? {
+                    return Ok((found, entry));
+                }
+                return Err(self.wrong(format_args!("word number {} does not end", entry + 1)));
+            };
+            if !self.want(space + 1 + bytes)? {
+                let word = String::from_utf8_lossy(self.front(space)).into_owned();
+                return Err(self.wrong(format_args!("the file ends inside the vector of `{word}`, number {} of {promised}", entry + 1)));
+            }
+            if let Some(place) = found.wants(self.front(space)) {
+                let vector = self.blocks.bytes().get(space + 1..space + 1 + bytes).unwrap_or_default();
+                let vector = vector.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
+                found.put(place, vector).map_err(|at| self.not_finite(space, at))?;
+            }
+            self.blocks.pass(space + 1 + bytes);
+        }
+        if self.want(1)? && self.blocks.bytes().iter().any(|b| !b.is_ascii_whitespace()) {
+            self.warnings.push(format!("there is more in the file than the {promised} vectors of its header; it was left unread"));
+        }
+        Ok((found, promised))
+    }
+
+    fn not_finite(&self, word: usize, at: usize) -> Failure {
+        let word = String::from_utf8_lossy(self.front(word));
+        self.wrong(format_args!("component {} of the vector of `{word}` is no finite number", at + 1))
+    }
+
+    /// Text entries: a word and its components, a line each. Words with spaces in them
+    /// (GloVe's 840B has some) are no headline's words and are passed over.
+    fn text<'v>(&mut self, header: Option<(u64, usize)>, vocabulary: &'v Vocabulary) -> Result<(Found<'v>, u64)> {
+        let dimension = match header {
+            Some((_, dimension)) => dimension,
+            None => {
+                let end = self.line()?.unwrap_or(0);
+                let fields = fields(self.front(end)).count();
+                if fields < 3 || !fields_are_numbers(self.front(end)) {
+                    return Err(self.wrong("the first line is neither a header nor a word and its vector"));
+                }
+                self.dimension(fields - 1)?
+            }
+        };
+        let mut found = Found::new(vocabulary, dimension);
+        let mut entries = 0;
+        while let Some(end) = self.line()? {
+            let line = self.front(end);
+            let word = fields(line).next().unwrap_or_default();
+            if !word.is_empty() {
+                entries += 1;
+            }
+            if let Some(place) = found.wants(word) {
+                let numbers: Vec<&[u8]> = fields(line).skip(1).collect();
+                if numbers.len() < dimension {
+                    let word = String::from_utf8_lossy(word).into_owned();
+                    return Err(self.wrong(format_args!("`{word}` has {} components, not {dimension}", numbers.len())));
+                }
+                if numbers.len() == dimension {
+                    let vector: Option<Vec<f32>> = numbers.iter().map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect();
+                    let length = word.len();
+                    let Some(vector) = vector else {
+                        return Err(self.wrong(format_args!("a component of `{}` is no number", String::from_utf8_lossy(word))));
+                    };
+                    found.put(place, vector.into_iter()).map_err(|at| self.not_finite(length, at))?;
+                }
+            }
+            self.blocks.pass(end + 1);
+        }
+        Ok((found, entries))
+    }
+
+    /// How long the line at hand is, without its newline; `None` at the end.
+    fn line(&mut self) -> Result<Option<usize>> {
+        if !self.want(1)? {
+            return Ok(None);
+        }
+        if let Some(end) = self.find(b'\n', LONGEST_LINE)? {
+            return Ok(Some(end));
+        }
+        let rest = self.blocks.bytes().len();
+        if rest > LONGEST_LINE { Err(self.wrong("a line does not end")) } else { Ok(Some(rest)) }
+    }
+}
+
+fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|b| matches!(b, b' ' | b'\t' | b'\r')).filter(|f| !f.is_empty())
+}
+
+fn fields_are_numbers(line: &[u8]) -> bool {
+    fields(line).skip(1).all(|f| std::str::from_utf8(f).is_ok_and(|f| f.parse::<f32>().is_ok()))
+}

@@ -1,0 +1,121 @@
+//! The readers against files of every known shape, written byte by byte.
+
+use super::*;
+use proptest::prelude::*;
+
+fn read<'v>(bytes: &[u8], vocabulary: &'v Vocabulary) -> Result<reader::Outcome<'v>> {
+    reader::read(&mut &bytes[..], "v.bin", vocabulary)
+}
+
+fn words(text: &str) -> Vocabulary {
+    Vocabulary::count([text].into_iter())
+}
+
+fn binary(header: &str, entries: &[(&[u8], &[f32])], end: &[u8]) -> Vec<u8> {
+    let mut bytes = header.as_bytes().to_vec();
+    for (word, vector) in entries {
+        bytes.extend_from_slice(word);
+        bytes.push(b' ');
+        bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
+        bytes.extend_from_slice(end);
+    }
+    bytes
+}
+
+const ENTRIES: &[(&[u8], &[f32])] = &[(b"the", &[1.5, -2.0]), (b"\xff\xfe", &[0.0, 0.0]), (b"Fed", &[0.25, 3.0]), (b"the", &[9.0, 9.0])];
+
+#[test]
+fn binary_files_with_and_without_newlines_give_the_same() {
+    let vocabulary = words("the the Fed absent");
+    for end in [&b""[..], b"\n"] {
+        let outcome = read(&binary("4 2\n", ENTRIES, end), &vocabulary).expect("reads");
+        assert_eq!((outcome.entries, outcome.warnings.len()), (4, 0));
+        assert_eq!(outcome.found.into_matrix(), (vec![0, 1], vec![1.5, -2.0, 0.25, 3.0]));
+    }
+}
+
+#[test]
+fn a_header_that_promises_too_much_or_too_little_is_said_aloud() {
+    let vocabulary = words("the Fed");
+    let more = read(&binary("9 2\n", ENTRIES, b"\n"), &vocabulary).expect("reads");
+    assert_eq!(more.warnings, ["the header promises 9 vectors, and there are 4"]);
+    assert_eq!(more.found.count(), 2);
+    let fewer = read(&binary("1 2\n", ENTRIES, b"\n"), &vocabulary).expect("reads");
+    assert_eq!(fewer.found.count(), 1);
+    assert!(fewer.warnings[0].contains("left unread"));
+}
+
+#[test]
+fn an_end_inside_a_vector_is_an_error_with_its_place() {
+    let bytes = binary("4 2\n", ENTRIES, b"\n");
+    let failure = read(&bytes[..bytes.len() - 4], &words("the Fed")).err().expect("refused");
+    assert_eq!(failure.what, "the file ends inside the vector of `the`, number 4 of 4");
+    assert_eq!(failure.place, "v.bin, byte 42");
+}
+
+#[test]
+fn a_vector_that_is_not_finite_is_named() {
+    let bytes = binary("1 2\n", &[(b"Fed", &[1.0, f32::INFINITY])], b"");
+    assert_eq!(read(&bytes, &words("Fed")).err().expect("refused").what, "component 2 of the vector of `Fed` is no finite number");
+}
+
+#[test]
+fn text_files_with_and_without_header_give_the_same() {
+    let vocabulary = words("the Fed at");
+    // GloVe's 840B has lines such as "at name@domain.com 0.1 ...": two words, not `at`'s vector.
+    let lines = "the 1.5 -2\nat name@domain.com 7 7\nFed 2.5e-1 3 \nthe 9 9\n";
+    for text in [lines.to_owned(), format!("4 2\n{lines}"), lines.replace(' ', "\t"), lines.trim_end().replace('\n', "\r\n")] {
+        let outcome = read(text.as_bytes(), &vocabulary).expect(&text);
+        assert_eq!(outcome.entries, 4, "{text:?}");
+        assert_eq!(outcome.found.into_matrix().1, [0.25, 3.0, 1.5, -2.0], "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_no_vector_file_is_refused() {
+    for (bytes, want) in [
+        (&b""[..], "the file is empty"),
+        (b"hello", "neither a header nor a word and its vector"),
+        (b"3 0\nthe ", "vectors of 0 components"),
+        (b"3 9999999\nthe ", "vectors of 9999999 components"),
+        (b"the 1 2\nFed 1\n", "`Fed` has 1 components, not 2"),
+        (b"the 1 2\nFed 1 x\n", "a component of `Fed` is no number"),
+        (b"other 1 2\n", "none of the headlines' 2 words is among the 1 words of the file"),
+    ] {
+        let failure = read(bytes, &words("the Fed")).err().expect("refused");
+        assert!(failure.what.contains(want), "{failure}");
+    }
+}
+
+proptest! {
+    /// Random words and vectors, in random-sized reads, come back bit for bit.
+    #[test]
+    fn binary_files_come_back(
+        entries in prop::collection::btree_map("[a-zA-Zé]{1,12}", prop::collection::vec(-1e30_f32..1e30, 3), 1..40),
+        newline: bool, step in 1_usize..5000
+    ) {
+        struct Slow<'a>(&'a [u8], usize);
+        impl Read for Slow<'_> {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                let n = self.1.min(buf.len()).min(self.0.len());
+                buf[..n].copy_from_slice(&self.0[..n]);
+                self.0 = &self.0[n..];
+                Ok(n)
+            }
+        }
+        let list: Vec<(&[u8], &[f32])> = entries.iter().map(|(w, v)| (w.as_bytes(), v.as_slice())).collect();
+        let bytes = binary(&format!("{} 3\n", list.len()), &list, if newline { b"\n" } else { b"" });
+        let text: Vec<&str> = entries.keys().map(String::as_str).collect();
+        let vocabulary = words(&text.join(" "));
+        let outcome = reader::read(&mut Slow(&bytes, step), "v.bin", &vocabulary).expect("reads");
+        // All counts are 1, so the vocabulary is in byte order, as the map is.
+        let expected: Vec<f32> = entries.values().flatten().copied().collect();
+        prop_assert_eq!(outcome.found.into_matrix().1, expected);
+    }
+
+    /// Whatever the bytes, there is a result or an error, never a panic.
+    #[test]
+    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400), header in "[0-9]{1,3} [0-9]{1,2}\n|") {
+        let _ = read(&[header.as_bytes(), &bytes].concat(), &words("a b c"));
+    }
+}

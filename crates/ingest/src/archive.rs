@@ -1,0 +1,107 @@
+//! Opens the archive as a stream of its table's bytes.
+
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek};
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+/// The archive's member that holds the headlines. The archive also has a `__MACOSX/._` twin of
+/// it, so the whole name counts.
+pub const MEMBER: &str = "newsCorpora.csv";
+
+/// What is done with the stream: its bytes, how many there will be, and its name for messages.
+pub type Consumer<'a, T> = &'a mut dyn FnMut(&mut dyn Read, u64, &str) -> Result<T>;
+
+/// Streams the table of a zip archive, or the table itself.
+pub fn stream<T>(path: &Path, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
+    let fail = |e: std::io::Error| Failure::io("read", path, &e);
+    let mut file = File::open(path).map_err(fail)?;
+    let mut magic = Vec::new();
+    (&mut file).take(4).read_to_end(&mut magic).map_err(fail)?;
+    file.rewind().map_err(fail)?;
+    if magic.starts_with(b"PK") {
+        return member(BufReader::with_capacity(1 << 17, file), origin, consume);
+    }
+    if magic.starts_with(b"\x1f\x8b") {
+        return Err(Failure::input("this is a gzip file", path.display(), "give the .zip archive or the .csv table"));
+    }
+    let size = file.metadata().map_err(fail)?.len();
+    consume(&mut file, size, origin)
+}
+
+/// Streams the table of a zip archive that is in memory.
+pub fn stream_bytes<T>(bytes: Vec<u8>, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
+    member(Cursor::new(bytes), origin, consume)
+}
+
+fn member<R: Read + Seek, T>(reader: R, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
+    let refuse = |e: ZipError| {
+        Failure::input(format_args!("cannot read the zip archive: {e}"), origin, "get the archive again; it may have been cut off")
+    };
+    let mut archive = ZipArchive::new(reader).map_err(refuse)?;
+    let Some(index) = archive.index_for_name(MEMBER) else {
+        let names: Vec<_> = archive.file_names().filter_map(std::result::Result::ok).take(10).collect();
+        return Err(Failure::input(
+            format_args!("the archive has no {MEMBER}; it has {}", names.join(", ")),
+            origin,
+            "give the UCI News Aggregator archive, or the table itself",
+        ));
+    };
+    let mut file = archive.by_index(index).map_err(refuse)?;
+    let size = file.size();
+    consume(&mut file, size, &format!("{origin}, {MEMBER}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use zip::write::{SimpleFileOptions, ZipWriter};
+
+    fn zip(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, bytes) in members {
+            writer.start_file(*name, SimpleFileOptions::default()).expect("starts");
+            writer.write_all(bytes).expect("writes");
+        }
+        writer.finish().expect("finishes").into_inner()
+    }
+
+    fn read(bytes: Vec<u8>) -> Result<Vec<u8>> {
+        stream_bytes(bytes, "a.zip", &mut |reader, _, _| {
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).map_err(|e| Failure::io("read", Path::new("a.zip"), &e))?;
+            Ok(all)
+        })
+    }
+
+    #[test]
+    fn the_member_s_whole_name_counts() {
+        let archive = zip(&[("__MACOSX/._newsCorpora.csv", b"no"), ("x/newsCorpora.csv", b"no"), (MEMBER, b"yes")]);
+        assert_eq!(read(archive).expect("reads"), b"yes");
+    }
+
+    #[test]
+    fn an_archive_without_the_member_says_what_it_has() {
+        let failure = read(zip(&[("readme.txt", b"hello")])).unwrap_err();
+        assert_eq!(failure.what, "the archive has no newsCorpora.csv; it has readme.txt");
+    }
+
+    #[test]
+    fn a_cut_archive_is_refused() {
+        let mut archive = zip(&[(MEMBER, &[b'x'; 1000])]);
+        archive.truncate(60);
+        assert!(read(archive).unwrap_err().what.starts_with("cannot read the zip archive"));
+    }
+
+    #[test]
+    fn a_flipped_byte_is_found_by_the_checksum() {
+        let text: Vec<u8> = (0..4000_u32).flat_map(|i| i.to_string().into_bytes()).collect();
+        let mut archive = zip(&[(MEMBER, &text)]);
+        archive[2000] ^= 0x10;
+        assert!(read(archive).is_err());
+    }
+}

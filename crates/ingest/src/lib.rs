@@ -1,0 +1,91 @@
+//! The first stage: from the news archive to a table of headlines.
+//!
+//! In: the embedded sample, the UCI archive (`NewsAggregatorDataset.zip`, or the
+//! `newsCorpora.csv` taken out of it), or URLs of it.
+//! Out: `headlines.parquet`, the chosen publishers' rows in file order, and `summary.json`.
+//!
+//! Always holds: the archive is streamed, never unpacked to disk or held whole; a `"` is a
+//! character like any other; a row that is not what it should be is an error with its number.
+
+mod archive;
+mod grammar;
+mod rows;
+mod sample;
+
+use std::io::Read;
+
+use artifact::progress::Unit;
+use artifact::{Failure, NodeSpec, Result, Stage};
+use fetch::Sources;
+use formats::table;
+use serde::{Deserialize, Serialize};
+
+pub use archive::MEMBER;
+pub use sample::zip as sample_zip;
+
+/// The node that this crate runs.
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "ingest", options: include_str!("../options.toml") }];
+
+const SAMPLE: &str = "embedded sample";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    source: Sources,
+    sha256: Option<String>,
+    #[serde(rename = "expect.rows")]
+    expect_rows: Option<u64>,
+    #[serde(rename = "expect.kept")]
+    expect_kept: Option<u64>,
+    publishers: Vec<String>,
+}
+
+/// What was read and kept.
+#[derive(Serialize)]
+struct Summary {
+    source: String,
+    rows: u64,
+    kept: u64,
+    publishers: Vec<(String, u64)>,
+}
+
+/// Runs the stage.
+pub fn run(stage: &Stage) -> Result<String> {
+    let options: Options = stage.options()?;
+    let mut kept = rows::Kept::new(&options.publishers);
+    let mut place = String::new();
+    let mut consume = |reader: &mut dyn Read, size: u64, name: &str| {
+        stage.progress.begin("reading", Some(size), Unit::Bytes);
+        name.clone_into(&mut place);
+        rows::read(reader, name, &mut kept, |done| stage.progress.at(done, String::new))
+    };
+    let source = if *options.source == ["sample"] {
+        archive::stream_bytes(sample::zip()?, SAMPLE, &mut consume)?;
+        SAMPLE.to_owned()
+    } else {
+        let file = fetch::obtain(&options.source, options.sha256.as_deref(), stage.downloads(), &stage.progress)?;
+        archive::stream(&file.path, &file.origin, &mut consume)?;
+        file.name()
+    };
+
+    let (mut frame, counts) = kept.finish(&place)?;
+    check_counts(options.expect_rows, options.expect_kept, counts.rows, counts.kept, &place)?;
+    table::write(&stage.output("headlines.parquet"), &mut frame)?;
+    let line = format!("{} of {} headlines kept", counts.kept, counts.rows);
+    let summary = Summary { source, rows: counts.rows, kept: counts.kept, publishers: counts.publishers };
+    stage.write_json("summary.json", &summary)?;
+    Ok(line)
+}
+
+fn check_counts(rows: Option<u64>, kept: Option<u64>, is_rows: u64, is_kept: u64, place: &str) -> Result<()> {
+    for (what, want, is) in [("rows", rows, is_rows), ("kept rows", kept, is_kept)] {
+        if let Some(want) = want.filter(|&want| want != is) {
+            return Err(Failure::input(
+                format_args!("{is} {what}, not the expected {want}"),
+                place,
+                "this is another archive, or a part of it; get it again, or change `ingest.expect`",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! The second stage: train, valid and test.
+//!
+//! In: `ingest/headlines.parquet`. Out: `train.parquet`, `valid.parquet`, `test.parquet` with
+//! the same columns, rows in split order, and `summary.json`.
+//!
+//! Always holds: every headline is in exactly one part. Without `group_by`, the parts are bit
+//! for bit what scikit-learn gives: `train_test_split(test_size, random_state=seed,
+//! stratify=category)`, then the same with 0.5 on the rest.
+
+// Indices here are made by the code around them; `get` would only hide a mistake.
+#![allow(clippy::indexing_slicing)]
+
+mod grouped;
+mod numpy;
+mod stratified;
+
+use std::collections::BTreeMap;
+
+use artifact::{Failure, NodeSpec, Result, Stage};
+use features::Category;
+use formats::table;
+use polars::prelude::{IdxCa, IdxSize, NamedFrom};
+use serde::Deserialize;
+use stratified::{Impossible, train_test_split};
+
+/// The node that this crate runs.
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "split", options: include_str!("../options.toml") }];
+
+/// The parts, in the order of all listings.
+pub const PARTS: [&str; 3] = ["train", "valid", "test"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    seed: u32,
+    test_size: f64,
+    group_by: Option<String>,
+}
+
+/// Runs the stage.
+pub fn run(stage: &Stage) -> Result<String> {
+    let options: Options = stage.options()?;
+    let path = stage.input("ingest", "headlines.parquet");
+    let frame = table::read(&path, &table::HEADLINE_COLUMNS)?;
+    // scikit-learn sorts the classes; the letters' order, not the labels', is what counts.
+    let mut letters: Vec<&str> = Category::ALL.iter().map(|c| c.letter()).collect();
+    letters.sort_unstable();
+    let classes = table::texts(&frame, "category", &path)?
+        .no_null_iter()
+        .map(|letter| {
+            letters.iter().position(|l| *l == letter).ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), &path))
+        })
+        .collect::<Result<Vec<usize>>>()?;
+
+    let parts = if options.group_by.is_some() {
+        let stories: Vec<&str> = table::texts(&frame, "story", &path)?.no_null_iter().collect();
+        let half = options.test_size / 2.0;
+        grouped::split(&classes, letters.len(), &stories, &[1.0 - options.test_size, half, half], options.seed)
+    } else {
+        stratify(&classes, &letters, &options)?
+    };
+    if let Some((name, _)) = PARTS.iter().zip(&parts).find(|(_, rows)| rows.is_empty()) {
+        return Err(impossible(format_args!("the {name} part would be empty: {} headlines are too few", classes.len())));
+    }
+
+    let mut summary = BTreeMap::new();
+    for (name, rows) in PARTS.iter().zip(&parts) {
+        let index: Vec<IdxSize> = rows.iter().filter_map(|&row| row.try_into().ok()).collect();
+        let take = frame.take(&IdxCa::new("row".into(), index));
+        let mut part = take.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+        table::write(&stage.output(&format!("{name}.parquet")), &mut part)?;
+        let mut counts: BTreeMap<&str, usize> = letters.iter().map(|&l| (l, 0)).collect();
+        for &row in rows {
+            *counts.entry(letters[classes[row]]).or_default() += 1;
+        }
+        summary.insert(*name, counts);
+    }
+    stage.write_json("summary.json", &summary)?;
+    let sizes: Vec<String> = PARTS.iter().zip(&parts).map(|(name, rows)| format!("{name} {}", rows.len())).collect();
+    Ok(sizes.join(", "))
+}
+
+fn stratify(classes: &[usize], letters: &[&str], options: &Options) -> Result<Vec<Vec<usize>>> {
+    let explain = |what: Impossible| match what {
+        Impossible::SmallClass(class, n) => impossible(format_args!("category `{}` has only {n} headline", letters[class])),
+        Impossible::SmallSide(n) => impossible(format_args!("a part of {n} headlines cannot hold every category")),
+    };
+    let (train, rest) = train_test_split(classes, letters.len(), options.test_size, options.seed).map_err(explain)?;
+    let of_rest: Vec<usize> = rest.iter().map(|&row| classes[row]).collect();
+    let (valid, test) = train_test_split(&of_rest, letters.len(), 0.5, options.seed).map_err(explain)?;
+    let back = |rows: Vec<usize>| rows.into_iter().map(|row| rest[row]).collect();
+    Ok(vec![train, back(valid), back(test)])
+}
+
+fn impossible(what: impl std::fmt::Display) -> Failure {
+    Failure::input(what, "split of ingest/headlines.parquet", "use more headlines, or another `split.test_size`")
+}

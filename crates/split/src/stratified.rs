@@ -1,0 +1,158 @@
+//! scikit-learn's `train_test_split(..., stratify=y)`, draw for draw (scikit-learn 1.9,
+//! `StratifiedShuffleSplit._iter_indices` and `utils.extmath._approximate_mode`).
+
+use crate::numpy::RandomState;
+
+/// Why a split cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Impossible {
+    /// A class has fewer than two rows: its index and its count.
+    SmallClass(usize, usize),
+    /// A side would have fewer rows than there are classes.
+    SmallSide(usize),
+}
+
+/// Splits the rows whose classes are `classes` (0..`count`, in the classes' sorted order) into
+/// two lists of row numbers, of which the second has `test_size` of the rows, rounded up.
+pub fn train_test_split(classes: &[usize], count: usize, test_size: f64, seed: u32) -> Result<(Vec<usize>, Vec<usize>), Impossible> {
+    let (n_train, n_test) = sides(classes.len(), test_size);
+    let mut rows_of = vec![Vec::new(); count];
+    for (row, &class) in classes.iter().enumerate() {
+        rows_of[class].push(row);
+    }
+    if let Some((class, rows)) = rows_of.iter().enumerate().find(|(_, rows)| rows.len() == 1) {
+        return Err(Impossible::SmallClass(class, rows.len()));
+    }
+    // scikit-learn knows only the classes that occur.
+    rows_of.retain(|rows| !rows.is_empty());
+    if n_train.min(n_test) < rows_of.len() {
+        return Err(Impossible::SmallSide(n_train.min(n_test)));
+    }
+
+    let mut random = RandomState::new(seed);
+    let counts: Vec<usize> = rows_of.iter().map(Vec::len).collect();
+    let of_train = approximate_mode(&counts, n_train, &mut random);
+    let rest: Vec<usize> = counts.iter().zip(&of_train).map(|(all, train)| all - train).collect();
+    let of_test = approximate_mode(&rest, n_test, &mut random);
+
+    let (mut train, mut test) = (Vec::with_capacity(n_train), Vec::with_capacity(n_test));
+    for (rows, (&a, &b)) in rows_of.iter().zip(of_train.iter().zip(&of_test)) {
+        let order = random.permutation(rows.len());
+        let mut order = order.into_iter().map(|i| rows[i]);
+        train.extend(order.by_ref().take(a));
+        test.extend(order.take(b));
+    }
+    random.shuffle(&mut train);
+    random.shuffle(&mut test);
+    Ok((train, test))
+}
+
+/// How many rows the two sides have: `ceil(test_size * n)` for the second.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "as numpy computes it; rows are far fewer than 2^52"
+)]
+pub fn sides(n: usize, test_size: f64) -> (usize, usize) {
+    let test = ((test_size * n as f64).ceil() as usize).min(n);
+    (n - test, test)
+}
+
+/// How many of `draws` fall to each class: the whole parts of the proportional shares, and one
+/// more for the largest remainders, ties drawn at random.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as numpy computes it")]
+#[expect(clippy::float_cmp, reason = "ties are exact: the same division gives the same bits")]
+fn approximate_mode(counts: &[usize], draws: usize, random: &mut RandomState) -> Vec<usize> {
+    let sum: usize = counts.iter().sum();
+    let shares: Vec<f64> = counts.iter().map(|&c| c as f64 / sum as f64 * draws as f64).collect();
+    let mut whole: Vec<usize> = shares.iter().map(|s| s.floor() as usize).collect();
+    let remainders: Vec<f64> = shares.iter().map(|s| s - s.floor()).collect();
+    let mut missing = draws.saturating_sub(whole.iter().sum());
+    let mut values = remainders.clone();
+    values.sort_by(|a, b| b.total_cmp(a));
+    values.dedup();
+    for value in values {
+        if missing == 0 {
+            break;
+        }
+        let tied: Vec<usize> = (0..remainders.len()).filter(|&i| remainders[i] == value).collect();
+        let add = tied.len().min(missing);
+        for class in random.choice(&tied, add) {
+            whole[class] += 1;
+        }
+        missing -= add;
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The letters' places in sorted order, as `np.unique` numbers them.
+    fn classes(letters: &str) -> Vec<usize> {
+        letters.chars().filter_map(|c| "bemt".find(c)).collect()
+    }
+
+    #[test]
+    fn splits_are_scikit_learn_s() {
+        // scikit-learn 1.9.1: train_test_split(np.arange(27), test_size=0.3, random_state=seed, stratify=list(letters))
+        let y = classes("bbbbbbbbbbbeeeeeeeeettttmmm");
+        let expected: [(u32, &[usize], &[usize]); 3] = [
+            (0, &[7, 24, 22, 13, 14, 9, 20, 15, 2, 19, 1, 23, 4, 10, 6, 12, 16, 25], &[17, 11, 0, 5, 21, 18, 26, 3, 8]),
+            (123, &[15, 16, 26, 18, 3, 9, 21, 13, 19, 24, 23, 5, 7, 14, 4, 8, 20, 0], &[22, 1, 25, 10, 2, 12, 6, 11, 17]),
+            (u32::MAX, &[1, 5, 25, 10, 11, 0, 9, 8, 13, 21, 26, 6, 22, 12, 14, 15, 16, 20], &[19, 24, 23, 17, 3, 18, 4, 7, 2]),
+        ];
+        for (seed, train, test) in expected {
+            assert_eq!(train_test_split(&y, 4, 0.3, seed), Ok((train.to_vec(), test.to_vec())), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn the_published_counts_come_out() {
+        // The contract's: 13,356 headlines, b 5627, e 5294, m 910, t 1525; the tie between e and t
+        // in the second split is broken by scikit-learn's own draws.
+        let y: Vec<usize> = [5627, 5294, 910, 1525].into_iter().enumerate().flat_map(|(class, n)| vec![class; n]).collect();
+        let count = |rows: &[usize]| (0..4).map(|class| rows.iter().filter(|&&r| y[r] == class).count()).collect::<Vec<_>>();
+        let (train, rest) = train_test_split(&y, 4, 0.2, 123).expect("splits");
+        assert_eq!(count(&train), [4501, 4235, 728, 1220]);
+        let of_rest: Vec<usize> = rest.iter().map(|&r| y[r]).collect();
+        let (valid, test) = train_test_split(&of_rest, 4, 0.5, 123).expect("splits");
+        let back = |rows: Vec<usize>| rows.into_iter().map(|r| rest[r]).collect::<Vec<_>>();
+        assert_eq!(count(&back(valid)), [563, 529, 91, 153]);
+        assert_eq!(count(&back(test)), [563, 530, 91, 152]);
+    }
+
+    #[test]
+    fn what_cannot_be_split_is_refused() {
+        assert_eq!(train_test_split(&classes("bbbe"), 4, 0.5, 1), Err(Impossible::SmallClass(1, 1)));
+        assert_eq!(train_test_split(&classes("bbbbbbee"), 4, 0.1, 1), Err(Impossible::SmallSide(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn every_row_is_on_one_side_and_classes_are_balanced(
+            mut y in prop::collection::vec(0_usize..4, 0..200), test_size in 0.1_f64..0.9, seed: u32
+        ) {
+            y.extend([0, 0, 1, 1, 2, 2, 3, 3]);
+            let (want_train, want_test) = sides(y.len(), test_size);
+            match train_test_split(&y, 4, test_size, seed) {
+                Ok((train, test)) => {
+                    prop_assert_eq!((train.len(), test.len()), (want_train, want_test));
+                    let mut all = [train, test.clone()].concat();
+                    all.sort_unstable();
+                    prop_assert!(all.into_iter().eq(0..y.len()));
+                    for class in 0..4 {
+                        let of = |rows: &[usize]| rows.iter().filter(|&&r| y[r] == class).count() as f64;
+                        let share = y.iter().filter(|&&c| c == class).count() as f64 * want_test as f64 / y.len() as f64;
+                        prop_assert!((of(&test) - share).abs() < 1.0 + 1e-9);
+                    }
+                }
+                Err(Impossible::SmallSide(n)) => prop_assert!(n < 4 && n == want_train.min(want_test)),
+                Err(other) => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+}

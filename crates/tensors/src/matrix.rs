@@ -1,0 +1,110 @@
+//! A matrix of headlines' mean vectors, built row by row.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use features::{mean_into, tokens};
+use formats::{Arrays, table};
+
+/// From a word to its vector.
+pub struct Lookup {
+    rows: HashMap<String, usize>,
+    dimension: usize,
+    vectors: Vec<f32>,
+}
+
+impl Lookup {
+    /// Reads the two artifacts of `embed` and holds them against each other.
+    pub fn read(vocabulary: &Path, vectors: &Path) -> Result<Self> {
+        let (shape, values) = Arrays::read(vectors)?.f32("vectors", &[None, None])?;
+        let [count, dimension] = shape[..] else { return Err(Failure::artifact("array `vectors` is no matrix", vectors)) };
+        let frame = table::read(vocabulary, &["word", "row"])?;
+        if frame.height() != count || dimension == 0 {
+            let what = format_args!("{} words for {count} vectors of {dimension} components", frame.height());
+            return Err(Failure::artifact(what, vocabulary));
+        }
+        let words = table::texts(&frame, "word", vocabulary)?.no_null_iter();
+        let rows =
+            frame.column("row").and_then(|c| c.u32()).map_err(|e| Failure::artifact(format_args!("column `row`: {e}"), vocabulary))?;
+        let mut lookup = Self { rows: HashMap::with_capacity(count), dimension, vectors: values };
+        for (word, row) in words.zip(rows.no_null_iter()) {
+            let row = row as usize;
+            if row >= count {
+                return Err(Failure::artifact(format_args!("word `{word}` has row {row}, but there are {count}"), vocabulary));
+            }
+            lookup.rows.insert(word.to_owned(), row);
+        }
+        Ok(lookup)
+    }
+
+    /// Components of a vector.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    fn vector(&self, word: &str) -> Option<&[f32]> {
+        let start = self.rows.get(word)? * self.dimension;
+        self.vectors.get(start..start + self.dimension)
+    }
+}
+
+/// The rows so far.
+pub struct Matrix<'l> {
+    lookup: &'l Lookup,
+    values: Vec<f32>,
+}
+
+impl<'l> Matrix<'l> {
+    /// No rows, and room for `rows`.
+    pub fn new(lookup: &'l Lookup, rows: usize) -> Self {
+        Self { lookup, values: Vec::with_capacity(rows * lookup.dimension) }
+    }
+
+    /// Adds the mean of the title's known words as a row, and returns how many those are.
+    pub fn push(&mut self, title: &str) -> usize {
+        let start = self.values.len();
+        self.values.resize(start + self.lookup.dimension, 0.0);
+        let row = self.values.get_mut(start..).unwrap_or_default();
+        mean_into(tokens(title).filter_map(|word| self.lookup.vector(word)), row)
+    }
+
+    /// Takes the last row away.
+    pub fn pop(&mut self) {
+        self.values.truncate(self.values.len().saturating_sub(self.lookup.dimension));
+    }
+
+    /// The values, row after row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup() -> Lookup {
+        Lookup { rows: HashMap::from([("Fed".into(), 0), ("rates".into(), 1)]), dimension: 2, vectors: vec![1.0, 2.0, 3.0, -4.0] }
+    }
+
+    #[test]
+    fn a_row_is_the_mean_of_the_known_words() {
+        let lookup = lookup();
+        let mut matrix = Matrix::new(&lookup, 2);
+        assert_eq!(matrix.push("Fed's rates: \"unknown\""), 2);
+        assert_eq!(matrix.push("Fed Fed rates"), 3);
+        assert_eq!(matrix.values(), [2.0, -1.0, 5.0 / 3.0, 0.0]);
+    }
+
+    #[test]
+    fn a_title_without_a_known_word_is_zeros_and_can_be_taken_back() {
+        let lookup = lookup();
+        let mut matrix = Matrix::new(&lookup, 2);
+        matrix.push("rates");
+        assert_eq!(matrix.push("fed"), 0);
+        assert_eq!(matrix.values(), [3.0, -4.0, 0.0, 0.0]);
+        matrix.pop();
+        assert_eq!(matrix.values(), [3.0, -4.0]);
+    }
+}
