@@ -22,7 +22,7 @@ use crate::grammar::{COMMON, Lexicon, OTHERS, SHAPES, UPDATES, lexicon};
 const ROWS: usize = 5600;
 const SEED: u64 = 100;
 /// Of 100 slots, so many are filled from the category's own words.
-const OWN_WORDS: u32 = 42;
+const OWN_WORDS: u32 = 50;
 /// The archive's first time stamp, in milliseconds since 1970.
 const EPOCH: i64 = 1_394_470_370_698;
 const FIVE: [&str; 5] = ["Reuters", "Huffington Post", "Businessweek", "Contactmusic.com", "Daily Mail"];
