@@ -77,6 +77,9 @@ impl Stage {
 pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> Result<String>) -> ExitCode {
     let matches = command(about, nodes).get_matches();
     let events = matches.get_flag("events");
+    if events {
+        end_with_the_parent();
+    }
     let stage = match prepare(&matches, nodes) {
         Ok(stage) => stage,
         Err(failure) => return fail(&report_to(events, ""), failure, events),
@@ -91,6 +94,15 @@ pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> 
         }
         Err(failure) => fail(&stage.progress, failure, events),
     }
+}
+
+/// A parent that is killed cannot stop its stage; but the pipe to the stage's stdin closes. A
+/// stage that went on would write into a folder that the next run takes for its own.
+fn end_with_the_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        std::process::exit(Exit::Failed as i32);
+    });
 }
 
 fn report_to(events: bool, label: &str) -> Progress {
@@ -201,4 +213,26 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         artifacts,
         out,
     })
+}
+
+/// What artifacts call a source: the file name of the first of `sources` that has one. Artifacts
+/// name no folder of the machine that made them, and mirrors of a file agree on its name.
+pub fn source_name<'a>(sources: &[&'a str]) -> &'a str {
+    let name = |source: &&'a str| {
+        let path = source.split(['?', '#']).next().unwrap_or(source);
+        path.rsplit(['/', '\\']).next().filter(|name| name.contains('.'))
+    };
+    sources.iter().find_map(name).or(sources.first().copied()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_goes_by_its_file_name() {
+        assert_eq!(source_name(&["/home/me/uci.zip"]), "uci.zip");
+        assert_eq!(source_name(&["https://a.example/download?id=1.2", "https://b.example/x/v.bin.gz"]), "v.bin.gz");
+        assert_eq!(source_name(&["hash:300"]), "hash:300");
+    }
 }

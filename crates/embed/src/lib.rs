@@ -133,7 +133,7 @@ fn vectors<'v>(options: &Options, vocabulary: &'v Vocabulary, stage: &Stage) -> 
     for warning in outcome.warnings {
         stage.progress.warn(warning);
     }
-    Ok((outcome.found, file.name(), Some(outcome.entries)))
+    Ok((outcome.found, options.source.name().to_owned(), Some(outcome.entries)))
 }
 
 fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress: &Progress) -> Result<reader::Outcome<'v>> {

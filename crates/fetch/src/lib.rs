@@ -35,6 +35,14 @@ impl std::ops::Deref for Sources {
     }
 }
 
+impl Sources {
+    /// What artifacts call it.
+    pub fn name(&self) -> &str {
+        let sources: Vec<&str> = self.iter().map(String::as_str).collect();
+        artifact::stage::source_name(&sources)
+    }
+}
+
 /// A source file that is on the disk.
 #[derive(Clone, Debug)]
 pub struct Obtained {
@@ -42,17 +50,6 @@ pub struct Obtained {
     pub path: PathBuf,
     /// Where it came from, without credentials, for messages.
     pub origin: String,
-}
-
-impl Obtained {
-    /// What artifacts call it: a URL, or a file's name without its folders, since artifacts name
-    /// no path of the machine that made them.
-    pub fn name(&self) -> String {
-        if is_url(&self.origin) {
-            return self.origin.clone();
-        }
-        self.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
-    }
 }
 
 /// Whether a source names something on the network.

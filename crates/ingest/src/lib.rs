@@ -65,7 +65,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     } else {
         let file = fetch::obtain(&options.source, options.sha256.as_deref(), stage.downloads(), &stage.progress)?;
         archive::stream(&file.path, &file.origin, &mut consume)?;
-        file.name()
+        options.source.name().to_owned()
     };
 
     let (mut frame, counts) = kept.finish(&place)?;

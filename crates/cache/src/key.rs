@@ -1,0 +1,122 @@
+//! What a node's key is made of.
+//!
+//! 1. the format of keys;
+//! 2. the sources of the stage's crate and of the workspace crates that it uses, by content;
+//! 3. the closure of its dependencies in `Cargo.lock`, the way the workspace asks for them, the
+//!    build profile and the compiler;
+//! 4. the node's options in canonical form, and the device where it is not the CPU;
+//! 5. its inputs: the digests of the artifacts that it reads, and of a source file (the pinned
+//!    checksum, where one is given).
+//!
+//! The *content key* is made of all five. The *recipe key* has, in place of an artifact's
+//! digest, the recipe key of the node that makes it, and so is known before anything has run.
+//!
+//! Never in a key: time stamps, paths of folders, names of users, numbers of threads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Digest;
+
+/// Changes when the meaning of keys does.
+const FORMAT: &str = "1";
+
+/// A node's key.
+pub type Key = Digest;
+
+/// The ingredients of a key by name, each with its value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ingredients(BTreeMap<String, String>);
+
+impl Ingredients {
+    /// With the format of keys as the only ingredient.
+    pub fn new() -> Self {
+        Self(BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]))
+    }
+
+    /// Adds an ingredient.
+    pub fn add(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.0.insert(name.into(), value.into());
+    }
+
+    /// With the ingredients of `more`.
+    pub fn with(&self, more: &[(String, String)]) -> Self {
+        let mut all = self.clone();
+        all.0.extend(more.iter().cloned());
+        all
+    }
+
+    /// The key: a digest of names and values, each with its length, so that no two lists of
+    /// ingredients look alike.
+    pub fn key(&self) -> Key {
+        let mut bytes = Vec::new();
+        for text in self.0.iter().flat_map(|(name, value)| [name, value]) {
+            bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        Digest::of(&bytes)
+    }
+
+    /// In words, what is different in `new`.
+    pub fn changes(&self, new: &Self) -> Vec<String> {
+        let names: std::collections::BTreeSet<&String> = self.0.keys().chain(new.0.keys()).collect();
+        let change = |name: &&String| match (self.0.get(*name), new.0.get(*name)) {
+            (Some(old), Some(new)) if old == new => None,
+            (old, new) => Some(describe(name, old, new)),
+        };
+        names.iter().filter_map(change).collect()
+    }
+}
+
+fn describe(name: &str, old: Option<&String>, new: Option<&String>) -> String {
+    let (kind, what) = name.split_once(' ').unwrap_or((name, ""));
+    let value = |v: Option<&String>| v.map_or("none", |v| v.as_str()).to_owned();
+    match kind {
+        "source" => match (old, new) {
+            (None, _) => format!("`{what}` is new"),
+            (_, None) => format!("`{what}` is gone"),
+            _ => format!("`{what}` changed"),
+        },
+        "option" => format!("`{what}` {} → {}", value(old), value(new)),
+        "input" => format!("`{what}` differs"),
+        "dependency" => format!("dependency `{what}` {} → {}", version(old), version(new)),
+        _ => format!("{name} {} → {}", value(old), value(new)),
+    }
+}
+
+/// A dependency's versions without its checksums.
+fn version(value: Option<&String>) -> String {
+    let Some(value) = value else { return "none".to_owned() };
+    value.split(", ").filter_map(|v| v.split(' ').next()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Ingredients {
+        let mut all = Ingredients::new();
+        pairs.iter().for_each(|(n, v)| all.add(*n, *v));
+        all
+    }
+
+    #[test]
+    fn no_two_lists_look_alike() {
+        assert_ne!(of(&[("a", "bc")]).key(), of(&[("ab", "c")]).key());
+        assert_ne!(of(&[("a", "b")]).key(), of(&[("a", "b"), ("", "")]).key());
+        assert_eq!(of(&[("a", "1"), ("b", "2")]).key(), of(&[("b", "2"), ("a", "1")]).key());
+    }
+
+    #[test]
+    fn changes_are_said_in_words() {
+        let old = of(&[("option train.mlp.lr", "0.001"), ("source a/b.rs", "1"), ("dependency polars", "0.55.1 abc"), ("input split/train.parquet", "1"), ("source x", "1")]);
+        let new = of(&[("option train.mlp.lr", "0.01"), ("source a/b.rs", "2"), ("dependency polars", "0.55.2 def"), ("input split/train.parquet", "2")]);
+        assert_eq!(
+            old.changes(&new),
+            ["dependency `polars` 0.55.1 → 0.55.2", "`split/train.parquet` differs", "`train.mlp.lr` 0.001 → 0.01", "`a/b.rs` changed", "`x` is gone"]
+        );
+        assert!(new.changes(&new).is_empty());
+    }
+}

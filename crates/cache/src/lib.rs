@@ -1,0 +1,23 @@
+//! Which results can be trusted: digests, keys, manifests and the store.
+//!
+//! Stages know nothing of this crate, so that a change to the cache reruns none of them. A
+//! cache can be slow; it must never be wrong: a hit is a manifest whose key is the wanted one
+//! and whose every file has its digest.
+
+mod digest;
+mod index;
+pub mod key;
+mod lock;
+mod lockfile;
+mod manifest;
+mod sources;
+mod store;
+
+pub use digest::Digest;
+pub use index::Index;
+pub use key::{Ingredients, Key};
+pub use lock::Lock;
+pub use lockfile::Lockfile;
+pub use manifest::{Manifest, Output};
+pub use sources::Workspace;
+pub use store::{Finding, Store};

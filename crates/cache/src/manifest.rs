@@ -1,0 +1,121 @@
+//! `manifest.json`: what makes a node's folder a result.
+
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Index, Ingredients, Key};
+
+/// The format that this version writes and reads.
+const FORMAT: u32 = 1;
+/// The file's name in a node's folder.
+pub const NAME: &str = "manifest.json";
+
+/// One file of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// Its path in the node's folder, with `/` on every system.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// What a result is, what it was made of, and what its files are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The manifest's format.
+    pub format: u32,
+    /// The node.
+    pub node: String,
+    /// The content key.
+    pub key: Key,
+    /// The recipe key of the newest run that found this result.
+    pub recipe: Key,
+    /// The stage's own words on it.
+    pub summary: String,
+    /// What the content key is made of, by name.
+    pub ingredients: Ingredients,
+    /// The files, sorted by path.
+    pub outputs: Vec<Output>,
+}
+
+impl Manifest {
+    /// A manifest of this version's format.
+    pub fn new(node: &str, recipe: Key, ingredients: Ingredients, summary: String, outputs: Vec<Output>) -> Self {
+        Self { format: FORMAT, node: node.to_owned(), key: ingredients.key(), recipe, summary, ingredients, outputs }
+    }
+
+    /// The manifest in `folder`; `None` if there is none.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let path = folder.join(NAME);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) => return Err(Failure::io("read", &path, &e)),
+        };
+        let damaged = |what: String| Failure::input(format!("the manifest is damaged: {what}"), path.display(), "run the pipeline; it sets the folder aside and makes it again");
+        match serde_json::from_slice::<Format>(&bytes) {
+            Ok(Format { format: FORMAT }) => {}
+            Ok(Format { format }) if format > FORMAT => {
+                let what = format_args!("the manifest has format {format}, and this knockline knows up to {FORMAT}");
+                return Err(Failure::usage(what, path.display(), "use the newer knockline that made it, or another --artifacts folder"));
+            }
+            Ok(Format { format }) => return Err(damaged(format!("there is no format {format}"))),
+            Err(e) => return Err(damaged(e.to_string())),
+        }
+        let manifest: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if manifest.key != manifest.ingredients.key() {
+            return Err(damaged("its key is not that of its ingredients".into()));
+        }
+        let outside = |o: &&Output| o.path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', ':']));
+        if let Some(output) = manifest.outputs.iter().find(outside) {
+            return Err(damaged(format!("`{}` is no path of an output", output.path)));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Writes it into `folder`: whole or not at all.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(NAME);
+        let json = serde_json::to_string_pretty(self).map_err(|e| Failure::failed(e, path.display(), "this is a bug"))?;
+        crate::store::write_atomically(&path, (json + "\n").as_bytes())
+    }
+
+    /// The digest of the output `path`.
+    pub fn digest(&self, path: &str) -> Option<&Digest> {
+        self.outputs.iter().find(|o| o.path == path).map(|o| &o.digest)
+    }
+
+    /// Bytes of all outputs.
+    pub fn bytes(&self) -> u64 {
+        self.outputs.iter().map(|o| o.size).sum()
+    }
+
+    /// What is wrong with the files in `folder`, if anything.
+    pub fn check(&self, folder: &Path, index: &Index) -> Option<String> {
+        self.outputs.iter().find_map(|output| {
+            let path = folder.join(&output.path);
+            let size = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata.len(),
+                Err(e) => return Some(format!("{} cannot be read: {e}", output.path)),
+            };
+            if size != output.size {
+                return Some(format!("{} has {size} bytes, not {}", output.path, output.size));
+            }
+            match index.digest(&path) {
+                Ok(digest) if digest == output.digest => None,
+                Ok(_) => Some(format!("{} has another content than when it was made", output.path)),
+                Err(e) => Some(format!("{} cannot be read: {e}", output.path)),
+            }
+        })
+    }
+}

@@ -1,0 +1,374 @@
+//! Results on the disk.
+//!
+//! ```text
+//! artifacts/<node>/                    the current result: its files and manifest.json
+//! artifacts/.knockline/store/<node>/<key>/   earlier ones, until they are wanted again
+//! artifacts/.knockline/work/<node>/          the run in progress
+//! artifacts/.knockline/aside/                what was damaged, kept for a look
+//! ```
+//!
+//! A result moves between these places by renaming its folder, whole or not at all. A run writes
+//! into `work`; its files are synced and digested, the manifest is written, the folder is
+//! renamed into the store, and only then does it change places with the current one. So a run
+//! that is killed, at whatever point, leaves every finished result where it can be found.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use artifact::{Failure, Result};
+
+use crate::manifest::NAME;
+use crate::{Digest, Index, Ingredients, Key, Lock, Manifest, Output};
+
+/// A folder of artifacts.
+pub struct Store {
+    root: PathBuf,
+    /// Digests of files read before.
+    pub index: Index,
+}
+
+/// What was found for a key.
+pub struct Finding {
+    /// The result, if there is a sound one. It is the current one now.
+    pub manifest: Option<Manifest>,
+    /// What was damaged and has been set aside, in words.
+    pub damaged: Vec<String>,
+}
+
+impl Store {
+    /// The folder at `root`. It need not exist yet, and is not made by reading.
+    pub fn open(root: &Path) -> Self {
+        Self { root: root.to_owned(), index: Index::open(&root.join(".knockline").join("index.json")) }
+    }
+
+    /// Makes the folder and waits until no other run works in it. What a killed run left
+    /// unfinished is removed.
+    pub fn lock(&self, waiting: impl FnOnce()) -> Result<Lock> {
+        let inner = self.inner("");
+        make(&inner)?;
+        let lock = Lock::take(&inner.join("lock"), waiting)?;
+        for folder in ["work", "trash"] {
+            remove(&self.inner(folder))?;
+        }
+        Ok(lock)
+    }
+
+    /// Where a node's current result lies.
+    pub fn current(&self, node: &str) -> PathBuf {
+        self.root.join(node)
+    }
+
+    /// Where downloads are kept.
+    pub fn downloads(&self) -> PathBuf {
+        self.inner("downloads")
+    }
+
+    fn inner(&self, name: &str) -> PathBuf {
+        self.root.join(".knockline").join(name)
+    }
+
+    fn stored(&self, node: &str, key: &Key) -> PathBuf {
+        self.inner("store").join(node).join(key.as_str())
+    }
+
+    /// Looks for the result of `node` under `key`, first where it is current, then among the
+    /// earlier ones. A result with a wrong file is set aside, never used.
+    pub fn find(&self, node: &str, key: &Key) -> Result<Finding> {
+        let mut damaged = Vec::new();
+        let current = self.current(node);
+        if let Some(manifest) = self.sound(&current, node, Some(key), &mut damaged)? {
+            if &manifest.key == key {
+                return Ok(Finding { manifest: Some(manifest), damaged });
+            }
+        }
+        let manifest = self.sound(&self.stored(node, key), node, Some(key), &mut damaged)?.filter(|m| &m.key == key);
+        if manifest.is_some() {
+            self.make_current(node, key)?;
+        }
+        Ok(Finding { manifest, damaged })
+    }
+
+    /// The manifest in `folder`, its files checked if its key is `wanted`.
+    fn sound(&self, folder: &Path, node: &str, wanted: Option<&Key>, damaged: &mut Vec<String>) -> Result<Option<Manifest>> {
+        let problem = match Manifest::read(folder) {
+            Ok(None) => return Ok(None),
+            Ok(Some(manifest)) if manifest.node != node => format!("the manifest is that of `{}`", manifest.node),
+            Ok(Some(manifest)) => match (wanted == Some(&manifest.key)).then(|| manifest.check(folder, &self.index)).flatten() {
+                None => return Ok(Some(manifest)),
+                Some(problem) => problem,
+            },
+            Err(failure) if failure.exit == artifact::Exit::BadInput => failure.what,
+            Err(failure) => return Err(failure),
+        };
+        let aside = self.set_aside(folder, node)?;
+        damaged.push(format!("{node}: {problem}; set aside in {}", aside.display()));
+        Ok(None)
+    }
+
+    /// Moves a damaged folder out of the way, and keeps it for a look.
+    fn set_aside(&self, folder: &Path, node: &str) -> Result<PathBuf> {
+        let aside = self.inner("aside");
+        make(&aside)?;
+        let free = (1_u32..).map(|n| aside.join(format!("{node}-{n}"))).find(|p| !p.exists());
+        let to = free.unwrap_or_else(|| aside.join(node));
+        rename(folder, &to)?;
+        Ok(to)
+    }
+
+    /// An empty folder for a run of `node`.
+    pub fn work(&self, node: &str) -> Result<PathBuf> {
+        let folder = self.inner("work").join(node);
+        remove(&folder)?;
+        make(&folder)?;
+        Ok(folder)
+    }
+
+    /// Makes what a run wrote into its work folder the current result of `node`.
+    pub fn publish(&self, node: &str, recipe: Key, ingredients: Ingredients, summary: String) -> Result<Manifest> {
+        let work = self.inner("work").join(node);
+        let outputs = digest_all(&work)?;
+        let manifest = Manifest::new(node, recipe, ingredients, summary, outputs);
+        manifest.write(&work)?;
+        let stored = self.stored(node, &manifest.key);
+        if let Some(parent) = stored.parent() {
+            make(parent)?;
+        }
+        self.discard(&stored)?;
+        rename(&work, &stored)?;
+        self.make_current(node, &manifest.key)?;
+        Ok(manifest)
+    }
+
+    /// Puts a stored result in the current one's place, and that one into the store.
+    fn make_current(&self, node: &str, key: &Key) -> Result<()> {
+        let current = self.current(node);
+        match Manifest::read(&current) {
+            // Sound or not: what is in the store is checked before it is used.
+            Ok(Some(old)) if old.node == node => {
+                let place = self.stored(node, &old.key);
+                if &old.key == key {
+                    self.discard(&current)?;
+                } else {
+                    self.discard(&place)?;
+                    rename(&current, &place)?;
+                }
+            }
+            _ if current.exists() => drop(self.set_aside(&current, node)?),
+            _ => {}
+        }
+        rename(&self.stored(node, key), &current)
+    }
+
+    /// Removes a folder in two steps, so that no half of it is ever seen under its name.
+    fn discard(&self, folder: &Path) -> Result<()> {
+        if !folder.exists() {
+            return Ok(());
+        }
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let trash = self.inner("trash");
+        make(&trash)?;
+        let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let to = trash.join(name);
+        rename(folder, &to)?;
+        remove(&to)
+    }
+}
+
+/// Syncs and digests every file below `folder`, sorted by path, on two threads.
+fn digest_all(folder: &Path) -> Result<Vec<Output>> {
+    let mut paths = Vec::new();
+    let mut todo = vec![String::new()];
+    while let Some(relative) = todo.pop() {
+        let here = folder.join(&relative);
+        let fail = |e: io::Error| Failure::io("read folder", &here, &e);
+        for entry in fs::read_dir(&here).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(Failure::failed("the stage wrote a file whose name is not UTF-8", entry.path().display(), "this is a bug"));
+            };
+            let path = if relative.is_empty() { name } else { format!("{relative}/{name}") };
+            if entry.file_type().map_err(fail)?.is_dir() { todo.push(path) } else { paths.push(path) }
+        }
+    }
+    paths.retain(|path| path != NAME);
+    paths.sort_unstable();
+    let one = |relative: &String| -> Result<Output> {
+        let path = folder.join(relative);
+        let fail = |e: io::Error| Failure::io("read", &path, &e);
+        let file = File::open(&path).map_err(fail)?;
+        file.sync_all().map_err(fail)?;
+        let size = file.metadata().map_err(fail)?.len();
+        Ok(Output { path: relative.clone(), size, digest: Digest::of_file(&path).map_err(fail)? })
+    };
+    let half = paths.split_at(paths.len() / 2);
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| half.1.iter().map(one).collect::<Result<Vec<_>>>());
+        (half.0.iter().map(one).collect::<Result<Vec<_>>>(), second.join())
+    });
+    let stopped = |_| Failure::failed("a thread stopped", folder.display(), "this is a bug; please report it");
+    let mut outputs = first?;
+    outputs.extend(second.map_err(stopped)??);
+    Ok(outputs)
+}
+
+/// Writes a file whole or not at all.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = path.with_extension("partial");
+    let written = File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|e| Failure::io("write", &partial, &e))?;
+    rename(&partial, path)
+}
+
+/// Renames, and syncs the folders, so that the new name outlives a power cut.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))?;
+    for folder in [to.parent(), from.parent()].into_iter().flatten() {
+        // Not every system lets a folder be opened to sync it.
+        if let Ok(folder) = File::open(folder) {
+            let _ = folder.sync_all();
+        }
+    }
+    Ok(())
+}
+
+fn make(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Failure::io("remove", folder, &e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ingredients(lr: &str) -> Ingredients {
+        let mut all = Ingredients::new();
+        all.add("option lr", lr);
+        all
+    }
+
+    fn publish(store: &Store, lr: &str) -> Manifest {
+        let work = store.work("train.slp").expect("a folder");
+        fs::create_dir(work.join("sub")).expect("a folder");
+        fs::write(work.join("model"), lr).expect("writes");
+        fs::write(work.join("sub/history"), lr).expect("writes");
+        let all = ingredients(lr);
+        store.publish("train.slp", all.key(), all, String::new()).expect("publishes")
+    }
+
+    fn find(store: &Store, lr: &str) -> Finding {
+        store.find("train.slp", &ingredients(lr).key()).expect("looks")
+    }
+
+    fn model(dir: &Path) -> String {
+        fs::read_to_string(dir.join("train.slp/model")).expect("reads")
+    }
+
+    #[test]
+    fn going_back_to_an_earlier_option_is_a_hit() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        let lock = store.lock(|| ()).expect("locks");
+        let first = publish(&store, "0.1");
+        publish(&store, "0.2");
+        assert_eq!(model(dir.path()), "0.2");
+        assert_eq!(find(&store, "0.1").manifest, Some(first));
+        assert_eq!(model(dir.path()), "0.1");
+        assert!(find(&store, "0.2").manifest.is_some());
+        assert!(find(&store, "0.3").manifest.is_none());
+        drop(lock);
+    }
+
+    #[test]
+    fn a_forced_rerun_replaces_the_same_key() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        assert_eq!(publish(&store, "0.1"), publish(&store, "0.1"));
+        assert_eq!(model(dir.path()), "0.1");
+    }
+
+    #[test]
+    fn damage_is_found_named_and_set_aside() {
+        type Damage = fn(&Path);
+        let damages: [(&str, Damage); 5] = [
+            ("another content", |d| fs::write(d.join("model"), "0,1").expect("writes")),
+            ("bytes, not", |d| fs::write(d.join("model"), "0").expect("writes")),
+            ("cannot be read", |d| fs::remove_file(d.join("sub/history")).expect("removes")),
+            ("the manifest is damaged", |d| fs::write(d.join(NAME), "{").expect("writes")),
+            ("its key is not that of its ingredients", |d| {
+                let text = fs::read_to_string(d.join(NAME)).expect("reads").replace("\"0.1\"", "\"0.2\"");
+                fs::write(d.join(NAME), text).expect("writes");
+            }),
+        ];
+        for (want, damage) in damages {
+            for stored in [false, true] {
+                let dir = tempfile::tempdir().expect("a folder");
+                let store = Store::open(dir.path());
+                let key = publish(&store, "0.1").key;
+                if stored {
+                    publish(&store, "0.2");
+                }
+                let place = if stored { store.stored("train.slp", &key) } else { store.current("train.slp") };
+                damage(&place);
+                let finding = find(&store, "0.1");
+                assert!(finding.manifest.is_none() && finding.damaged.len() == 1, "{want}");
+                assert!(finding.damaged[0].contains(want), "{:?}", finding.damaged);
+                assert!(dir.path().join(".knockline/aside/train.slp-1").exists());
+                publish(&store, "0.1");
+                assert!(find(&store, "0.1").manifest.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn a_manifest_of_a_newer_format_is_refused_and_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        publish(&store, "0.1");
+        let path = dir.path().join("train.slp").join(NAME);
+        let text = fs::read_to_string(&path).expect("reads").replace("\"format\": 1,", "\"format\": 9,");
+        fs::write(&path, text).expect("writes");
+        let failure = store.find("train.slp", &ingredients("0.1").key()).err().expect("refused");
+        assert!(failure.what.contains("format 9") && path.exists(), "{failure}");
+    }
+
+    #[test]
+    fn a_manifest_cannot_point_outside_its_folder() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        publish(&store, "0.1");
+        let path = dir.path().join("train.slp").join(NAME);
+        let text = fs::read_to_string(&path).expect("reads").replace("\"sub/history\"", "\"../history\"");
+        fs::write(&path, text).expect("writes");
+        assert!(find(&store, "0.1").damaged[0].contains("no path of an output"));
+    }
+
+    #[test]
+    fn a_folder_without_a_manifest_is_nobody_s_result_and_not_lost() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        fs::create_dir_all(dir.path().join("train.slp")).expect("a folder");
+        fs::write(dir.path().join("train.slp/mine"), "precious").expect("writes");
+        publish(&store, "0.1");
+        assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/mine")).expect("reads"), "precious");
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_by_the_next() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        fs::write(store.work("embed").expect("a folder").join("half"), "x").expect("writes");
+        drop(store.lock(|| ()).expect("locks"));
+        assert!(!dir.path().join(".knockline/work").exists());
+    }
+}

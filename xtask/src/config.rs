@@ -1,0 +1,218 @@
+//! The configuration: defaults from the stages' own descriptions, `pipeline.toml`, a profile,
+//! `--set`; each over the one before. Everything that is wrong is found before anything runs,
+//! and said at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use artifact::options::{Kind, suggest};
+use artifact::{Failure, Options, Result, Schema};
+use serde_json::Value as Json;
+use toml::{Table, Value};
+
+use crate::graph::{GRAPH, Node};
+
+/// The options of every node.
+pub struct Config {
+    nodes: BTreeMap<&'static str, (Schema, Options)>,
+}
+
+/// Everything that was found to be wrong.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Config {
+    /// Reads the configuration of the workspace at `root`. `sets` are `node.option=value`.
+    pub fn read(root: &Path, profile: &str, sets: &[String]) -> Result<Self> {
+        let mut nodes = BTreeMap::new();
+        for node in GRAPH {
+            let path = root.join("crates").join(node.options);
+            let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
+            let schema = Schema::parse(&text).map_err(|e| Failure::usage(e, path.display(), "mend the options' description"))?;
+            let defaults = schema.defaults();
+            nodes.insert(node.name, (schema, defaults));
+        }
+        let mut config = Self { nodes };
+        let mut problems = Problems::default();
+        config.file(&root.join("pipeline.toml"), "pipeline.toml", root, &mut problems)?;
+        let overlay = root.join("profiles").join(format!("{profile}.toml"));
+        if !overlay.exists() || profile.contains(['/', '\\']) {
+            return Err(no_profile(root, profile));
+        }
+        config.file(&overlay, &format!("profiles/{profile}.toml"), root, &mut problems)?;
+        let here = std::env::current_dir().unwrap_or_default();
+        for set in sets {
+            config.set(set, &here, &mut problems);
+        }
+        if problems.0.is_empty() {
+            return Ok(config);
+        }
+        let count = if problems.0.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", problems.0.len()) };
+        Err(Failure::usage(format_args!("the configuration has {count}"), problems.0.join("\n         "), "the README lists every option"))
+    }
+
+    /// A node's options.
+    pub fn options(&self, node: &Node) -> Options {
+        self.nodes.get(node.name).map(|(_, options)| options.clone()).unwrap_or_default()
+    }
+
+    /// The options of a node that name sources, with the option that pins each.
+    pub fn sources(&self, node: &Node) -> Vec<(String, Option<String>)> {
+        let entries = self.nodes.get(node.name).into_iter().flat_map(|(schema, _)| &schema.0);
+        entries.filter(|(_, e)| e.kind == Kind::Source).map(|(name, e)| (name.clone(), e.pin.clone())).collect()
+    }
+
+    /// Whether `source` is a name of the stage's own and not a file.
+    pub fn is_builtin(&self, node: &Node, option: &str, source: &str) -> bool {
+        self.nodes.get(node.name).and_then(|(schema, _)| schema.0.get(option)).is_some_and(|e| e.is_builtin(source))
+    }
+
+    fn file(&mut self, path: &Path, shown: &str, root: &Path, problems: &mut Problems) -> Result<()> {
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
+        let table: Table = toml::from_str(&text).map_err(|e| Failure::usage(e, shown, "mend the file"))?;
+        self.table("", &table, shown, root, problems);
+        Ok(())
+    }
+
+    /// Takes a table whose keys stand below `prefix`.
+    fn table(&mut self, prefix: &str, table: &Table, shown: &str, base: &Path, problems: &mut Problems) {
+        for (key, value) in table {
+            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            let inner = value.as_table();
+            match (split(&name), inner) {
+                (None, Some(inner)) if GRAPH.iter().any(|n| n.name == name || n.name.starts_with(&format!("{name}."))) => {
+                    self.table(&name, inner, shown, base, problems);
+                }
+                (Some((node, option)), Some(inner)) if self.has_options_below(node, option) => self.table(&name, inner, shown, base, problems),
+                (Some((node, option)), _) => {
+                    let (node, option) = (node.to_owned(), option.to_owned());
+                    self.value(&node, &option, value, shown, base, problems);
+                }
+                (None, _) => problems.0.push(format!("{shown}: there is no node `{name}`{}", suggest(&name, GRAPH.iter().map(|n| n.name)))),
+            }
+        }
+    }
+
+    fn has_options_below(&self, node: &str, option: &str) -> bool {
+        let prefix = format!("{option}.");
+        self.nodes.get(node).is_some_and(|(schema, _)| schema.0.keys().any(|name| name.starts_with(&prefix)))
+    }
+
+    fn value(&mut self, node: &str, option: &str, value: &Value, shown: &str, base: &Path, problems: &mut Problems) {
+        let Some((schema, options)) = self.nodes.get_mut(node) else { return };
+        match schema.set(options, option, value) {
+            Ok(()) => absolute(schema, options, option, base),
+            Err(e) => problems.0.push(format!("{shown}: `{node}.{option}` {e}")),
+        }
+    }
+
+    fn set(&mut self, set: &str, base: &Path, problems: &mut Problems) {
+        let Some((name, text)) = set.split_once('=') else {
+            problems.0.push(format!("--set {set}: there is no `=`; write --set NODE.OPTION=VALUE"));
+            return;
+        };
+        let Some((node, option)) = split(name) else {
+            let known: Vec<String> = self.nodes.iter().flat_map(|(n, (s, _))| s.0.keys().map(move |o| format!("{n}.{o}"))).collect();
+            problems.0.push(format!("--set {set}: `{name}` is not a known option{}", suggest(name, known.iter().map(String::as_str))));
+            return;
+        };
+        let Some((schema, options)) = self.nodes.get_mut(node) else { return };
+        match schema.set_text(options, option, text) {
+            Ok(()) => absolute(schema, options, option, base),
+            Err(e) => problems.0.push(format!("--set {set}: `{name}` {e}")),
+        }
+    }
+}
+
+/// The node and the option of `train.mlp.lr`.
+fn split(name: &str) -> Option<(&'static str, &str)> {
+    GRAPH.iter().find_map(|node| Some((node.name, name.strip_prefix(node.name)?.strip_prefix('.')?)))
+}
+
+/// Paths are relative to where they were written: the command line's to the current folder, a
+/// file's to the workspace.
+fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
+    let Some(entry) = schema.0.get(option).filter(|e| e.kind == Kind::Source) else { return };
+    let resolve = |source: &mut Json| {
+        if let Some(text) = source.as_str()
+            && !entry.is_builtin(text)
+            && !is_url(text)
+        {
+            *source = Json::from(base.join(text).display().to_string());
+        }
+    };
+    match options.get_mut(option) {
+        Some(Json::Array(items)) => items.iter_mut().for_each(resolve),
+        Some(one) => resolve(one),
+        None => {}
+    }
+}
+
+/// Whether a source names something on the network.
+pub fn is_url(source: &str) -> bool {
+    source.contains("://")
+}
+
+fn no_profile(root: &Path, profile: &str) -> Failure {
+    let files = std::fs::read_dir(root.join("profiles")).into_iter().flatten().flatten();
+    let mut known: Vec<String> = files.filter_map(|f| Some(PathBuf::from(f.file_name()).file_stem()?.to_string_lossy().into_owned())).collect();
+    known.sort_unstable();
+    let nearest = suggest(profile, known.iter().map(String::as_str));
+    Failure::usage(format_args!("there is no profile `{profile}`{nearest}"), "profiles/", format_args!("there are {}", known.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::find;
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
+    }
+
+    fn read(sets: &[&str]) -> Result<Config> {
+        Config::read(&root(), "sample", &sets.iter().map(|&s| s.to_owned()).collect::<Vec<_>>())
+    }
+
+    fn option(config: &Config, node: &str, option: &str) -> Json {
+        config.options(find(node).expect("a node"))[option].clone()
+    }
+
+    #[test]
+    fn both_profiles_are_right_and_have_the_contract_s_defaults() {
+        let sample = read(&[]).expect("reads");
+        assert_eq!(option(&sample, "ingest", "source"), "sample");
+        assert_eq!(option(&sample, "embed", "source"), "hash:300");
+        assert_eq!(option(&sample, "split", "seed"), 123);
+        assert_eq!(option(&sample, "train.slp", "lr"), 0.1);
+        assert_eq!(option(&sample, "train.mlp", "epochs"), 1000);
+        let published = Config::read(&root(), "nlp100", &[]).expect("reads");
+        assert_eq!(option(&published, "ingest", "expect.rows"), 422_937);
+        assert_eq!(option(&published, "ingest", "expect.kept"), 13_356);
+        assert!(option(&published, "embed", "source").to_string().contains("GoogleNews"));
+    }
+
+    #[test]
+    fn every_mistake_is_said_at_once() {
+        let failure = read(&["train.mlp.lrr=1", "split.test_size=1.5", "spilt.seed=1", "x"]).err().expect("refused");
+        assert_eq!(failure.what, "the configuration has 4 mistakes");
+        for part in ["`train.mlp.lrr` is not a known option; did you mean `lr`?", "must be more than 0 and less than 1", "did you mean `split.seed`?", "no `=`"] {
+            assert!(failure.place.contains(part), "{failure}");
+        }
+        assert_eq!(failure.exit, artifact::Exit::Usage);
+    }
+
+    #[test]
+    fn paths_are_relative_to_where_they_were_written() {
+        let config = read(&["ingest.source=a/b.zip", "embed.source=https://example.org/v.bin"]).expect("reads");
+        let here = std::env::current_dir().expect("a folder").join("a/b.zip");
+        assert_eq!(option(&config, "ingest", "source"), here.display().to_string());
+        assert_eq!(option(&config, "embed", "source"), "https://example.org/v.bin");
+    }
+
+    #[test]
+    fn an_unknown_profile_is_named_with_the_known_ones() {
+        let failure = Config::read(&root(), "nlp10", &[]).err().expect("refused");
+        assert!(failure.what.contains("did you mean `nlp100`?") && failure.remedy.contains("sample"), "{failure}");
+    }
+}

@@ -1,0 +1,117 @@
+//! `cargo xtask`: runs the graph, says what is stale and why, and keeps the cache.
+//!
+//! It spawns the stages' binaries and links none of them, so it builds in seconds, and a run
+//! that finds everything up to date answers at once.
+
+mod config;
+mod graph;
+mod pipeline;
+mod recipe;
+mod spawn;
+mod status;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use artifact::{Exit, Failure, Result};
+use cache::Index;
+use clap::{Parser, Subcommand};
+use config::Config;
+
+/// News headlines to trained nets: 100 NLP exercises, problems 70 to 79
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The profile: a file of profiles/, over pipeline.toml
+    #[arg(long, global = true, default_value = "sample", value_name = "NAME")]
+    profile: String,
+    /// Set an option, over the profile: --set train.mlp.lr=0.01
+    #[arg(long, global = true, value_name = "NODE.OPTION=VALUE")]
+    set: Vec<String>,
+    /// The folder of the artifacts [default: artifacts in the workspace]
+    #[arg(long, global = true, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// One JSON object a line on stdout
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the nodes up to date
+    Pipeline(pipeline::Selection),
+    /// Which results are fresh, stale or missing, and why
+    Status {
+        /// Only this node, with every reason
+        node: Option<String>,
+    },
+    /// Show the graph
+    Graph {
+        /// How
+        #[arg(long, value_enum, default_value = "text")]
+        format: graph::Format,
+    },
+    /// Keys of results
+    #[command(subcommand)]
+    Cache(Cache),
+}
+
+#[derive(Subcommand)]
+enum Cache {
+    /// A node's recipe key: what a CI job asks its cache for
+    Key {
+        /// The node
+        node: String,
+        /// cpu, cuda or cuda:K
+        #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+        device: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let root = workspace()?;
+    let artifacts = match &cli.artifacts {
+        Some(dir) => std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?,
+        None => root.join("artifacts"),
+    };
+    let config = || Config::read(&root, &cli.profile, &cli.set);
+    match &cli.command {
+        Command::Pipeline(selection) => pipeline::run(&root, &config()?, &artifacts, selection, cli.json),
+        Command::Status { node } => status::run(&root, &config()?, &artifacts, node.as_deref(), cli.json),
+        Command::Graph { format } => print(&graph::show(*format)),
+        Command::Cache(Cache::Key { node, device }) => {
+            let node = graph::find(node)?;
+            let key = recipe::Recipes::new(&root, &config()?, device, &Index::default())?.recipe(node)?;
+            print(&format!("{key}\n"))
+        }
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))
+}
+
+/// The workspace: cargo says where this package lies; without cargo it is looked for upwards.
+fn workspace() -> Result<PathBuf> {
+    if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).filter(|p| p.ends_with("xtask"))
+        && let Some(root) = package.parent()
+    {
+        return Ok(root.to_owned());
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let root = here.ancestors().find(|dir| dir.join("pipeline.toml").exists() && dir.join("xtask").exists()).map(Path::to_owned);
+    root.ok_or_else(|| Failure::usage("this is no knockline workspace", here.display(), "run it in a checkout, as `cargo xtask`"))
+}

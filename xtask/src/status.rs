@@ -1,0 +1,91 @@
+//! `cargo xtask status`: which results are fresh, and why the others are not.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use cache::{Manifest, Store};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::graph::{GRAPH, find};
+use crate::recipe::Recipes;
+
+/// A node's state.
+pub struct State {
+    /// The node.
+    pub node: &'static str,
+    /// `fresh`, `stale` or `missing`.
+    pub state: &'static str,
+    /// Why, in words.
+    pub reasons: Vec<String>,
+    /// What `pipeline` would do: `hit`, `run`, or `may run` where that depends on what an
+    /// earlier node will make.
+    pub would: &'static str,
+}
+
+/// The states of all nodes, in the graph's order.
+pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Result<Vec<State>> {
+    let recipes = Recipes::new(root, config, device, &store.index)?;
+    let mut manifests: BTreeMap<&str, Manifest> = BTreeMap::new();
+    let mut states: Vec<State> = Vec::new();
+    for node in GRAPH {
+        let folder = store.current(node.name);
+        let (manifest, unreadable) = match Manifest::read(&folder) {
+            Ok(manifest) => (manifest, None),
+            Err(failure) if failure.exit == artifact::Exit::BadInput => (None, Some(failure.what)),
+            Err(failure) => return Err(failure),
+        };
+        let before: Vec<&str> = node.reads.iter().map(|(name, _)| *name).filter(|name| states.iter().any(|s| s.node == *name && s.state != "fresh")).collect();
+        let missing = manifest.is_none();
+        let mut reasons = Vec::new();
+        if let Some(manifest) = manifest {
+            if let Ok(now) = recipes.content(node, |name| manifests.get(name)) {
+                reasons.extend(manifest.ingredients.changes(&now));
+            }
+            reasons.extend(manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")));
+            manifests.insert(node.name, manifest);
+        } else {
+            reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
+        }
+        let own_reasons = !reasons.is_empty();
+        reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
+        let state = if missing { "missing" } else if reasons.is_empty() { "fresh" } else { "stale" };
+        let would = match () {
+            () if state == "fresh" => "hit",
+            // An earlier result may lie in the store; finding it moves it, so that is left to a run.
+            () if own_reasons && before.is_empty() => "run",
+            () => "may run",
+        };
+        states.push(State { node: node.name, state, reasons, would });
+    }
+    Ok(states)
+}
+
+/// Runs the command, for one node or for all.
+pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, json: bool) -> Result<()> {
+    let only = node.map(find).transpose()?;
+    let store = Store::open(artifacts);
+    let mut out = std::io::stdout().lock();
+    for state in states(root, config, &store, "cpu")?.iter().filter(|s| only.is_none_or(|o| o.name == s.node)) {
+        let line = if json {
+            json!({ "node": state.node, "state": state.state, "why": state.reasons }).to_string()
+        } else {
+            const SHOWN: usize = 4;
+            let mut why: Vec<String> = state.reasons.clone();
+            if only.is_none() && why.len() > SHOWN {
+                let rest = why.len() - SHOWN;
+                why.truncate(SHOWN);
+                why.push(format!("and {rest} more (cargo xtask status {})", state.node));
+            }
+            let between = if only.is_some() { "\n                   " } else { "; " };
+            format!("{:<10} {:<7} {}", state.node, state.state, why.join(between))
+        };
+        writeln!(out, "{}", line.trim_end()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
+    }
+    if artifacts.join(".knockline").exists() {
+        store.index.save();
+    }
+    Ok(())
+}
