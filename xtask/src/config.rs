@@ -83,7 +83,9 @@ impl Config {
                 (None, Some(inner)) if GRAPH.iter().any(|n| n.name == name || n.name.starts_with(&format!("{name}."))) => {
                     self.table(&name, inner, shown, base, problems);
                 }
-                (Some((node, option)), Some(inner)) if self.has_options_below(node, option) => self.table(&name, inner, shown, base, problems),
+                (Some((node, option)), Some(inner)) if self.has_options_below(node, option) => {
+                    self.table(&name, inner, shown, base, problems);
+                }
                 (Some((node, option)), _) => {
                     let (node, option) = (node.to_owned(), option.to_owned());
                     self.value(&node, &option, value, shown, base, problems);
@@ -155,7 +157,8 @@ pub fn is_url(source: &str) -> bool {
 
 fn no_profile(root: &Path, profile: &str) -> Failure {
     let files = std::fs::read_dir(root.join("profiles")).into_iter().flatten().flatten();
-    let mut known: Vec<String> = files.filter_map(|f| Some(PathBuf::from(f.file_name()).file_stem()?.to_string_lossy().into_owned())).collect();
+    let mut known: Vec<String> =
+        files.filter_map(|f| Some(PathBuf::from(f.file_name()).file_stem()?.to_string_lossy().into_owned())).collect();
     known.sort_unstable();
     let nearest = suggest(profile, known.iter().map(String::as_str));
     Failure::usage(format_args!("there is no profile `{profile}`{nearest}"), "profiles/", format_args!("there are {}", known.join(", ")))
@@ -196,7 +199,12 @@ mod tests {
     fn every_mistake_is_said_at_once() {
         let failure = read(&["train.mlp.lrr=1", "split.test_size=1.5", "spilt.seed=1", "x"]).err().expect("refused");
         assert_eq!(failure.what, "the configuration has 4 mistakes");
-        for part in ["`train.mlp.lrr` is not a known option; did you mean `lr`?", "must be more than 0 and less than 1", "did you mean `split.seed`?", "no `=`"] {
+        for part in [
+            "`train.mlp.lrr` is not a known option; did you mean `lr`?",
+            "must be more than 0 and less than 1",
+            "did you mean `split.seed`?",
+            "no `=`",
+        ] {
             assert!(failure.place.contains(part), "{failure}");
         }
         assert_eq!(failure.exit, artifact::Exit::Usage);

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::graph::{GRAPH, Node, depends, find};
 use crate::recipe::Recipes;
-use crate::spawn::Binaries;
+use crate::spawn::{Binaries, Call};
 use crate::status;
 
 /// What to bring up to date, and how.
@@ -30,6 +30,9 @@ pub struct Selection {
     /// Run this node even if its result is there
     #[arg(long, value_name = "NODE")]
     force: Vec<String>,
+    /// Go on with a training run that was killed, from its last checkpoint
+    #[arg(long)]
+    resume: bool,
     /// Say what would run, and run nothing
     #[arg(long)]
     dry_run: bool,
@@ -65,7 +68,7 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
     if selection.dry_run {
         return dry_run(root, config, &store, selection, &nodes, json);
     }
-    let lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
+    let lock = store.lock(selection.resume, || eprintln!("waiting for another run in {}", artifacts.display()))?;
     let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
     let mut session = Session { store: &store, recipes, done: BTreeMap::new(), binaries: None };
     for node in GRAPH {
@@ -93,7 +96,14 @@ struct Session<'s> {
 }
 
 impl Session<'_> {
-    fn bring_up_to_date(&mut self, root: &Path, config: &Config, artifacts: &Path, node: &'static Node, selection: &Selection) -> Result<Line> {
+    fn bring_up_to_date(
+        &mut self,
+        root: &Path,
+        config: &Config,
+        artifacts: &Path,
+        node: &'static Node,
+        selection: &Selection,
+    ) -> Result<Line> {
         let start = Instant::now();
         let recipe = self.recipes.recipe(node)?;
         let ingredients = self.recipes.content(node, |name| self.done.get(name))?;
@@ -118,8 +128,16 @@ impl Session<'_> {
                     self.binaries = Some(Binaries::build(root, &selection.device)?);
                 }
                 let Some(binaries) = &self.binaries else { return Err(Failure::failed("no binaries", "cargo build", "this is a bug")) };
-                let work = self.store.work(node.name)?;
-                let summary = binaries.run(node, &config.options(node), artifacts, &work, &self.store.downloads(), &selection.device)?;
+                let call = Call {
+                    node,
+                    options: &config.options(node),
+                    artifacts,
+                    work: &self.store.work(node.name, &ingredients.key())?,
+                    downloads: &self.store.downloads(),
+                    device: &selection.device,
+                    resume: selection.resume,
+                };
+                let summary = binaries.run(&call)?;
                 ("run", self.store.publish(node.name, recipe, ingredients, summary)?)
             }
         };
@@ -178,7 +196,6 @@ impl Line {
 }
 
 /// Bytes for a person.
-#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
 fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -196,7 +213,11 @@ fn dry_run(root: &Path, config: &Config, store: &Store, selection: &Selection, n
         let forced = selection.force.iter().any(|f| f == state.node);
         let would = if forced { "run" } else { state.would };
         let why = if forced { "forced".to_owned() } else { state.reasons.join("; ") };
-        let line = if json { json!({ "node": state.node, "would": would, "why": why }).to_string() } else { format!("{would:<8} {:<10} {why}", state.node) };
+        let line = if json {
+            json!({ "node": state.node, "would": would, "why": why }).to_string()
+        } else {
+            format!("{would:<8} {:<10} {why}", state.node)
+        };
         let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
     }
     Ok(())
@@ -208,7 +229,15 @@ mod tests {
 
     fn names(from: Option<&str>, to: Option<&str>, only: Option<&str>) -> Result<Vec<&'static str>> {
         let own = |o: Option<&str>| o.map(str::to_owned);
-        let selection = Selection { from: own(from), to: own(to), only: own(only), force: Vec::new(), dry_run: false, device: "cpu".into() };
+        let selection = Selection {
+            from: own(from),
+            to: own(to),
+            only: own(only),
+            force: Vec::new(),
+            resume: false,
+            dry_run: false,
+            device: "cpu".into(),
+        };
         Ok(selection.nodes()?.into_iter().map(|n| n.name).collect())
     }
 

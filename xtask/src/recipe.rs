@@ -56,7 +56,11 @@ impl Recipes {
             for file in *files {
                 let digest = manifest(name).and_then(|m| m.digest(file)).ok_or_else(|| {
                     let remedy = format!("make it first: cargo xtask pipeline --to {name}");
-                    Failure::usage(format_args!("`{}` needs {file}, which is not there", node.name), format_args!("artifacts of `{name}`"), remedy)
+                    Failure::usage(
+                        format_args!("`{}` needs {file}, which is not there", node.name),
+                        format_args!("artifacts of `{name}`"),
+                        remedy,
+                    )
                 })?;
                 inputs.push((format!("input {name}/{file}"), digest.to_string()));
             }
@@ -71,7 +75,8 @@ fn options(all: &mut Ingredients, node: &Node, config: &Config, index: &Index) -
     for (name, pin) in config.sources(node) {
         let Some(source) = options.remove(&name).filter(|s| !s.is_null()) else { continue };
         let pin = pin.and_then(|pin| options.get(&pin)).and_then(Json::as_str).map(str::to_owned);
-        let sources: Vec<&str> = source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect()).into_iter().filter_map(Json::as_str).collect();
+        let sources: Vec<&str> =
+            source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect()).into_iter().filter_map(Json::as_str).collect();
         let place = format!("{}.{name}", node.name);
         if let [one] = sources[..]
             && config.is_builtin(node, &name, one)

@@ -37,7 +37,8 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             Err(failure) if failure.exit == artifact::Exit::BadInput => (None, Some(failure.what)),
             Err(failure) => return Err(failure),
         };
-        let before: Vec<&str> = node.reads.iter().map(|(name, _)| *name).filter(|name| states.iter().any(|s| s.node == *name && s.state != "fresh")).collect();
+        let before: Vec<&str> =
+            node.reads.iter().map(|(name, _)| *name).filter(|name| states.iter().any(|s| s.node == *name && s.state != "fresh")).collect();
         let missing = manifest.is_none();
         let mut reasons = Vec::new();
         if let Some(manifest) = manifest {
@@ -51,7 +52,13 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
         }
         let own_reasons = !reasons.is_empty();
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
-        let state = if missing { "missing" } else if reasons.is_empty() { "fresh" } else { "stale" };
+        let state = if missing {
+            "missing"
+        } else if reasons.is_empty() {
+            "fresh"
+        } else {
+            "stale"
+        };
         let would = match () {
             () if state == "fresh" => "hit",
             // An earlier result may lie in the store; finding it moves it, so that is left to a run.

@@ -144,13 +144,11 @@ impl Entry {
         let wants = |what: &str| Err(format!("must be {what}, not {value}"));
         match (self.kind, value) {
             (Kind::Integer, toml::Value::Integer(i)) => {
-                #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
                 self.in_range(*i as f64)?;
                 Ok(Json::from(*i))
             }
             (Kind::Integer, _) => wants("a whole number"),
             (Kind::Number, toml::Value::Integer(_) | toml::Value::Float(_)) => {
-                #[expect(clippy::cast_precision_loss, reason = "a number given without a point")]
                 let number = value.as_float().or(value.as_integer().map(|i| i as f64)).unwrap_or(f64::NAN);
                 if !number.is_finite() {
                     return wants("a finite number");
@@ -178,7 +176,6 @@ impl Entry {
             (Kind::Integers, toml::Value::Array(items)) if !items.is_empty() => {
                 let numbers: Option<Vec<i64>> = items.iter().map(toml::Value::as_integer).collect();
                 let Some(numbers) = numbers else { return wants("a list of whole numbers") };
-                #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
                 numbers.iter().try_for_each(|&i| self.in_range(i as f64))?;
                 Ok(Json::from(numbers))
             }

@@ -92,7 +92,7 @@ impl Progress {
 
     /// A piece of work starts.
     pub fn begin(&self, what: &str, total: Option<u64>, unit: Unit) {
-        self.send(Event::Begin { what: what.to_owned(), total, unit });
+        self.send(&Event::Begin { what: what.to_owned(), total, unit });
     }
 
     /// So many units are done. Calls that come too fast cost next to nothing.
@@ -105,24 +105,24 @@ impl Progress {
             }
             sink.last = Some(now);
         }
-        self.send(Event::At { done, note: note() });
+        self.send(&Event::At { done, note: note() });
     }
 
     /// The user should know this.
     pub fn warn(&self, text: impl Into<String>) {
-        self.send(Event::Warn { text: text.into() });
+        self.send(&Event::Warn { text: text.into() });
     }
 
     /// Sends one event.
-    pub fn send(&self, event: Event) {
+    pub fn send(&self, event: &Event) {
         let mut sink = self.lock();
-        if let Event::Begin { unit, .. } = &event {
+        if let Event::Begin { unit, .. } = event {
             (sink.unit, sink.last) = (*unit, None);
         }
         match &mut sink.console {
-            Some(console) => console.show(&event),
+            Some(console) => console.show(event),
             // A parent that has gone away is no reason to fail: the work is still wanted.
-            None => drop(serde_json::to_string(&event).map(|line| writeln!(std::io::stdout(), "{line}"))),
+            None => drop(serde_json::to_string(event).map(|line| writeln!(std::io::stdout(), "{line}"))),
         }
     }
 

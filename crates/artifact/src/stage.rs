@@ -28,6 +28,8 @@ pub struct Stage {
     pub progress: Progress,
     /// The device to compute on, as the user named it.
     pub device: String,
+    /// Whether to go on with an unfinished run that lies in the output folder.
+    pub resume: bool,
     options: Options,
     inputs: BTreeMap<String, PathBuf>,
     artifacts: PathBuf,
@@ -86,7 +88,7 @@ pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> 
     };
     match run(&stage) {
         Ok(summary) => {
-            stage.progress.send(Event::Summary { text: summary.clone() });
+            stage.progress.send(&Event::Summary { text: summary.clone() });
             if !events {
                 println!("{summary}");
             }
@@ -114,7 +116,7 @@ fn fail(progress: &Progress, failure: Failure, events: bool) -> ExitCode {
     if !events {
         eprintln!("error: {failure}");
     }
-    progress.send(Event::Failure { failure });
+    progress.send(&Event::Failure { failure });
     exit.into()
 }
 
@@ -164,6 +166,12 @@ fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
                 .default_value("cpu")
                 .help("cpu, or cuda[:K] in a build with that feature"),
         )
+        .arg(
+            Arg::new("resume")
+                .long("resume")
+                .action(ArgAction::SetTrue)
+                .help("go on with the unfinished run in --out, where the stage can"),
+        )
         .arg(Arg::new("options").long("options").value_name("JSON").hide(true))
         .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).help("progress as JSON lines on stdout"))
 }
@@ -207,6 +215,7 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         node: spec.name,
         progress: report_to(matches.get_flag("events"), spec.name),
         device: matches.get_one::<String>("device").cloned().unwrap_or_default(),
+        resume: matches.get_flag("resume"),
         options,
         inputs: pairs("input")?.into_iter().map(|(n, d)| (n, d.into())).collect(),
         downloads: path("downloads").unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),

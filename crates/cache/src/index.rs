@@ -89,6 +89,7 @@ impl Index {
 }
 
 #[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
 fn state(metadata: &Metadata) -> Option<State> {
     use std::os::unix::fs::MetadataExt;
     let m = metadata;

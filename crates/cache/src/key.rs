@@ -98,7 +98,9 @@ mod tests {
 
     fn of(pairs: &[(&str, &str)]) -> Ingredients {
         let mut all = Ingredients::new();
-        pairs.iter().for_each(|(n, v)| all.add(*n, *v));
+        for (name, value) in pairs {
+            all.add(*name, *value);
+        }
         all
     }
 
@@ -111,11 +113,28 @@ mod tests {
 
     #[test]
     fn changes_are_said_in_words() {
-        let old = of(&[("option train.mlp.lr", "0.001"), ("source a/b.rs", "1"), ("dependency polars", "0.55.1 abc"), ("input split/train.parquet", "1"), ("source x", "1")]);
-        let new = of(&[("option train.mlp.lr", "0.01"), ("source a/b.rs", "2"), ("dependency polars", "0.55.2 def"), ("input split/train.parquet", "2")]);
+        let old = of(&[
+            ("option train.mlp.lr", "0.001"),
+            ("source a/b.rs", "1"),
+            ("dependency polars", "0.55.1 abc"),
+            ("input split/train.parquet", "1"),
+            ("source x", "1"),
+        ]);
+        let new = of(&[
+            ("option train.mlp.lr", "0.01"),
+            ("source a/b.rs", "2"),
+            ("dependency polars", "0.55.2 def"),
+            ("input split/train.parquet", "2"),
+        ]);
         assert_eq!(
             old.changes(&new),
-            ["dependency `polars` 0.55.1 → 0.55.2", "`split/train.parquet` differs", "`train.mlp.lr` 0.001 → 0.01", "`a/b.rs` changed", "`x` is gone"]
+            [
+                "dependency `polars` 0.55.1 → 0.55.2",
+                "`split/train.parquet` differs",
+                "`train.mlp.lr` 0.001 → 0.01",
+                "`a/b.rs` changed",
+                "`x` is gone"
+            ]
         );
         assert!(new.changes(&new).is_empty());
     }

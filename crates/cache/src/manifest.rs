@@ -62,7 +62,13 @@ impl Manifest {
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
             Err(e) => return Err(Failure::io("read", &path, &e)),
         };
-        let damaged = |what: String| Failure::input(format!("the manifest is damaged: {what}"), path.display(), "run the pipeline; it sets the folder aside and makes it again");
+        let damaged = |what: String| {
+            Failure::input(
+                format!("the manifest is damaged: {what}"),
+                path.display(),
+                "run the pipeline; it sets the folder aside and makes it again",
+            )
+        };
         match serde_json::from_slice::<Format>(&bytes) {
             Ok(Format { format: FORMAT }) => {}
             Ok(Format { format }) if format > FORMAT => {

@@ -112,7 +112,7 @@ fn files(root: &Path) -> Result<Vec<String>> {
             let is_folder = entry.file_type().map_err(fail)?.is_dir();
             let top = folder.is_empty();
             let left_behind = name.starts_with(['.', '#']) || name.ends_with(['~', '#']);
-            if left_behind || (top && (NOT_BUILT.contains(&name.as_str()) || name.ends_with(".md"))) {
+            if left_behind || (top && (NOT_BUILT.contains(&name.as_str()) || Path::new(&name).extension().is_some_and(|e| e == "md"))) {
                 continue;
             }
             let relative = if top { name } else { format!("{folder}/{name}") };
@@ -135,8 +135,14 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
             fs::write(path, text).expect("writes");
         };
-        put("Cargo.toml", "[workspace.dependencies]\nshared = { path = \"crates/shared\" }\nx = \"1\"\ny = \"1\"\n[profile.dev]\nopt-level = 3\n");
-        put("Cargo.lock", "[[package]]\nname = \"x\"\nversion = \"1.0.0\"\nsource = \"r\"\nchecksum = \"1\"\n[[package]]\nname = \"y\"\nversion = \"1.0.0\"\nsource = \"r\"\nchecksum = \"2\"\n");
+        put(
+            "Cargo.toml",
+            "[workspace.dependencies]\nshared = { path = \"crates/shared\" }\nx = \"1\"\ny = \"1\"\n[profile.dev]\nopt-level = 3\n",
+        );
+        put(
+            "Cargo.lock",
+            "[[package]]\nname = \"x\"\nversion = \"1.0.0\"\nsource = \"r\"\nchecksum = \"1\"\n[[package]]\nname = \"y\"\nversion = \"1.0.0\"\nsource = \"r\"\nchecksum = \"2\"\n",
+        );
         put("crates/a/Cargo.toml", "[dependencies]\nshared.workspace = true\n");
         put("crates/a/src/lib.rs", "// a");
         put("crates/a/options.toml", "");

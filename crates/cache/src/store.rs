@@ -3,7 +3,7 @@
 //! ```text
 //! artifacts/<node>/                    the current result: its files and manifest.json
 //! artifacts/.knockline/store/<node>/<key>/   earlier ones, until they are wanted again
-//! artifacts/.knockline/work/<node>/          the run in progress
+//! artifacts/.knockline/work/<node>/<key>/    the run in progress
 //! artifacts/.knockline/aside/                what was damaged, kept for a look
 //! ```
 //!
@@ -44,13 +44,14 @@ impl Store {
     }
 
     /// Makes the folder and waits until no other run works in it. What a killed run left
-    /// unfinished is removed.
-    pub fn lock(&self, waiting: impl FnOnce()) -> Result<Lock> {
+    /// unfinished is removed, or with `resume` kept for this run to go on with.
+    pub fn lock(&self, resume: bool, waiting: impl FnOnce()) -> Result<Lock> {
         let inner = self.inner("");
         make(&inner)?;
         let lock = Lock::take(&inner.join("lock"), waiting)?;
-        for folder in ["work", "trash"] {
-            remove(&self.inner(folder))?;
+        remove(&self.inner("trash"))?;
+        if !resume {
+            remove(&self.inner("work"))?;
         }
         Ok(lock)
     }
@@ -78,12 +79,10 @@ impl Store {
     pub fn find(&self, node: &str, key: &Key) -> Result<Finding> {
         let mut damaged = Vec::new();
         let current = self.current(node);
-        if let Some(manifest) = self.sound(&current, node, Some(key), &mut damaged)? {
-            if &manifest.key == key {
-                return Ok(Finding { manifest: Some(manifest), damaged });
-            }
+        if let Some(manifest) = self.sound(&current, node, key, &mut damaged)?.filter(|m| &m.key == key) {
+            return Ok(Finding { manifest: Some(manifest), damaged });
         }
-        let manifest = self.sound(&self.stored(node, key), node, Some(key), &mut damaged)?.filter(|m| &m.key == key);
+        let manifest = self.sound(&self.stored(node, key), node, key, &mut damaged)?.filter(|m| &m.key == key);
         if manifest.is_some() {
             self.make_current(node, key)?;
         }
@@ -91,11 +90,11 @@ impl Store {
     }
 
     /// The manifest in `folder`, its files checked if its key is `wanted`.
-    fn sound(&self, folder: &Path, node: &str, wanted: Option<&Key>, damaged: &mut Vec<String>) -> Result<Option<Manifest>> {
+    fn sound(&self, folder: &Path, node: &str, wanted: &Key, damaged: &mut Vec<String>) -> Result<Option<Manifest>> {
         let problem = match Manifest::read(folder) {
             Ok(None) => return Ok(None),
             Ok(Some(manifest)) if manifest.node != node => format!("the manifest is that of `{}`", manifest.node),
-            Ok(Some(manifest)) => match (wanted == Some(&manifest.key)).then(|| manifest.check(folder, &self.index)).flatten() {
+            Ok(Some(manifest)) => match (wanted == &manifest.key).then(|| manifest.check(folder, &self.index)).flatten() {
                 None => return Ok(Some(manifest)),
                 Some(problem) => problem,
             },
@@ -111,23 +110,26 @@ impl Store {
     fn set_aside(&self, folder: &Path, node: &str) -> Result<PathBuf> {
         let aside = self.inner("aside");
         make(&aside)?;
-        let free = (1_u32..).map(|n| aside.join(format!("{node}-{n}"))).find(|p| !p.exists());
-        let to = free.unwrap_or_else(|| aside.join(node));
+        let mut number = 1;
+        while aside.join(format!("{node}-{number}")).exists() {
+            number += 1;
+        }
+        let to = aside.join(format!("{node}-{number}"));
         rename(folder, &to)?;
         Ok(to)
     }
 
-    /// An empty folder for a run of `node`.
-    pub fn work(&self, node: &str) -> Result<PathBuf> {
-        let folder = self.inner("work").join(node);
-        remove(&folder)?;
+    /// The folder for a run of `node` under `key`: empty, unless an unfinished run of the same
+    /// key was kept by [`Store::lock`].
+    pub fn work(&self, node: &str, key: &Key) -> Result<PathBuf> {
+        let folder = self.inner("work").join(node).join(key.as_str());
         make(&folder)?;
         Ok(folder)
     }
 
     /// Makes what a run wrote into its work folder the current result of `node`.
     pub fn publish(&self, node: &str, recipe: Key, ingredients: Ingredients, summary: String) -> Result<Manifest> {
-        let work = self.inner("work").join(node);
+        let work = self.work(node, &ingredients.key())?;
         let outputs = digest_all(&work)?;
         let manifest = Manifest::new(node, recipe, ingredients, summary, outputs);
         manifest.write(&work)?;
@@ -163,10 +165,10 @@ impl Store {
 
     /// Removes a folder in two steps, so that no half of it is ever seen under its name.
     fn discard(&self, folder: &Path) -> Result<()> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
         if !folder.exists() {
             return Ok(());
         }
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
         let trash = self.inner("trash");
         make(&trash)?;
         let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -258,7 +260,7 @@ mod tests {
     }
 
     fn publish(store: &Store, lr: &str) -> Manifest {
-        let work = store.work("train.slp").expect("a folder");
+        let work = store.work("train.slp", &ingredients(lr).key()).expect("a folder");
         fs::create_dir(work.join("sub")).expect("a folder");
         fs::write(work.join("model"), lr).expect("writes");
         fs::write(work.join("sub/history"), lr).expect("writes");
@@ -278,7 +280,7 @@ mod tests {
     fn going_back_to_an_earlier_option_is_a_hit() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path());
-        let lock = store.lock(|| ()).expect("locks");
+        let lock = store.lock(false, || ()).expect("locks");
         let first = publish(&store, "0.1");
         publish(&store, "0.2");
         assert_eq!(model(dir.path()), "0.2");
@@ -367,8 +369,11 @@ mod tests {
     fn what_a_killed_run_left_is_removed_by_the_next() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path());
-        fs::write(store.work("embed").expect("a folder").join("half"), "x").expect("writes");
-        drop(store.lock(|| ()).expect("locks"));
+        let work = store.work("embed", &ingredients("1").key()).expect("a folder");
+        fs::write(work.join("half"), "x").expect("writes");
+        drop(store.lock(true, || ()).expect("locks"));
+        assert!(work.join("half").exists());
+        drop(store.lock(false, || ()).expect("locks"));
         assert!(!dir.path().join(".knockline/work").exists());
     }
 }

@@ -12,6 +12,8 @@ use crate::vocabulary::{Found, Vocabulary};
 const LONGEST_WORD: usize = 1 << 16;
 /// No line of a text file is longer.
 const LONGEST_LINE: usize = 1 << 26;
+/// No number is written with more characters.
+const LONGEST_NUMBER: usize = 64;
 /// More components than any published vectors have.
 const LARGEST_DIMENSION: usize = 1 << 16;
 
@@ -29,7 +31,10 @@ pub struct Outcome<'v> {
 pub fn read<'v>(reader: &mut dyn Read, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
     let mut file = File { blocks: Blocks::new(reader), place, warnings: Vec::new() };
     let header = file.header()?;
-    let binary = header.is_some() && file.looks_binary()?;
+    let binary = match header {
+        Some((_, dimension)) => file.looks_binary(dimension)?,
+        None => false,
+    };
     let (found, entries) = match header {
         Some((promised, dimension)) if binary => file.binary(promised, Found::new(vocabulary, dimension))?,
         header => file.text(header, vocabulary)?,
@@ -93,15 +98,17 @@ impl File<'_, '_> {
         Err(self.wrong(format_args!("vectors of {dimension} components; 1 to {LARGEST_DIMENSION} are possible")))
     }
 
-    /// Whether what follows the first word is no text of numbers.
-    fn looks_binary(&mut self) -> Result<bool> {
-        let Some(space) = self.find(b' ', LONGEST_WORD)? else {
+    /// Whether the first entry is no line of a word and `dimension` numbers. A look at a few
+    /// bytes would not do: a binary component can begin with a newline, or look like digits.
+    fn looks_binary(&mut self, dimension: usize) -> Result<bool> {
+        if self.find(b' ', LONGEST_WORD)?.is_none() && self.find(b'\t', LONGEST_WORD)?.is_none() {
             return Err(self.wrong("no word is followed by a vector"));
-        };
-        self.want(space + 64)?;
-        let after = self.blocks.bytes().get(space..).unwrap_or_default();
-        let number = |b: &u8| b.is_ascii_digit() || b" \t\r\n+-.eEnNaAiIfF".contains(b);
-        Ok(!after.iter().take(64).take_while(|b| **b != b'\n').all(number))
+        }
+        let end = self.find(b'\n', LONGEST_WORD + dimension * LONGEST_NUMBER)?;
+        let line = self.front(end.unwrap_or(self.blocks.bytes().len()));
+        let count = fields(line).count();
+        let is_text = count > dimension && fields(line).skip(count - dimension).all(is_number);
+        Ok(!is_text)
     }
 
     /// Binary entries: a word, a space, the components as little-endian f32. Some writers end an
@@ -148,11 +155,11 @@ impl File<'_, '_> {
             Some((_, dimension)) => dimension,
             None => {
                 let end = self.line()?.unwrap_or(0);
-                let fields = fields(self.front(end)).count();
-                if fields < 3 || !fields_are_numbers(self.front(end)) {
+                let count = fields(self.front(end)).count();
+                if count < 3 || !fields(self.front(end)).skip(1).all(is_number) {
                     return Err(self.wrong("the first line is neither a header nor a word and its vector"));
                 }
-                self.dimension(fields - 1)?
+                self.dimension(count - 1)?
             }
         };
         let mut found = Found::new(vocabulary, dimension);
@@ -200,6 +207,6 @@ fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|b| matches!(b, b' ' | b'\t' | b'\r')).filter(|f| !f.is_empty())
 }
 
-fn fields_are_numbers(line: &[u8]) -> bool {
-    fields(line).skip(1).all(|f| std::str::from_utf8(f).is_ok_and(|f| f.parse::<f32>().is_ok()))
+fn is_number(field: &[u8]) -> bool {
+    std::str::from_utf8(field).is_ok_and(|f| f.parse::<f32>().is_ok())
 }

@@ -35,6 +35,13 @@ fn binary_files_with_and_without_newlines_give_the_same() {
 }
 
 #[test]
+fn a_binary_component_may_begin_with_a_newline() {
+    let newline = f32::from_le_bytes([b'\n', 0x20, 0x31, 0x3f]);
+    let bytes = binary("1 2\n", &[(b"Fed", &[newline, 1.0])], b"");
+    assert_eq!(read(&bytes, &words("Fed")).expect("reads").found.into_matrix().1, [newline, 1.0]);
+}
+
+#[test]
 fn a_header_that_promises_too_much_or_too_little_is_said_aloud() {
     let vocabulary = words("the Fed");
     let more = read(&binary("9 2\n", ENTRIES, b"\n"), &vocabulary).expect("reads");

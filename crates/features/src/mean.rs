@@ -15,7 +15,6 @@ pub fn mean_into<'a>(vectors: impl Iterator<Item = &'a [f32]>, out: &mut [f32]) 
         count += 1;
     }
     if count > 0 {
-        #[expect(clippy::cast_precision_loss, reason = "numpy divides by the length as f32 too")]
         let divisor = count as f32;
         for sum in out.iter_mut() {
             *sum /= divisor;

@@ -19,7 +19,7 @@ const ATTEMPTS: u32 = 5;
 /// A connection that says nothing for this long is dead.
 const STALL: Duration = Duration::from_secs(30);
 /// No wait between attempts is longer, whatever the server asks for.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// What makes a partial file resumable, kept beside it.
 #[derive(Default, Serialize, Deserialize)]

@@ -68,7 +68,10 @@ fn panel(area: &Area<'_>, title: &str, history: &[Epoch], train: fn(&Epoch) -> f
         .draw()?;
     let points = |value: fn(&Epoch) -> f64| history.iter().map(move |e| (f64::from(e.epoch), value(e)));
     let (solid, dashed) = (TRAIN.stroke_width(2), VALID.stroke_width(2));
-    chart.draw_series(LineSeries::new(points(train), solid))?.label("train").legend(move |(x, y)| PathElement::new([(x, y), (x + 28, y)], solid));
+    chart
+        .draw_series(LineSeries::new(points(train), solid))?
+        .label("train")
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 28, y)], solid));
     chart
         .draw_series(DashedLineSeries::new(points(valid), 6, 4, dashed))?
         .label("valid")

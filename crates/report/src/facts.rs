@@ -163,7 +163,9 @@ impl Facts {
             })
         };
         let parts: Option<Vec<Part>> = ["train", "valid", "test"].into_iter().map(part).collect();
-        let parts = parts.ok_or_else(|| Failure::artifact("the summaries name other parts than train, valid, test", &stage.input("tensors", "summary.json")))?;
+        let parts = parts.ok_or_else(|| {
+            Failure::artifact("the summaries name other parts than train, valid, test", &stage.input("tensors", "summary.json"))
+        })?;
         Ok(Self {
             ingest: json(&stage.input("ingest", "summary.json"))?,
             categories: Category::ALL.iter().map(|c| Named { letter: c.letter(), name: c.name() }).collect(),
@@ -186,9 +188,10 @@ fn run(stage: &Stage, node: &str, name: &'static str) -> Result<Run> {
     let metrics: Metrics = json(&stage.input(node, "metrics.json"))?;
     let path = stage.input(node, "history.jsonl");
     let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
-    let rows = text.lines().enumerate().map(|(i, line)| {
-        serde_json::from_str(line).map_err(|e| Failure::artifact(format_args!("line {} is no epoch: {e}", i + 1), &path))
-    });
+    let rows = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| serde_json::from_str(line).map_err(|e| Failure::artifact(format_args!("line {} is no epoch: {e}", i + 1), &path)));
     let history = rows.collect::<Result<Vec<Epoch>>>()?;
     if history.is_empty() {
         return Err(Failure::artifact("there is no epoch", &path));

@@ -48,12 +48,7 @@ pub fn train_test_split(classes: &[usize], count: usize, test_size: f64, seed: u
 }
 
 /// How many rows the two sides have: `ceil(test_size * n)` for the second.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "as numpy computes it; rows are far fewer than 2^52"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as numpy computes it; rows are far fewer than 2^52")]
 pub fn sides(n: usize, test_size: f64) -> (usize, usize) {
     let test = ((test_size * n as f64).ceil() as usize).min(n);
     (n - test, test)
@@ -61,8 +56,7 @@ pub fn sides(n: usize, test_size: f64) -> (usize, usize) {
 
 /// How many of `draws` fall to each class: the whole parts of the proportional shares, and one
 /// more for the largest remainders, ties drawn at random.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as numpy computes it")]
-#[expect(clippy::float_cmp, reason = "ties are exact: the same division gives the same bits")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as numpy computes it")]
 fn approximate_mode(counts: &[usize], draws: usize, random: &mut RandomState) -> Vec<usize> {
     let sum: usize = counts.iter().sum();
     let shares: Vec<f64> = counts.iter().map(|&c| c as f64 / sum as f64 * draws as f64).collect();

@@ -77,6 +77,17 @@ pub fn read_net(path: &Path, net: &mut Net) -> Result<Arrays> {
     Ok(arrays)
 }
 
+/// The newest epoch whose checkpoint is whole, with the net filled from it; `None` where a run
+/// of `node` has to start anew.
+pub fn newest(folder: &Path, node: &str, net: &mut Net) -> Option<Progress> {
+    let names = std::fs::read_dir(folder.join("checkpoints")).ok()?;
+    let epoch = |name: &str| name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?.parse().ok();
+    let mut epochs: Vec<u32> = names.flatten().filter_map(|f| epoch(f.file_name().to_str()?)).collect();
+    epochs.sort_unstable();
+    let progress = epochs.into_iter().rev().find_map(|epoch| read(folder, epoch, net).ok());
+    progress.filter(|p| p.node == node)
+}
+
 /// Fills `net` from an epoch's checkpoint and returns what else was in it.
 pub fn read(folder: &Path, epoch: u32, net: &mut Net) -> Result<Progress> {
     let path = path(folder, epoch);

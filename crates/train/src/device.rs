@@ -16,7 +16,8 @@ pub fn open(name: &str) -> Result<Device> {
     if !cfg!(feature = "cuda") {
         return Err(Failure::usage("this build cannot use CUDA", place, "build `train` with `--features cuda`, or use --device cpu"));
     }
-    Device::new_cuda(number).map_err(|e| Failure::failed(format_args!("cannot use the GPU: {e}"), place, "check `nvidia-smi`, or use --device cpu"))
+    Device::new_cuda(number)
+        .map_err(|e| Failure::failed(format_args!("cannot use the GPU: {e}"), place, "check `nvidia-smi`, or use --device cpu"))
 }
 
 #[cfg(test)]

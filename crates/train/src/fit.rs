@@ -1,6 +1,6 @@
 //! The training loop.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
@@ -78,15 +78,24 @@ pub fn fit(net: &mut Net, data: &Data, plan: &Plan, mut random: Random, stage: &
     let folder = stage.out();
     let checkpoints = folder.join("checkpoints");
     std::fs::create_dir_all(&checkpoints).map_err(|e| Failure::io("create folder", &checkpoints, &e))?;
-    let mut history = Lines::create(&folder.join("history.jsonl"))?;
-    let mut timings = Lines::create(&folder.join("timings.jsonl"))?;
     let mut stopping = Stopping::new(plan.patience);
-    let mut best = (0, f64::INFINITY);
+    let mut best = (0, f64::MAX);
     let mut outcome = Outcome { epochs: 0, epoch_kept: 0, stopped_early: false };
+    if stage.resume
+        && let Some(progress) = checkpoint::newest(folder, stage.node, net)
+        && let Some(generator) = Random::restore(&progress.random)
+    {
+        random = generator;
+        outcome = Outcome { epochs: progress.epoch, epoch_kept: 0, stopped_early: progress.stopping.is_over() };
+        (stopping, best) = (progress.stopping, progress.best);
+    }
+    let mut history = Lines::open(&folder.join("history.jsonl"), outcome.epochs)?;
+    let mut timings = Lines::open(&folder.join("timings.jsonl"), outcome.epochs)?;
     let mut order: Vec<u32> = Vec::new();
 
     stage.progress.begin("training", Some(u64::from(plan.epochs)), Unit::Epochs);
-    for epoch in 1..=plan.epochs {
+    let epochs_left = if outcome.stopped_early { 0 } else { plan.epochs };
+    for epoch in outcome.epochs + 1..=epochs_left {
         let lr = plan.schedule.rate(epoch);
         // Shuffled from the start each time, so that a checkpoint need not hold the order.
         order.clear();
@@ -100,7 +109,14 @@ pub fn fit(net: &mut Net, data: &Data, plan: &Plan, mut random: Random, stage: &
 
         let scored = score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
         let (train, valid) = scored.map_err(|e| explain(e.into(), stage.node, epoch))?;
-        let row = Row { epoch, lr, loss_train: train.loss, accuracy_train: train.accuracy, loss_valid: valid.loss, accuracy_valid: valid.accuracy };
+        let row = Row {
+            epoch,
+            lr,
+            loss_train: train.loss,
+            accuracy_train: train.accuracy,
+            loss_valid: valid.loss,
+            accuracy_valid: valid.accuracy,
+        };
         if !(row.loss_train.is_finite() && row.loss_valid.is_finite()) {
             return Err(explain(Trouble::Diverged(None), stage.node, epoch));
         }
@@ -111,8 +127,15 @@ pub fn fit(net: &mut Net, data: &Data, plan: &Plan, mut random: Random, stage: &
         }
         outcome.stopped_early = stopping.stop_after(valid.loss);
         outcome.epochs = epoch;
-        let progress =
-            Progress { node: stage.node.to_owned(), epoch, lr, optimizer: "sgd".to_owned(), stopping: stopping.clone(), best, random: random.state() };
+        let progress = Progress {
+            node: stage.node.to_owned(),
+            epoch,
+            lr,
+            optimizer: "sgd".to_owned(),
+            stopping: stopping.clone(),
+            best,
+            random: random.state(),
+        };
         checkpoint::write(folder, net, &progress)?;
         stage.progress.at(u64::from(epoch), || {
             format!("loss {:.4} accuracy {:.4} (valid {:.4} {:.4})", row.loss_train, row.accuracy_train, row.loss_valid, row.accuracy_valid)
@@ -184,9 +207,16 @@ struct Lines {
 }
 
 impl Lines {
-    fn create(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).write(true).truncate(true).open(path);
-        Ok(Self { path: path.to_owned(), file: file.map_err(|e| Failure::io("write", path, &e))? })
+    /// Keeps the first `rows` lines of an unfinished run and writes on below them.
+    fn open(path: &Path, rows: u32) -> Result<Self> {
+        let fail = |e| Failure::io("write", path, &e);
+        let kept: String = match std::fs::read_to_string(path) {
+            Ok(text) => text.split_inclusive('\n').take(rows as usize).collect(),
+            Err(_) => String::new(),
+        };
+        let mut file = File::create(path).map_err(fail)?;
+        file.write_all(kept.as_bytes()).map_err(fail)?;
+        Ok(Self { path: path.to_owned(), file })
     }
 
     fn push(&mut self, row: &impl Serialize) -> Result<()> {

@@ -61,7 +61,6 @@ impl Net {
     }
 
     /// PyTorch's default: weights and bias uniform in ±1/√inputs (`nn.Linear.reset_parameters`).
-    #[expect(clippy::cast_precision_loss, reason = "layers are small")]
     fn linear(&mut self, name: &str, inputs: usize, outputs: usize, random: &mut Random, device: &Device) -> Result<()> {
         let bound = 1.0 / (inputs as f64).sqrt();
         let weights = random.uniform(outputs * inputs, bound);
@@ -103,7 +102,6 @@ impl Net {
     /// Batch normalisation (Ioffe and Szegedy, 2015), with PyTorch's running statistics: the
     /// variance that normalises is divided by n, the one that is remembered by n − 1. A batch of
     /// one row has no variance to remember, so it leaves the remembered one alone.
-    #[expect(clippy::cast_precision_loss, reason = "batches are small")]
     fn batch_norm(&mut self, z: &Tensor, training: bool) -> Result<Tensor> {
         let (centred, variance) = if training {
             let n = z.dim(0)?;
@@ -174,7 +172,7 @@ mod tests {
 
     fn rows(n: usize) -> (Tensor, Tensor) {
         let x = Tensor::from_vec(Random::new(2).normal(n * 5), (n, 5), &Device::Cpu).expect("X");
-        let y: Vec<u32> = (0..n).map(|i| (i % 4) as u32).collect();
+        let y: Vec<u32> = (0..4).cycle().take(n).collect();
         (x, Tensor::from_vec(y, n, &Device::Cpu).expect("y"))
     }
 
@@ -225,8 +223,16 @@ mod tests {
         assert_eq!(
             named,
             [
-                "bn.bias [3]", "bn.running_mean [3]", "bn.running_var [3]", "bn.weight [3]", "fc.bias [3]", "fc.weight [3, 5]",
-                "fc_mid.bias [3]", "fc_mid.weight [3, 3]", "fc_out.bias [4]", "fc_out.weight [4, 3]"
+                "bn.bias [3]",
+                "bn.running_mean [3]",
+                "bn.running_var [3]",
+                "bn.weight [3]",
+                "fc.bias [3]",
+                "fc.weight [3, 5]",
+                "fc_mid.bias [3]",
+                "fc_mid.weight [3, 3]",
+                "fc_out.bias [4]",
+                "fc_out.weight [4, 3]"
             ]
         );
     }

@@ -15,7 +15,11 @@ pub type Probabilities = Vec<[f32; Category::COUNT]>;
 
 /// Writes the predictions of the named parts, one below the other.
 pub fn write(path: &Path, parts: &[(&str, &Part, Probabilities)]) -> Result<()> {
-    let rows = || parts.iter().flat_map(|(name, part, p)| part.ids.iter().zip(&part.labels).zip(p).map(move |((id, label), p)| (*name, *id, *label, p)));
+    let rows = || {
+        parts
+            .iter()
+            .flat_map(|(name, part, p)| part.ids.iter().zip(&part.labels).zip(p).map(move |((id, label), p)| (*name, *id, *label, p)))
+    };
     let column = |series: Series| Column::from(series);
     let mut columns = vec![
         column(Series::new("split".into(), rows().map(|r| r.0).collect::<Vec<_>>())),

@@ -31,7 +31,6 @@ pub fn probabilities(net: &mut Net, part: &Part) -> Result<Vec<[f32; Category::C
 }
 
 /// The net's score on `part`. Sums are f64, so that they do not depend on the number of rows.
-#[expect(clippy::cast_precision_loss, reason = "rows are far fewer than 2^52")]
 pub fn score(net: &mut Net, part: &Part) -> Result<Score> {
     let (mut loss, mut right) = (0.0, 0_usize);
     let mut labels = part.labels.iter();

@@ -17,12 +17,17 @@ impl Stopping {
         Self { patience, last: None, in_a_row: 0 }
     }
 
+    /// Whether it has said to stop.
+    pub fn is_over(&self) -> bool {
+        self.patience.is_some_and(|patience| self.in_a_row >= patience)
+    }
+
     /// Takes an epoch's validation loss; `true`: stop here.
     pub fn stop_after(&mut self, loss: f64) -> bool {
         let fell = self.last.is_none_or(|last| loss < last);
         self.in_a_row = if fell { 0 } else { self.in_a_row + 1 };
         self.last = Some(loss);
-        self.patience.is_some_and(|patience| self.in_a_row >= patience)
+        self.is_over()
     }
 }
 

@@ -1,0 +1,183 @@
+//! The main job, as a user runs it, on the embedded sample.
+
+use e2e::Artifacts;
+
+const NODES: [&str; 7] = ["ingest", "split", "embed", "tensors", "train.slp", "train.mlp", "report"];
+
+/// What the contract says each node writes.
+const FILES: [&str; 31] = [
+    "ingest/headlines.parquet",
+    "ingest/manifest.json",
+    "split/train.parquet",
+    "split/valid.parquet",
+    "split/test.parquet",
+    "split/manifest.json",
+    "embed/vocabulary.parquet",
+    "embed/vectors.safetensors",
+    "embed/coverage.json",
+    "embed/manifest.json",
+    "tensors/train.safetensors",
+    "tensors/valid.safetensors",
+    "tensors/test.safetensors",
+    "tensors/manifest.json",
+    "train.slp/model.safetensors",
+    "train.slp/config.json",
+    "train.slp/history.jsonl",
+    "train.slp/metrics.json",
+    "train.slp/predictions.parquet",
+    "train.slp/checkpoints/epoch-0001.safetensors",
+    "train.slp/checkpoints/epoch-0010.safetensors",
+    "train.slp/manifest.json",
+    "train.mlp/model.safetensors",
+    "train.mlp/checkpoints/epoch-0002.safetensors",
+    "train.mlp/metrics.json",
+    "report/index.html",
+    "report/report.md",
+    "report/metrics.json",
+    "report/train.slp.svg",
+    "report/train.mlp.svg",
+    "report/manifest.json",
+];
+
+#[test]
+fn the_sample_runs_from_end_to_end_and_the_second_time_is_all_hits() {
+    let artifacts = Artifacts::new();
+    let first = artifacts.run(&["pipeline"]).ok();
+    assert_eq!(first.nodes("status", "run"), NODES);
+    let made = artifacts.bytes();
+    for file in FILES {
+        assert!(made.contains_key(file), "{file} is missing");
+    }
+    let second = artifacts.run(&["pipeline"]).ok();
+    assert_eq!(second.nodes("status", "hit"), NODES);
+    assert_eq!(artifacts.bytes(), made);
+
+    // Neither trivial nor hopeless: what the sample was made for.
+    let metrics = artifacts.json("train.slp/metrics.json");
+    let accuracy = metrics["test"]["accuracy"].as_f64().expect("an accuracy");
+    assert!((0.80..=0.97).contains(&accuracy), "{accuracy}");
+    let page = String::from_utf8(made["report/index.html"].clone()).expect("UTF-8");
+    assert!(page.contains("This is the embedded sample") && page.contains("<svg"));
+    assert!(!page.contains("src=\"http") && !page.contains("href=\"http"));
+}
+
+#[test]
+fn two_folders_and_any_number_of_threads_give_the_same_bytes() {
+    let (one, two) = (Artifacts::new(), Artifacts::new());
+    one.run(&["pipeline"]).ok();
+    let mut command = two.command(&["pipeline"]);
+    command.env("RAYON_NUM_THREADS", "2").env("POLARS_MAX_THREADS", "1");
+    e2e::Ended::of(command).ok();
+    let (one, two) = (one.bytes(), two.bytes());
+    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
+    for (file, bytes) in &one {
+        // A run's manifest lists its timings' digest, and timings are clock readings.
+        assert!(bytes == &two[file] || file.starts_with("train.") && file.ends_with("manifest.json"), "{file} differs");
+    }
+}
+
+#[test]
+fn one_option_reruns_what_it_touches_and_going_back_is_all_hits() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline"]).ok();
+    let made = artifacts.bytes();
+    let changed = artifacts.run(&["pipeline", "--set", "train.mlp.lr=0.01"]).ok();
+    assert_eq!(changed.nodes("status", "run"), ["train.mlp", "report"]);
+    let back = artifacts.run(&["pipeline"]).ok();
+    assert_eq!(back.nodes("status", "hit"), NODES);
+    assert_eq!(artifacts.bytes(), made);
+}
+
+#[test]
+fn a_rerun_that_gives_the_same_bytes_stops_there() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline"]).ok();
+    let forced = artifacts.run(&["pipeline", "--force", "ingest", "--force", "train.slp"]).ok();
+    assert_eq!(forced.nodes("status", "run"), ["ingest", "train.slp"]);
+}
+
+#[test]
+fn a_touched_file_reruns_nothing() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "split"]).ok();
+    let file = artifacts.path().join("ingest/headlines.parquet");
+    std::fs::File::options().write(true).open(&file).and_then(|f| f.set_modified(std::time::SystemTime::now())).expect("touches");
+    let again = artifacts.run(&["pipeline", "--to", "split"]).ok();
+    assert_eq!(again.nodes("status", "hit"), ["ingest", "split"]);
+}
+
+#[test]
+fn damage_is_said_set_aside_and_made_again() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "embed"]).ok();
+    let made = artifacts.bytes();
+    let file = artifacts.path().join("split/valid.parquet");
+    let mut bytes = std::fs::read(&file).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).expect("writes");
+    let again = artifacts.run(&["pipeline", "--to", "embed"]).ok();
+    assert!(again.err.contains("valid.parquet has another content than when it was made; set aside in"), "{}", again.err);
+    assert_eq!(again.nodes("status", "run"), ["split"]);
+    assert_eq!(artifacts.bytes(), made);
+    assert!(artifacts.path().join(".knockline/aside/split-1/valid.parquet").exists());
+}
+
+#[test]
+fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
+    let artifacts = Artifacts::new();
+    let missing = artifacts.run(&["pipeline", "--only", "split"]);
+    assert_eq!(missing.code, Some(2));
+    assert!(missing.err.contains("there is no result of `ingest` to take") && missing.err.contains("--to ingest"), "{}", missing.err);
+
+    artifacts.run(&["pipeline", "--to", "tensors"]).ok();
+    let only = artifacts.run(&["pipeline", "--only", "train.slp", "--set", "split.seed=7"]).ok();
+    assert_eq!(only.nodes("status", "run"), ["train.slp"]);
+    assert!(only.err.contains("`tensors` is taken as it is, and is stale"), "{}", only.err);
+    let from = artifacts.run(&["pipeline", "--from", "tensors"]).ok();
+    assert_eq!(from.nodes("status", "hit"), ["tensors", "train.slp"]);
+    assert_eq!(from.nodes("status", "run"), ["train.mlp", "report"]);
+    assert!(!from.err.contains("stale"), "{}", from.err);
+}
+
+#[test]
+fn a_killed_training_run_goes_on_and_ends_in_the_same_bytes() {
+    let options = ["train.mlp.epochs=40", "train.mlp.hidden=32"];
+    let (whole, killed) = (Artifacts::with(&options), Artifacts::with(&options));
+    whole.run(&["pipeline", "--to", "train.mlp"]).ok();
+    killed.run(&["pipeline", "--to", "tensors"]).ok();
+    let mut child = killed.start(&["pipeline", "--to", "train.mlp"]);
+    let work = killed.path().join(".knockline/work/train.mlp");
+    let checkpoints = || {
+        let key = std::fs::read_dir(&work).ok()?.flatten().next()?.path();
+        Some(std::fs::read_dir(key.join("checkpoints")).ok()?.flatten().count())
+    };
+    while checkpoints().is_none_or(|n| n < 5) {
+        assert!(child.try_wait().expect("a state").is_none(), "it ended before it was killed");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    // `cargo` becomes xtask on Unix, so this kills xtask, and its stage ends with it.
+    child.kill().and_then(|()| child.wait()).expect("kills");
+    let resumed = killed.run(&["pipeline", "--to", "train.mlp", "--resume"]).ok();
+    assert_eq!(resumed.nodes("status", "run"), ["train.mlp"]);
+    let first = resumed.err.lines().find(|l| l.contains("epoch ")).expect("an epoch's line").to_owned();
+    assert!(!first.contains("epoch 1 of"), "it started anew: {first}");
+    for (file, bytes) in whole.bytes() {
+        if !file.ends_with("manifest.json") {
+            assert!(killed.bytes()[&file] == bytes, "{file} differs");
+        }
+    }
+}
+
+#[test]
+fn a_second_run_waits_for_the_first_and_finds_everything_made() {
+    let artifacts = Artifacts::new();
+    let mut first = artifacts.start(&["pipeline"]);
+    let second = artifacts.run(&["pipeline"]).ok();
+    assert!(first.wait().expect("ends").success());
+    // Whichever came first, each node was made once.
+    let third = artifacts.run(&["pipeline"]).ok();
+    assert_eq!(third.nodes("status", "hit"), NODES);
+    let made_by_second = second.nodes("status", "run").len();
+    assert!(made_by_second == 0 || made_by_second == NODES.len(), "{}", second.out);
+}

@@ -1,0 +1,109 @@
+//! `status`, `graph`, `cache key`: what they say, and that they need nothing to be built.
+
+use std::path::Path;
+use std::process::Command;
+
+use e2e::{Artifacts, Ended, root, xtask};
+
+/// A copy of the workspace's own files, for changing them.
+fn checkout() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut todo = vec![String::new()];
+    while let Some(relative) = todo.pop() {
+        for entry in std::fs::read_dir(root().join(&relative)).expect("a folder").flatten() {
+            let name = entry.file_name().into_string().expect("UTF-8");
+            let path = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
+            if ["target", "artifacts", ".git"].contains(&path.as_str()) {
+                continue;
+            }
+            if entry.file_type().expect("a type").is_dir() {
+                std::fs::create_dir_all(dir.path().join(&path)).expect("a folder");
+                todo.push(path);
+            } else {
+                std::fs::copy(root().join(&path), dir.path().join(&path)).expect("copies");
+            }
+        }
+    }
+    dir
+}
+
+/// The xtask that the other tests run, in another checkout: it reads sources and never builds.
+fn xtask_in(checkout: &Path, args: &[&str]) -> Command {
+    Ended::of(xtask(&["graph"])).ok();
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let mut command = Command::new(target.join("debug").join("xtask"));
+    command.current_dir(checkout).env("CARGO_MANIFEST_DIR", checkout.join("xtask")).args(args);
+    command
+}
+
+#[test]
+fn status_says_why_in_words() {
+    let artifacts = Artifacts::new();
+    let before = artifacts.run(&["status"]).ok();
+    assert_eq!(before.nodes("state", "missing").len(), 7);
+    assert!(!artifacts.path().join(".knockline").exists(), "looking makes nothing");
+
+    artifacts.run(&["pipeline"]).ok();
+    assert_eq!(artifacts.run(&["status"]).ok().nodes("state", "fresh").len(), 7);
+    let changed = artifacts.run(&["status", "--set", "train.mlp.lr=0.01"]).ok();
+    assert_eq!(changed.nodes("state", "stale"), ["train.mlp", "report"]);
+    assert!(changed.out.contains("`train.mlp.lr` 0.001 → 0.01"), "{}", changed.out);
+    assert!(changed.out.contains("`train.mlp` is not fresh"), "{}", changed.out);
+    let one = artifacts.run(&["status", "train.mlp", "--set", "train.mlp.lr=0.01"]).ok();
+    assert_eq!(one.json().len(), 1);
+}
+
+#[test]
+fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline"]).ok();
+    let copy = checkout();
+    let arguments = |command: &str| {
+        let mut all: Vec<String> = vec![command.into(), "--json".into(), "--artifacts".into(), artifacts.path().display().to_string()];
+        if command == "pipeline" {
+            all.push("--dry-run".into());
+        }
+        all.extend(["--set".into(), "train.mlp.epochs=2".into()]);
+        all
+    };
+    let run = |command: &str| {
+        let all = arguments(command);
+        Ended::of(xtask_in(copy.path(), &all.iter().map(String::as_str).collect::<Vec<_>>())).ok()
+    };
+    // Another checkout path is nothing; a text for people is nothing.
+    std::fs::write(copy.path().join("README.md"), "other").expect("writes");
+    assert_eq!(run("status").nodes("state", "fresh").len(), 7);
+
+    let file = copy.path().join("crates/tensors/src/matrix.rs");
+    let text = std::fs::read_to_string(&file).expect("reads");
+    std::fs::write(&file, text.replacen("//! A matrix", "//! The matrix", 1)).expect("writes");
+    let status = run("status");
+    assert_eq!(status.nodes("state", "fresh"), ["ingest", "split", "embed"]);
+    assert!(status.out.contains("`crates/tensors/src/matrix.rs` changed"), "{}", status.out);
+    let plan = run("pipeline");
+    assert_eq!(plan.nodes("would", "run"), ["tensors"]);
+    // What these do depends on the bytes that `tensors` will make.
+    assert_eq!(plan.nodes("would", "may run"), ["train.slp", "train.mlp", "report"]);
+}
+
+#[test]
+fn the_graph_has_three_forms() {
+    let show = |format: &str| Ended::of(xtask(&["graph", "--format", format])).ok().out;
+    assert!(show("text").contains("tensors    tensors ← split, embed"));
+    assert!(show("mermaid").contains("  tensors --> train.slp"));
+    assert!(show("dot").contains("\"tensors\" -> \"train.slp\";"));
+}
+
+#[test]
+fn a_recipe_key_is_one_line_and_changes_with_what_it_is_made_of() {
+    let key = |sets: &[&str]| {
+        let mut args = vec!["cache", "key", "train.mlp"];
+        args.extend(sets.iter().flat_map(|s| ["--set", s]));
+        Ended::of(xtask(&args)).ok().out
+    };
+    let plain = key(&[]);
+    assert_eq!((plain.lines().count(), plain.trim().len()), (1, 64));
+    assert_eq!(plain, key(&["train.slp.lr=0.5"]));
+    assert_ne!(plain, key(&["train.mlp.lr=0.5"]));
+    assert_ne!(plain, key(&["split.seed=7"]));
+}
