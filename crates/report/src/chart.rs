@@ -26,8 +26,8 @@ pub fn curves(history: &[Epoch]) -> Result<String, Fail> {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         root.fill(&PAPER)?;
         let (left, right) = root.split_horizontally(SIZE.0 / 2);
-        panel(&left, "loss (mean cross-entropy)", history, |e| e.loss_train, |e| e.loss_valid)?;
-        panel(&right, "accuracy", history, |e| e.accuracy_train, |e| e.accuracy_valid)?;
+        panel(&left, "loss (mean cross-entropy)", history, |e| e.loss_train, |e| e.loss_valid, &SeriesLabelPosition::UpperRight)?;
+        panel(&right, "accuracy", history, |e| e.accuracy_train, |e| e.accuracy_valid, &SeriesLabelPosition::LowerRight)?;
         root.present()?;
     }
     Ok(svg)
@@ -42,10 +42,17 @@ pub fn inline(svg: &str) -> String {
     out.replacen(&format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1), "role=\"img\" ", 1)
 }
 
-fn panel(area: &Area<'_>, title: &str, history: &[Epoch], train: fn(&Epoch) -> f64, valid: fn(&Epoch) -> f64) -> Result<(), Fail> {
+fn panel(
+    area: &Area<'_>,
+    title: &str,
+    history: &[Epoch],
+    train: fn(&Epoch) -> f64,
+    valid: fn(&Epoch) -> f64,
+    legend: &SeriesLabelPosition,
+) -> Result<(), Fail> {
     let last = history.last().map_or(1, |e| e.epoch);
     let values = || history.iter().flat_map(|e| [train(e), valid(e)]);
-    let y = range(values());
+    let y = range(values(), legend);
     let font = ("sans-serif", 14).into_font().color(&INK);
     let mut chart = ChartBuilder::on(area)
         .margin(12)
@@ -76,13 +83,24 @@ fn panel(area: &Area<'_>, title: &str, history: &[Epoch], train: fn(&Epoch) -> f
         .draw_series(DashedLineSeries::new(points(valid), 6, 4, dashed))?
         .label("valid")
         .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 28, y)], 6, 4, dashed));
-    chart.configure_series_labels().legend_area_size(36).background_style(PAPER).border_style(GRID).label_font(font).draw()?;
+    chart
+        .configure_series_labels()
+        .position(legend.clone())
+        .legend_area_size(36)
+        .background_style(PAPER)
+        .border_style(GRID)
+        .label_font(font)
+        .draw()?;
     Ok(())
 }
 
-/// A little more than the values' own range.
-fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
+/// A little more than the values' own range, and room for the legend, which stands where a
+/// learning curve ends up last: above a falling loss, below a rising accuracy.
+fn range(values: impl Iterator<Item = f64>, legend: &SeriesLabelPosition) -> Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     let room = ((high - low) * 0.05).max(1e-3);
-    low - room..high + room
+    match legend {
+        SeriesLabelPosition::LowerRight => low - 4.0 * room..high + room,
+        _ => low - room..high + 4.0 * room,
+    }
 }
