@@ -85,7 +85,7 @@ impl Arrays {
         Ok(names)
     }
 
-    /// The text that was given to [`write`] as its note.
+    /// The text that was given to [`write()`] as its note.
     pub fn note(&self) -> Result<Option<String>> {
         let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.wrong(e))?;
         Ok(header.metadata().as_ref().and_then(|m| m.get(NOTE)).cloned())
