@@ -95,3 +95,6 @@ fn local(path: &Path, sha256: Option<&str>) -> Result<Obtained> {
     }
     Ok(Obtained { path: path.to_owned(), origin: path.display().to_string() })
 }
+
+#[cfg(test)]
+mod tests;

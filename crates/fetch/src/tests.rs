@@ -1,0 +1,141 @@
+//! Downloads from a server on loopback that answers as it is told to.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+/// One answer of the server.
+#[derive(Clone)]
+struct Answer {
+    status: &'static str,
+    headers: String,
+    body: Vec<u8>,
+    /// Close the connection after so many bytes of the body.
+    cut: usize,
+}
+
+/// A whole file with an entity tag.
+fn whole(body: &[u8], tag: &str) -> Answer {
+    Answer { status: "200 OK", headers: format!("ETag: \"{tag}\"\r\n"), body: body.to_vec(), cut: usize::MAX }
+}
+
+/// What the server was asked for with `Range` and `If-Range`, request by request.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// Serves the answers in order, and the last one ever after.
+fn serve(answers: Vec<Answer>) -> (String, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://user:secret@{}/data.bin?token=secret", listener.local_addr().expect("an address"));
+    let asked = Asked::default();
+    let log = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for (number, mut stream) in listener.incoming().flatten().enumerate() {
+            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(std::result::Result::ok);
+            let ranges: Vec<String> = lines.take_while(|l| !l.is_empty()).filter(|l| l.to_lowercase().contains("range")).collect();
+            log.lock().expect("a log").push(ranges.join("; ").to_lowercase());
+            let answer = answers.get(number).or(answers.last()).expect("an answer");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {}\r\n{}Content-Length: {}\r\nConnection: close\r\n\r\n",
+                answer.status,
+                answer.headers,
+                answer.body.len()
+            );
+            let _ = stream.write_all(&answer.body[..answer.body.len().min(answer.cut)]);
+        }
+    });
+    (url, asked)
+}
+
+fn get(urls: &[String], sha256: Option<&str>, folder: &Path) -> Result<Vec<u8>> {
+    let obtained = obtain(urls, sha256, folder, &Progress::console("test"))?;
+    Ok(std::fs::read(obtained.path).expect("a file"))
+}
+
+#[test]
+fn a_cut_download_goes_on_where_it_stopped() {
+    let file: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let rest = Answer { status: "206 Partial Content", ..whole(&file[40_000..], "a") };
+    let (url, asked) = serve(vec![Answer { cut: 40_000, ..whole(&file, "a") }, rest]);
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(get(&[url], None, dir.path()).expect("downloads") == file);
+    assert_eq!(asked.lock().expect("a log")[1], "range: bytes=40000-; if-range: \"a\"");
+}
+
+#[test]
+fn a_file_that_changed_on_the_server_is_started_anew() {
+    let (old, new) = (vec![1; 50_000], vec![2; 60_000]);
+    let (url, _) = serve(vec![Answer { cut: 20_000, ..whole(&old, "a") }, whole(&new, "b")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(get(&[url], None, dir.path()).expect("downloads") == new);
+}
+
+#[test]
+fn what_is_downloaded_is_downloaded_once() {
+    let (url, asked) = serve(vec![whole(b"data", "a")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    for _ in 0..2 {
+        assert_eq!(get(std::slice::from_ref(&url), None, dir.path()).expect("downloads"), b"data");
+    }
+    assert_eq!(asked.lock().expect("a log").len(), 1);
+}
+
+#[test]
+fn a_busy_server_is_asked_again_when_it_says() {
+    let busy = Answer { status: "503 Service Unavailable", headers: "Retry-After: 0\r\n".into(), body: Vec::new(), cut: 0 };
+    let (url, asked) = serve(vec![busy.clone(), busy, whole(b"data", "a")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    assert_eq!(get(&[url], None, dir.path()).expect("downloads"), b"data");
+    assert_eq!(asked.lock().expect("a log").len(), 3);
+}
+
+#[test]
+fn the_next_mirror_is_tried_when_one_has_not_the_file_or_another_one() {
+    let gone = Answer { status: "404 Not Found", headers: String::new(), body: Vec::new(), cut: 0 };
+    let (first, _) = serve(vec![gone]);
+    let (second, _) = serve(vec![whole(b"other", "a")]);
+    let (third, _) = serve(vec![whole(b"abc", "a")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    // FIPS 180-2, appendix B.1: the SHA-256 of "abc".
+    let sum = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
+    assert_eq!(get(&[first, second, third], Some(sum), dir.path()).expect("downloads"), b"abc");
+}
+
+#[test]
+fn a_web_page_under_the_file_s_name_is_no_file_and_secrets_stay_secret() {
+    let (url, _) = serve(vec![whole(b"<!DOCTYPE html><html>virus scan warning</html>", "a")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let failure = get(&[url], None, dir.path()).unwrap_err();
+    assert_eq!(failure.exit, artifact::Exit::Download);
+    assert!(failure.what.contains("a web page"), "{failure}");
+    assert!(!failure.to_string().contains("secret"), "{failure}");
+}
+
+#[test]
+fn a_wrong_checksum_leaves_no_file_behind() {
+    let (url, _) = serve(vec![whole(b"other", "a")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let failure = get(&[url], Some(&"0".repeat(64)), dir.path()).unwrap_err();
+    assert!(failure.what.starts_with("SHA-256 is d9298a10d1b07358"), "{failure}");
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .expect("a folder")
+        .flatten()
+        .filter(|f| !f.file_name().to_string_lossy().ends_with(".json"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_local_file_is_held_against_its_checksum_and_its_first_bytes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("abc");
+    std::fs::write(&path, "abc").expect("writes");
+    let source = [path.display().to_string()];
+    let wrong = get(&source, Some(&"0".repeat(64)), dir.path()).unwrap_err();
+    assert_eq!(wrong.exit, artifact::Exit::BadInput);
+    std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:1\n").expect("writes");
+    assert!(get(&source, None, dir.path()).unwrap_err().what.contains("a Git LFS pointer"));
+    assert!(get(&[dir.path().display().to_string()], None, dir.path()).unwrap_err().what.contains("a folder"));
+}
