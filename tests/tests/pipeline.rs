@@ -34,8 +34,8 @@ const FILES: [&str; 31] = [
     "report/index.html",
     "report/report.md",
     "report/metrics.json",
-    "report/train.slp.svg",
-    "report/train.mlp.svg",
+    "report/train.slp-loss.svg",
+    "report/train.mlp-accuracy.svg",
     "report/manifest.json",
 ];
 

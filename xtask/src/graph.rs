@@ -21,7 +21,7 @@ pub struct Node {
 
 const PARTS: &[&str] = &["train.parquet", "valid.parquet", "test.parquet"];
 const MATRICES: &[&str] = &["train.safetensors", "valid.safetensors", "test.safetensors"];
-const RUN: &[&str] = &["config.json", "history.jsonl", "metrics.json"];
+const RUN: &[&str] = &["config.json", "history.jsonl", "metrics.json", "predictions.parquet"];
 
 /// Every node after those that it reads.
 pub const GRAPH: &[Node] = &[

@@ -11,35 +11,63 @@ use crate::facts::Epoch;
 type Fail = Box<dyn std::error::Error>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-const SIZE: (u32, u32) = (900, 340);
+const SIZE: (u32, u32) = (450, 330);
 const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
 const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
 const TRAIN: RGBColor = RGBColor(0x0b, 0x5c, 0xad);
 const VALID: RGBColor = RGBColor(0xb3, 0x4a, 0x00);
 const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
 
-/// Loss and accuracy of train and valid after each epoch, side by side. Train is drawn solid and
-/// valid dashed, so that they are told apart without colour.
-pub fn curves(history: &[Epoch]) -> Result<String, Fail> {
+/// What a figure shows.
+#[derive(Clone, Copy)]
+pub enum Curve {
+    /// Mean cross-entropy.
+    Loss,
+    /// Share of right predictions.
+    Accuracy,
+}
+
+impl Curve {
+    /// Both, in the order of the page.
+    pub const ALL: [Self; 2] = [Self::Loss, Self::Accuracy];
+
+    /// For file names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Accuracy => "accuracy",
+        }
+    }
+}
+
+/// A learning curve of train and valid. Train is drawn solid and valid dashed, so that they are
+/// told apart without colour. Each curve is a figure of its own, so that a phone can stack them.
+pub fn draw(history: &[Epoch], curve: Curve) -> Result<String, Fail> {
     let mut svg = String::new();
     {
-        let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        root.fill(&PAPER)?;
-        let (left, right) = root.split_horizontally(SIZE.0 / 2);
-        panel(&left, "loss (mean cross-entropy)", history, |e| e.loss_train, |e| e.loss_valid, &SeriesLabelPosition::UpperRight)?;
-        panel(&right, "accuracy", history, |e| e.accuracy_train, |e| e.accuracy_valid, &SeriesLabelPosition::LowerRight)?;
-        root.present()?;
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&PAPER)?;
+        match curve {
+            Curve::Loss => {
+                panel(&area, "loss (mean cross-entropy)", history, |e| e.loss_train, |e| e.loss_valid, &SeriesLabelPosition::UpperRight)?;
+            }
+            Curve::Accuracy => {
+                panel(&area, "accuracy", history, |e| e.accuracy_train, |e| e.accuracy_valid, &SeriesLabelPosition::LowerRight)?;
+            }
+        }
+        area.present()?;
     }
     Ok(svg)
 }
 
 /// The figure for a page: its colours follow the page's, light or dark, and its size the screen.
-pub fn inline(svg: &str) -> String {
+pub fn inline(svg: &str, run: &str, curve: Curve) -> String {
+    let label = format!("role=\"img\" aria-label=\"{run}: {} of train and valid after each epoch\" ", curve.name());
     let mut out = svg.to_owned();
     for (colour, variable) in [(INK, "--ink"), (GRID, "--grid"), (TRAIN, "--train"), (VALID, "--valid"), (PAPER, "--paper")] {
         out = out.replace(&format!("\"#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2), &format!("\"var({variable})\""));
     }
-    out.replacen(&format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1), "role=\"img\" ", 1)
+    out.replacen(&format!("width=\"{}\" height=\"{}\" ", SIZE.0, SIZE.1), &label, 1)
 }
 
 fn panel(

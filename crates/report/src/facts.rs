@@ -8,6 +8,8 @@ use features::Category;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::quality::{self, Quality};
+
 /// All facts.
 #[derive(Serialize)]
 pub struct Facts {
@@ -135,6 +137,8 @@ pub struct Run {
     epochs: u32,
     epoch_kept: u32,
     stopped_early: bool,
+    /// The predictions of valid and test.
+    quality: Vec<Quality>,
     /// What was scored after each epoch.
     pub history: Vec<Epoch>,
 }
@@ -206,6 +210,7 @@ fn run(stage: &Stage, node: &str, name: &'static str) -> Result<Run> {
         epochs: metrics.epochs,
         epoch_kept: metrics.epoch_kept,
         stopped_early: metrics.stopped_early,
+        quality: quality::read(&stage.input(node, "predictions.parquet"))?,
         history,
     })
 }

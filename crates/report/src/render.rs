@@ -11,14 +11,14 @@ const TEMPLATES: [(&str, &str); 2] =
     [("index.html", include_str!("../templates/index.html")), ("report.md", include_str!("../templates/report.md"))];
 
 /// Each page's file name and text. `charts` are the runs' figures, ready for a page.
-pub fn pages(facts: &Facts, charts: &[String]) -> Result<Vec<(&'static str, String)>> {
+pub fn pages(facts: &Facts, charts: &[Vec<String>]) -> Result<Vec<(&'static str, String)>> {
     let bug = |e: minijinja::Error| Failure::failed(format_args!("{e:#}"), "report templates", "this is a bug; please report it");
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bug)?);
     environment.add_filter("thousands", thousands);
     environment.add_filter("percent", |x: f64| format!("{:.1} %", x * 100.0));
     environment.add_filter("decimals", |x: f64| format!("{x:.4}"));
-    let charts: Vec<Value> = charts.iter().map(|svg| Value::from_safe_string(svg.clone())).collect();
+    let charts: Vec<Vec<Value>> = charts.iter().map(|run| run.iter().cloned().map(Value::from_safe_string).collect()).collect();
     let context = context! { facts => Serde(facts), charts, headline => facts.headline() };
     let mut pages = Vec::new();
     for (name, text) in TEMPLATES {

@@ -1,0 +1,134 @@
+//! How good the predictions of a part are, beyond their accuracy (problem 74).
+
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use features::Category;
+use formats::table;
+use serde::Serialize;
+
+const CLASSES: usize = Category::COUNT;
+
+/// What a part's predictions come to.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Quality {
+    part: &'static str,
+    n: usize,
+    accuracy: f64,
+    /// 95 % interval of the accuracy.
+    interval: (f64, f64),
+    /// The accuracy of always saying the most frequent category.
+    majority: f64,
+    /// Headlines by category (row) and prediction (column), in label order.
+    confusion: [[usize; CLASSES]; CLASSES],
+    classes: Vec<Class>,
+}
+
+/// How well a category is found. A ratio whose denominator is 0 is none.
+#[derive(Debug, PartialEq, Serialize)]
+struct Class {
+    letter: &'static str,
+    precision: Option<f64>,
+    recall: Option<f64>,
+    f1: Option<f64>,
+    n: usize,
+}
+
+/// Reads a run's `predictions.parquet` and judges its valid and test parts.
+pub fn read(path: &Path) -> Result<Vec<Quality>> {
+    let frame = table::read(path, &["split", "label", "predicted"])?;
+    let parts = table::texts(&frame, "split", path)?.no_null_iter();
+    let labels = table::integers(&frame, "label", path)?.no_null_iter();
+    let predicted = table::integers(&frame, "predicted", path)?.no_null_iter();
+    let mut confusions = [("valid", [[0; CLASSES]; CLASSES]), ("test", [[0; CLASSES]; CLASSES])];
+    for ((part, label), predicted) in parts.zip(labels).zip(predicted) {
+        let place = |n: i64| usize::try_from(n).ok().filter(|&n| n < CLASSES);
+        let counts = confusions.iter_mut().find(|(name, _)| *name == part).map(|(_, counts)| counts);
+        let cell = counts.zip(place(label).zip(place(predicted))).and_then(|(c, (l, p))| c.get_mut(l)?.get_mut(p));
+        *cell.ok_or_else(|| Failure::artifact(format_args!("`{part}`, label {label}, predicted {predicted} is no prediction"), path))? += 1;
+    }
+    Ok(confusions.into_iter().map(|(part, confusion)| judge(part, confusion)).collect())
+}
+
+fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES]) -> Quality {
+    let actual = confusion.map(|row| row.iter().sum::<usize>());
+    let mut said = [0; CLASSES];
+    let mut right = [0; CLASSES];
+    for (label, row) in confusion.iter().enumerate() {
+        for (predicted, (count, said)) in row.iter().zip(&mut said).enumerate() {
+            *said += count;
+            if label == predicted
+                && let Some(right) = right.get_mut(label)
+            {
+                *right += count;
+            }
+        }
+    }
+    let n: usize = actual.iter().sum();
+    let hits: usize = right.iter().sum();
+    let ratio = |a: usize, b: usize| (b > 0).then(|| a as f64 / b as f64);
+    let classes = Category::ALL.iter().zip(right).zip(actual.into_iter().zip(said));
+    Quality {
+        part,
+        n,
+        accuracy: ratio(hits, n).unwrap_or(0.0),
+        interval: wilson(hits, n),
+        majority: ratio(actual.into_iter().max().unwrap_or(0), n).unwrap_or(0.0),
+        confusion,
+        classes: classes
+            .map(|((category, right), (actual, said))| Class {
+                letter: category.letter(),
+                precision: ratio(right, said),
+                recall: ratio(right, actual),
+                f1: ratio(2 * right, actual + said),
+                n: actual,
+            })
+            .collect(),
+    }
+}
+
+/// Wilson's 95 % score interval of a proportion (Wilson, 1927), which stays within 0 and 1 where
+/// the normal approximation does not.
+fn wilson(hits: usize, n: usize) -> (f64, f64) {
+    const Z: f64 = 1.959_963_984_540_054;
+    if n == 0 {
+        return (0.0, 1.0);
+    }
+    let (p, n) = (hits as f64 / n as f64, n as f64);
+    let centre = p + Z * Z / (2.0 * n);
+    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    ((centre - spread) / scale, (centre + spread) / scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_is_wilson_s() {
+        // statsmodels: proportion_confint(1124, 1336, method="wilson"), and (10, 10)
+        let (low, high) = wilson(1124, 1336);
+        assert!((low - 0.820_750).abs() < 1e-6 && (high - 0.859_928).abs() < 1e-6, "{low} {high}");
+        let (low, high) = wilson(10, 10);
+        assert!((low - 0.722_467).abs() < 1e-6 && (high - 1.0).abs() < 1e-9, "{low} {high}");
+    }
+
+    #[test]
+    fn precision_recall_and_f1_are_scikit_learn_s() {
+        // scikit-learn 1.9: precision_recall_fscore_support([0,0,0,1,1,2], [0,0,1,1,2,0], labels=[0,1,2,3])
+        let quality = judge("test", [[2, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [0; 4]]);
+        let seen: Vec<_> = quality.classes.iter().map(|c| (c.precision, c.recall, c.f1, c.n)).collect();
+        let two_thirds = Some(2.0 / 3.0);
+        assert_eq!(
+            seen,
+            [
+                (two_thirds, two_thirds, two_thirds, 3),
+                (Some(0.5), Some(0.5), Some(0.5), 2),
+                (Some(0.0), Some(0.0), Some(0.0), 1),
+                (None, None, None, 0)
+            ]
+        );
+        assert_eq!((quality.accuracy, quality.majority, quality.n), (0.5, 0.5, 6));
+    }
+}
