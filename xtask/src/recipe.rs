@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use cache::{Index, Ingredients, Key, Manifest, Workspace};
+use cache::{Digest, Index, Ingredients, Key, Manifest, Workspace};
 use serde_json::Value as Json;
 
 use crate::config::{Config, is_url};
@@ -102,7 +102,8 @@ fn unpinned(sources: &[&str], place: &str, index: &Index) -> Result<String> {
     let mut last = None;
     for source in sources {
         if is_url(source) {
-            return Ok(sources.join(" "));
+            // By its digest: an address may carry a password or a token.
+            return Ok(format!("address {}", Digest::of(sources.join(" ").as_bytes())));
         }
         match index.digest(Path::new(source)) {
             Ok(digest) => return Ok(format!("blake3 {digest}")),
