@@ -1,12 +1,12 @@
 //! The training loop.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use artifact::progress::Unit;
-use artifact::{Failure, Result, Stage};
+use artifact::{Event, Failure, Result, Stage};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -82,10 +82,11 @@ pub fn fit(net: &mut Net, data: &Data, plan: &Plan, mut random: Random, stage: &
     let mut best = (0, f64::MAX);
     let mut outcome = Outcome { epochs: 0, epoch_kept: 0, stopped_early: false };
     if stage.resume
-        && let Some(progress) = checkpoint::newest(folder, stage.node, net)
+        && let Some(progress) = checkpoint::newest(folder, stage.node, Lines::count(&folder.join("history.jsonl")), net)
         && let Some(generator) = Random::restore(&progress.random)
     {
         random = generator;
+        stage.progress.send(&Event::Note { text: format!("going on after epoch {}", progress.epoch) });
         outcome = Outcome { epochs: progress.epoch, epoch_kept: 0, stopped_early: progress.stopping.is_over() };
         (stopping, best) = (progress.stopping, progress.best);
     }
@@ -146,7 +147,7 @@ pub fn fit(net: &mut Net, data: &Data, plan: &Plan, mut random: Random, stage: &
     }
     outcome.epoch_kept = if plan.keep_best { best.0 } else { outcome.epochs };
     if outcome.epoch_kept != outcome.epochs {
-        checkpoint::read(folder, outcome.epoch_kept, net)?;
+        checkpoint::read(folder, stage.node, outcome.epoch_kept, net)?;
     }
     Ok(outcome)
 }
@@ -207,6 +208,11 @@ struct Lines {
 }
 
 impl Lines {
+    /// How many whole lines a file has.
+    fn count(path: &Path) -> usize {
+        std::fs::read_to_string(path).map_or(0, |text| text.matches('\n').count())
+    }
+
     /// Keeps the first `rows` lines of an unfinished run and writes on below them.
     fn open(path: &Path, rows: u32) -> Result<Self> {
         let fail = |e| Failure::io("write", path, &e);
@@ -214,8 +220,10 @@ impl Lines {
             Ok(text) => text.split_inclusive('\n').take(rows as usize).collect(),
             Err(_) => String::new(),
         };
-        let mut file = File::create(path).map_err(fail)?;
-        file.write_all(kept.as_bytes()).map_err(fail)?;
+        // By way of another name: a kill in between must not cost the lines that are kept.
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, kept).and_then(|()| std::fs::rename(&partial, path)).map_err(fail)?;
+        let file = OpenOptions::new().append(true).open(path).map_err(fail)?;
         Ok(Self { path: path.to_owned(), file })
     }
 

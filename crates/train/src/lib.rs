@@ -23,6 +23,7 @@ mod stopping;
 use std::path::PathBuf;
 
 use artifact::{Failure, NodeSpec, Result, Stage};
+use candle_core::Device;
 use data::Data;
 use fit::{Outcome, Plan, fit};
 use net::{Net, Shape};
@@ -91,7 +92,14 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     let mut net = Net::new(shape, data.dimension, &mut random, &device).map_err(wrong)?;
     if let Some(init) = &options.init {
-        checkpoint::read_net(init, &mut net)?;
+        let explain = |f: Failure| {
+            Failure::input(
+                f.what,
+                f.place,
+                format_args!("check the option `{}.init`: a safetensors file of this net's weights", stage.node),
+            )
+        };
+        checkpoint::read_net(init, &mut net).map_err(explain)?;
     }
     let config = Config {
         node: stage.node,
@@ -103,7 +111,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("config.json", &config)?;
 
-    let outcome = fit(&mut net, &data, &plan(&options), random, stage)?;
+    let outcome = fit(&mut net, &data, &plan(&options, &device), random, stage)?;
     checkpoint::write_net(&stage.output("model.safetensors"), &net, None)?;
     let mut scored = |part| score(&mut net, part).map_err(wrong);
     let metrics = Metrics { train: scored(&data.train)?, valid: scored(&data.valid)?, test: scored(&data.test)?, outcome };
@@ -114,7 +122,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(format!("test accuracy {:.4}, loss {:.4}, after {} epochs", metrics.test.accuracy, metrics.test.loss, metrics.outcome.epoch_kept))
 }
 
-fn plan(options: &Options) -> Plan {
+fn plan(options: &Options, device: &Device) -> Plan {
     let schedule = match options.lr_min {
         Some(to) => Schedule::Cosine { from: options.lr, to, epochs: options.epochs },
         None => Schedule::Constant(options.lr),
@@ -126,6 +134,7 @@ fn plan(options: &Options) -> Plan {
         schedule,
         patience: options.patience,
         keep_best: options.keep == "best",
-        fused: options.kernel.as_deref() == Some("fused"),
+        // The fused op has no CUDA kernel; candle's differentiation runs there.
+        fused: options.kernel.as_deref() == Some("fused") && device.is_cpu(),
     }
 }
