@@ -38,8 +38,10 @@ pub enum Kind {
     Text,
     /// A list of texts.
     Texts,
-    /// A list of whole numbers.
-    Integers,
+    /// The path of a file. It enters the node's key by its content.
+    Path,
+    /// The SHA-256 of a file, in hex.
+    Sha256,
     /// Where data comes from: a path, a URL, a name of the stage's own, or a list of those.
     /// A file enters the node's key by its content, never by its path.
     Source,
@@ -113,7 +115,7 @@ impl Schema {
             return Ok(());
         }
         let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
-        let textual = entry.is_some_and(|e| matches!(e.kind, Kind::Text | Kind::Source));
+        let textual = entry.is_some_and(|e| matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Sha256));
         let value = match parsed {
             Some(value @ (toml::Value::String(_) | toml::Value::Array(_))) => value,
             Some(value) if !textual => value,
@@ -161,7 +163,7 @@ impl Entry {
             (Kind::Boolean, _) => wants("true or false"),
             (Kind::Text, toml::Value::String(s)) => match &self.choices {
                 Some(choices) if !choices.contains(s) => {
-                    Err(format!("must be one of {}, not \"{s}\"{}", choices.join(", "), suggest(s, choices.iter().map(String::as_str))))
+                    Err(format!("cannot be \"{s}\"{}", suggest(s, choices.iter().map(String::as_str))))
                 }
                 _ => Ok(Json::from(s.as_str())),
             },
@@ -173,13 +175,12 @@ impl Entry {
             }
             (Kind::Source, _) => wants("a path, a URL or a list of those"),
             (Kind::Texts, _) => wants("a list of texts"),
-            (Kind::Integers, toml::Value::Array(items)) if !items.is_empty() => {
-                let numbers: Option<Vec<i64>> = items.iter().map(toml::Value::as_integer).collect();
-                let Some(numbers) = numbers else { return wants("a list of whole numbers") };
-                numbers.iter().try_for_each(|&i| self.in_range(i as f64))?;
-                Ok(Json::from(numbers))
+            (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::stage::is_url(s) => Ok(Json::from(s.as_str())),
+            (Kind::Path, _) => wants("the path of a file"),
+            (Kind::Sha256, toml::Value::String(s)) if s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Ok(Json::from(s.to_ascii_lowercase()))
             }
-            (Kind::Integers, _) => wants("a list of whole numbers"),
+            (Kind::Sha256, _) => wants("64 hexadecimal digits"),
         }
     }
 
@@ -200,11 +201,15 @@ impl Entry {
     }
 }
 
-/// `; did you mean ...?` with the nearest of the `known` names, or that there is none.
+/// `; did you mean ...?` with the nearest of the `known` names, or all of them where none is near.
 pub fn suggest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+    const NEAR: f64 = 0.75;
     let known: Vec<&str> = known.collect();
-    match known.iter().max_by(|a, b| strsim::jaro_winkler(wrong, a).total_cmp(&strsim::jaro_winkler(wrong, b))) {
-        Some(nearest) => format!("; did you mean `{nearest}`?"),
+    let likeness = |name: &str| strsim::jaro_winkler(wrong, name);
+    match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
+        Some(nearest) if likeness(nearest) >= NEAR => format!("; did you mean `{nearest}`?"),
+        Some(_) if known.len() <= 20 => format!("; there are {}", known.join(", ")),
+        Some(_) => String::new(),
         None => "; there are none here".to_owned(),
     }
 }

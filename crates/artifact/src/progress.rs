@@ -30,6 +30,11 @@ pub enum Event {
         /// What else there is to say, such as a loss.
         note: String,
     },
+    /// Good to know.
+    Note {
+        /// What.
+        text: String,
+    },
     /// The user should know this.
     Warn {
         /// What.
@@ -173,6 +178,7 @@ impl Console {
                 }
                 None => self.plain(*done, note),
             },
+            Event::Note { text } => self.line(text),
             Event::Warn { text } => self.line(&format!("warning: {text}")),
             Event::Summary { .. } | Event::Failure { .. } => self.clear(),
         }

@@ -2,6 +2,7 @@
 //! command line, the options, the events and the exit status are the same for all of them.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -79,6 +80,10 @@ impl Stage {
 pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> Result<String>) -> ExitCode {
     let matches = command(about, nodes).get_matches();
     let events = matches.get_flag("events");
+    // Held until the process ends, however it ends: a next run waits for that.
+    let _lock = matches.get_one::<PathBuf>("stage-lock").map(|path| {
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).and_then(|file| file.lock_shared().map(|()| file))
+    });
     if events {
         end_with_the_parent();
     }
@@ -90,7 +95,8 @@ pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> 
         Ok(summary) => {
             stage.progress.send(&Event::Summary { text: summary.clone() });
             if !events {
-                println!("{summary}");
+                // Who has closed stdout does not want the line.
+                let _ = writeln!(std::io::stdout(), "{summary}");
             }
             Exit::Done.into()
         }
@@ -172,8 +178,9 @@ fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("go on with the unfinished run in --out, where the stage can"),
         )
+        .arg(Arg::new("stage-lock").long("stage-lock").value_parser(dir()).hide(true))
         .arg(Arg::new("options").long("options").value_name("JSON").hide(true))
-        .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).help("progress as JSON lines on stdout"))
+        .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).hide(true))
 }
 
 fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
@@ -210,6 +217,10 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
 
     let artifacts = path("artifacts").unwrap_or_default();
     let out = path("out").unwrap_or_default();
+    if !matches.get_flag("events") && out.join("manifest.json").exists() {
+        let remedy = "give another folder; `cargo xtask pipeline --only NODE` makes a result the pipeline's own";
+        return Err(Failure::usage("the pipeline's own result lies there", format_args!("--out {}", out.display()), remedy));
+    }
     std::fs::create_dir_all(&out).map_err(|e| Failure::io("create folder", &out, &e))?;
     Ok(Stage {
         node: spec.name,
@@ -224,14 +235,28 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
     })
 }
 
+/// Whether a source names something on the network, and no file.
+pub fn is_url(source: &str) -> bool {
+    source.contains("://")
+}
+
 /// What artifacts call a source: the file name of the first of `sources` that has one. Artifacts
-/// name no folder of the machine that made them, and mirrors of a file agree on its name.
-pub fn source_name<'a>(sources: &[&'a str]) -> &'a str {
-    let name = |source: &&'a str| {
-        let path = source.split(['?', '#']).next().unwrap_or(source);
-        path.rsplit(['/', '\\']).next().filter(|name| name.contains('.'))
+/// name no folder of the machine that made them, no query and no password; and mirrors of a file
+/// agree on its name.
+pub fn source_name(sources: &[&str]) -> String {
+    let names = || sources.iter().map(|source| file_name(source));
+    names().find(|name| name.contains('.')).or_else(|| names().next()).unwrap_or_default()
+}
+
+fn file_name(source: &str) -> String {
+    let Some((_, address)) = source.split_once("://") else {
+        return Path::new(source).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     };
-    sources.iter().find_map(name).or(sources.first().copied()).unwrap_or_default()
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    let mut segments = path.split('/').filter(|s| !s.is_empty());
+    let host = segments.next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    segments.next_back().unwrap_or(host).to_owned()
 }
 
 #[cfg(test)]
@@ -242,6 +267,7 @@ mod tests {
     fn a_source_goes_by_its_file_name() {
         assert_eq!(source_name(&["/home/me/uci.zip"]), "uci.zip");
         assert_eq!(source_name(&["https://a.example/download?id=1.2", "https://b.example/x/v.bin.gz"]), "v.bin.gz");
-        assert_eq!(source_name(&["hash:300"]), "hash:300");
+        assert_eq!(source_name(&["/home/me/a#1/vectors"]), "vectors");
+        assert_eq!(source_name(&["https://user:secret@a.example?token=secret"]), "a.example");
     }
 }

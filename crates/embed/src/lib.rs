@@ -129,11 +129,11 @@ fn vectors<'v>(options: &Options, vocabulary: &'v Vocabulary, stage: &Stage) -> 
         return Ok((found, one.clone(), None));
     }
     let file = fetch::obtain(&options.source, options.sha256.as_deref(), stage.downloads(), &stage.progress)?;
-    let outcome = read_file(&file.path, &file.origin, vocabulary, &stage.progress)?;
+    let outcome = read_file(&file.path, &file.origin, vocabulary, &stage.progress).map_err(|e| file.explain(e))?;
     for warning in outcome.warnings {
         stage.progress.warn(warning);
     }
-    Ok((outcome.found, options.source.name().to_owned(), Some(outcome.entries)))
+    Ok((outcome.found, options.source.name(), Some(outcome.entries)))
 }
 
 fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress: &Progress) -> Result<reader::Outcome<'v>> {

@@ -107,6 +107,10 @@ impl File<'_, '_> {
         let end = self.find(b'\n', LONGEST_WORD + dimension * LONGEST_NUMBER)?;
         let line = self.front(end.unwrap_or(self.blocks.bytes().len()));
         let count = fields(line).count();
+        let numbers = fields(line).skip(1).take_while(|f| is_number(f)).count();
+        if count > 2 && numbers == count - 1 && numbers != dimension {
+            return Err(self.wrong(format_args!("the header says {dimension} components, and the first vector has {numbers}")));
+        }
         let is_text = count > dimension && fields(line).skip(count - dimension).all(is_number);
         Ok(!is_text)
     }

@@ -87,6 +87,7 @@ fn what_is_no_vector_file_is_refused() {
         (b"3 9999999\nthe ", "vectors of 9999999 components"),
         (b"the 1 2\nFed 1\n", "`Fed` has 1 components, not 2"),
         (b"the 1 2\nFed 1 x\n", "a component of `Fed` is no number"),
+        (b"2 5\nthe 1 2\nFed 3 4\n", "the header says 5 components, and the first vector has 2"),
         (b"other 1 2\n", "none of the headlines' 2 words is among the 1 words of the file"),
     ] {
         let failure = read(bytes, &words("the Fed")).err().expect("refused");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use artifact::progress::Unit;
 use artifact::{Exit, Failure, Progress, Result};
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +38,15 @@ enum Trouble {
 pub fn download(url: &str, sha256: Option<&str>, folder: &Path, progress: &Progress) -> Result<Obtained> {
     let parsed = Url::parse(url).map_err(|e| Failure::usage(format_args!("not a URL: {e}"), url, "check the option `source`"))?;
     let origin = shown(&parsed);
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(Failure::usage(
+            format_args!("cannot download by {}", parsed.scheme()),
+            origin,
+            "give an http or https address, or a path",
+        ));
+    }
     let path = folder.join(file_name(&parsed));
-    let obtained = Obtained { path: path.clone(), origin: origin.clone() };
+    let obtained = Obtained { path: path.clone(), origin: origin.clone(), downloaded: true };
     if path.exists() && right_sum(&path, sha256)? {
         return Ok(obtained);
     }
@@ -113,22 +120,24 @@ fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, progress: &Pro
     let passing = |e: reqwest::Error| Trouble::Passing(plain(e), None);
     let mut response = request.send().map_err(passing)?;
     let start = match response.status() {
-        StatusCode::PARTIAL_CONTENT => have,
-        // The partial file is as long as the whole, or longer than a changed one: start anew.
+        StatusCode::PARTIAL_CONTENT if content_range(response.headers(), "").is_none_or(|from| from == have) => have,
+        StatusCode::PARTIAL_CONTENT => return Err(start_anew(part)),
+        // A run that was killed after the last byte left the whole file.
+        StatusCode::RANGE_NOT_SATISFIABLE if content_range(response.headers(), "*/") == Some(have) => return Ok(()),
         StatusCode::RANGE_NOT_SATISFIABLE => {
-            remove(part).map_err(Trouble::Final)?;
-            return Err(Trouble::Passing("the partial file does not fit the server's".into(), None));
+            return Err(start_anew(part));
         }
         status if status.is_success() => 0,
         status => return Err(refused(status, response.headers(), origin)),
     };
     let total = response.content_length().map(|rest| start + rest);
     let io = |e: std::io::Error| Trouble::Final(Failure::io("write", part, &e));
+    // First the old bytes go, then the new validator comes: the two never stand together.
+    let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(io)?;
+    file.set_len(start).map_err(io)?;
     let validator = validator(response.headers());
     let json = serde_json::to_vec(&Resume { validator }).unwrap_or_default();
     std::fs::write(&state, json).map_err(io)?;
-    let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(io)?;
-    file.set_len(start).map_err(io)?;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).map_err(io)?;
     progress.begin("downloading", total, Unit::Bytes);
     let done = copy(&mut response, &mut file, start, origin, part, progress)?;
@@ -155,6 +164,19 @@ fn copy(response: &mut Response, file: &mut File, start: u64, origin: &str, part
         file.write_all(bytes).map_err(|e| Trouble::Final(Failure::io("write", part, &e)))?;
         done += n as u64;
         progress.at(done, String::new);
+    }
+}
+
+/// The number after `prefix` in `Content-Range: bytes …`.
+fn content_range(headers: &HeaderMap, prefix: &str) -> Option<u64> {
+    let value = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.strip_prefix(prefix)?;
+    value.split(['-', '/']).next()?.parse().ok()
+}
+
+fn start_anew(part: &Path) -> Trouble {
+    match remove(part) {
+        Ok(()) => Trouble::Passing("the partial file does not fit the server's".into(), None),
+        Err(failure) => Trouble::Final(failure),
     }
 }
 

@@ -37,7 +37,7 @@ impl std::ops::Deref for Sources {
 
 impl Sources {
     /// What artifacts call it.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> String {
         let sources: Vec<&str> = self.iter().map(String::as_str).collect();
         artifact::stage::source_name(&sources)
     }
@@ -50,11 +50,18 @@ pub struct Obtained {
     pub path: PathBuf,
     /// Where it came from, without credentials, for messages.
     pub origin: String,
+    /// Whether it was downloaded.
+    pub downloaded: bool,
 }
 
-/// Whether a source names something on the network.
-pub fn is_url(source: &str) -> bool {
-    source.starts_with("http://") || source.starts_with("https://")
+impl Obtained {
+    /// A failure to read the file, with a word on where a downloaded one lies.
+    pub fn explain(&self, mut failure: Failure) -> Failure {
+        if self.downloaded {
+            failure.remedy = format!("{}; the downloaded file is {}: delete it to download it again", failure.remedy, self.path.display());
+        }
+        failure
+    }
 }
 
 /// The first of `sources` that can be had, held against `sha256` (hex) where there is one.
@@ -62,7 +69,11 @@ pub fn is_url(source: &str) -> bool {
 pub fn obtain(sources: &[String], sha256: Option<&str>, downloads: &Path, progress: &Progress) -> Result<Obtained> {
     let mut last = None;
     for source in sources {
-        let got = if is_url(source) { download::download(source, sha256, downloads, progress) } else { local(Path::new(source), sha256) };
+        let got = if artifact::stage::is_url(source) {
+            download::download(source, sha256, downloads, progress)
+        } else {
+            local(Path::new(source), sha256)
+        };
         match got {
             Ok(obtained) => return Ok(obtained),
             Err(failure) => {
@@ -93,7 +104,7 @@ fn local(path: &Path, sha256: Option<&str>) -> Result<Obtained> {
             ));
         }
     }
-    Ok(Obtained { path: path.to_owned(), origin: path.display().to_string() })
+    Ok(Obtained { path: path.to_owned(), origin: path.display().to_string(), downloaded: false })
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub struct Arrays {
 impl Arrays {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
+        let bytes = std::fs::read(path).map_err(|e| crate::table::missing(path, &e))?;
         let arrays = Self { path: path.to_owned(), bytes };
         arrays.parse()?;
         Ok(arrays)

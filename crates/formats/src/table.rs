@@ -46,7 +46,8 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
     Ok(frame)
 }
 
-fn missing(path: &Path, error: &std::io::Error) -> Failure {
+/// The failure to open an artifact of an earlier stage.
+pub(crate) fn missing(path: &Path, error: &std::io::Error) -> Failure {
     if error.kind() == std::io::ErrorKind::NotFound {
         return Failure::artifact("an artifact of an earlier stage is missing", path);
     }

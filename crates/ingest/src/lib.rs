@@ -20,9 +20,6 @@ use fetch::Sources;
 use formats::table;
 use serde::{Deserialize, Serialize};
 
-pub use archive::MEMBER;
-pub use sample::zip as sample_zip;
-
 /// The node that this crate runs.
 pub const NODES: &[NodeSpec] = &[NodeSpec { name: "ingest", options: include_str!("../options.toml") }];
 
@@ -64,8 +61,8 @@ pub fn run(stage: &Stage) -> Result<String> {
         SAMPLE.to_owned()
     } else {
         let file = fetch::obtain(&options.source, options.sha256.as_deref(), stage.downloads(), &stage.progress)?;
-        archive::stream(&file.path, &file.origin, &mut consume)?;
-        options.source.name().to_owned()
+        archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;
+        options.source.name()
     };
 
     let (mut frame, counts) = kept.finish(&place)?;

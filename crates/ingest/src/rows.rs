@@ -90,12 +90,7 @@ impl Kept {
 
     fn line(&mut self, line: &[u8]) -> Result<(), String> {
         let [id, _title, _url, publisher, category, _story, _hostname, timestamp] = cut(line)?;
-        if !self.all {
-            match self.wanted.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {
-                Some((_, count)) => *count += 1,
-                None => return Ok(()),
-            }
-        }
+        // Every row is checked, wanted or not: a damaged one could be of any publisher.
         std::str::from_utf8(line).map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
         for (name, field) in [("id", id), ("timestamp", timestamp)] {
             let number = std::str::from_utf8(field).ok().and_then(|f| f.parse::<i64>().ok());
@@ -103,6 +98,12 @@ impl Kept {
         }
         if std::str::from_utf8(category).ok().and_then(Category::from_letter).is_none() {
             return Err(format!("has the unknown category `{}`", lossy(category)));
+        }
+        if !self.all {
+            match self.wanted.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {
+                Some((_, count)) => *count += 1,
+                None => return Ok(()),
+            }
         }
         self.kept += 1;
         self.bytes.extend_from_slice(line);
@@ -138,7 +139,11 @@ impl Kept {
             } else {
                 format!("none of the {} rows is of a chosen publisher", self.rows)
             };
-            return Err(Failure::input(what, place, "check the file, and the option `ingest.publishers`"));
+            return Err(Failure::input(
+                what,
+                place,
+                if self.rows == 0 { "check the file" } else { "check the option `ingest.publishers`" },
+            ));
         }
         if !self.bytes.is_empty() {
             self.parse(place)?;
@@ -217,6 +222,8 @@ mod tests {
             (ROW.replace("\tb\t", "\tz\t"), "row 2 has the unknown category `z`"),
             (ROW.replace("1\tFed", "one\tFed"), "row 2 has `one` as its id, which is not a whole number"),
         ] {
+            let other = text.replace("Reuters", "Another");
+            assert_eq!(parse([ROW, &other].concat().as_bytes()).err().expect("refused").what, want);
             let failure = parse([ROW, &text].concat().as_bytes()).err().expect("refused");
             assert_eq!((failure.what.as_str(), failure.place.as_str()), (want, "x.csv, row 2"));
         }

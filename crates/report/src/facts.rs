@@ -216,6 +216,7 @@ fn run(stage: &Stage, node: &str, name: &'static str) -> Result<Run> {
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
+    let bytes =
+        std::fs::read(path).map_err(|e| Failure::artifact(format_args!("cannot read an artifact of an earlier stage: {e}"), path))?;
     serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not the expected JSON: {e}"), path))
 }

@@ -60,7 +60,8 @@ pub fn run(stage: &Stage) -> Result<String> {
         stratify(&classes, &letters, &options)?
     };
     if let Some((name, _)) = PARTS.iter().zip(&parts).find(|(_, rows)| rows.is_empty()) {
-        return Err(impossible(format_args!("the {name} part would be empty: {} headlines are too few", classes.len())));
+        let of = if options.group_by.is_some() { " of so few stories" } else { "" };
+        return Err(impossible(format_args!("the {name} part would be empty: {} headlines{of} are too few", classes.len())));
     }
 
     let mut summary = BTreeMap::new();
