@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use artifact::options::{Kind, suggest};
+use artifact::stage::is_url;
 use artifact::{Failure, Options, Result, Schema};
 use serde_json::Value as Json;
 use toml::{Table, Value};
@@ -44,11 +45,36 @@ impl Config {
         for set in sets {
             config.set(set, &here, &mut problems);
         }
+        config.contradictions(&mut problems);
         if problems.0.is_empty() {
             return Ok(config);
         }
         let count = if problems.0.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", problems.0.len()) };
         Err(Failure::usage(format_args!("the configuration has {count}"), problems.0.join("\n         "), "the README lists every option"))
+    }
+
+    /// What is right by itself and wrong together.
+    fn contradictions(&self, problems: &mut Problems) {
+        for (node, (schema, options)) in &self.nodes {
+            let number = |name: &str| options.get(name).and_then(Json::as_f64);
+            if let (Some(from), Some(to)) = (number("lr"), number("lr_min"))
+                && to > from
+            {
+                problems.0.push(format!("`{node}.lr_min` {to} is more than `{node}.lr` {from}; annealing lowers the rate"));
+            }
+            for (name, entry) in &schema.0 {
+                let source = options.get(name);
+                let builtin = |s: &Json| s.as_str().is_some_and(|s| entry.is_builtin(s));
+                let in_list = source.and_then(Json::as_array).is_some_and(|items| items.iter().any(builtin));
+                if in_list {
+                    problems.0.push(format!("`{node}.{name}`: a list takes paths and URLs only"));
+                }
+                let pin = entry.pin.as_ref().filter(|pin| options.get(*pin).is_some_and(|v| !v.is_null()));
+                if let Some(pin) = pin.filter(|_| source.is_some_and(builtin)) {
+                    problems.0.push(format!("`{node}.{pin}` is set, but `{node}.{name}` is no file"));
+                }
+            }
+        }
     }
 
     /// A node's options.
@@ -59,7 +85,7 @@ impl Config {
     /// The options of a node that name sources, with the option that pins each.
     pub fn sources(&self, node: &Node) -> Vec<(String, Option<String>)> {
         let entries = self.nodes.get(node.name).into_iter().flat_map(|(schema, _)| &schema.0);
-        entries.filter(|(_, e)| e.kind == Kind::Source).map(|(name, e)| (name.clone(), e.pin.clone())).collect()
+        entries.filter(|(_, e)| matches!(e.kind, Kind::Source | Kind::Path)).map(|(name, e)| (name.clone(), e.pin.clone())).collect()
     }
 
     /// Whether `source` is a name of the stage's own and not a file.
@@ -134,7 +160,7 @@ fn split(name: &str) -> Option<(&'static str, &str)> {
 /// Paths are relative to where they were written: the command line's to the current folder, a
 /// file's to the workspace.
 fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
-    let Some(entry) = schema.0.get(option).filter(|e| e.kind == Kind::Source) else { return };
+    let Some(entry) = schema.0.get(option).filter(|e| matches!(e.kind, Kind::Source | Kind::Path)) else { return };
     let resolve = |source: &mut Json| {
         if let Some(text) = source.as_str()
             && !entry.is_builtin(text)
@@ -148,11 +174,6 @@ fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
         Some(one) => resolve(one),
         None => {}
     }
-}
-
-/// Whether a source names something on the network.
-pub fn is_url(source: &str) -> bool {
-    source.contains("://")
 }
 
 fn no_profile(root: &Path, profile: &str) -> Failure {

@@ -21,7 +21,7 @@ use config::Config;
 
 /// News headlines to trained nets: 100 NLP exercises, problems 70 to 79
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+#[command(name = "knockline", bin_name = "cargo xtask", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,6 +47,9 @@ enum Command {
     Status {
         /// Only this node, with every reason
         node: Option<String>,
+        /// cpu, cuda or cuda:K
+        #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+        device: String,
     },
     /// Show the graph
     Graph {
@@ -72,10 +75,14 @@ enum Cache {
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    let cli = Cli::parse();
+    match run(&cli) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
             eprintln!("error: {failure}");
+            if cli.json {
+                let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": failure }));
+            }
             failure.exit.into()
         }
     }
@@ -90,10 +97,14 @@ fn run(cli: &Cli) -> Result<()> {
     let config = || Config::read(&root, &cli.profile, &cli.set);
     match &cli.command {
         Command::Pipeline(selection) => pipeline::run(&root, &config()?, &artifacts, selection, cli.json),
-        Command::Status { node } => status::run(&root, &config()?, &artifacts, node.as_deref(), cli.json),
+        Command::Status { node, device } => {
+            pipeline::check_device(device)?;
+            status::run(&root, &config()?, &artifacts, node.as_deref(), device, cli.json)
+        }
         Command::Graph { format } => print(&graph::show(*format)),
         Command::Cache(Cache::Key { node, device }) => {
             let node = graph::find(node)?;
+            pipeline::check_device(device)?;
             let key = recipe::Recipes::new(&root, &config()?, device, &Index::default())?.recipe(node)?;
             print(&format!("{key}\n"))
         }

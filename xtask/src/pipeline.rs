@@ -48,17 +48,35 @@ impl Selection {
         for name in &self.force {
             find(name)?;
         }
+        check_device(&self.device)?;
         let wanted = |node: &&Node| {
             only.is_none_or(|o| o.name == node.name)
                 && from.is_none_or(|f| f.name == node.name || depends(node, f.name))
                 && to.is_none_or(|t| t.name == node.name || depends(t, node.name))
         };
         let nodes: Vec<&Node> = GRAPH.iter().filter(wanted).collect();
+        if let Some(name) = self.force.iter().find(|name| nodes.iter().all(|n| n.name != **name)) {
+            return Err(Failure::usage(
+                format_args!("`{name}` is forced but not selected"),
+                "--force",
+                "take it into the selection, or leave --force out",
+            ));
+        }
         if nodes.is_empty() {
             return Err(Failure::usage("no node lies between --from and --to", "command line", "`cargo xtask graph` shows the nodes"));
         }
         Ok(nodes)
     }
+}
+
+/// Refuses a device's name that no stage knows, before any runs.
+pub fn check_device(device: &str) -> Result<()> {
+    let known = match device.split_once(':') {
+        None => matches!(device, "cpu" | "cuda"),
+        Some((kind, number)) => kind == "cuda" && number.parse::<usize>().is_ok(),
+    };
+    let unknown = || Failure::usage(format_args!("there is no device `{device}`"), "--device", "use cpu, cuda or cuda:K");
+    known.then_some(()).ok_or_else(unknown)
 }
 
 /// Runs the command.
@@ -69,11 +87,17 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
         return dry_run(root, config, &store, selection, &nodes, json);
     }
     let lock = store.lock(selection.resume, || eprintln!("waiting for another run in {}", artifacts.display()))?;
+    for node in store.dropped() {
+        eprintln!("warning: an unfinished run of `{node}` was dropped; --resume goes on with one");
+    }
     let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
     let mut session = Session { store: &store, recipes, done: BTreeMap::new(), binaries: None };
     for node in GRAPH {
         if nodes.iter().any(|n| n.name == node.name) {
             let line = session.bring_up_to_date(root, config, artifacts, node, selection)?;
+            for notice in store.notices() {
+                eprintln!("warning: {notice}");
+            }
             line.print(json);
         } else if nodes.iter().any(|n| n.reads.iter().any(|(name, _)| *name == node.name)) {
             session.take_as_it_is(node)?;
@@ -105,7 +129,8 @@ impl Session<'_> {
         selection: &Selection,
     ) -> Result<Line> {
         let start = Instant::now();
-        let recipe = self.recipes.recipe(node)?;
+        let upstream = self.done.iter().map(|(name, manifest)| (*name, manifest.recipe.clone())).collect();
+        let recipe = self.recipes.recipe_after(node, &upstream)?;
         let ingredients = self.recipes.content(node, |name| self.done.get(name))?;
         let found = if selection.force.iter().any(|f| f == node.name) {
             None
@@ -125,7 +150,7 @@ impl Session<'_> {
             }
             None => {
                 if self.binaries.is_none() {
-                    self.binaries = Some(Binaries::build(root, &selection.device)?);
+                    self.binaries = Some(Binaries::build(root, &selection.device, &self.recipes.sources)?);
                 }
                 let Some(binaries) = &self.binaries else { return Err(Failure::failed("no binaries", "cargo build", "this is a bug")) };
                 let call = Call {
@@ -134,10 +159,18 @@ impl Session<'_> {
                     artifacts,
                     work: &self.store.work(node.name, &ingredients.key())?,
                     downloads: &self.store.downloads(),
+                    lock: &self.store.stage_lock(),
                     device: &selection.device,
                     resume: selection.resume,
                 };
                 let summary = binaries.run(&call)?;
+                // The key was made before the stage was built and read its source.
+                let now = Recipes::new(root, config, &selection.device, &self.store.index)?.own(node)?;
+                let changes = self.recipes.own(node)?.changes(&now);
+                if !changes.is_empty() {
+                    let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
+                    return Err(Failure::failed(what, node.name, "run the same command again"));
+                }
                 ("run", self.store.publish(node.name, recipe, ingredients, summary)?)
             }
         };
@@ -163,7 +196,7 @@ impl Session<'_> {
         if let Some(problem) = manifest.check(&folder, &self.store.index) {
             return Err(Failure::input(problem, folder.display(), remedy));
         }
-        if manifest.recipe != self.recipes.recipe(node)? {
+        if self.recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe) {
             eprintln!("warning: `{}` is taken as it is, and is stale (`cargo xtask status {}` says why)", node.name, node.name);
         }
         self.done.insert(node.name, manifest);

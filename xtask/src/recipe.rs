@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use artifact::stage::{is_url, source_name};
 use artifact::{Failure, Result};
 use cache::{Digest, Index, Ingredients, Key, Manifest, Workspace};
 use serde_json::Value as Json;
 
-use crate::config::{Config, is_url};
+use crate::config::Config;
 use crate::graph::{GRAPH, Node, find};
+use crate::spawn::Sources;
 
 /// What nodes are made of, apart from the artifacts that they read.
 pub struct Recipes {
-    own: BTreeMap<&'static str, Ingredients>,
+    /// Or why that is not known: a node whose source cannot be read is no concern of another's.
+    own: BTreeMap<&'static str, Result<Ingredients>>,
+    /// The source files of each package and their digests.
+    pub sources: Sources,
 }
 
 impl Recipes {
@@ -33,20 +38,30 @@ impl Recipes {
             if node.package == "train" && device != "cpu" {
                 all.add("device", device.split(':').next().unwrap_or(device));
             }
-            options(&mut all, node, config, index)?;
-            own.insert(node.name, all);
+            own.insert(node.name, options(&mut all, node, config, index).map(|()| all));
         }
-        Ok(Self { own })
+        let files = |all: Vec<(String, String)>| {
+            all.into_iter().filter_map(|(name, digest)| Some((name.strip_prefix("source ")?.to_owned(), digest))).collect()
+        };
+        Ok(Self { own, sources: packages.into_iter().map(|(package, all)| (package, files(all))).collect() })
     }
 
-    fn own(&self, node: &Node) -> Ingredients {
-        self.own.get(node.name).cloned().unwrap_or_default()
+    /// A node's own ingredients.
+    pub fn own(&self, node: &Node) -> Result<Ingredients> {
+        self.own.get(node.name).cloned().unwrap_or_else(|| Ok(Ingredients::new()))
     }
 
     /// The recipe key: known before anything has run.
     pub fn recipe(&self, node: &Node) -> Result<Key> {
-        let upstream = node.reads.iter().map(|(name, _)| Ok((format!("recipe {name}"), self.recipe(find(name)?)?.to_string())));
-        Ok(self.own(node).with(&upstream.collect::<Result<Vec<_>>>()?).key())
+        let upstream = node.reads.iter().map(|(name, _)| Ok((*name, self.recipe(find(name)?)?)));
+        self.recipe_after(node, &upstream.collect::<Result<BTreeMap<_, _>>>()?)
+    }
+
+    /// The recipe key of a node that was made from results of the given recipes.
+    pub fn recipe_after(&self, node: &Node, upstream: &BTreeMap<&str, Key>) -> Result<Key> {
+        let recipe = |name: &str| upstream.get(name).map_or_else(String::new, Key::to_string);
+        let recipes: Vec<(String, String)> = node.reads.iter().map(|(name, _)| (format!("recipe {name}"), recipe(name))).collect();
+        Ok(self.own(node)?.with(&recipes).key())
     }
 
     /// What the content key is made of, given the manifests of the nodes that are read.
@@ -65,7 +80,7 @@ impl Recipes {
                 inputs.push((format!("input {name}/{file}"), digest.to_string()));
             }
         }
-        Ok(self.own(node).with(&inputs))
+        Ok(self.own(node)?.with(&inputs))
     }
 }
 
@@ -74,22 +89,22 @@ fn options(all: &mut Ingredients, node: &Node, config: &Config, index: &Index) -
     let mut options = config.options(node);
     for (name, pin) in config.sources(node) {
         let Some(source) = options.remove(&name).filter(|s| !s.is_null()) else { continue };
-        let pin = pin.and_then(|pin| options.get(&pin)).and_then(Json::as_str).map(str::to_owned);
-        let sources: Vec<&str> =
-            source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect()).into_iter().filter_map(Json::as_str).collect();
+        let items: Vec<&Json> = source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect());
+        let sources: Vec<&str> = items.into_iter().filter_map(Json::as_str).collect();
         let place = format!("{}.{name}", node.name);
-        if let [one] = sources[..]
-            && config.is_builtin(node, &name, one)
-        {
-            all.add(format!("option {place}"), one);
-            continue;
-        }
-        let value = match pin {
-            Some(pin) => format!("sha256 {}", pin.to_ascii_lowercase()),
-            None => unpinned(&sources, &place, index)?,
+        let value = match &sources[..] {
+            [one] if config.is_builtin(node, &name, one) => (*one).to_owned(),
+            _ => {
+                let content = match pin.as_ref().and_then(|pin| options.get(pin)).and_then(Json::as_str) {
+                    Some(sum) => format!("sha256 {sum}"),
+                    None => unpinned(&sources, &place, index)?,
+                };
+                // Artifacts name a source that can be pinned by its file name, so that belongs to
+                // the key, too.
+                if pin.is_some() { format!("{} {content}", source_name(&sources)) } else { content }
+            }
         };
-        // The artifacts name the source by its file name, so that belongs to the key.
-        all.add(format!("input {place}"), format!("{} {value}", artifact::stage::source_name(&sources)));
+        all.add(format!("input {place}"), value);
     }
     for (name, value) in options {
         all.add(format!("option {}.{name}", node.name), value.to_string());
@@ -97,19 +112,92 @@ fn options(all: &mut Ingredients, node: &Node, config: &Config, index: &Index) -
     Ok(())
 }
 
-/// What stands for a source without a checksum: a file's content, or the addresses.
+/// What stands for sources without a checksum: the content of each that is a file, the address
+/// of each that is none. Which of them will be used is not known before.
 fn unpinned(sources: &[&str], place: &str, index: &Index) -> Result<String> {
+    let mut all = Vec::new();
     let mut last = None;
     for source in sources {
         if is_url(source) {
             // By its digest: an address may carry a password or a token.
-            return Ok(format!("address {}", Digest::of(sources.join(" ").as_bytes())));
+            all.push(format!("address {}", Digest::of(source.as_bytes())));
+            continue;
         }
         match index.digest(Path::new(source)) {
-            Ok(digest) => return Ok(format!("blake3 {digest}")),
-            Err(e) => last = Some((source, e)),
+            Ok(digest) => all.push(format!("blake3 {digest}")),
+            Err(error) => last = Some((source, error)),
         }
     }
-    let (source, error) = last.map_or_else(|| ("", "nothing is named".to_owned()), |(s, e)| (*s, e.to_string()));
-    Err(Failure::input(format_args!("cannot read the source: {error}"), source, format_args!("check the option `{place}`")))
+    match last {
+        Some((source, error)) if all.is_empty() => {
+            Err(Failure::input(format_args!("cannot read the source: {error}"), source, format_args!("check the option `{place}`")))
+        }
+        _ => Ok(all.join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
+    }
+
+    fn key(node: &str, sets: &[&str], device: &str) -> Key {
+        let sets: Vec<String> = sets.iter().map(|&s| s.to_owned()).collect();
+        let config = Config::read(root(), "sample", &sets).expect("a configuration");
+        let recipes = Recipes::new(root(), &config, device, &Index::default()).expect("recipes");
+        recipes.recipe(find(node).expect("a node")).expect("a key")
+    }
+
+    #[test]
+    fn key_differs_when_an_option_of_the_node_or_of_one_before_it_does() {
+        let plain = key("train.mlp", &[], "cpu");
+        for set in ["train.mlp.lr=0.5", "tensors.empty=drop", "embed.seed=7", "split.group_by=story", "ingest.publishers=[\"*\"]"] {
+            assert_ne!(plain, key("train.mlp", &[set], "cpu"), "{set}");
+        }
+    }
+
+    #[test]
+    fn key_is_the_same_when_an_option_of_another_branch_does() {
+        assert_eq!(key("train.mlp", &[], "cpu"), key("train.mlp", &["train.slp.lr=0.5"], "cpu"));
+        assert_eq!(key("train.slp", &["train.slp.lr=0.10"], "cpu"), key("train.slp", &[], "cpu"));
+    }
+
+    #[test]
+    fn key_differs_when_the_device_does_and_only_for_training() {
+        assert_ne!(key("train.mlp", &[], "cpu"), key("train.mlp", &[], "cuda"));
+        assert_eq!(key("train.mlp", &[], "cuda"), key("train.mlp", &[], "cuda:1"));
+        assert_eq!(key("tensors", &[], "cpu"), key("tensors", &[], "cuda"));
+    }
+
+    #[test]
+    fn key_differs_when_a_source_s_content_does_and_not_when_its_folder_does() {
+        let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let put = |dir: &tempfile::TempDir, text: &str| {
+            std::fs::write(dir.path().join("x.csv"), text).expect("writes");
+            format!("ingest.source={}", dir.path().join("x.csv").display())
+        };
+        let first = key("ingest", &[&put(&one, "a")], "cpu");
+        assert_eq!(first, key("ingest", &[&put(&two, "a")], "cpu"));
+        assert_ne!(first, key("ingest", &[&put(&two, "b")], "cpu"));
+        // Behind a mirror that may be down, the file counts all the same.
+        let list = |text: &str| {
+            let _ = put(&two, text);
+            format!("ingest.source=[\"http://127.0.0.1:9/x.csv\", \"{}\"]", two.path().join("x.csv").display())
+        };
+        assert_ne!(key("ingest", &[&list("a")], "cpu"), key("ingest", &[&list("b")], "cpu"));
+        // A checksum stands for the content.
+        let pin = format!("ingest.sha256={}", "0".repeat(64));
+        assert_eq!(key("ingest", &[&put(&one, "a"), &pin], "cpu"), key("ingest", &[&put(&one, "b"), &pin], "cpu"));
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_read_is_no_concern_of_another_node_s() {
+        let config = Config::read(root(), "sample", &["embed.source=/nothing/here.bin".into()]).expect("a configuration");
+        let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
+        assert!(recipes.recipe(find("split").expect("a node")).is_ok());
+        assert!(recipes.recipe(find("tensors").expect("a node")).unwrap_err().what.contains("cannot read the source"));
+    }
 }

@@ -23,6 +23,8 @@ pub struct Call<'a> {
     pub work: &'a Path,
     /// Where downloads are kept.
     pub downloads: &'a Path,
+    /// The lock that the stage holds while it lives.
+    pub lock: &'a Path,
     /// What to compute on.
     pub device: &'a str,
     /// Whether to go on with what lies in `work`.
@@ -32,50 +34,54 @@ pub struct Call<'a> {
 /// The stages' binaries by package.
 pub struct Binaries(BTreeMap<String, PathBuf>);
 
+/// The sources of each package, as `(file, digest)`, relative to the workspace.
+pub type Sources = BTreeMap<&'static str, Vec<(String, String)>>;
+
+/// Beside the binaries: what they were built of when xtask last built them.
+const STAMP: &str = "knockline-sources.json";
+
 impl Binaries {
     /// Builds all stages at once: cargo then chooses one set of features for what they share,
     /// and nothing is compiled twice.
-    pub fn build(root: &Path, device: &str) -> Result<Self> {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        // `cargo run` describes xtask in variables that build scripts watch (ring's does); passed
-        // on, they would rebuild what a plain `cargo build` has built, and the other way round.
-        for (name, _) in std::env::vars_os() {
-            let of_xtask = |name: &str| {
-                ["OUT_DIR", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
-                    .iter()
-                    .any(|p| name.starts_with(p))
-            };
-            if name.to_str().is_some_and(of_xtask) {
-                command.env_remove(name);
-            }
+    ///
+    /// cargo tells a changed file by its time stamp, keys by its content. A file that was replaced
+    /// by one with an older time stamp (`cp -p`, `rsync -a`) would be built into a key and not into
+    /// the binary; so where contents changed and cargo saw nothing, the files are touched and the
+    /// build is run again.
+    pub fn build(root: &Path, device: &str, sources: &Sources) -> Result<Self> {
+        let messages = cargo_build(root, device)?;
+        let built: Vec<Built> = messages.iter().filter_map(Built::of).collect();
+        let Some(stamp) = built.first().and_then(|b| b.executable.parent()).map(|dir| dir.join(STAMP)) else {
+            return Err(Failure::failed("cargo built no stage", "cargo build", "this is a bug; please report it"));
+        };
+        let before: BTreeMap<String, Vec<(String, String)>> =
+            std::fs::read(&stamp).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        let unseen =
+            |b: &&Built| b.fresh && before.get(&b.name).is_some_and(|old| sources.get(b.name.as_str()).is_some_and(|now| now != old));
+        let touched: Vec<&Built> = built.iter().filter(unseen).collect();
+        for (file, _) in touched.iter().filter_map(|b| sources.get(b.name.as_str())).flatten() {
+            let path = root.join(file);
+            let touch = std::fs::File::options().append(true).open(&path).and_then(|f| f.set_modified(std::time::SystemTime::now()));
+            touch.map_err(|e| Failure::io("touch", &path, &e))?;
         }
-        command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped()).stdin(Stdio::null());
-        let packages: std::collections::BTreeSet<&str> = GRAPH.iter().map(|node| node.package).collect();
-        command.args(packages.iter().flat_map(|package| ["--package", package]));
-        if device.starts_with("cuda") {
-            command.args(["--features", "train/cuda"]);
+        if !touched.is_empty() {
+            cargo_build(root, device)?;
         }
-        let failed = |what: String| Failure::failed(what, "cargo build", "see the compiler's messages above");
-        let output =
-            command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| failed(format!("cannot run cargo: {e}")))?;
-        if !output.status.success() {
-            return Err(failed("the stages do not build".into()));
-        }
-        let messages = output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice::<Json>(line).ok());
-        let executable = |m: Json| Some((m.pointer("/target/name")?.as_str()?.to_owned(), PathBuf::from(m.get("executable")?.as_str()?)));
-        Ok(Self(messages.filter_map(executable).collect()))
+        let written = serde_json::to_vec(sources).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&stamp, bytes));
+        written.map_err(|e| Failure::io("write", &stamp, &e))?;
+        Ok(Self(built.into_iter().map(|b| (b.name, b.executable)).collect()))
     }
 
     /// Runs a node's stage and returns its one-line summary.
     pub fn run(&self, call: &Call<'_>) -> Result<String> {
-        let Call { node, options, artifacts, work, downloads, device, resume } = *call;
+        let Call { node, options, artifacts, work, downloads, lock, device, resume } = *call;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
         let binary = self.0.get(node.package).ok_or_else(|| Failure::failed("cargo built no such binary", place(), bug))?;
         let options = serde_json::to_string(options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut command = Command::new(binary);
         command.arg("--node").arg(node.name).arg("--artifacts").arg(artifacts).arg("--out").arg(work).arg("--downloads").arg(downloads);
-        command.arg("--options").arg(options).arg("--device").arg(device).arg("--events");
+        command.arg("--options").arg(options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
         if resume {
             command.arg("--resume");
         }
@@ -111,7 +117,62 @@ impl Binaries {
         match (failure, summary) {
             (Some(failure), _) => Err(failure),
             (None, Some(summary)) if status.success() => Ok(summary),
-            _ => Err(Failure::failed(format_args!("the stage ended with {status}"), place(), bug)),
+            _ => {
+                let remedy = "if the system killed it, it may have run out of memory; --resume goes on with a training run";
+                Err(Failure::failed(format_args!("the stage ended with {status}"), place(), remedy))
+            }
         }
     }
+}
+
+/// A binary that cargo built, or found built.
+struct Built {
+    name: String,
+    executable: PathBuf,
+    fresh: bool,
+}
+
+impl Built {
+    /// From one of cargo's messages, if it is about a binary.
+    fn of(message: &Json) -> Option<Self> {
+        Some(Self {
+            name: message.pointer("/target/name")?.as_str()?.to_owned(),
+            executable: PathBuf::from(message.get("executable")?.as_str()?),
+            fresh: message.get("fresh")?.as_bool()?,
+        })
+    }
+}
+
+/// Runs cargo and returns its messages.
+fn cargo_build(root: &Path, device: &str) -> Result<Vec<Json>> {
+    let cuda = device.starts_with("cuda");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // `cargo run` describes xtask in variables that build scripts watch (ring's does); passed on,
+    // they would rebuild what a plain `cargo build` has built, and the other way round.
+    for (name, _) in std::env::vars_os() {
+        let of_xtask = |name: &str| {
+            let prefixes = ["OUT_DIR", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+            prefixes.iter().any(|prefix| name.starts_with(prefix))
+        };
+        if name.to_str().is_some_and(of_xtask) {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped()).stdin(Stdio::null());
+    let packages: std::collections::BTreeSet<&str> = GRAPH.iter().map(|node| node.package).collect();
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    if cuda {
+        command.args(["--features", "train/cuda"]);
+    }
+    let remedy = if cuda {
+        "see the messages above; a build for CUDA needs NVIDIA's toolkit, with nvcc"
+    } else {
+        "see the compiler's messages above"
+    };
+    let failed = |what: String| Failure::failed(what, "cargo build", remedy);
+    let output = command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| failed(format!("cannot run cargo: {e}")))?;
+    if !output.status.success() {
+        return Err(failed("the stages do not build".into()));
+    }
+    Ok(output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }

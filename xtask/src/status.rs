@@ -29,6 +29,8 @@ pub struct State {
 pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Result<Vec<State>> {
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let mut manifests: BTreeMap<&str, Manifest> = BTreeMap::new();
+    // The results as they would be after a run, where that is known without one.
+    let mut later: BTreeMap<&str, Manifest> = BTreeMap::new();
     let mut states: Vec<State> = Vec::new();
     for node in GRAPH {
         let folder = store.current(node.name);
@@ -42,15 +44,16 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
         let missing = manifest.is_none();
         let mut reasons = Vec::new();
         if let Some(manifest) = manifest {
-            if let Ok(now) = recipes.content(node, |name| manifests.get(name)) {
-                reasons.extend(manifest.ingredients.changes(&now));
+            match recipes.own(node).and_then(|_| recipes.content(node, |name| manifests.get(name))) {
+                Ok(now) => reasons.extend(manifest.ingredients.changes(&now)),
+                Err(failure) if failure.exit == artifact::Exit::BadInput => reasons.push(format!("{} ({})", failure.what, failure.place)),
+                Err(_) => {}
             }
             reasons.extend(manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")));
             manifests.insert(node.name, manifest);
         } else {
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
         }
-        let own_reasons = !reasons.is_empty();
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
         let state = if missing {
             "missing"
@@ -59,11 +62,15 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
         } else {
             "stale"
         };
-        let would = match () {
-            () if state == "fresh" => "hit",
-            // An earlier result may lie in the store; finding it moves it, so that is left to a run.
-            () if own_reasons && before.is_empty() => "run",
-            () => "may run",
+        let would = match recipes.content(node, |name| later.get(name)) {
+            Ok(ingredients) => match store.peek(node.name, &ingredients.key()) {
+                Some(manifest) => {
+                    later.insert(node.name, manifest);
+                    "hit"
+                }
+                None => "run",
+            },
+            Err(_) => "may run",
         };
         states.push(State { node: node.name, state, reasons, would });
     }
@@ -71,11 +78,11 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
 }
 
 /// Runs the command, for one node or for all.
-pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, json: bool) -> Result<()> {
+pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, device: &str, json: bool) -> Result<()> {
     let only = node.map(find).transpose()?;
     let store = Store::open(artifacts);
     let mut out = std::io::stdout().lock();
-    for state in states(root, config, &store, "cpu")?.iter().filter(|s| only.is_none_or(|o| o.name == s.node)) {
+    for state in states(root, config, &store, device)?.iter().filter(|s| only.is_none_or(|o| o.name == s.node)) {
         let line = if json {
             json!({ "node": state.node, "state": state.state, "why": state.reasons }).to_string()
         } else {

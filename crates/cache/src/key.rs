@@ -80,10 +80,18 @@ fn describe(name: &str, old: Option<&String>, new: Option<&String>) -> String {
             _ => format!("`{what}` changed"),
         },
         "option" => format!("`{what}` {} → {}", value(old), value(new)),
-        "input" => format!("`{what}` differs"),
+        // A source is shown by its name, which is the first word; its digest would say nothing.
+        "input" => match (name_of(old), name_of(new)) {
+            (old, new) if old == new || what.contains('/') => format!("`{what}` differs"),
+            (old, new) => format!("`{what}` {old} → {new}"),
+        },
         "dependency" => format!("dependency `{what}` {} → {}", version(old), version(new)),
         _ => format!("{name} {} → {}", value(old), value(new)),
     }
+}
+
+fn name_of(value: Option<&String>) -> &str {
+    value.and_then(|v| v.split(' ').next()).unwrap_or("none")
 }
 
 /// A dependency's versions without its checksums.
@@ -118,6 +126,7 @@ mod tests {
             ("source a/b.rs", "1"),
             ("dependency polars", "0.55.1 abc"),
             ("input split/train.parquet", "1"),
+            ("input ingest.source", "sample"),
             ("source x", "1"),
         ]);
         let new = of(&[
@@ -125,11 +134,13 @@ mod tests {
             ("source a/b.rs", "2"),
             ("dependency polars", "0.55.2 def"),
             ("input split/train.parquet", "2"),
+            ("input ingest.source", "uci.zip blake3 ab"),
         ]);
         assert_eq!(
             old.changes(&new),
             [
                 "dependency `polars` 0.55.1 → 0.55.2",
+                "`ingest.source` sample → uci.zip",
                 "`split/train.parquet` differs",
                 "`train.mlp.lr` 0.001 → 0.01",
                 "`a/b.rs` changed",

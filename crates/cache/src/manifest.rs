@@ -12,6 +12,9 @@ const FORMAT: u32 = 1;
 /// The file's name in a node's folder.
 pub const NAME: &str = "manifest.json";
 
+/// What the file is called until it is whole.
+pub const PARTIAL_NAME: &str = "manifest.partial";
+
 /// One file of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

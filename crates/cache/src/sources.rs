@@ -17,7 +17,7 @@ pub struct Workspace {
 }
 
 /// Folders of a crate that its library and binary are not built of.
-const NOT_BUILT: [&str; 4] = ["tests", "benches", "examples", "target"];
+const NOT_BUILT: [&str; 5] = ["tests", "benches", "examples", "target", "proptest-regressions"];
 
 impl Workspace {
     /// Reads the workspace at `root`.
@@ -44,8 +44,11 @@ impl Workspace {
         }
         let locked = self.lockfile.closure(direct.iter().map(|name| self.package_name(name)));
         out.extend(locked.into_iter().map(|(name, versions)| (format!("dependency {name}"), versions)));
-        let profile = self.manifest.get("profile").map(Value::to_string).unwrap_or_default();
-        out.push(("profile".into(), profile));
+        for name in ["profile", "patch"] {
+            out.push((name.into(), self.manifest.get(name).map(Value::to_string).unwrap_or_default()));
+        }
+        let package = self.manifest.get("workspace").and_then(|w| w.get("package"));
+        out.push(("edition".into(), package.and_then(|p| p.get("edition")).map(Value::to_string).unwrap_or_default()));
         out.push(("build-flags".into(), self.build_flags()?));
         Ok(out)
     }
@@ -60,8 +63,11 @@ impl Workspace {
                 continue;
             }
             let manifest = read_toml(&self.root.join(&folder).join("Cargo.toml"))?;
-            for table in ["dependencies", "build-dependencies"] {
-                for name in manifest.get(table).and_then(Value::as_table).into_iter().flat_map(Table::keys) {
+            let per_target =
+                manifest.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values).filter_map(Value::as_table);
+            for table in std::iter::once(&manifest).chain(per_target) {
+                let names = ["dependencies", "build-dependencies"].into_iter().filter_map(|kind| table.get(kind)?.as_table());
+                for name in names.flat_map(Table::keys) {
                     match self.spec(name).and_then(|spec| spec.get("path")).and_then(Value::as_str) {
                         Some(path) => todo.push(path.to_owned()),
                         None => drop(direct.insert(name.clone())),
@@ -88,8 +94,13 @@ impl Workspace {
         let config = if path.exists() { read_toml(&path)? } else { Table::new() };
         let tables: BTreeMap<&str, String> =
             ["build", "target", "profile"].iter().filter_map(|&name| Some((name, config.get(name)?.to_string()))).collect();
-        let variables = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"].map(|name| std::env::var(name).unwrap_or_default()).concat();
-        Ok(format!("{tables:?} {variables}"))
+        let counts = |name: &str| name.ends_with("RUSTFLAGS") || name.starts_with("CARGO_PROFILE_");
+        let mut variables: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+            .filter(|(name, value)| counts(name) && !value.is_empty())
+            .collect();
+        variables.sort_unstable();
+        Ok(format!("{tables:?} {variables:?}"))
     }
 }
 

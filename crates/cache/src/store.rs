@@ -16,10 +16,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use artifact::{Failure, Result};
 
-use crate::manifest::NAME;
+use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{Digest, Index, Ingredients, Key, Lock, Manifest, Output};
 
 /// A folder of artifacts.
@@ -27,6 +28,8 @@ pub struct Store {
     root: PathBuf,
     /// Digests of files read before.
     pub index: Index,
+    dropped: Mutex<Vec<String>>,
+    notices: Mutex<Vec<String>>,
 }
 
 /// What was found for a key.
@@ -40,7 +43,12 @@ pub struct Finding {
 impl Store {
     /// The folder at `root`. It need not exist yet, and is not made by reading.
     pub fn open(root: &Path) -> Self {
-        Self { root: root.to_owned(), index: Index::open(&root.join(".knockline").join("index.json")) }
+        Self {
+            root: root.to_owned(),
+            index: Index::open(&root.join(".knockline").join("index.json")),
+            dropped: Mutex::default(),
+            notices: Mutex::default(),
+        }
     }
 
     /// Makes the folder and waits until no other run works in it. What a killed run left
@@ -49,11 +57,58 @@ impl Store {
         let inner = self.inner("");
         make(&inner)?;
         let lock = Lock::take(&inner.join("lock"), waiting)?;
+        // A stage whose run was killed may live a moment longer; it holds this lock while it does.
+        drop(Lock::take(&self.stage_lock(), || ())?);
+        self.rescue()?;
         remove(&self.inner("trash"))?;
         if !resume {
+            let unfinished =
+                folders(&self.inner("work")).into_iter().filter(|node| folders(node).iter().any(|run| run.join("checkpoints").exists()));
+            let names = unfinished.filter_map(|node| Some(node.file_name()?.to_string_lossy().into_owned()));
+            self.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
             remove(&self.inner("work"))?;
         }
         Ok(lock)
+    }
+
+    /// Nodes whose unfinished training runs [`Store::lock`] removed, once.
+    pub fn dropped(&self) -> Vec<String> {
+        std::mem::take(&mut self.dropped.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What was moved out of the way since this was asked last, in words.
+    pub fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The lock that a stage holds while it writes into its work folder.
+    pub fn stage_lock(&self) -> PathBuf {
+        self.inner("stage.lock")
+    }
+
+    /// Puts finished results that a killed run left in its work folder into the store.
+    fn rescue(&self) -> Result<()> {
+        for node in folders(&self.inner("work")) {
+            for work in folders(&node) {
+                let (Ok(Some(manifest)), Some(name)) = (Manifest::read(&work), node.file_name().and_then(|n| n.to_str())) else { continue };
+                let stored = self.stored(name, &manifest.key);
+                if manifest.node == name && !stored.exists() {
+                    stored.parent().map_or(Ok(()), make)?;
+                    rename(&work, &stored)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The manifest of the result of `node` under `key`, current or stored, as far as it can be
+    /// told without moving anything.
+    pub fn peek(&self, node: &str, key: &Key) -> Option<Manifest> {
+        let places = [self.current(node), self.stored(node, key)];
+        places.iter().find_map(|folder| {
+            let manifest = Manifest::read(folder).ok()??;
+            (manifest.node == node && &manifest.key == key && manifest.check(folder, &self.index).is_none()).then_some(manifest)
+        })
     }
 
     /// Where a node's current result lies.
@@ -137,8 +192,10 @@ impl Store {
         if let Some(parent) = stored.parent() {
             make(parent)?;
         }
-        self.discard(&stored)?;
+        // The old result of this key goes only when the new one has its name.
+        let old = self.to_trash(&stored)?;
         rename(&work, &stored)?;
+        old.map_or(Ok(()), |old| remove(&old))?;
         self.make_current(node, &manifest.key)?;
         Ok(manifest)
     }
@@ -157,7 +214,11 @@ impl Store {
                     rename(&current, &place)?;
                 }
             }
-            _ if current.exists() => drop(self.set_aside(&current, node)?),
+            _ if current.exists() => {
+                let aside = self.set_aside(&current, node)?;
+                let notice = format!("{} was no result of the pipeline; set aside in {}", current.display(), aside.display());
+                self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+            }
             _ => {}
         }
         rename(&self.stored(node, key), &current)
@@ -165,16 +226,20 @@ impl Store {
 
     /// Removes a folder in two steps, so that no half of it is ever seen under its name.
     fn discard(&self, folder: &Path) -> Result<()> {
+        self.to_trash(folder)?.map_or(Ok(()), |trash| remove(&trash))
+    }
+
+    fn to_trash(&self, folder: &Path) -> Result<Option<PathBuf>> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         if !folder.exists() {
-            return Ok(());
+            return Ok(None);
         }
         let trash = self.inner("trash");
         make(&trash)?;
         let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let to = trash.join(name);
         rename(folder, &to)?;
-        remove(&to)
+        Ok(Some(to))
     }
 }
 
@@ -194,7 +259,13 @@ fn digest_all(folder: &Path) -> Result<Vec<Output>> {
             if entry.file_type().map_err(fail)?.is_dir() { todo.push(path) } else { paths.push(path) }
         }
     }
-    paths.retain(|path| path != NAME);
+    // A run that was killed while it was published left a manifest, or half of one.
+    for own in [NAME.to_owned(), PARTIAL_NAME.to_owned()] {
+        if let Some(at) = paths.iter().position(|path| *path == own) {
+            paths.remove(at);
+            fs::remove_file(folder.join(&own)).map_err(|e| Failure::io("remove", &folder.join(&own), &e))?;
+        }
+    }
     paths.sort_unstable();
     let one = |relative: &String| -> Result<Output> {
         let path = folder.join(relative);
@@ -213,6 +284,11 @@ fn digest_all(folder: &Path) -> Result<Vec<Output>> {
     let mut outputs = first?;
     outputs.extend(second.map_err(stopped)??);
     Ok(outputs)
+}
+
+/// The folders in `folder`.
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Writes a file whole or not at all.
@@ -363,6 +439,32 @@ mod tests {
         fs::write(dir.path().join("train.slp/mine"), "precious").expect("writes");
         publish(&store, "0.1");
         assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/mine")).expect("reads"), "precious");
+    }
+
+    #[test]
+    fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        let all = ingredients("0.1");
+        let work = store.work("train.slp", &all.key()).expect("a folder");
+        fs::write(work.join("model"), "0.1").expect("writes");
+        let outputs = digest_all(&work).expect("digests");
+        Manifest::new("train.slp", all.key(), all, String::new(), outputs).write(&work).expect("writes");
+        drop(store.lock(false, || ()).expect("locks"));
+        assert!(find(&store, "0.1").manifest.is_some());
+    }
+
+    #[test]
+    fn half_a_manifest_is_no_output() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        let work = store.work("train.slp", &ingredients("0.1").key()).expect("a folder");
+        fs::write(work.join(PARTIAL_NAME), "{").expect("writes");
+        fs::write(work.join("model"), "0.1").expect("writes");
+        let all = ingredients("0.1");
+        let manifest = store.publish("train.slp", all.key(), all, String::new()).expect("publishes");
+        assert_eq!(manifest.outputs.len(), 1);
+        assert!(find(&store, "0.1").manifest.is_some());
     }
 
     #[test]
