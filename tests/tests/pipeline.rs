@@ -142,7 +142,7 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
 
 #[test]
 fn a_killed_training_run_goes_on_and_ends_in_the_same_bytes() {
-    let options = ["train.mlp.epochs=40", "train.mlp.hidden=32"];
+    let options = ["train.mlp.epochs=60", "train.mlp.patience=60"];
     let (whole, killed) = (Artifacts::with(&options), Artifacts::with(&options));
     whole.run(&["pipeline", "--to", "train.mlp"]).ok();
     killed.run(&["pipeline", "--to", "tensors"]).ok();
@@ -152,7 +152,7 @@ fn a_killed_training_run_goes_on_and_ends_in_the_same_bytes() {
         let key = std::fs::read_dir(&work).ok()?.flatten().next()?.path();
         Some(std::fs::read_dir(key.join("checkpoints")).ok()?.flatten().count())
     };
-    while checkpoints().is_none_or(|n| n < 5) {
+    while checkpoints().is_none_or(|n| n < 3) {
         assert!(child.try_wait().expect("a state").is_none(), "it ended before it was killed");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -172,12 +172,10 @@ fn a_killed_training_run_goes_on_and_ends_in_the_same_bytes() {
 #[test]
 fn a_second_run_waits_for_the_first_and_finds_everything_made() {
     let artifacts = Artifacts::new();
-    let mut first = artifacts.start(&["pipeline"]);
-    let second = artifacts.run(&["pipeline"]).ok();
-    assert!(first.wait().expect("ends").success());
-    // Whichever came first, each node was made once.
-    let third = artifacts.run(&["pipeline"]).ok();
-    assert_eq!(third.nodes("status", "hit"), NODES);
-    let made_by_second = second.nodes("status", "run").len();
-    assert!(made_by_second == 0 || made_by_second == NODES.len(), "{}", second.out);
+    let both = std::thread::scope(|scope| {
+        [(); 2].map(|()| scope.spawn(|| artifacts.run(&["pipeline"]).ok())).map(|run| run.join().expect("a run"))
+    });
+    let mut made = both.map(|run| run.nodes("status", "run").len());
+    made.sort_unstable();
+    assert_eq!(made, [0, NODES.len()], "each node is made once");
 }

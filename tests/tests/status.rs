@@ -29,9 +29,11 @@ fn checkout() -> tempfile::TempDir {
 
 /// The xtask that the other tests run, in another checkout: it reads sources and never builds.
 fn xtask_in(checkout: &Path, args: &[&str]) -> Command {
-    Ended::of(xtask(&["graph"])).ok();
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
-    let mut command = Command::new(target.join("debug").join("xtask"));
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.current_dir(root()).args(["build", "--package", "xtask", "--message-format=json"]);
+    let messages = Ended::of(build).ok().json();
+    let binary = messages.iter().filter_map(|m| m["executable"].as_str()).next_back().expect("a binary").to_owned();
+    let mut command = Command::new(binary);
     command.current_dir(checkout).env("CARGO_MANIFEST_DIR", checkout.join("xtask")).args(args);
     command
 }
