@@ -59,7 +59,9 @@ impl Binaries {
         let unseen =
             |b: &&Built| b.fresh && before.get(&b.name).is_some_and(|old| sources.get(b.name.as_str()).is_some_and(|now| now != old));
         let touched: Vec<&Built> = built.iter().filter(unseen).collect();
-        for (file, _) in touched.iter().filter_map(|b| sources.get(b.name.as_str())).flatten() {
+        let changed = touched.iter().filter_map(|b| Some((before.get(&b.name)?, sources.get(b.name.as_str())?)));
+        // A file that is gone leaves nothing to touch, but cargo sees that by itself.
+        for (file, _) in changed.flat_map(|(old, now)| now.iter().filter(|source| !old.contains(source))) {
             let path = root.join(file);
             let touch = std::fs::File::options().append(true).open(&path).and_then(|f| f.set_modified(std::time::SystemTime::now()));
             touch.map_err(|e| Failure::io("touch", &path, &e))?;
