@@ -5,6 +5,7 @@
 //! and whose every file has its digest.
 
 mod digest;
+mod disk;
 mod index;
 pub mod key;
 mod lock;

@@ -96,7 +96,7 @@ impl Manifest {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(NAME);
         let json = serde_json::to_string_pretty(self).map_err(|e| Failure::failed(e, path.display(), "this is a bug"))?;
-        crate::store::write_atomically(&path, (json + "\n").as_bytes())
+        crate::disk::write_atomically(&path, (json + "\n").as_bytes())
     }
 
     /// The digest of the output `path`.

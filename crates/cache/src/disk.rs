@@ -1,0 +1,94 @@
+//! Files and folders, written so that a power cut leaves the old or the new, and nothing between.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use artifact::{Failure, Result};
+
+use crate::manifest::{NAME, PARTIAL_NAME};
+use crate::{Digest, Output};
+
+/// Syncs and digests every file below `folder`, sorted by path, on two threads.
+pub fn digest_all(folder: &Path) -> Result<Vec<Output>> {
+    let mut paths = Vec::new();
+    let mut todo = vec![String::new()];
+    while let Some(relative) = todo.pop() {
+        let here = folder.join(&relative);
+        let fail = |e: io::Error| Failure::io("read folder", &here, &e);
+        for entry in fs::read_dir(&here).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Ok(name) = entry.file_name().into_string() else {
+                return Err(Failure::failed("the stage wrote a file whose name is not UTF-8", entry.path().display(), "this is a bug"));
+            };
+            let path = if relative.is_empty() { name } else { format!("{relative}/{name}") };
+            if entry.file_type().map_err(fail)?.is_dir() { todo.push(path) } else { paths.push(path) }
+        }
+    }
+    // A run that was killed while it was published left a manifest, or half of one.
+    for own in [NAME.to_owned(), PARTIAL_NAME.to_owned()] {
+        if let Some(at) = paths.iter().position(|path| *path == own) {
+            paths.remove(at);
+            fs::remove_file(folder.join(&own)).map_err(|e| Failure::io("remove", &folder.join(&own), &e))?;
+        }
+    }
+    paths.sort_unstable();
+    let one = |relative: &String| -> Result<Output> {
+        let path = folder.join(relative);
+        let fail = |e: io::Error| Failure::io("read", &path, &e);
+        let file = File::open(&path).map_err(fail)?;
+        file.sync_all().map_err(fail)?;
+        let size = file.metadata().map_err(fail)?.len();
+        Ok(Output { path: relative.clone(), size, digest: Digest::of_file(&path).map_err(fail)? })
+    };
+    let half = paths.split_at(paths.len() / 2);
+    let (first, second) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| half.1.iter().map(one).collect::<Result<Vec<_>>>());
+        (half.0.iter().map(one).collect::<Result<Vec<_>>>(), second.join())
+    });
+    let stopped = |_| Failure::failed("a thread stopped", folder.display(), "this is a bug; please report it");
+    let mut outputs = first?;
+    outputs.extend(second.map_err(stopped)??);
+    Ok(outputs)
+}
+
+/// The folders in `folder`.
+pub fn folders(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+/// Writes a file whole or not at all.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = path.with_extension("partial");
+    let written = File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|e| Failure::io("write", &partial, &e))?;
+    rename(&partial, path)
+}
+
+/// Renames, and syncs the folders, so that the new name outlives a power cut.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))?;
+    for folder in [to.parent(), from.parent()].into_iter().flatten() {
+        // Not every system lets a folder be opened to sync it.
+        if let Ok(folder) = File::open(folder) {
+            let _ = folder.sync_all();
+        }
+    }
+    Ok(())
+}
+
+/// Makes a folder and those that it lies in.
+pub fn make(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))
+}
+
+/// Removes a folder and what is in it, if it is there.
+pub fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Failure::io("remove", folder, &e)),
+        _ => Ok(()),
+    }
+}
