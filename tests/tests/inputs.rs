@@ -158,7 +158,7 @@ fn wrong_options_are_refused_before_anything_runs() {
         &["3 mistakes", "train.mlp.lr", "split.test_size", "did you mean `zero`?"],
     );
     refused(&["train.mlp.lr=1e-6", "ingest.sha256=abc"], 2, &["annealing lowers the rate", "64 hexadecimal digits"]);
-    refused(&["embed.source=hash:0"], 2, &["`hash:0` names no dimension"]);
+    refused(&["embed.source=hash:0"], 2, &["must have a number from 1 to 65536 after `hash:`"]);
     let unknown = Ended::of(e2e::xtask(&["pipeline", "--profile", "nlp10"]));
     assert_eq!(unknown.code, Some(2));
     assert!(unknown.err.contains("did you mean `nlp100`?"), "{}", unknown.err);

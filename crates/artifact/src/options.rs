@@ -67,8 +67,8 @@ pub struct Entry {
     pub choices: Option<Vec<String>>,
     /// For a source: the option that holds the SHA-256 it must have.
     pub pin: Option<String>,
-    /// For a source: the names that are the stage's own and no path; one that ends in `:` stands
-    /// for all that begin so.
+    /// For a source: the names that are the stage's own and no path; one that ends in `:` is
+    /// followed by a number.
     #[serde(default)]
     pub builtin: Vec<String>,
     /// One line for `--help`.
@@ -168,7 +168,16 @@ impl Entry {
                 _ => Ok(Json::from(s.as_str())),
             },
             (Kind::Text, _) => wants("a text"),
-            (Kind::Source, toml::Value::String(s)) if !s.is_empty() => Ok(Json::from(s.as_str())),
+            (Kind::Source, toml::Value::String(s)) if !s.is_empty() => {
+                let prefix = self.builtin.iter().find(|b| b.ends_with(':') && s.starts_with(b.as_str()));
+                let number = prefix.and_then(|prefix| s.strip_prefix(prefix.as_str())).map(str::parse::<u32>);
+                match (prefix, number) {
+                    (Some(prefix), Some(n)) if n.as_ref().map_or(true, |n| !(1..=65_536).contains(n)) => {
+                        Err(format!("must have a number from 1 to 65536 after `{prefix}`, not \"{s}\""))
+                    }
+                    _ => Ok(Json::from(s.as_str())),
+                }
+            }
             (Kind::Source | Kind::Texts, toml::Value::Array(items)) if !items.is_empty() => {
                 let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
                 texts.map_or_else(|| wants("a list of texts"), |t| Ok(Json::from(t)))
@@ -238,6 +247,7 @@ mod tests {
             [source]
             kind = "source"
             default = "sample"
+            builtin = ["sample", "hash:"]
             about = "data"
             "#,
         )
@@ -262,6 +272,8 @@ mod tests {
         assert_eq!(set("lr", "nan").unwrap_err(), "must be a finite number, not nan");
         assert_eq!(set("seed", "1.5").unwrap_err(), "must be a whole number, not 1.5");
         assert_eq!(set("sed", "1").unwrap_err(), "is not a known option; did you mean `seed`?");
+        assert_eq!(set("source", "hash:0").unwrap_err(), "must have a number from 1 to 65536 after `hash:`, not \"hash:0\"");
+        assert_eq!(set("source", "hash:300"), Ok(Json::from("hash:300")));
         assert!(set("group_by", "stories").unwrap_err().contains("did you mean `story`?"));
     }
 
