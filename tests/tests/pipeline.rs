@@ -147,7 +147,7 @@ fn a_killed_training_run_goes_on_and_ends_in_the_same_bytes() {
     whole.run(&["pipeline", "--to", "train.mlp"]).ok();
     killed.run(&["pipeline", "--to", "tensors"]).ok();
     let mut child = killed.start(&["pipeline", "--to", "train.mlp"]);
-    let work = killed.path().join(".knockline/work/train.mlp");
+    let work = killed.path().join(".knockline/unfinished/train.mlp");
     let checkpoints = || {
         let key = std::fs::read_dir(&work).ok()?.flatten().next()?.path();
         Some(std::fs::read_dir(key.join("checkpoints")).ok()?.flatten().count())

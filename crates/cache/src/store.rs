@@ -1,14 +1,14 @@
 //! Results on the disk.
 //!
 //! ```text
-//! artifacts/<node>/                    the current result: its files and manifest.json
-//! artifacts/.knockline/store/<node>/<key>/   earlier ones, until they are wanted again
-//! artifacts/.knockline/work/<node>/<key>/    the run in progress
-//! artifacts/.knockline/aside/                what was damaged, kept for a look
+//! artifacts/<node>/                              the current result: its files and manifest.json
+//! artifacts/.knockline/store/<node>/<key>/       earlier ones, until they are wanted again
+//! artifacts/.knockline/unfinished/<node>/<key>/  the run in progress
+//! artifacts/.knockline/aside/                    what was damaged, kept for a look
 //! ```
 //!
 //! A result moves between these places by renaming its folder, whole or not at all. A run writes
-//! into `work`; its files are synced and digested, the manifest is written, the folder is
+//! into `unfinished`; its files are synced and digested, the manifest is written, the folder is
 //! renamed into the store, and only then does it change places with the current one. So a run
 //! that is killed, at whatever point, leaves every finished result where it can be found.
 
@@ -60,11 +60,12 @@ impl Store {
         self.rescue()?;
         remove(&self.inner("trash"))?;
         if !resume {
-            let unfinished =
-                folders(&self.inner("work")).into_iter().filter(|node| folders(node).iter().any(|run| run.join("checkpoints").exists()));
+            let unfinished = folders(&self.inner("unfinished"))
+                .into_iter()
+                .filter(|node| folders(node).iter().any(|run| run.join("checkpoints").exists()));
             let names = unfinished.filter_map(|node| Some(node.file_name()?.to_string_lossy().into_owned()));
             self.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
-            remove(&self.inner("work"))?;
+            remove(&self.inner("unfinished"))?;
         }
         Ok(lock)
     }
@@ -86,7 +87,7 @@ impl Store {
 
     /// Puts finished results that a killed run left in its work folder into the store.
     fn rescue(&self) -> Result<()> {
-        for node in folders(&self.inner("work")) {
+        for node in folders(&self.inner("unfinished")) {
             for work in folders(&node) {
                 let (Ok(Some(manifest)), Some(name)) = (Manifest::read(&work), node.file_name().and_then(|n| n.to_str())) else { continue };
                 let stored = self.stored(name, &manifest.key);
@@ -175,7 +176,7 @@ impl Store {
     /// The folder for a run of `node` under `key`: empty, unless an unfinished run of the same
     /// key was kept by [`Store::lock`].
     pub fn work(&self, node: &str, key: &Key) -> Result<PathBuf> {
-        let folder = self.inner("work").join(node).join(key.as_str());
+        let folder = self.inner("unfinished").join(node).join(key.as_str());
         make(&folder)?;
         Ok(folder)
     }
@@ -394,6 +395,6 @@ mod tests {
         drop(store.lock(true, || ()).expect("locks"));
         assert!(work.join("half").exists());
         drop(store.lock(false, || ()).expect("locks"));
-        assert!(!dir.path().join(".knockline/work").exists());
+        assert!(!dir.path().join(".knockline/unfinished").exists());
     }
 }

@@ -19,6 +19,7 @@ use std::path::Path;
 
 use artifact::progress::Unit;
 use artifact::{Failure, NodeSpec, Progress, Result, Stage};
+use features::PARTS;
 use fetch::Sources;
 use flate2::read::MultiGzDecoder;
 use formats::arrays::{self, Array};
@@ -30,7 +31,6 @@ use vocabulary::{Found, Vocabulary};
 /// The node that this crate runs.
 pub const NODES: &[NodeSpec] = &[NodeSpec { name: "embed", options: include_str!("../options.toml") }];
 
-const PARTS: [&str; 3] = ["train", "valid", "test"];
 /// So many of the most frequent words without a vector are listed.
 const LISTED: usize = 20;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use artifact::{Failure, Result, Stage};
-use features::Category;
+use features::{Category, PARTS};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -166,7 +166,7 @@ impl Facts {
                 words_known: share.known,
             })
         };
-        let parts: Option<Vec<Part>> = ["train", "valid", "test"].into_iter().map(part).collect();
+        let parts: Option<Vec<Part>> = PARTS.into_iter().map(part).collect();
         let parts = parts.ok_or_else(|| {
             Failure::artifact("the summaries name other parts than train, valid, test", &stage.input("tensors", "summary.json"))
         })?;

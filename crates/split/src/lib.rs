@@ -17,7 +17,7 @@ mod stratified;
 use std::collections::BTreeMap;
 
 use artifact::{Failure, NodeSpec, Result, Stage};
-use features::Category;
+use features::{Category, PARTS};
 use formats::table;
 use polars::prelude::{IdxCa, IdxSize, NamedFrom};
 use serde::Deserialize;
@@ -25,9 +25,6 @@ use stratified::{Impossible, train_test_split};
 
 /// The node that this crate runs.
 pub const NODES: &[NodeSpec] = &[NodeSpec { name: "split", options: include_str!("../options.toml") }];
-
-/// The parts, in the order of all listings.
-pub const PARTS: [&str; 3] = ["train", "valid", "test"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

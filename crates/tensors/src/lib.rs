@@ -12,7 +12,7 @@ mod matrix;
 use std::collections::BTreeMap;
 
 use artifact::{Failure, NodeSpec, Result, Stage};
-use features::Category;
+use features::{Category, PARTS};
 use formats::arrays::{self, Array};
 use formats::table;
 use matrix::{Lookup, Matrix};
@@ -20,8 +20,6 @@ use serde::{Deserialize, Serialize};
 
 /// The node that this crate runs.
 pub const NODES: &[NodeSpec] = &[NodeSpec { name: "tensors", options: include_str!("../options.toml") }];
-
-const PARTS: [&str; 3] = ["train", "valid", "test"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
