@@ -27,9 +27,13 @@ impl Config {
     pub fn read(root: &Path, profile: &str, sets: &[String]) -> Result<Self> {
         let mut nodes = BTreeMap::new();
         for node in GRAPH {
-            let path = root.join("crates").join(node.options);
-            let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
-            let schema = Schema::parse(&text).map_err(|e| Failure::usage(e, path.display(), "mend the options' description"))?;
+            let mut texts = Vec::new();
+            for file in node.options {
+                let path = root.join("crates").join(file);
+                texts.push(std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?);
+            }
+            let schema = Schema::parse(&texts)
+                .map_err(|e| Failure::usage(e, format_args!("options of `{}`", node.name), "mend the options' description"))?;
             let defaults = schema.defaults();
             nodes.insert(node.name, (schema, defaults));
         }
@@ -68,6 +72,11 @@ impl Config {
                 let in_list = source.and_then(Json::as_array).is_some_and(|items| items.iter().any(builtin));
                 if in_list {
                     problems.0.push(format!("`{node}.{name}`: a list takes paths and URLs only"));
+                }
+                let is_set = source.is_some_and(|value| *value != entry.default_value());
+                let other = entry.only_with.iter().find(|(other, value)| is_set && options.get(*other) != Some(value));
+                if let Some((other, value)) = other {
+                    problems.0.push(format!("`{node}.{name}` is set, but means nothing unless `{node}.{other}` is {value}"));
                 }
                 let pin = entry.pin.as_ref().filter(|pin| options.get(*pin).is_some_and(|v| !v.is_null()));
                 if let Some(pin) = pin.filter(|_| source.is_some_and(builtin)) {
@@ -210,6 +219,8 @@ mod tests {
         assert_eq!(option(&sample, "split", "seed"), 123);
         assert_eq!(option(&sample, "train.slp", "lr"), 0.1);
         assert_eq!(option(&sample, "train.mlp", "epochs"), 1000);
+        assert_eq!((option(&sample, "train.slp", "epochs"), option(&sample, "train.curve", "epochs")), (10.into(), 30.into()));
+        assert_eq!(option(&sample, "train.sweep", "batch_sizes").as_array().map(Vec::len), Some(11));
         let published = Config::read(&root(), "nlp100", &[]).expect("reads");
         assert_eq!(option(&published, "ingest", "expect.rows"), 422_937);
         assert_eq!(option(&published, "ingest", "expect.kept"), 13_356);
@@ -229,6 +240,17 @@ mod tests {
             assert!(failure.place.contains(part), "{failure}");
         }
         assert_eq!(failure.exit, artifact::Exit::Usage);
+    }
+
+    #[test]
+    fn an_option_that_would_mean_nothing_is_a_mistake() {
+        let failure = read(&["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"]).err().expect("refused");
+        assert!(
+            failure.place.contains("`train.mlp.momentum` is set, but means nothing unless `train.mlp.optimizer` is \"sgd\""),
+            "{failure}"
+        );
+        assert!(read(&["train.mlp.momentum=0.9"]).is_ok());
+        assert!(read(&["train.mlp.optimizer=adamw", "train.mlp.momentum=0"]).is_ok());
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //! about = "share of the rows that is held out"
 //! ```
 //!
-//! An option without a default is optional and is `null` until it is set.
+//! An option without a default is optional and is `null` until it is set. Nodes that share
+//! options share a description: a later one may change a table's fields or add tables.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -30,6 +31,8 @@ pub type Options = BTreeMap<String, Json>;
 pub enum Kind {
     /// A whole number.
     Integer,
+    /// A list of whole numbers, none of them twice.
+    Integers,
     /// A finite number.
     Number,
     /// `true` or `false`.
@@ -68,9 +71,12 @@ pub struct Entry {
     /// For a source: the option that holds the SHA-256 it must have.
     pub pin: Option<String>,
     /// For a source: the names that are the stage's own and no path; one that ends in `:` is
-    /// followed by a number.
+    /// followed by a number. For texts: the only ones that are allowed.
     #[serde(default)]
     pub builtin: Vec<String>,
+    /// Values that other options must have for this one to mean anything.
+    #[serde(default)]
+    pub only_with: BTreeMap<String, Json>,
     /// One line for `--help`.
     pub about: String,
 }
@@ -80,10 +86,20 @@ pub struct Entry {
 pub struct Schema(pub BTreeMap<String, Entry>);
 
 impl Schema {
-    /// Reads a description. The error is for the stage's author.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let entries: BTreeMap<String, Entry> = toml::from_str(text).map_err(|e| e.to_string())?;
-        let schema = Self(entries);
+    /// Reads descriptions, later ones over earlier ones. The error is for the stage's author.
+    pub fn parse(texts: &[impl AsRef<str>]) -> Result<Self, String> {
+        let mut merged: BTreeMap<String, toml::Table> = BTreeMap::new();
+        for text in texts {
+            let tables: BTreeMap<String, toml::Table> = toml::from_str(text.as_ref()).map_err(|e| e.to_string())?;
+            for (name, table) in tables {
+                merged.entry(name).or_default().extend(table);
+            }
+        }
+        let entry = |(name, table): (String, toml::Table)| {
+            let entry = table.try_into().map_err(|e: toml::de::Error| format!("`{name}`: {e}"))?;
+            Ok((name, entry))
+        };
+        let schema = Self(merged.into_iter().map(entry).collect::<Result<_, String>>()?);
         for (name, entry) in &schema.0 {
             if let Some(default) = &entry.default {
                 entry.check(default).map_err(|e| format!("default of `{name}` {e}"))?;
@@ -94,8 +110,7 @@ impl Schema {
 
     /// Every option at its default.
     pub fn defaults(&self) -> Options {
-        let value = |entry: &Entry| entry.default.as_ref().and_then(|d| entry.check(d).ok());
-        self.0.iter().map(|(name, entry)| (name.clone(), value(entry).unwrap_or(Json::Null))).collect()
+        self.0.iter().map(|(name, entry)| (name.clone(), entry.default_value())).collect()
     }
 
     /// Sets `name` from a configuration file's value; the error says what is wrong with it.
@@ -141,6 +156,11 @@ impl Entry {
         self.builtin.iter().any(|b| if b.ends_with(':') { source.starts_with(b.as_str()) } else { source == b })
     }
 
+    /// Its default in canonical form.
+    pub fn default_value(&self) -> Json {
+        self.default.as_ref().and_then(|d| self.check(d).ok()).unwrap_or(Json::Null)
+    }
+
     /// The value in canonical form, or what is wrong with it.
     fn check(&self, value: &toml::Value) -> Result<Json, String> {
         let wants = |what: &str| Err(format!("must be {what}, not {value}"));
@@ -150,6 +170,18 @@ impl Entry {
                 Ok(Json::from(*i))
             }
             (Kind::Integer, _) => wants("a whole number"),
+            (Kind::Integers, toml::Value::Array(items)) if !items.is_empty() => {
+                let numbers: Option<Vec<i64>> = items.iter().map(toml::Value::as_integer).collect();
+                let Some(numbers) = numbers else { return wants("a list of whole numbers") };
+                for (i, number) in numbers.iter().enumerate() {
+                    self.in_range(*number as f64)?;
+                    if numbers.iter().take(i).any(|earlier| earlier == number) {
+                        return Err(format!("has {number} twice"));
+                    }
+                }
+                Ok(Json::from(numbers))
+            }
+            (Kind::Integers, _) => wants("a list of whole numbers, such as [1, 2]"),
             (Kind::Number, toml::Value::Integer(_) | toml::Value::Float(_)) => {
                 let number = value.as_float().or(value.as_integer().map(|i| i as f64)).unwrap_or(f64::NAN);
                 if !number.is_finite() {
@@ -180,6 +212,13 @@ impl Entry {
             }
             (Kind::Source | Kind::Texts, toml::Value::Array(items)) if !items.is_empty() => {
                 let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+                let known = |text: &&str| self.is_builtin(text);
+                if self.kind == Kind::Texts
+                    && !self.builtin.is_empty()
+                    && let Some(other) = texts.iter().flatten().find(|text| !known(text))
+                {
+                    return Err(format!("cannot have \"{other}\"; there are {}", self.builtin.join(", ")));
+                }
                 texts.map_or_else(|| wants("a list of texts"), |t| Ok(Json::from(t)))
             }
             (Kind::Source, _) => wants("a path, a URL or a list of those"),
@@ -228,7 +267,7 @@ mod tests {
     use super::*;
 
     fn schema() -> Schema {
-        Schema::parse(
+        Schema::parse(&[
             r#"
             [lr]
             kind = "number"
@@ -249,8 +288,17 @@ mod tests {
             default = "sample"
             builtin = ["sample", "hash:"]
             about = "data"
+            [seeds]
+            kind = "integers"
+            min = 0
+            about = "seeds"
+            [devices]
+            kind = "texts"
+            builtin = ["cpu", "cuda", "cuda:"]
+            about = "devices"
             "#,
-        )
+            "[lr]\ndefault = 0.5",
+        ])
         .expect("a right schema")
     }
 
@@ -275,6 +323,22 @@ mod tests {
         assert_eq!(set("source", "hash:0").unwrap_err(), "must have a number from 1 to 65536 after `hash:`, not \"hash:0\"");
         assert_eq!(set("source", "hash:300"), Ok(Json::from("hash:300")));
         assert!(set("group_by", "stories").unwrap_err().contains("did you mean `story`?"));
+    }
+
+    #[test]
+    fn a_later_description_changes_fields_of_an_earlier_one() {
+        assert_eq!(schema().defaults()["lr"], 0.5);
+        assert_eq!(set("lr", "-1").unwrap_err(), "must be more than 0, not -1");
+    }
+
+    #[test]
+    fn lists_are_checked_item_by_item() {
+        assert_eq!(set("seeds", "[1, 2]"), Ok(Json::from(vec![1, 2])));
+        assert_eq!(set("seeds", "[1, -2]").unwrap_err(), "must be at least 0, not -2");
+        assert_eq!(set("seeds", "[1, 2, 1]").unwrap_err(), "has 1 twice");
+        assert_eq!(set("seeds", "5").unwrap_err(), "must be a list of whole numbers, such as [1, 2], not 5");
+        assert_eq!(set("devices", r#"["cpu", "cuda:1"]"#), Ok(Json::from(vec!["cpu", "cuda:1"])));
+        assert_eq!(set("devices", r#"["gpu"]"#).unwrap_err(), "cannot have \"gpu\"; there are cpu, cuda, cuda:");
     }
 
     #[test]

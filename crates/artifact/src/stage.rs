@@ -17,8 +17,8 @@ use crate::{Event, Exit, Failure, Options, Progress, Result, Schema};
 pub struct NodeSpec {
     /// The node's name: `split`, `train.slp`.
     pub name: &'static str,
-    /// Its options' description, as [`Schema::parse`] reads it.
-    pub options: &'static str,
+    /// Its options' descriptions, as [`Schema::parse`] reads them.
+    pub options: &'static [&'static str],
 }
 
 /// One run of a stage: its options, where its inputs lie and where its outputs go.
@@ -31,6 +31,8 @@ pub struct Stage {
     pub device: String,
     /// Whether to go on with an unfinished run that lies in the output folder.
     pub resume: bool,
+    /// The commit of the workspace that runs it, where that is known.
+    pub commit: Option<String>,
     options: Options,
     inputs: BTreeMap<String, PathBuf>,
     artifacts: PathBuf,
@@ -178,6 +180,7 @@ fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("go on with the unfinished run in --out, where the stage can"),
         )
+        .arg(Arg::new("commit").long("commit").hide(true))
         .arg(Arg::new("stage-lock").long("stage-lock").value_parser(dir()).hide(true))
         .arg(Arg::new("options").long("options").value_name("JSON").hide(true))
         .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).hide(true))
@@ -227,6 +230,7 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         progress: report_to(matches.get_flag("events"), spec.name),
         device: matches.get_one::<String>("device").cloned().unwrap_or_default(),
         resume: matches.get_flag("resume"),
+        commit: matches.get_one::<String>("commit").cloned(),
         options,
         inputs: pairs("input")?.into_iter().map(|(n, d)| (n, d.into())).collect(),
         downloads: path("downloads").unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
