@@ -12,8 +12,8 @@ pub struct Node {
     pub name: &'static str,
     /// The stage crate that runs it.
     pub package: &'static str,
-    /// The description of its options, below `crates/`.
-    pub options: &'static str,
+    /// The descriptions of its options, below `crates/`, later ones over earlier ones.
+    pub options: &'static [&'static str],
     /// The artifacts that it reads, by node. What is not named here does not reach it, and does
     /// not make it stale.
     pub reads: &'static [(&'static str, &'static [&'static str])],
@@ -25,28 +25,47 @@ const RUN: &[&str] = &["config.json", "history.jsonl", "metrics.json", "predicti
 
 /// Every node after those that it reads.
 pub const GRAPH: &[Node] = &[
-    Node { name: "ingest", package: "ingest", options: "ingest/options.toml", reads: &[] },
-    Node { name: "split", package: "split", options: "split/options.toml", reads: &[("ingest", &["headlines.parquet"])] },
-    Node { name: "embed", package: "embed", options: "embed/options.toml", reads: &[("split", PARTS)] },
+    Node { name: "ingest", package: "ingest", options: &["ingest/options.toml"], reads: &[] },
+    Node { name: "split", package: "split", options: &["split/options.toml"], reads: &[("ingest", &["headlines.parquet"])] },
+    Node { name: "embed", package: "embed", options: &["embed/options.toml"], reads: &[("split", PARTS)] },
     Node {
         name: "tensors",
         package: "tensors",
-        options: "tensors/options.toml",
+        options: &["tensors/options.toml"],
         reads: &[("split", PARTS), ("embed", &["vocabulary.parquet", "vectors.safetensors"])],
     },
-    Node { name: "train.slp", package: "train", options: "train/options/slp.toml", reads: &[("tensors", MATRICES)] },
-    Node { name: "train.mlp", package: "train", options: "train/options/mlp.toml", reads: &[("tensors", MATRICES)] },
+    Node {
+        name: "train.slp",
+        package: "train",
+        options: &["train/options/common.toml", "train/options/slp.toml"],
+        reads: &[("tensors", MATRICES)],
+    },
+    Node {
+        name: "train.curve",
+        package: "train",
+        options: &["train/options/common.toml", "train/options/slp.toml", "train/options/curve.toml"],
+        reads: &[("tensors", MATRICES)],
+    },
+    Node {
+        name: "train.mlp",
+        package: "train",
+        options: &["train/options/common.toml", "train/options/mlp.toml"],
+        reads: &[("tensors", MATRICES)],
+    },
+    Node { name: "train.sweep", package: "train", options: &["train/options/sweep.toml"], reads: &[("tensors", MATRICES)] },
     Node {
         name: "report",
         package: "report",
-        options: "report/options.toml",
+        options: &["report/options.toml"],
         reads: &[
             ("ingest", &["summary.json"]),
             ("split", &["summary.json"]),
             ("embed", &["coverage.json"]),
             ("tensors", &["summary.json"]),
-            ("train.slp", RUN),
+            ("train.slp", &["config.json", "history.jsonl", "metrics.json", "predictions.parquet", "start.json"]),
+            ("train.curve", RUN),
             ("train.mlp", RUN),
+            ("train.sweep", &["config.json", "sweep.jsonl"]),
         ],
     },
 ];
@@ -84,7 +103,7 @@ pub fn show(format: Format) -> String {
         Format::Text => GRAPH.iter().try_for_each(|node| {
             let from: Vec<&str> = node.reads.iter().map(|(n, _)| *n).collect();
             let arrow = if from.is_empty() { String::new() } else { format!(" ← {}", from.join(", ")) };
-            writeln!(out, "{:<10} {}{arrow}", node.name, node.package)
+            writeln!(out, "{:<11} {}{arrow}", node.name, node.package)
         }),
         Format::Mermaid => {
             let _ = writeln!(out, "graph LR");

@@ -4,7 +4,7 @@
 //! in random order (safetensors issue 584).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use artifact::{Failure, Result};
@@ -47,10 +47,11 @@ impl View for Array<'_> {
 /// Writes the named arrays to `path`, and `note` as the metadata's one key `knockline`.
 pub fn write<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>, note: Option<&str>) -> Result<()> {
     let metadata = note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())]));
-    safetensors::serialize_to_file(arrays, metadata, path).map_err(|e| match e {
-        safetensors::SafeTensorError::IoError(e) => Failure::io("write", path, &e),
-        e => Failure::failed(e, path.display(), "this is a bug; please report it"),
-    })
+    // Not by `serialize_to_file`: killed, it leaves a temporary file beside `path`, and a run that goes
+    // on in the same folder would publish that.
+    let bytes = safetensors::serialize(arrays, metadata);
+    let bytes = bytes.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+    std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))
 }
 
 const NOTE: &str = "knockline";
@@ -83,6 +84,11 @@ impl Arrays {
         let mut names: Vec<String> = self.parse()?.names().into_iter().map(str::to_owned).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// The shapes of the arrays by name.
+    pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>> {
+        Ok(self.parse()?.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
     }
 
     /// The text that was given to [`write()`] as its note.

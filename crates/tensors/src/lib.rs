@@ -7,19 +7,17 @@
 //! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32
 //! mean of its words' vectors, bit for bit numpy's.
 
-mod matrix;
-
 use std::collections::BTreeMap;
 
 use artifact::{Failure, NodeSpec, Result, Stage};
 use features::{Category, PARTS};
 use formats::arrays::{self, Array};
 use formats::table;
-use matrix::{Lookup, Matrix};
 use serde::{Deserialize, Serialize};
+use vectors::{Lookup, Matrix};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "tensors", options: include_str!("../options.toml") }];
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "tensors", options: &[include_str!("../options.toml")] }];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +41,21 @@ struct Summary {
     classes: BTreeMap<&'static str, usize>,
     without_known_word: usize,
     dropped: usize,
+    first: Vec<Headline>,
 }
+
+/// One of the first rows, to look at.
+#[derive(Serialize)]
+struct Headline {
+    id: i64,
+    title: String,
+    y: i64,
+    /// The first components of its features.
+    x: Vec<f32>,
+}
+
+/// So many rows and components are shown.
+const SHOWN: (usize, usize) = (4, 6);
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
@@ -61,17 +73,23 @@ pub fn run(stage: &Stage) -> Result<String> {
 
         let mut matrix = Matrix::new(&lookup, frame.height());
         let (mut y, mut id) = (Vec::new(), Vec::new());
-        let mut without = 0;
+        let (mut without, mut first) = (0, Vec::new());
         for ((title, letter), number) in titles.zip(categories).zip(ids) {
-            let known = matrix.push(title);
+            let known = matrix.push(title).known;
             without += usize::from(known == 0);
             if known == 0 && options.empty == Empty::Drop {
                 matrix.pop();
                 continue;
             }
             let category = Category::from_letter(letter);
-            y.push(category.ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), &path))?);
+            let category = category.ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), &path))?;
+            y.push(category);
             id.push(number);
+            if first.len() < SHOWN.0 {
+                let row = matrix.values().len() - lookup.dimension();
+                let x = matrix.values().iter().skip(row).take(SHOWN.1).copied().collect();
+                first.push(Headline { id: number, title: title.to_owned(), y: category.label(), x });
+            }
         }
         let labels: Vec<i64> = y.iter().map(|c| c.label()).collect();
         let x = Array::f32(&[y.len(), lookup.dimension()], matrix.values());
@@ -87,6 +105,7 @@ pub fn run(stage: &Stage) -> Result<String> {
             classes: classes.into(),
             without_known_word: without,
             dropped: frame.height() - y.len(),
+            first,
         };
         summaries.insert(part, summary);
     }

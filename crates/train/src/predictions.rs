@@ -5,10 +5,10 @@ use std::path::Path;
 use artifact::{Failure, Result};
 use features::Category;
 use formats::table;
+use nets::largest;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use crate::data::Part;
-use crate::score::largest;
 
 /// The probabilities of a part's rows, in label order.
 pub type Probabilities = Vec<[f32; Category::COUNT]>;

@@ -67,6 +67,14 @@ impl Random {
             .collect()
     }
 
+    /// Dropout's factors for `n` units, inverted as in PyTorch: 0 for a `share` of them, on average,
+    /// and 1/(1 − `share`) for the others.
+    #[expect(clippy::cast_possible_truncation, reason = "factors are f32")]
+    pub fn mask(&mut self, n: usize, share: f64) -> Vec<f32> {
+        let kept = (1.0 / (1.0 - share)) as f32;
+        (0..n).map(|_| if self.unit() < share { 0.0 } else { kept }).collect()
+    }
+
     /// Shuffles in place (Fisher–Yates), every order equally likely.
     pub fn shuffle(&mut self, items: &mut [u32]) {
         for i in (1..items.len()).rev() {
@@ -110,6 +118,15 @@ mod tests {
         let variance = numbers.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
         // Four standard errors: 1/√n of the mean, √(2/n) of the variance.
         assert!(mean.abs() < 4.0 / n.sqrt() && (variance - 1.0).abs() < 4.0 * (2.0 / n).sqrt(), "{mean} {variance}");
+    }
+
+    #[test]
+    fn a_mask_keeps_the_mean() {
+        let mask = Random::new(1).mask(100_000, 0.25);
+        let dropped = mask.iter().filter(|&&m| m == 0.0).count() as f64 / 100_000.0;
+        // Four standard errors of a share of 0.25.
+        assert!((dropped - 0.25).abs() < 4.0 * (0.25_f64 * 0.75 / 100_000.0).sqrt(), "{dropped}");
+        assert!(mask.iter().all(|&m| m == 0.0 || m == 4.0 / 3.0));
     }
 
     #[test]

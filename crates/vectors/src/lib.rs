@@ -1,4 +1,8 @@
-//! A matrix of headlines' mean vectors, built row by row.
+//! From headlines to feature vectors, by the artifacts of `embed`: a matrix of the headlines' mean
+//! word vectors, built row by row.
+//!
+//! `tensors` makes the training data with it and `predict` the features of new headlines, so that
+//! a net sees both alike.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -49,6 +53,15 @@ impl Lookup {
     }
 }
 
+/// The words of a title, repeated ones counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// All of them.
+    pub all: usize,
+    /// Those that have a vector.
+    pub known: usize,
+}
+
 /// The rows so far.
 pub struct Matrix<'l> {
     lookup: &'l Lookup,
@@ -61,17 +74,24 @@ impl<'l> Matrix<'l> {
         Self { lookup, values: Vec::with_capacity(rows * lookup.dimension) }
     }
 
-    /// Adds the mean of the title's known words as a row, and returns how many those are.
-    pub fn push(&mut self, title: &str) -> usize {
+    /// Adds the mean of the title's known words as a row, and returns how many there are.
+    pub fn push(&mut self, title: &str) -> Words {
         let start = self.values.len();
         self.values.resize(start + self.lookup.dimension, 0.0);
         let row = self.values.get_mut(start..).unwrap_or_default();
-        mean_into(tokens(title).filter_map(|word| self.lookup.vector(word)), row)
+        let mut all = 0;
+        let known = mean_into(tokens(title).inspect(|_| all += 1).filter_map(|word| self.lookup.vector(word)), row);
+        Words { all, known }
     }
 
     /// Takes the last row away.
     pub fn pop(&mut self) {
         self.values.truncate(self.values.len().saturating_sub(self.lookup.dimension));
+    }
+
+    /// Takes all rows away.
+    pub fn clear(&mut self) {
+        self.values.clear();
     }
 
     /// The values, row after row.
@@ -92,8 +112,8 @@ mod tests {
     fn a_row_is_the_mean_of_the_known_words() {
         let lookup = lookup();
         let mut matrix = Matrix::new(&lookup, 2);
-        assert_eq!(matrix.push("Fed's rates: \"unknown\""), 2);
-        assert_eq!(matrix.push("Fed Fed rates"), 3);
+        assert_eq!(matrix.push("Fed's rates: \"unknown\""), Words { all: 4, known: 2 });
+        assert_eq!(matrix.push("Fed Fed rates").known, 3);
         assert_eq!(matrix.values(), [2.0, -1.0, 5.0 / 3.0, 0.0]);
     }
 
@@ -102,7 +122,7 @@ mod tests {
         let lookup = lookup();
         let mut matrix = Matrix::new(&lookup, 2);
         matrix.push("rates");
-        assert_eq!(matrix.push("fed"), 0);
+        assert_eq!(matrix.push("fed").known, 0);
         assert_eq!(matrix.values(), [3.0, -4.0, 0.0, 0.0]);
         matrix.pop();
         assert_eq!(matrix.values(), [3.0, -4.0]);

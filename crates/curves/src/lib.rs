@@ -1,0 +1,204 @@
+//! Learning curves: the rows of a run's history and their figures.
+//!
+//! `train` redraws them while it runs and `report` shows them when all is done.
+
+use std::ops::Range;
+
+use plotters::coord::Shift;
+use plotters::element::DashedPathElement;
+use plotters::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// A row of `history.jsonl`: the scores after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// The learning rate of the epoch.
+    pub lr: f64,
+    /// Mean cross-entropy on the training data, in nats.
+    pub loss_train: f64,
+    /// Share of right predictions on the training data.
+    pub accuracy_train: f64,
+    /// Mean cross-entropy on the validation data, in nats.
+    pub loss_valid: f64,
+    /// Share of right predictions on the validation data.
+    pub accuracy_valid: f64,
+}
+
+/// Why nothing could be drawn.
+pub type Error = Box<dyn std::error::Error>;
+
+/// A place to draw into.
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Width and height of a figure, in pixels.
+pub const SIZE: (u32, u32) = (450, 330);
+/// Text and axes.
+pub const INK: RGBColor = RGBColor(0x24, 0x29, 0x2f);
+/// Lines of the mesh.
+pub const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
+/// The first series.
+pub const FIRST: RGBColor = RGBColor(0x0b, 0x5c, 0xad);
+/// The second series.
+pub const SECOND: RGBColor = RGBColor(0xb3, 0x4a, 0x00);
+/// The background.
+pub const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
+
+/// What a figure shows.
+#[derive(Clone, Copy)]
+pub enum Curve {
+    /// Mean cross-entropy.
+    Loss,
+    /// Share of right predictions.
+    Accuracy,
+}
+
+impl Curve {
+    /// Both, in the order of a page.
+    pub const ALL: [Self; 2] = [Self::Loss, Self::Accuracy];
+
+    /// For file names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Accuracy => "accuracy",
+        }
+    }
+}
+
+/// What stands in a figure.
+pub struct Words {
+    /// Above the loss.
+    pub loss: &'static str,
+    /// Above the accuracy.
+    pub accuracy: &'static str,
+    /// Below the horizontal axis.
+    pub epoch: &'static str,
+    /// The training data's curve.
+    pub train: &'static str,
+    /// The validation data's.
+    pub valid: &'static str,
+}
+
+/// In English.
+pub const ENGLISH: Words =
+    Words { loss: "loss (mean cross-entropy)", accuracy: "accuracy", epoch: "epoch", train: "train", valid: "valid" };
+
+/// Draws an SVG of `size`.
+pub fn svg(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(), Error>) -> Result<String, Error> {
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        area.fill(&PAPER)?;
+        paint(&area)?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// A learning curve of train and valid. Train is drawn solid and valid dashed, so that they are
+/// told apart without colour.
+pub fn draw(history: &[Row], curve: Curve, words: &Words) -> Result<String, Error> {
+    svg(SIZE, |area| panel(area, history, curve, words))
+}
+
+/// Both curves, side by side in one figure.
+pub fn draw_both(history: &[Row]) -> Result<String, Error> {
+    svg((2 * SIZE.0, SIZE.1), |area| {
+        let halves = area.split_evenly((1, 2));
+        halves.iter().zip(Curve::ALL).try_for_each(|(half, curve)| panel(half, history, curve, &ENGLISH))
+    })
+}
+
+fn panel(area: &Area<'_>, history: &[Row], curve: Curve, words: &Words) -> Result<(), Error> {
+    type Value = fn(&Row) -> f64;
+    let (title, train, valid, legend): (_, Value, Value, _) = match curve {
+        Curve::Loss => (words.loss, |r| r.loss_train, |r| r.loss_valid, SeriesLabelPosition::UpperRight),
+        Curve::Accuracy => (words.accuracy, |r| r.accuracy_train, |r| r.accuracy_valid, SeriesLabelPosition::LowerRight),
+    };
+    let last = history.last().map_or(1, |r| r.epoch);
+    let values = || history.iter().flat_map(|r| [train(r), valid(r)]);
+    let y = range(values(), curve);
+    let font = ("sans-serif", 14).into_font().color(&INK);
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .caption(title, ("sans-serif", 16).into_font().color(&INK))
+        .x_label_area_size(40)
+        .y_label_area_size(52)
+        .build_cartesian_2d(1.0..f64::from(last.max(2)), y)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .label_style(font.clone())
+        .axis_desc_style(font.clone())
+        .x_desc(words.epoch)
+        .x_labels(8)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_labels(6)
+        .y_label_formatter(&|y| format!("{y:.2}"))
+        .draw()?;
+    let points = |value: Value| history.iter().map(move |r| (f64::from(r.epoch), value(r)));
+    let (solid, dashed) = (FIRST.stroke_width(2), SECOND.stroke_width(2));
+    chart
+        .draw_series(LineSeries::new(points(train), solid))?
+        .label(words.train)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 28, y)], solid));
+    chart
+        .draw_series(DashedLineSeries::new(points(valid), 6, 4, dashed))?
+        .label(words.valid)
+        .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 28, y)], 6, 4, dashed));
+    chart
+        .configure_series_labels()
+        .position(legend)
+        .legend_area_size(36)
+        .background_style(PAPER)
+        .border_style(GRID)
+        .label_font(font)
+        .draw()?;
+    Ok(())
+}
+
+/// A little more than the values' own range, and room for the legend, which stands where a
+/// learning curve ends up last: above a falling loss, below a rising accuracy.
+fn range(values: impl Iterator<Item = f64>, curve: Curve) -> Range<f64> {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    if low > high {
+        return 0.0..1.0;
+    }
+    let room = ((high - low) * 0.05).max(1e-3);
+    match curve {
+        Curve::Accuracy => low - 4.0 * room..high + room,
+        Curve::Loss => low - room..high + 4.0 * room,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(epoch: u32, loss: f64) -> Row {
+        Row { epoch, lr: 0.1, loss_train: loss, accuracy_train: 0.5, loss_valid: loss, accuracy_valid: 0.5 }
+    }
+
+    #[test]
+    fn a_figure_has_its_axes_its_legend_and_a_point_an_epoch() {
+        let history: Vec<Row> = (1..=5).map(|e| row(e, 1.0 / f64::from(e))).collect();
+        let svg = draw_both(&history).expect("draws");
+        for text in ["loss (mean cross-entropy)", "accuracy", "epoch", "train", "valid"] {
+            assert!(svg.contains(&format!("\n{text}\n")), "no `{text}`");
+        }
+        let line = svg.split("<polyline").nth(1).and_then(|l| l.split("points=\"").nth(1)).and_then(|l| l.split('"').next());
+        assert!(svg.contains("<polyline"), "{svg}");
+        assert!(line.is_some());
+    }
+
+    #[test]
+    fn one_epoch_and_equal_values_are_drawn_too() {
+        assert!(draw(&[row(1, 0.5)], Curve::Loss, &ENGLISH).expect("draws").contains("</svg>"));
+        assert!(draw(&[row(1, 0.5), row(2, 0.5)], Curve::Accuracy, &ENGLISH).expect("draws").contains("</svg>"));
+        assert!(draw(&[], Curve::Loss, &ENGLISH).expect("draws").contains("</svg>"));
+    }
+}

@@ -1,0 +1,79 @@
+//! A trained run as a function from features to probabilities.
+
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use candle_core::{Device, Tensor};
+use features::Category;
+use serde::Deserialize;
+
+use crate::{Net, Shape, file, probabilities};
+
+/// A trained net on the CPU.
+pub struct Classifier {
+    net: Net,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    features: usize,
+    options: Options,
+}
+
+#[derive(Deserialize)]
+struct Options {
+    hidden: Option<usize>,
+    layers: Option<usize>,
+    relu_out: Option<bool>,
+}
+
+impl Classifier {
+    /// The net of a training run's `folder`: `config.json` says what it looks like and
+    /// `model.safetensors` has its weights.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let bytes = std::fs::read(&path).map_err(|e| Failure::artifact(format_args!("cannot read the run's configuration: {e}"), &path))?;
+        let config: Config =
+            serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not a run's configuration: {e}"), &path))?;
+        let shape = Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
+        let mut net = Net::zeros(shape, config.features, &Device::Cpu).map_err(|e| Failure::artifact(e, &path))?;
+        file::read_net(&folder.join("model.safetensors"), &mut net)?;
+        Ok(Self { net })
+    }
+
+    /// Components of a row of features.
+    pub fn dimension(&self) -> usize {
+        self.net.dimension
+    }
+
+    /// The probabilities of each row of `x`, one row after the other, in label order.
+    pub fn probabilities(&self, x: &[f32]) -> Result<Vec<[f32; Category::COUNT]>> {
+        let rows = x.len() / self.net.dimension;
+        let tensor = Tensor::from_slice(x, (rows, self.net.dimension), &Device::Cpu);
+        let all = tensor.and_then(|x| probabilities(&self.net, &x));
+        all.map_err(|e| Failure::failed(e, "prediction", "this is a bug; please report it"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_s_folder_gives_its_net_and_another_s_weights_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let shape = Shape::MultiLayer { hidden: 3, layers: 1, relu_out: false };
+        let mut net = Net::zeros(shape, 2, &Device::Cpu).expect("a net");
+        net.set("fc_out.bias", vec![0.0, 0.0, 2.0_f32.ln(), 0.0]).expect("sets");
+        file::write(&dir.path().join("model.safetensors"), &net.state(), None).expect("writes");
+        let config =
+            |hidden: usize| format!(r#"{{"features": 2, "options": {{"hidden": {hidden}, "layers": 1, "relu_out": false, "lr": 1}}}}"#);
+        std::fs::write(dir.path().join("config.json"), config(3)).expect("writes");
+        let classifier = Classifier::read(dir.path()).expect("reads");
+        let p = classifier.probabilities(&[0.0; 4]).expect("predicts");
+        assert_eq!(p.len(), 2);
+        assert!((p[1][2] - 0.4).abs() < 1e-6 && (p[1][0] - 0.2).abs() < 1e-6, "{p:?}");
+        std::fs::write(dir.path().join("config.json"), config(4)).expect("writes");
+        assert!(Classifier::read(dir.path()).err().expect("refused").what.contains("not F32"));
+    }
+}

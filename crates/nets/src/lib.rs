@@ -1,0 +1,235 @@
+//! The two nets on candle tensors: their weights under PyTorch's names, the forward pass, and
+//! the files that hold them.
+//!
+//! `train` changes the weights and `predict` only uses them; neither has a forward pass of its own.
+
+mod classifier;
+pub mod file;
+mod odds;
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use features::Category;
+
+pub use classifier::Classifier;
+pub use odds::{each_row, largest, log_sum_exp, probabilities, softmax};
+
+/// PyTorch's `BatchNorm1d` defaults.
+const EPSILON: f64 = 1e-5;
+const MOMENTUM: f64 = 0.1;
+
+/// What a net looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// logits = X Wᵀ, no bias.
+    SingleLayer,
+    /// `fc` → ReLU → (`fc_mid` → batch norm → ReLU) × `layers` → `fc_out` → ReLU if `relu_out`.
+    /// The middle layers are one and the same, shared.
+    MultiLayer {
+        /// Units of each hidden layer.
+        hidden: usize,
+        /// How often the middle layer is passed.
+        layers: usize,
+        /// Whether the logits end in a ReLU.
+        relu_out: bool,
+    },
+}
+
+impl Shape {
+    /// The shape that a run's options describe: the multi-layer net has hidden layers.
+    pub fn of(hidden: Option<usize>, layers: Option<usize>, relu_out: Option<bool>) -> Self {
+        match (hidden, layers) {
+            (Some(hidden), Some(layers)) => Self::MultiLayer { hidden, layers, relu_out: relu_out.unwrap_or(true) },
+            _ => Self::SingleLayer,
+        }
+    }
+}
+
+/// A net with its weights, under PyTorch's `state_dict` names.
+pub struct Net {
+    /// What it looks like.
+    pub shape: Shape,
+    /// Components of a row of features.
+    pub dimension: usize,
+    /// What training changes by its gradient, sorted by name.
+    pub weights: BTreeMap<String, Var>,
+    /// What training changes otherwise: batch norm's running statistics.
+    pub buffers: BTreeMap<String, Tensor>,
+}
+
+/// What is different about the forward pass in training.
+pub struct Training<'m> {
+    /// Draws dropout's factors for so many hidden units, or `None` without dropout.
+    pub mask: Option<&'m mut dyn FnMut(usize) -> Vec<f32>>,
+}
+
+/// A batch's own statistics: mean, variance divided by n, and n.
+struct Batch(Tensor, Tensor, usize);
+
+impl Net {
+    /// A net for features of `dimension` components whose weights are 0, batch norm's scale and
+    /// running variance aside, which are 1.
+    pub fn zeros(shape: Shape, dimension: usize, device: &Device) -> Result<Self> {
+        let mut net = Self { shape, dimension, weights: BTreeMap::new(), buffers: BTreeMap::new() };
+        let mut weight = |name: &str, shape: &[usize]| -> Result<()> {
+            net.weights.insert(name.to_owned(), Var::zeros(shape, DType::F32, device)?);
+            Ok(())
+        };
+        match shape {
+            Shape::SingleLayer => weight("fc.weight", &[Category::COUNT, dimension])?,
+            Shape::MultiLayer { hidden, .. } => {
+                for (name, inputs, outputs) in [("fc", dimension, hidden), ("fc_mid", hidden, hidden), ("fc_out", hidden, Category::COUNT)]
+                {
+                    weight(&format!("{name}.weight"), &[outputs, inputs])?;
+                    weight(&format!("{name}.bias"), &[outputs])?;
+                }
+                weight("bn.bias", &[hidden])?;
+                net.weights.insert("bn.weight".into(), Var::ones(hidden, DType::F32, device)?);
+                net.buffers.insert("bn.running_mean".into(), Tensor::zeros(hidden, DType::F32, device)?);
+                net.buffers.insert("bn.running_var".into(), Tensor::ones(hidden, DType::F32, device)?);
+            }
+        }
+        Ok(net)
+    }
+
+    /// How many numbers training changes.
+    pub fn parameters(&self) -> usize {
+        self.weights.values().map(|v| v.elem_count()).sum()
+    }
+
+    /// The logits of the rows of `x`, \[n, 4\].
+    pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        self.pass(x, None).map(|(logits, _)| logits)
+    }
+
+    /// The logits in training: batch norm uses the batch's own statistics and updates the running
+    /// ones, and hidden units may be dropped.
+    pub fn training_logits(&mut self, x: &Tensor, mut training: Training<'_>) -> Result<Tensor> {
+        let (logits, batches) = self.pass(x, Some(&mut training))?;
+        for Batch(mean, variance, n) in batches {
+            self.remember("bn.running_mean", &mean, 1.0)?;
+            // A batch of one row has no variance to remember, so it leaves the remembered one alone.
+            if n > 1 {
+                self.remember("bn.running_var", &variance, n as f64 / (n - 1) as f64)?;
+            }
+        }
+        Ok(logits)
+    }
+
+    fn pass(&self, x: &Tensor, mut training: Option<&mut Training<'_>>) -> Result<(Tensor, Vec<Batch>)> {
+        let Shape::MultiLayer { layers, relu_out, .. } = self.shape else {
+            return Ok((x.matmul(&self.var("fc.weight")?.t()?)?, Vec::new()));
+        };
+        let drop = |h: Tensor, training: &mut Option<&mut Training<'_>>| match training.as_mut().and_then(|t| t.mask.as_mut()) {
+            Some(mask) => h.mul(&Tensor::from_vec(mask(h.elem_count()), h.shape(), h.device())?),
+            None => Ok(h),
+        };
+        let mut batches = Vec::new();
+        let mut h = drop(self.layer("fc", x)?.relu()?, &mut training)?;
+        for _ in 0..layers {
+            let z = self.layer("fc_mid", &h)?;
+            let (normal, batch) = self.batch_norm(&z, training.is_some())?;
+            batches.extend(batch);
+            h = drop(normal.relu()?, &mut training)?;
+        }
+        let logits = self.layer("fc_out", &h)?;
+        Ok((if relu_out { logits.relu()? } else { logits }, batches))
+    }
+
+    fn var(&self, name: &str) -> Result<&Tensor> {
+        let var = self.weights.get(name).map(Var::as_tensor).or_else(|| self.buffers.get(name));
+        var.ok_or_else(|| candle_core::Error::Msg(format!("the net has no `{name}`")))
+    }
+
+    fn layer(&self, name: &str, x: &Tensor) -> Result<Tensor> {
+        let weight = self.var(&format!("{name}.weight"))?;
+        x.matmul(&weight.t()?)?.broadcast_add(self.var(&format!("{name}.bias"))?)
+    }
+
+    /// Batch normalisation (Ioffe and Szegedy, 2015), with PyTorch's running statistics: the
+    /// variance that normalises is divided by n, the one that is remembered by n − 1.
+    fn batch_norm(&self, z: &Tensor, training: bool) -> Result<(Tensor, Option<Batch>)> {
+        let (centred, variance, batch) = if training {
+            let mean = z.mean_keepdim(0)?;
+            let centred = z.broadcast_sub(&mean)?;
+            let variance = centred.sqr()?.mean_keepdim(0)?;
+            let batch = Batch(mean.detach(), variance.detach(), z.dim(0)?);
+            (centred, variance, Some(batch))
+        } else {
+            (z.broadcast_sub(self.var("bn.running_mean")?)?, self.var("bn.running_var")?.unsqueeze(0)?, None)
+        };
+        let scale = (variance + EPSILON)?.sqrt()?.recip()?.broadcast_mul(self.var("bn.weight")?)?;
+        Ok((centred.broadcast_mul(&scale)?.broadcast_add(self.var("bn.bias")?)?, batch))
+    }
+
+    fn remember(&mut self, name: &str, batch: &Tensor, factor: f64) -> Result<()> {
+        let batch = (batch.squeeze(0)? * (MOMENTUM * factor))?;
+        let new = ((self.var(name)? * (1.0 - MOMENTUM))? + batch)?;
+        self.buffers.insert(name.to_owned(), new);
+        Ok(())
+    }
+
+    /// Every tensor by name: weights and buffers.
+    pub fn state(&self) -> BTreeMap<String, Tensor> {
+        let weights = self.weights.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+        weights.chain(self.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone()))).collect()
+    }
+
+    /// Replaces the tensor `name` by `values`, whose count must fit.
+    pub fn set(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
+        let old = self.var(name)?;
+        let new = Tensor::from_vec(values, old.shape(), old.device())?;
+        match self.weights.get(name) {
+            Some(var) => var.set(&new),
+            None => {
+                self.buffers.insert(name.to_owned(), new);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MLP: Shape = Shape::MultiLayer { hidden: 3, layers: 2, relu_out: true };
+
+    #[test]
+    fn names_and_shapes_are_pytorch_s() {
+        let net = |shape| Net::zeros(shape, 5, &Device::Cpu).expect("a net");
+        let named = |net: &Net| net.state().iter().map(|(n, t)| format!("{n} {:?}", t.dims())).collect::<Vec<_>>();
+        assert_eq!(named(&net(Shape::SingleLayer)), ["fc.weight [4, 5]"]);
+        assert_eq!(
+            named(&net(MLP)),
+            [
+                "bn.bias [3]",
+                "bn.running_mean [3]",
+                "bn.running_var [3]",
+                "bn.weight [3]",
+                "fc.bias [3]",
+                "fc.weight [3, 5]",
+                "fc_mid.bias [3]",
+                "fc_mid.weight [3, 3]",
+                "fc_out.bias [4]",
+                "fc_out.weight [4, 3]"
+            ]
+        );
+        assert_eq!(net(MLP).parameters(), 5 * 3 + 3 + 3 * 3 + 3 + 3 * 4 + 4 + 2 * 3);
+    }
+
+    #[test]
+    fn dropped_units_do_not_reach_the_output() -> Result<()> {
+        let mut net = Net::zeros(Shape::MultiLayer { hidden: 3, layers: 0, relu_out: false }, 2, &Device::Cpu)?;
+        net.set("fc.bias", vec![1.0, 2.0, 3.0])?;
+        net.set("fc_out.weight", (0..12).map(|i| if i < 3 { 1.0 } else { 0.0 }).collect())?;
+        let x = Tensor::zeros((2, 2), DType::F32, &Device::Cpu)?;
+        assert_eq!(net.logits(&x)?.to_vec2::<f32>()?[0][0], 6.0);
+        let mut masks = vec![vec![2.0, 0.0, 2.0, 0.0, 0.0, 2.0]];
+        let mut mask = |n: usize| masks.pop().filter(|m| m.len() == n).expect("one mask of six units");
+        let logits = net.training_logits(&x, Training { mask: Some(&mut mask) })?.to_vec2::<f32>()?;
+        assert_eq!((logits[0][0], logits[1][0]), (2.0 + 6.0, 6.0));
+        Ok(())
+    }
+}

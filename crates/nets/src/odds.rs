@@ -1,0 +1,70 @@
+//! From logits to probabilities.
+
+use candle_core::{Result, Tensor};
+use features::Category;
+
+use crate::Net;
+
+/// Rows whose logits are computed at once, so that hidden layers stay small.
+const ROWS: usize = 1 << 14;
+
+/// Gives `row` the logits of every row of `x`, \[n, d\], in order.
+pub fn each_row(net: &Net, x: &Tensor, mut row: impl FnMut([f32; Category::COUNT])) -> Result<()> {
+    let n = x.dim(0)?;
+    for start in (0..n).step_by(ROWS) {
+        let logits = net.logits(&x.narrow(0, start, ROWS.min(n - start))?)?;
+        let values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+        values.as_chunks::<{ Category::COUNT }>().0.iter().for_each(|&logits| row(logits));
+    }
+    Ok(())
+}
+
+/// The probabilities of every row of `x`, in label order.
+pub fn probabilities(net: &Net, x: &Tensor) -> Result<Vec<[f32; Category::COUNT]>> {
+    let mut rows = Vec::with_capacity(x.dim(0)?);
+    each_row(net, x, |logits| rows.push(softmax(logits)))?;
+    Ok(rows)
+}
+
+/// exp(zᵢ) / Σ exp(zⱼ), computed in f64.
+#[expect(clippy::cast_possible_truncation, reason = "probabilities are stored as f32")]
+pub fn softmax(logits: [f32; Category::COUNT]) -> [f32; Category::COUNT] {
+    let log_sum = log_sum_exp(logits);
+    logits.map(|z| (f64::from(z) - log_sum).exp() as f32)
+}
+
+/// ln Σ exp(zᵢ). The largest logit is taken out first, so that no exponential overflows.
+pub fn log_sum_exp(logits: [f32; Category::COUNT]) -> f64 {
+    let largest = logits.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&z| f64::from(z - largest).exp()).sum();
+    f64::from(largest) + sum.ln()
+}
+
+/// The place of the largest value; of equal ones the first, as `argmax` in PyTorch.
+pub fn largest(values: &[f32; Category::COUNT]) -> usize {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (i, &value) in values.iter().enumerate() {
+        if value > best.1 {
+            best = (i, value);
+        }
+    }
+    best.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_the_sum_of_exponentials_does_not_overflow() {
+        // ln(e^1000 + 3 e^999) = 1000 + ln(1 + 3/e)
+        let expected = 1000.0 + (1.0 + 3.0 * (-1.0_f64).exp()).ln();
+        assert!((log_sum_exp([1000.0, 999.0, 999.0, 999.0]) - expected).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_first_of_equal_values_is_the_largest() {
+        assert_eq!(largest(&[1.0, 3.0, 3.0, 2.0]), 1);
+        assert_eq!(largest(&[0.0; 4]), 0);
+    }
+}

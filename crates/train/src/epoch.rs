@@ -1,0 +1,90 @@
+//! One epoch of training.
+
+use artifact::Failure;
+use candle_core::Tensor;
+use nets::Net;
+
+use crate::data::Part;
+use crate::fused::SgdEpoch;
+use crate::optimizer::Optimizer;
+use crate::random::Random;
+use crate::step::{Regularisation, step};
+
+/// How the rows of an epoch are used.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Rows a step.
+    pub batch_size: usize,
+    /// A whole epoch as one op. For the single-layer net on the CPU alone.
+    pub fused: bool,
+    /// For the multi-layer net.
+    pub regularisation: Regularisation,
+}
+
+/// Why an epoch failed.
+pub enum Trouble {
+    /// The loss of this batch, counted from 1, or of the whole, is no finite number.
+    Diverged(Option<usize>),
+    /// A bug, or the device's memory is full.
+    Candle(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Trouble {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(error)
+    }
+}
+
+impl Trouble {
+    /// For the user.
+    pub fn explain(self, node: &str, epoch: u32) -> Failure {
+        match self {
+            Self::Diverged(batch) => {
+                let place = batch.map_or_else(|| format!("{node}, epoch {epoch}"), |b| format!("{node}, epoch {epoch}, batch {b}"));
+                Failure::failed("the loss is no finite number", place, format_args!("use a smaller learning rate: --set {node}.lr=…"))
+            }
+            Self::Candle(error) => Failure::failed(error, format_args!("{node}, epoch {epoch}"), "this is a bug; please report it"),
+        }
+    }
+}
+
+impl Pass {
+    /// Trains `net` on the rows of `part` in the given `order`.
+    pub fn run(
+        self,
+        net: &mut Net,
+        optimizer: &mut Optimizer,
+        random: &mut Random,
+        part: &Part,
+        order: &[u32],
+        lr: f64,
+    ) -> Result<(), Trouble> {
+        if self.fused {
+            let Some(w) = net.weights.get("fc.weight") else { return Err(candle_core::Error::Msg("no fc.weight".into()).into()) };
+            #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+            let op = SgdEpoch::new(order, self.batch_size, lr as f32);
+            w.as_tensor().inplace_op3(&part.x, &part.y, &op)?;
+            optimizer.steps += order.len().div_ceil(self.batch_size) as u64;
+            return op.diverged().map_or(Ok(()), |batch| Err(Trouble::Diverged(Some(batch))));
+        }
+        // One gather an epoch is cheaper than one a batch; unshuffled rows lie right already.
+        let gathered = if order.is_sorted() {
+            None
+        } else {
+            let rows = Tensor::from_slice(order, order.len(), part.x.device())?;
+            Some((part.x.index_select(&rows, 0)?, part.y.index_select(&rows, 0)?))
+        };
+        let (x, y) = gathered.as_ref().map_or((&part.x, &part.y), |(x, y)| (x, y));
+        for (number, start) in (0..order.len()).step_by(self.batch_size).enumerate() {
+            let n = self.batch_size.min(order.len() - start);
+            let batch = (&x.narrow(0, start, n)?, &y.narrow(0, start, n)?);
+            let loss = step(net, optimizer, self.regularisation, random, batch, lr)?;
+            if !loss.is_finite() {
+                return Err(Trouble::Diverged(Some(number + 1)));
+            }
+        }
+        // A GPU works on while the host goes on; an epoch is done when its work is.
+        part.x.device().synchronize()?;
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! A file of JSON lines that is written as they come.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use artifact::{Failure, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The open file.
+pub struct Lines {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lines {
+    /// The whole lines of a file that an unfinished run left, up to the first that is none.
+    pub fn read<T: DeserializeOwned>(path: &Path) -> Vec<T> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_inclusive('\n').filter(|l| l.ends_with('\n')).map_while(|l| serde_json::from_str(l).ok()).collect()
+    }
+
+    /// Keeps the first `rows` lines of an unfinished run and writes on below them.
+    pub fn open(path: &Path, rows: u32) -> Result<Self> {
+        let fail = |e| Failure::io("write", path, &e);
+        let kept: String = match std::fs::read_to_string(path) {
+            Ok(text) => text.split_inclusive('\n').take(rows as usize).collect(),
+            Err(_) => String::new(),
+        };
+        // By way of another name: a kill in between must not cost the lines that are kept.
+        let partial = path.with_extension("partial");
+        std::fs::write(&partial, kept).and_then(|()| std::fs::rename(&partial, path)).map_err(fail)?;
+        let file = OpenOptions::new().append(true).open(path).map_err(fail)?;
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Adds a line.
+    pub fn push(&mut self, row: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_string(row).map_err(|e| Failure::failed(e, self.path.display(), "this is a bug"))?;
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(|e| Failure::io("write", &self.path, &e))
+    }
+}

@@ -1,0 +1,248 @@
+//! A run: one net, trained and scored, and trained again for every further seed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use artifact::{Event, Failure, Result, Stage};
+use candle_core::Device;
+use formats::Arrays;
+use nets::{Net, Shape, file, probabilities};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Data;
+use crate::epoch::Pass;
+use crate::fit::{Outcome, Plan, Run, fit};
+use crate::optimizer::{Optimizer, Rule};
+use crate::random::Random;
+use crate::schedule::Schedule;
+use crate::score::{Score, score};
+use crate::step::Regularisation;
+use crate::{checkpoint, device, init, predictions, start};
+
+/// The options of both nets; the last ones are the multi-layer net's or the single-layer's.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    epochs: u32,
+    batch_size: usize,
+    lr: f64,
+    seed: u64,
+    seeds: Option<Vec<u64>>,
+    shuffle: bool,
+    #[serde(skip_serializing)]
+    init: Option<PathBuf>,
+    keep: String,
+    #[serde(rename = "checkpoints.keep")]
+    checkpoints_keep: Option<u32>,
+    kernel: Option<String>,
+    lr_min: Option<f64>,
+    patience: Option<u32>,
+    hidden: Option<usize>,
+    layers: Option<usize>,
+    relu_out: Option<bool>,
+    optimizer: Option<Rule>,
+    momentum: Option<f64>,
+    weight_decay: Option<f64>,
+    dropout: Option<f64>,
+    label_smoothing: Option<f64>,
+}
+
+/// `config.json`.
+#[derive(Serialize)]
+struct Config<'a> {
+    node: &'a str,
+    device: &'a str,
+    features: usize,
+    parameters: usize,
+    started_from_given_weights: bool,
+    options: &'a Options,
+}
+
+/// How a run came out.
+#[derive(Clone, Serialize, Deserialize)]
+struct Trained {
+    train: Score,
+    valid: Score,
+    test: Score,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// A further seed's, in `seeds/<seed>/metrics.json`.
+#[derive(Serialize, Deserialize)]
+struct Seeded {
+    seed: u64,
+    #[serde(flatten)]
+    result: Trained,
+}
+
+/// `metrics.json`.
+#[derive(Serialize)]
+struct Metrics {
+    #[serde(flatten)]
+    result: Trained,
+    checkpoints: Checkpoints,
+    seeds: Vec<Seeded>,
+}
+
+/// What lies in `checkpoints/`.
+#[derive(Serialize)]
+struct Checkpoints {
+    count: usize,
+    bytes: u64,
+    /// Names and shapes of the newest one's tensors.
+    tensors: BTreeMap<String, Vec<usize>>,
+    /// What else is in it.
+    also: Vec<String>,
+}
+
+/// Runs the stage for a node that trains.
+pub fn run(stage: &Stage) -> Result<String> {
+    let options: Options = stage.options()?;
+    let device = device::open(&stage.device)?;
+    let data = Data::read(stage, &device)?;
+    let folder = stage.out().display();
+    stage
+        .progress
+        .send(&Event::Note { text: format!("{folder}/curves.svg is redrawn after every epoch, and TensorBoard opens the folder") });
+    let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
+    let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep)?;
+
+    let config = Config {
+        node: stage.node,
+        device: &stage.device,
+        features: data.dimension,
+        parameters: net.parameters(),
+        started_from_given_weights: options.init.is_some(),
+        options: &options,
+    };
+    stage.write_json("config.json", &config)?;
+    file::write(&stage.output("model.safetensors"), &net.state(), None)?;
+    let predicted = |part: &crate::data::Part| probabilities(&net, &part.x).map_err(|e| bug(&e, stage.node));
+    let parts = [("valid", &data.valid, predicted(&data.valid)?), ("test", &data.test, predicted(&data.test)?)];
+    predictions::write(&stage.output("predictions.parquet"), &parts)?;
+
+    let seeds = trainer.seeds(&result)?;
+    let Trained { test, outcome, .. } = &result;
+    let mut summary = vec![format!("test accuracy {:.4}, loss {:.4}, after {} epochs", test.accuracy, test.loss, outcome.epoch_kept)];
+    if seeds.len() > 1 {
+        let (mean, deviation) = mean_and_deviation(&seeds);
+        summary.push(format!("{} seeds: {mean:.4} ± {deviation:.4}", seeds.len()));
+    }
+    stage.write_json("metrics.json", &Metrics { result, checkpoints: checkpoints(stage.out())?, seeds })?;
+    Ok(summary.join("; "))
+}
+
+fn bug(what: &dyn std::fmt::Display, node: &str) -> Failure {
+    Failure::failed(what, node, "this is a bug; please report it")
+}
+
+struct Trainer<'t> {
+    stage: &'t Stage,
+    options: &'t Options,
+    data: &'t Data,
+    device: &'t Device,
+}
+
+impl Trainer<'_> {
+    /// Trains one net into `folder`.
+    fn train(&mut self, seed: u64, folder: &Path, keep: Option<u32>) -> Result<(Net, Trained)> {
+        let Self { stage, options, data, device } = *self;
+        let wrong = |e: candle_core::Error| bug(&e, stage.node);
+        let shape = Shape::of(options.hidden, options.layers, options.relu_out);
+        let mut random = Random::new(seed);
+        let mut net = Net::zeros(shape, data.dimension, device).map_err(wrong)?;
+        init::draw(&mut net, &mut random).map_err(wrong)?;
+        if let Some(init) = &options.init {
+            let explain = |f: Failure| {
+                Failure::input(
+                    f.what,
+                    f.place,
+                    format_args!("check the option `{}.init`: a safetensors file of this net's weights", stage.node),
+                )
+            };
+            file::read_net(init, &mut net).map_err(explain)?;
+        }
+        if shape == Shape::SingleLayer && folder == stage.out() {
+            start::write(&net, &data.train, stage)?;
+        }
+        let rule = options.optimizer.unwrap_or_default();
+        let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
+        let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
+        let run = Run { node: stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
+        let outcome = fit(&mut net, &mut optimizer, data, &plan(options, device, keep), random, &run)?;
+        let scored = |part| score(&net, part).map_err(wrong);
+        let result = Trained { train: scored(&data.train)?, valid: scored(&data.valid)?, test: scored(&data.test)?, outcome };
+        Ok((net, result))
+    }
+
+    /// Trains once for every seed of the options. The run's own seed, if it is among them, has been
+    /// trained; one that a killed run had finished is taken from its folder.
+    fn seeds(&mut self, own: &Trained) -> Result<Vec<Seeded>> {
+        let all = self.options.seeds.as_deref().unwrap_or_default();
+        let mut done = Vec::new();
+        for (number, &seed) in all.iter().enumerate() {
+            if seed == self.options.seed {
+                done.push(Seeded { seed, result: own.clone() });
+                continue;
+            }
+            let name = format!("seeds/{seed}");
+            let folder = self.stage.output(&name);
+            let path = folder.join("metrics.json");
+            let earlier = std::fs::read(&path).ok().filter(|_| self.stage.resume).and_then(|b| serde_json::from_slice(&b).ok());
+            if let Some(earlier) = earlier {
+                done.push(earlier);
+                continue;
+            }
+            self.stage.progress.send(&Event::Note { text: format!("seed {seed}, {} of {}", number + 1, all.len()) });
+            std::fs::create_dir_all(&folder).map_err(|e| Failure::io("create folder", &folder, &e))?;
+            let (_, result) = self.train(seed, &folder, Some(1))?;
+            let seeded = Seeded { seed, result };
+            // A run that is done needs no checkpoint to go on from.
+            let checkpoints = folder.join("checkpoints");
+            std::fs::remove_dir_all(&checkpoints).map_err(|e| Failure::io("remove", &checkpoints, &e))?;
+            self.stage.write_json(&format!("{name}/metrics.json"), &seeded)?;
+            done.push(seeded);
+        }
+        Ok(done)
+    }
+}
+
+fn plan(options: &Options, device: &Device, checkpoints: Option<u32>) -> Plan {
+    let schedule = match options.lr_min {
+        Some(to) => Schedule::Cosine { from: options.lr, to, epochs: options.epochs },
+        None => Schedule::Constant(options.lr),
+    };
+    let regularisation =
+        Regularisation { dropout: options.dropout.unwrap_or(0.0), label_smoothing: options.label_smoothing.unwrap_or(0.0) };
+    // The fused op has no CUDA kernel; candle's differentiation runs there.
+    let fused = options.kernel.as_deref() == Some("fused") && device.is_cpu();
+    Plan {
+        epochs: options.epochs,
+        pass: Pass { batch_size: options.batch_size, fused, regularisation },
+        shuffle: options.shuffle,
+        schedule,
+        patience: options.patience,
+        keep_best: options.keep == "best",
+        checkpoints,
+    }
+}
+
+/// Mean and sample standard deviation (n − 1) of the accuracy on test.
+fn mean_and_deviation(seeds: &[Seeded]) -> (f64, f64) {
+    let n = seeds.len() as f64;
+    let values = || seeds.iter().map(|s| s.result.test.accuracy);
+    let mean = values().sum::<f64>() / n;
+    (mean, (values().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt())
+}
+
+fn checkpoints(folder: &Path) -> Result<Checkpoints> {
+    let epochs = checkpoint::epochs(folder);
+    let bytes = epochs.iter().filter_map(|&e| std::fs::metadata(checkpoint::path(folder, e)).ok()).map(|m| m.len()).sum();
+    let Some(&newest) = epochs.last() else {
+        return Ok(Checkpoints { count: 0, bytes, tensors: BTreeMap::new(), also: Vec::new() });
+    };
+    let arrays = Arrays::read(&checkpoint::path(folder, newest))?;
+    let note: BTreeMap<String, serde_json::Value> = arrays.note()?.and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default();
+    Ok(Checkpoints { count: epochs.len(), bytes, tensors: arrays.shapes()?, also: note.into_keys().collect() })
+}

@@ -1,0 +1,113 @@
+//! One step of training through candle's automatic differentiation.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::loss::cross_entropy;
+use candle_nn::ops::log_softmax;
+use nets::{Net, Training};
+
+use crate::optimizer::Optimizer;
+use crate::random::Random;
+
+/// What keeps a net from learning its training data by heart.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Regularisation {
+    /// Share of hidden units that is dropped.
+    pub dropout: f64,
+    /// Share of a label that is spread over all classes.
+    pub label_smoothing: f64,
+}
+
+/// Takes one step on the batch `x` \[n, d\], `y` \[n\]; returns the loss before it.
+pub fn step(
+    net: &mut Net,
+    optimizer: &mut Optimizer,
+    regularisation: Regularisation,
+    random: &mut Random,
+    (x, y): (&Tensor, &Tensor),
+    lr: f64,
+) -> Result<f32> {
+    let Regularisation { dropout, label_smoothing } = regularisation;
+    let mut draw = |n: usize| random.mask(n, dropout);
+    let mask: Option<&mut dyn FnMut(usize) -> Vec<f32>> = if dropout > 0.0 { Some(&mut draw) } else { None };
+    let loss = loss(&net.training_logits(x, Training { mask })?, y, label_smoothing)?;
+    optimizer.step(net, &loss.backward()?, lr)?;
+    loss.to_scalar()
+}
+
+/// Mean cross-entropy against labels of which a share is spread over all classes (Szegedy et al.,
+/// 2016, section 7), as PyTorch's `cross_entropy(label_smoothing=share)`.
+pub fn loss(logits: &Tensor, y: &Tensor, share: f64) -> Result<Tensor> {
+    let plain = cross_entropy(logits, y)?;
+    if share == 0.0 {
+        return Ok(plain);
+    }
+    let spread = log_softmax(logits, D::Minus1)?.mean_all()?.neg()?;
+    (plain * (1.0 - share))? + (spread * share)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init;
+    use crate::optimizer::Rule;
+    use candle_core::Device;
+    use nets::Shape;
+
+    fn net(shape: Shape) -> Net {
+        let mut net = Net::zeros(shape, 5, &Device::Cpu).expect("a net");
+        init::draw(&mut net, &mut Random::new(1)).expect("draws");
+        net
+    }
+
+    fn rows(n: usize) -> (Tensor, Tensor) {
+        let x = Tensor::from_vec(Random::new(2).normal(n * 5), (n, 5), &Device::Cpu).expect("X");
+        let y: Vec<u32> = (0..4).cycle().take(n).collect();
+        (x, Tensor::from_vec(y, n, &Device::Cpu).expect("y"))
+    }
+
+    fn sgd_step(net: &mut Net, x: &Tensor, y: &Tensor, lr: f64) -> f32 {
+        let mut sgd = Optimizer::new(Rule::Sgd, 0.0, 0.0, net).expect("an optimizer");
+        step(net, &mut sgd, Regularisation::default(), &mut Random::new(3), (x, y), lr).expect("steps")
+    }
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().and_then(|t| t.to_vec1()).expect("values")
+    }
+
+    #[test]
+    fn a_batch_of_one_row_leaves_everything_finite() {
+        let mut net = net(Shape::MultiLayer { hidden: 3, layers: 2, relu_out: true });
+        let (x, y) = rows(1);
+        let before = values(&net.buffers["bn.running_var"]);
+        assert!(sgd_step(&mut net, &x, &y, 0.1).is_finite());
+        for (name, tensor) in net.state() {
+            assert!(values(&tensor).iter().all(|v| v.is_finite()), "{name}");
+        }
+        assert_eq!(values(&net.buffers["bn.running_var"]), before);
+    }
+
+    #[test]
+    fn every_weight_gets_a_gradient_that_finite_differences_confirm() {
+        let shape = Shape::MultiLayer { hidden: 3, layers: 2, relu_out: false };
+        let (x, y) = rows(8);
+        let mut trained = net(shape);
+        sgd_step(&mut trained, &x, &y, 1.0);
+        for name in trained.weights.keys() {
+            let of = |net: &Net| values(net.weights[name].as_tensor());
+            let (before, after) = (of(&net(shape)), of(&trained));
+            for i in (0..before.len()).step_by(2) {
+                let loss = |by: f32| {
+                    let mut net = net(shape);
+                    let mut nudged = before.clone();
+                    nudged[i] += by;
+                    net.set(name, nudged).expect("sets");
+                    let logits = net.training_logits(&x, Training { mask: None }).expect("logits");
+                    loss(&logits, &y, 0.0).and_then(|l| l.to_scalar::<f32>()).expect("a loss")
+                };
+                let slope = (loss(5e-4) - loss(-5e-4)) / 1e-3;
+                let step = before[i] - after[i];
+                assert!((step - slope).abs() < 1e-3, "{name}[{i}]: {step} and {slope}");
+            }
+        }
+    }
+}

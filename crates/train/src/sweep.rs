@@ -1,0 +1,182 @@
+//! How long an epoch of the single-layer net takes, by batch size and device (problems 77 and 78).
+//!
+//! Each batch size gets a fresh net from the same weights and the same order of rows, `repeats`
+//! times; the median counts. The data is on the device before the clock starts.
+
+use std::fmt::Display;
+use std::time::Instant;
+
+use artifact::progress::Unit;
+use artifact::{Failure, Result, Stage};
+use candle_core::Device;
+use nets::{Net, Shape};
+use serde::{Deserialize, Serialize};
+
+use crate::data::Data;
+use crate::epoch::Pass;
+use crate::lines::Lines;
+use crate::optimizer::{Optimizer, Rule};
+use crate::random::Random;
+use crate::score::score;
+use crate::step::Regularisation;
+use crate::{device, init};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    batch_sizes: Vec<usize>,
+    devices: Option<Vec<String>>,
+    repeats: u32,
+    lr: f64,
+    seed: u64,
+    kernel: String,
+}
+
+/// `config.json`.
+#[derive(Serialize)]
+struct Config<'a> {
+    node: &'a str,
+    rows: usize,
+    features: usize,
+    devices: &'a [String],
+    /// Devices that were not there, each with the reason.
+    unavailable: &'a [(String, String)],
+    options: &'a Options,
+}
+
+/// A row of `sweep.jsonl`.
+#[derive(Serialize)]
+struct Row {
+    device: String,
+    batch_size: usize,
+    /// Median time of an epoch of training.
+    seconds: f64,
+    /// Median time of scoring train and valid, which the published times include.
+    seconds_evaluation: f64,
+    /// Every epoch's time.
+    seconds_all: Vec<f64>,
+    loss_train: f64,
+    accuracy_train: f64,
+    loss_valid: f64,
+    accuracy_valid: f64,
+}
+
+/// Runs the sweep.
+pub fn run(stage: &Stage) -> Result<String> {
+    let options: Options = stage.options()?;
+    let (devices, unavailable) = choose(options.devices.as_deref(), &stage.device)?;
+    let mut sweep = Lines::open(&stage.output("sweep.jsonl"), 0)?;
+    let total = (devices.len() * options.batch_sizes.len()) as u64;
+    stage.progress.begin("timing epochs", Some(total), Unit::Rows);
+    let mut done = 0;
+    let mut summary = Vec::new();
+    let mut size = (0, 0);
+    for (name, device) in &devices {
+        let data = Data::read(stage, device)?;
+        size = (data.train.len(), data.dimension);
+        let mut times = Vec::new();
+        for &batch_size in &options.batch_sizes {
+            let row = time(&data, device, name, batch_size, &options)?;
+            done += 1;
+            stage.progress.at(done, || format!("{name}, batch {batch_size}: {:.4} s", row.seconds));
+            times.push(row.seconds);
+            sweep.push(&row)?;
+        }
+        let (first, last) = (options.batch_sizes.first().zip(times.first()), options.batch_sizes.last().zip(times.last()));
+        if let Some(((a, x), (b, y))) = first.zip(last) {
+            summary.push(format!("{name}: an epoch takes {x:.4} s at batch {a}, {y:.4} s at batch {b}"));
+        }
+    }
+    let names: Vec<String> = devices.into_iter().map(|(name, _)| name).collect();
+    let (rows, features) = size;
+    let config = Config { node: stage.node, rows, features, devices: &names, unavailable: &unavailable, options: &options };
+    stage.write_json("config.json", &config)?;
+    summary.extend(unavailable.iter().map(|(name, why)| format!("no {name}: {why}")));
+    Ok(summary.join("; "))
+}
+
+/// What to run on, and what is not there. A device that the user asked for must be there.
+#[expect(clippy::type_complexity, reason = "named devices, and names with reasons")]
+fn choose(wanted: Option<&[String]>, default: &str) -> Result<(Vec<(String, Device)>, Vec<(String, String)>)> {
+    if let Some(wanted) = wanted {
+        let opened = wanted.iter().map(|name| Ok((name.clone(), device::open(name)?)));
+        return Ok((opened.collect::<Result<_>>()?, Vec::new()));
+    }
+    let mut devices = vec![("cpu".to_owned(), Device::Cpu)];
+    let mut unavailable = Vec::new();
+    let cuda = if default == "cpu" { "cuda" } else { default };
+    match device::open(cuda) {
+        Ok(device) => devices.push((cuda.to_owned(), device)),
+        Err(failure) if default == "cpu" => unavailable.push((cuda.to_owned(), failure.what)),
+        Err(failure) => return Err(failure),
+    }
+    Ok((devices, unavailable))
+}
+
+fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &Options) -> Result<Row> {
+    let wrong =
+        |e: &dyn Display| Failure::failed(e, format_args!("train.sweep, {name}, batch {batch_size}"), "this is a bug; please report it");
+    let mut times = Vec::new();
+    let mut evaluations = Vec::new();
+    let mut scores = None;
+    for _ in 0..options.repeats {
+        let mut random = Random::new(options.seed);
+        let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(|e| wrong(&e))?;
+        init::draw(&mut net, &mut random).map_err(|e| wrong(&e))?;
+        let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(|e| wrong(&e))?;
+        let mut order: Vec<u32> = (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
+        random.shuffle(&mut order);
+        let fused = options.kernel == "fused" && device.is_cpu();
+        let pass = Pass { batch_size, fused, regularisation: Regularisation::default() };
+
+        let start = Instant::now();
+        pass.run(&mut net, &mut optimizer, &mut random, &data.train, &order, options.lr).map_err(|e| e.explain("train.sweep", 1))?;
+        times.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let both = score(&net, &data.train).and_then(|train| Ok((train, score(&net, &data.valid)?)));
+        scores = Some(both.map_err(|e| wrong(&e))?);
+        evaluations.push(start.elapsed().as_secs_f64());
+    }
+    let (train, valid) = scores.ok_or_else(|| wrong(&"there was no repeat"))?;
+    Ok(Row {
+        device: name.to_owned(),
+        batch_size,
+        seconds: median(&times),
+        seconds_evaluation: median(&evaluations),
+        seconds_all: times,
+        loss_train: train.loss,
+        accuracy_train: train.accuracy,
+        loss_valid: valid.loss,
+        accuracy_valid: valid.accuracy,
+    })
+}
+
+/// The middle value; of two middle ones their mean.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
+        assert_eq!(median(&[1.0]), 1.0);
+    }
+
+    #[test]
+    #[cfg(not(feature = "cuda"))]
+    fn a_device_that_is_not_there_has_its_reason_and_one_that_was_asked_for_is_an_error() {
+        let (devices, unavailable) = choose(None, "cpu").expect("the CPU");
+        assert_eq!(devices.len(), 1);
+        assert_eq!(unavailable, [("cuda".to_owned(), "this build cannot use CUDA".to_owned())]);
+        assert!(choose(Some(&["cuda".to_owned()]), "cpu").is_err());
+    }
+}

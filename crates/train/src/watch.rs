@@ -1,0 +1,50 @@
+//! What can be looked at while a run trains: its learning curves as an SVG and as TensorBoard's
+//! event files.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use artifact::{Failure, Result};
+use curves::Row;
+
+use crate::tensorboard::Board;
+
+/// Up to so many epochs the figure is redrawn after each.
+const ALWAYS: usize = 200;
+/// After that no more often than anybody can see.
+const PACE: Duration = Duration::from_millis(100);
+
+/// The curves of a run.
+pub struct Watch {
+    path: PathBuf,
+    rows: Vec<Row>,
+    drawn: Instant,
+    board: Board,
+}
+
+impl Watch {
+    /// Curves in a run's `folder`, with the `rows` of a run that goes on.
+    pub fn open(folder: &Path, rows: Vec<Row>) -> Result<Self> {
+        let board = Board::create(&folder.join("tensorboard"), &rows)?;
+        Ok(Self { path: folder.join("curves.svg"), rows, drawn: Instant::now(), board })
+    }
+
+    /// Adds an epoch.
+    pub fn push(&mut self, row: &Row) -> Result<()> {
+        self.board.push(row)?;
+        self.rows.push(*row);
+        if self.rows.len() <= ALWAYS || self.drawn.elapsed() >= PACE {
+            self.draw()?;
+        }
+        Ok(())
+    }
+
+    /// Draws the figure: whole or not at all, since somebody may be looking.
+    pub fn draw(&mut self) -> Result<()> {
+        self.drawn = Instant::now();
+        let svg = curves::draw_both(&self.rows).map_err(|e| Failure::failed(e, self.path.display(), "this is a bug; please report it"))?;
+        let partial = self.path.with_extension("partial");
+        let written = std::fs::write(&partial, svg).and_then(|()| std::fs::rename(&partial, &self.path));
+        written.map_err(|e| Failure::io("write", &self.path, &e))
+    }
+}
