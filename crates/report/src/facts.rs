@@ -8,28 +8,44 @@ use features::{Category, PARTS};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::quality::{self, Quality};
+use crate::published::{PUBLISHED, Published};
+use crate::runs::{Run, Start, Sweep};
 
 /// All facts.
 #[derive(Serialize)]
 pub struct Facts {
+    made: Made,
     /// What was read.
     pub ingest: Ingest,
-    /// Categories in label order.
-    pub categories: Vec<Named>,
-    /// The three parts.
-    pub parts: Vec<Part>,
-    /// The words.
-    pub coverage: Coverage,
-    /// The training runs.
-    pub runs: Vec<Run>,
+    categories: Vec<Named>,
+    parts: Vec<Part>,
+    coverage: Coverage,
+    start: Start,
+    /// The single-layer net.
+    pub slp: Run,
+    /// The same, for longer.
+    pub curve: Run,
+    /// The multi-layer net.
+    pub mlp: Run,
+    /// Times by batch size.
+    pub sweep: Sweep,
+    /// What a public Python answer came to.
+    pub published: Published,
+}
+
+/// What made the report.
+#[derive(Serialize)]
+struct Made {
+    version: &'static str,
+    commit: Option<String>,
 }
 
 /// A category.
 #[derive(Serialize)]
-pub struct Named {
+struct Named {
     letter: &'static str,
     name: &'static str,
+    japanese: &'static str,
 }
 
 /// `ingest/summary.json`.
@@ -43,7 +59,7 @@ pub struct Ingest {
 
 /// `embed/coverage.json`.
 #[derive(Serialize, Deserialize)]
-pub struct Coverage {
+struct Coverage {
     source: String,
     dimension: usize,
     entries: Option<u64>,
@@ -55,7 +71,7 @@ pub struct Coverage {
 
 /// Words of a part.
 #[derive(Clone, Copy, Serialize, Deserialize)]
-pub struct Share {
+struct Share {
     words: usize,
     known: usize,
 }
@@ -68,11 +84,21 @@ struct Matrix {
     classes: BTreeMap<String, usize>,
     without_known_word: usize,
     dropped: usize,
+    first: Vec<Headline>,
+}
+
+/// One of the first rows of a part.
+#[derive(Clone, Serialize, Deserialize)]
+struct Headline {
+    id: i64,
+    title: String,
+    y: usize,
+    x: Vec<f64>,
 }
 
 /// A part, for a table's row.
 #[derive(Serialize)]
-pub struct Part {
+struct Part {
     name: &'static str,
     headlines: usize,
     rows: usize,
@@ -82,140 +108,73 @@ pub struct Part {
     dropped: usize,
     words: usize,
     words_known: usize,
+    first: Vec<Headline>,
 }
-
-/// A score of a run's `metrics.json`.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub struct Score {
-    loss: f64,
-    accuracy: f64,
-}
-
-/// A row of `history.jsonl`.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub struct Epoch {
-    /// From 1.
-    pub epoch: u32,
-    lr: f64,
-    /// Mean cross-entropy.
-    pub loss_train: f64,
-    /// Share of right predictions.
-    pub accuracy_train: f64,
-    /// Mean cross-entropy.
-    pub loss_valid: f64,
-    /// Share of right predictions.
-    pub accuracy_valid: f64,
-}
-
-#[derive(Deserialize)]
-struct Metrics {
-    train: Score,
-    valid: Score,
-    test: Score,
-    epochs: u32,
-    epoch_kept: u32,
-    stopped_early: bool,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    device: String,
-    parameters: usize,
-    options: BTreeMap<String, serde_json::Value>,
-}
-
-/// A training run.
-#[derive(Serialize)]
-pub struct Run {
-    /// The node.
-    pub node: String,
-    name: &'static str,
-    device: String,
-    parameters: usize,
-    options: BTreeMap<String, serde_json::Value>,
-    scores: BTreeMap<&'static str, Score>,
-    epochs: u32,
-    epoch_kept: u32,
-    stopped_early: bool,
-    /// The predictions of valid and test.
-    quality: Vec<Quality>,
-    /// What was scored after each epoch.
-    pub history: Vec<Epoch>,
-}
-
-const RUNS: [(&str, &str); 2] = [("train.slp", "single-layer net"), ("train.mlp", "multi-layer net")];
 
 impl Facts {
     /// Reads the facts of all stages.
     pub fn read(stage: &Stage) -> Result<Self> {
-        let split: BTreeMap<String, BTreeMap<String, usize>> = json(&stage.input("split", "summary.json"))?;
-        let matrices: BTreeMap<String, Matrix> = json(&stage.input("tensors", "summary.json"))?;
-        let coverage: Coverage = json(&stage.input("embed", "coverage.json"))?;
-        let part = |name: &'static str| {
-            let matrix = matrices.get(name)?;
-            let share = coverage.parts.get(name)?;
-            Some(Part {
-                name,
-                headlines: split.get(name)?.values().sum(),
-                rows: matrix.rows,
-                columns: matrix.columns,
-                classes: Category::ALL.iter().map(|c| matrix.classes.get(c.letter()).copied().unwrap_or(0)).collect(),
-                without_known_word: matrix.without_known_word,
-                dropped: matrix.dropped,
-                words: share.words,
-                words_known: share.known,
-            })
-        };
-        let parts: Option<Vec<Part>> = PARTS.into_iter().map(part).collect();
-        let parts = parts.ok_or_else(|| {
-            Failure::artifact("the summaries name other parts than train, valid, test", &stage.input("tensors", "summary.json"))
-        })?;
+        let parts = parts(stage)?;
+        let rows: BTreeMap<&'static str, usize> = parts.iter().map(|p| (p.name, p.rows)).collect();
         Ok(Self {
+            made: Made { version: env!("CARGO_PKG_VERSION"), commit: stage.commit.clone() },
             ingest: json(&stage.input("ingest", "summary.json"))?,
-            categories: Category::ALL.iter().map(|c| Named { letter: c.letter(), name: c.name() }).collect(),
+            categories: Category::ALL.iter().map(|c| Named { letter: c.letter(), name: c.name(), japanese: japanese(*c) }).collect(),
             parts,
-            coverage,
-            runs: RUNS.iter().map(|(node, name)| run(stage, node, name)).collect::<Result<_>>()?,
+            coverage: json(&stage.input("embed", "coverage.json"))?,
+            start: json(&stage.input("train.slp", "start.json"))?,
+            slp: Run::read(stage, "train.slp", &rows)?,
+            curve: Run::read(stage, "train.curve", &rows)?,
+            mlp: Run::read(stage, "train.mlp", &rows)?,
+            sweep: Sweep::read(stage)?,
+            published: PUBLISHED,
         })
     }
 
     /// The result in one line.
     pub fn headline(&self) -> String {
-        let best = |run: &Run| run.scores.get("test").map_or(0.0, |s| s.accuracy * 100.0);
-        let all: Vec<String> = self.runs.iter().map(|run| format!("{} {:.1} %", run.name, best(run))).collect();
-        format!("test accuracy: {}", all.join(", "))
+        let percent = |run: &Run| run.test() * 100.0;
+        format!("test accuracy: single-layer net {:.1} %, multi-layer net {:.1} %", percent(&self.slp), percent(&self.mlp))
     }
 }
 
-fn run(stage: &Stage, node: &str, name: &'static str) -> Result<Run> {
-    let config: Config = json(&stage.input(node, "config.json"))?;
-    let metrics: Metrics = json(&stage.input(node, "metrics.json"))?;
-    let path = stage.input(node, "history.jsonl");
-    let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
-    let rows = text
-        .lines()
-        .enumerate()
-        .map(|(i, line)| serde_json::from_str(line).map_err(|e| Failure::artifact(format_args!("line {} is no epoch: {e}", i + 1), &path)));
-    let history = rows.collect::<Result<Vec<Epoch>>>()?;
-    if history.is_empty() {
-        return Err(Failure::artifact("there is no epoch", &path));
-    }
-    Ok(Run {
-        node: node.to_owned(),
-        name,
-        device: config.device,
-        parameters: config.parameters,
-        options: config.options.into_iter().filter(|(_, value)| !value.is_null()).collect(),
-        scores: [("train", metrics.train), ("valid", metrics.valid), ("test", metrics.test)].into(),
-        epochs: metrics.epochs,
-        epoch_kept: metrics.epoch_kept,
-        stopped_early: metrics.stopped_early,
-        quality: quality::read(&stage.input(node, "predictions.parquet"))?,
-        history,
-    })
+fn parts(stage: &Stage) -> Result<Vec<Part>> {
+    let split: BTreeMap<String, BTreeMap<String, usize>> = json(&stage.input("split", "summary.json"))?;
+    let matrices: BTreeMap<String, Matrix> = json(&stage.input("tensors", "summary.json"))?;
+    let coverage: Coverage = json(&stage.input("embed", "coverage.json"))?;
+    let part = |name: &'static str| {
+        let matrix = matrices.get(name)?;
+        let share = coverage.parts.get(name)?;
+        Some(Part {
+            name,
+            headlines: split.get(name)?.values().sum(),
+            rows: matrix.rows,
+            columns: matrix.columns,
+            classes: Category::ALL.iter().map(|c| matrix.classes.get(c.letter()).copied().unwrap_or(0)).collect(),
+            without_known_word: matrix.without_known_word,
+            dropped: matrix.dropped,
+            words: share.words,
+            words_known: share.known,
+            first: matrix.first.clone(),
+        })
+    };
+    let parts: Option<Vec<Part>> = PARTS.into_iter().map(part).collect();
+    parts
+        .ok_or_else(|| Failure::artifact("the summaries name other parts than train, valid, test", &stage.input("tensors", "summary.json")))
 }
 
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// As the exercise calls it.
+fn japanese(category: Category) -> &'static str {
+    match category {
+        Category::Business => "ビジネス",
+        Category::Technology => "科学技術",
+        Category::Entertainment => "エンターテインメント",
+        Category::Medicine => "健康",
+    }
+}
+
+/// Reads a JSON artifact.
+pub fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes =
         std::fs::read(path).map_err(|e| Failure::artifact(format_args!("cannot read an artifact of an earlier stage: {e}"), path))?;
     serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not the expected JSON: {e}"), path))

@@ -1,41 +1,38 @@
-//! The last stage: what came out, for a person (`index.html`, `report.md`) and for a program
-//! (`metrics.json`), with the learning curves as `.svg` files.
+//! The last stage: the exercise's answers, for a person (`index.html`, `report.md`) and for a program
+//! (`metrics.json`), with the figures as `.svg` files.
 //!
 //! In: the summaries of `ingest`, `split`, `embed`, `tensors`; each run's `config.json`,
-//! `history.jsonl`, `metrics.json`, `predictions.parquet`.
+//! `history.jsonl`, `metrics.json`, `predictions.parquet`; the first rows' `start.json`; the sweep.
 //!
 //! Always holds: `index.html` is one self-contained file; every figure in it is one of
-//! `metrics.json` or a run's history; the same inputs give the same bytes.
+//! `metrics.json`; the same inputs and commit give the same bytes.
 
-mod chart;
 mod facts;
+mod figures;
+mod published;
 mod quality;
 mod render;
+mod runs;
 
 use artifact::{Failure, NodeSpec, Result, Stage};
-use chart::Curve;
 use facts::Facts;
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "report", options: include_str!("../options.toml") }];
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "report", options: &[include_str!("../options.toml")] }];
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let facts = Facts::read(stage)?;
-    let mut charts = Vec::new();
-    for run in &facts.runs {
-        let mut figures = Vec::new();
-        for curve in Curve::ALL {
-            let svg = chart::draw(&run.history, curve).map_err(|e| Failure::failed(e, &run.node, "this is a bug; please report it"))?;
-            let path = stage.output(&format!("{}-{}.svg", run.node, curve.name()));
-            std::fs::write(&path, &svg).map_err(|e| Failure::io("write", &path, &e))?;
-            figures.push(chart::inline(&svg, &run.node, curve));
-        }
-        charts.push(figures);
-    }
-    for (name, text) in render::pages(&facts, &charts)? {
+    let figures = figures::all(&facts).map_err(|e| Failure::failed(e, stage.node, "this is a bug; please report it"))?;
+    let write = |name: &str, text: &str| {
         let path = stage.output(name);
-        std::fs::write(&path, text).map_err(|e| Failure::io("write", &path, &e))?;
+        std::fs::write(&path, text).map_err(|e| Failure::io("write", &path, &e))
+    };
+    for figure in &figures {
+        write(&format!("{}.svg", figure.name), &figure.svg)?;
+    }
+    for (name, text) in render::pages(&facts, &figures)? {
+        write(name, &text)?;
     }
     stage.write_json("metrics.json", &facts)?;
     Ok(facts.headline())

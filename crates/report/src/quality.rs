@@ -12,15 +12,18 @@ const CLASSES: usize = Category::COUNT;
 /// What a part's predictions come to.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Quality {
-    part: &'static str,
+    /// valid or test.
+    pub part: &'static str,
     n: usize,
     accuracy: f64,
     /// 95 % interval of the accuracy.
     interval: (f64, f64),
     /// The accuracy of always saying the most frequent category.
-    majority: f64,
+    pub majority: f64,
     /// Headlines by category (row) and prediction (column), in label order.
     confusion: [[usize; CLASSES]; CLASSES],
+    /// The same as shares of each row.
+    shares: [[f64; CLASSES]; CLASSES],
     classes: Vec<Class>,
 }
 
@@ -75,6 +78,7 @@ fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES]) -> Quality 
         interval: wilson(hits, n),
         majority: ratio(actual.into_iter().max().unwrap_or(0), n).unwrap_or(0.0),
         confusion,
+        shares: confusion.map(|row| row.map(|count| ratio(count, row.iter().sum()).unwrap_or(0.0))),
         classes: classes
             .map(|((category, right), (actual, said))| Class {
                 letter: category.letter(),
@@ -89,7 +93,7 @@ fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES]) -> Quality 
 
 /// Wilson's 95 % score interval of a proportion (Wilson, 1927), which stays within 0 and 1 where
 /// the normal approximation does not.
-fn wilson(hits: usize, n: usize) -> (f64, f64) {
+pub fn wilson(hits: usize, n: usize) -> (f64, f64) {
     const Z: f64 = 1.959_963_984_540_054;
     if n == 0 {
         return (0.0, 1.0);

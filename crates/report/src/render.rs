@@ -1,32 +1,56 @@
 //! The pages, from templates.
 
+use std::collections::BTreeMap;
+
 use artifact::{Failure, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, Value, context};
+use minijinja::{Environment, context};
 
 use crate::facts::Facts;
+use crate::figures::Figure;
 
-const TEMPLATES: [(&str, &str); 2] =
-    [("index.html", include_str!("../templates/index.html")), ("report.md", include_str!("../templates/report.md"))];
+macro_rules! templates {
+    ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../templates/", $name)))),*] };
+}
 
-/// Each page's file name and text. `charts` are the runs' figures, ready for a page.
-pub fn pages(facts: &Facts, charts: &[Vec<String>]) -> Result<Vec<(&'static str, String)>> {
+const TEMPLATES: [(&str, &str); 15] = templates![
+    "index.html",
+    "macros.html",
+    "style.css",
+    "script.js",
+    "70.html",
+    "71.html",
+    "72.html",
+    "73.html",
+    "74.html",
+    "75.html",
+    "76.html",
+    "77.html",
+    "78.html",
+    "79.html",
+    "report.md",
+];
+
+/// Each page's file name and text.
+pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, String)>> {
     let bug = |e: minijinja::Error| Failure::failed(format_args!("{e:#}"), "report templates", "this is a bug; please report it");
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bug)?);
     environment.add_filter("thousands", thousands);
     environment.add_filter("percent", |x: f64| format!("{:.1} %", x * 100.0));
-    environment.add_filter("decimals", |x: f64| format!("{x:.4}"));
-    let charts: Vec<Vec<Value>> = charts.iter().map(|run| run.iter().cloned().map(Value::from_safe_string).collect()).collect();
-    let context = context! { facts => Serde(facts), charts, headline => facts.headline() };
-    let mut pages = Vec::new();
+    environment.add_filter("decimals", |x: f64, n: usize| format!("{x:.n$}"));
+    environment.add_filter("signed", |x: f64| format!("{x:+.4}").replace('-', "−"));
     for (name, text) in TEMPLATES {
         environment.add_template(name, text).map_err(bug)?;
-        let page = environment.get_template(name).and_then(|t| t.render(&context));
-        pages.push((name, page.map_err(bug)? + "\n"));
     }
-    Ok(pages)
+    let figures: BTreeMap<&str, &Figure> = figures.iter().map(|f| (f.name.as_str(), f)).collect();
+    let context = context! { facts => Serde(facts), figures => Serde(&figures), headline => facts.headline() };
+    let page = |name: &'static str| {
+        let text = environment.get_template(name).and_then(|t| t.render(context.clone())).map_err(bug)?;
+        Ok((name, text + "\n"))
+    };
+    ["index.html", "report.md"].into_iter().map(page).collect()
 }
 
 /// 422937 as 422,937.

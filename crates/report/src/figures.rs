@@ -1,0 +1,248 @@
+//! The report's figures, each in both languages.
+
+use curves::{Area, Curve, ENGLISH, Error, FIRST, GRID, INK, PAPER, Row, SECOND, Words, svg};
+use plotters::element::DashedPathElement;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use serde::Serialize;
+
+use crate::facts::Facts;
+use crate::runs::Run;
+
+const JAPANESE: Words =
+    Words {
+        loss: "損失（交差エントロピーの平均）", accuracy: "正解率", epoch: "エポック", train: "学習データ", valid: "検証データ"
+    };
+
+/// A figure.
+#[derive(Serialize)]
+pub struct Figure {
+    /// What it is called on the page and as a file.
+    pub name: String,
+    /// As a file, in English.
+    #[serde(skip)]
+    pub svg: String,
+    /// For the page, in English.
+    english: String,
+    /// For the page, in Japanese.
+    japanese: String,
+}
+
+impl Figure {
+    /// `draw` draws it with the words of a language; the labels say what it shows to who cannot see it.
+    fn new(name: &str, labels: [&str; 2], draw: impl Fn(bool) -> Result<String, Error>) -> Result<Self, Error> {
+        let svg = draw(false)?;
+        let [english, japanese] = labels;
+        Ok(Self { name: name.to_owned(), english: inline(&svg, english), japanese: inline(&draw(true)?, japanese), svg })
+    }
+}
+
+/// Every figure of the report.
+pub fn all(facts: &Facts) -> Result<Vec<Figure>, Error> {
+    let mut figures = vec![
+        Figure::new("result", ["Accuracy on the test data", "評価データの正解率"], |ja| {
+            svg((540, 210), |area| result(area, facts, ja))
+        })?,
+        Figure::new("sweep", ["Seconds of an epoch by batch size", "バッチサイズと1エポックの秒数"], |ja| {
+            svg((600, 380), |area| sweep(area, facts, ja))
+        })?,
+    ];
+    for run in [&facts.slp, &facts.curve, &facts.mlp] {
+        for curve in Curve::ALL {
+            figures.push(learning(run, curve)?);
+        }
+    }
+    Ok(figures)
+}
+
+fn learning(run: &Run, curve: Curve) -> Result<Figure, Error> {
+    let name = format!("{}-{}", run.node, curve.name());
+    let english = format!("{}: {} of train and valid after each epoch", run.node, curve.name());
+    let japanese =
+        format!("{}：各エポック後の学習データと検証データの{}", run.node, if curve.name() == "loss" { "損失" } else { "正解率" });
+    let history: &[Row] = &run.history;
+    Figure::new(&name, [&english, &japanese], |ja| curves::draw(history, curve, if ja { &JAPANESE } else { &ENGLISH }))
+}
+
+/// The figure for a page: its colours follow the page's, light or dark, and its size the screen.
+fn inline(svg: &str, label: &str) -> String {
+    let mut out = svg.to_owned();
+    for (colour, variable) in [(INK, "--ink"), (GRID, "--grid"), (FIRST, "--first"), (SECOND, "--second"), (PAPER, "--paper")] {
+        out = out.replace(&format!("\"#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2), &format!("\"var({variable})\""));
+    }
+    // The size stays in the view box.
+    let rest = out.split_once("viewBox=").map_or("", |(_, rest)| rest);
+    format!("<svg role=\"img\" aria-label=\"{label}\" viewBox={rest}")
+}
+
+fn font(size: u32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&INK)
+}
+
+/// A bar a net, its 95 % interval as a line, a published figure as a diamond.
+fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
+    let names = if ja {
+        ["常に最頻カテゴリ", "単層ニューラルネットワーク", "多層ニューラルネットワーク"]
+    } else {
+        ["most frequent category", "single-layer net", "multi-layer net"]
+    };
+    let interval = |run: &Run| run.intervals.get("test").copied();
+    let bars = [
+        (facts.slp.majority(), None, None),
+        (facts.slp.test(), interval(&facts.slp), Some(facts.published.slp[1])),
+        (facts.mlp.test(), interval(&facts.mlp), Some(facts.published.mlp[1])),
+    ];
+    let last = bars.len() - 1;
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .margin_right(56)
+        .x_label_area_size(42)
+        .y_label_area_size(164)
+        .build_cartesian_2d(0.0..1.0, (0..last).into_segmented())?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .label_style(font(14))
+        .axis_desc_style(font(14))
+        .x_desc(if ja { "評価データの正解率" } else { "accuracy on test" })
+        .x_labels(6)
+        .x_label_formatter(&|x| format!("{:.0} %", x * 100.0))
+        .y_labels(bars.len())
+        .y_label_formatter(&|y| match y {
+            SegmentValue::CenterOf(i) => names.get(*i).copied().unwrap_or_default().to_owned(),
+            _ => String::new(),
+        })
+        .draw()?;
+    for (i, (value, interval, published)) in bars.into_iter().enumerate() {
+        let mut bar = Rectangle::new([(0.0, SegmentValue::Exact(i)), (value, SegmentValue::Exact(i + 1))], FIRST.mix(0.35).filled());
+        bar.set_margin(9, 9, 0, 0);
+        chart.draw_series([bar])?;
+        let middle = SegmentValue::CenterOf(i);
+        let percent = |value: f64| format!("{:.1} %", value * 100.0);
+        let left = interval.map_or(value, |(low, _)| low);
+        if let Some((low, high)) = interval {
+            chart.draw_series([PathElement::new([(low, middle.clone()), (high, middle.clone())], INK.stroke_width(3))])?;
+        }
+        if let Some(published) = published {
+            let diamond = PathElement::new([(-6, 0), (0, -6), (6, 0), (0, 6), (-6, 0)], SECOND.stroke_width(2));
+            let text = Text::new(percent(published), (12, -8), ("sans-serif", 15).into_font().color(&SECOND));
+            chart.draw_series([EmptyElement::at((published, middle.clone())) + diamond + text])?;
+        }
+        // In the bar, so that it is not taken for the published figure.
+        let inside = font(16).pos(Pos::new(HPos::Right, VPos::Center));
+        chart.draw_series([EmptyElement::at((left, middle)) + Text::new(percent(value), (-10, 0), inside)])?;
+    }
+    Ok(())
+}
+
+/// How a series of the sweep is drawn.
+#[derive(Clone, Copy)]
+enum Look {
+    /// A solid line with dots.
+    Dots,
+    /// A dashed line with triangles.
+    Triangles,
+    /// A dotted line with crosses.
+    Crosses,
+    /// A finely dotted line with open circles.
+    Circles,
+}
+
+type Series = (String, Look, Vec<(f64, f64)>);
+
+/// Seconds of an epoch, evaluation included as in the published times, by batch size; both axes
+/// logarithmic.
+fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
+    let mut series: Vec<Series> = Vec::new();
+    for (device, look) in facts.sweep.devices.iter().zip([Look::Dots, Look::Triangles].into_iter().cycle()) {
+        let times = facts.sweep.times.iter().filter(|t| t.device == *device);
+        let points = times.map(|t| (t.batch_size as f64, t.seconds + t.seconds_evaluation)).collect();
+        let device = device.replace("cpu", "CPU").replace("cuda", "GPU");
+        series.push((if ja { format!("本実装 {device}") } else { format!("knockline, {device}") }, look, points));
+    }
+    let published = |of: fn(&(u64, f64, f64)) -> f64| facts.published.sweep.iter().map(|t| (t.0 as f64, of(t))).collect();
+    let name = |device: &str| if ja { format!("公開解答 {device}") } else { format!("published, {device}") };
+    series.push((name("CPU"), Look::Crosses, published(|t| t.1)));
+    series.push((name("GPU"), Look::Circles, published(|t| t.2)));
+
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let values = series.iter().flat_map(|s| &s.2).map(of);
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let (x, y) = (range(|p| p.0), range(|p| p.1));
+    let decade = |value: f64| 10.0_f64.powf(value.log10().floor());
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .margin_right(24)
+        .x_label_area_size(44)
+        .y_label_area_size(70)
+        .build_cartesian_2d((x.0..x.1.max(2.0 * x.0)).log_scale().base(2.0), (decade(y.0)..decade(y.1) * 30.0).log_scale())?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .label_style(font(14))
+        .axis_desc_style(font(14))
+        .x_desc(if ja { "バッチサイズ" } else { "batch size" })
+        .y_desc(if ja { "1エポックの秒数（評価を含む）" } else { "seconds of an epoch, with evaluation" })
+        .x_labels(12)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_labels(6)
+        .y_label_formatter(&|y| format!("{y}"))
+        .draw()?;
+    for (name, look, points) in series {
+        let style = match look {
+            Look::Dots => FIRST.stroke_width(2),
+            Look::Triangles => SECOND.stroke_width(2),
+            Look::Crosses | Look::Circles => INK.stroke_width(1),
+        };
+        let (on, off) = look.dashes();
+        let line = if off == 0 {
+            chart.draw_series(LineSeries::new(points.iter().copied(), style))?
+        } else {
+            chart.draw_series(DashedLineSeries::new(points.iter().copied(), on, off, style))?
+        };
+        line.label(name).legend(move |(x, y)| {
+            EmptyElement::at((x, y)) + DashedPathElement::new([(0, 0), (32, 0)], on.max(8), off, style) + look.mark((16, 0), style)
+        });
+        chart.draw_series(points.into_iter().map(|at| EmptyElement::at(at) + look.mark((0, 0), style)))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .legend_area_size(40)
+        .background_style(PAPER)
+        .border_style(GRID)
+        .label_font(font(14))
+        .draw()?;
+    Ok(())
+}
+
+impl Look {
+    /// Pixels of line and of gap.
+    fn dashes(self) -> (u32, u32) {
+        match self {
+            Self::Dots => (8, 0),
+            Self::Triangles => (8, 4),
+            Self::Crosses => (4, 4),
+            Self::Circles => (1, 3),
+        }
+    }
+
+    /// The marker around a place in pixels.
+    fn mark(self, (x, y): (i32, i32), style: ShapeStyle) -> PathElement<(i32, i32)> {
+        const R: i32 = 4;
+        let around = |points: &[(i32, i32)]| points.iter().map(|(a, b)| (x + a, y + b)).collect::<Vec<_>>();
+        let octagon = [(R, 2), (2, R), (-2, R), (-R, 2), (-R, -2), (-2, -R), (2, -R), (R, -2), (R, 2)];
+        match self {
+            Self::Dots => PathElement::new(around(&octagon), style.stroke_width(4)),
+            Self::Triangles => PathElement::new(around(&[(-R, R), (R, R), (0, -R), (-R, R)]), style),
+            Self::Crosses => PathElement::new(around(&[(-R, -R), (R, R), (0, 0), (R, -R), (-R, R)]), style),
+            Self::Circles => PathElement::new(around(&octagon), style),
+        }
+    }
+}

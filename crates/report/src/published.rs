@@ -1,0 +1,52 @@
+//! Figures of one public Python solution (pandas, scikit-learn, gensim with the GoogleNews vectors,
+//! PyTorch on Colab), for the columns that compare.
+
+use serde::Serialize;
+
+/// The figures by problem.
+#[derive(Serialize)]
+pub struct Published {
+    /// Rows of train, valid, test.
+    rows: [usize; 3],
+    /// Loss of x₁ and mean loss of x₁ to x₄, with a random W of its own.
+    start: [f64; 2],
+    /// Loss on train and valid after each epoch. That of train is a running sum divided by n − 1.
+    sgd: [[f64; 10]; 2],
+    /// Accuracy on train and test.
+    pub slp: [f64; 2],
+    /// The 30 epochs' first and last: loss and accuracy on train, on valid.
+    curve: [(u32, [f64; 4]); 2],
+    /// Batch size; seconds of an epoch with its evaluation on the CPU, on the GPU.
+    pub sweep: [(u64, f64, f64); 11],
+    /// The multi-layer net's first and last epoch: loss and accuracy on train, on valid.
+    mlp_epochs: [(u32, [f64; 4]); 2],
+    /// Accuracy on train and test.
+    pub mlp: [f64; 2],
+}
+
+/// The figures.
+pub const PUBLISHED: Published = Published {
+    rows: [10_684, 1_336, 1_336],
+    start: [2.9706, 3.0799],
+    sgd: [
+        [0.4745, 0.3173, 0.2884, 0.2716, 0.2615, 0.2519, 0.2474, 0.2431, 0.2393, 0.2359],
+        [0.3637, 0.3306, 0.3208, 0.3150, 0.3141, 0.3092, 0.3114, 0.3072, 0.3096, 0.3219],
+    ],
+    slp: [0.920, 0.891],
+    curve: [(1, [0.3476, 0.8796, 0.3656, 0.8840]), (30, [0.2119, 0.9289, 0.3262, 0.8945])],
+    sweep: [
+        (1, 5.4416, 9.0342),
+        (2, 3.0029, 4.6391),
+        (4, 1.5988, 2.4228),
+        (8, 0.8732, 1.2517),
+        (16, 0.5445, 0.7149),
+        (32, 0.3482, 0.4323),
+        (64, 0.2580, 0.2834),
+        (128, 0.1984, 0.2070),
+        (256, 0.1715, 0.1587),
+        (512, 0.2177, 0.2016),
+        (1024, 0.1603, 0.1303),
+    ],
+    mlp_epochs: [(1, [1.1176, 0.6679, 1.1150, 0.6572]), (97, [0.1702, 0.9466, 0.2861, 0.9034])],
+    mlp: [0.947, 0.921],
+};
