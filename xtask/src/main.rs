@@ -3,9 +3,11 @@
 //! It spawns the stages' binaries and links none of them, so it builds in seconds, and a run
 //! that finds everything up to date answers at once.
 
+mod commit;
 mod config;
 mod graph;
 mod pipeline;
+mod predict;
 mod recipe;
 mod spawn;
 mod status;
@@ -57,6 +59,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: graph::Format,
     },
+    /// Classify headlines with a trained run, taken as it is
+    Predict(predict::Arguments),
     /// Keys of results
     #[command(subcommand)]
     Cache(Cache),
@@ -77,7 +81,7 @@ enum Cache {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
-        Ok(()) => Exit::Done.into(),
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("error: {failure}");
             if cli.json {
@@ -88,14 +92,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli) -> Result<ExitCode> {
     let root = workspace()?;
     let artifacts = match &cli.artifacts {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?,
         None => root.join("artifacts"),
     };
     let config = || Config::read(&root, &cli.profile, &cli.set);
-    match &cli.command {
+    let done = match &cli.command {
+        Command::Predict(arguments) => return predict::run(&root, &artifacts, arguments, cli.json),
         Command::Pipeline(selection) => pipeline::run(&root, &config()?, &artifacts, selection, cli.json),
         Command::Status { node, device } => {
             pipeline::check_device(device)?;
@@ -108,7 +113,8 @@ fn run(cli: &Cli) -> Result<()> {
             let key = recipe::Recipes::new(&root, &config()?, device, &Index::default())?.recipe(node)?;
             print(&format!("{key}\n"))
         }
-    }
+    };
+    done.map(|()| Exit::Done.into())
 }
 
 fn print(text: &str) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `cargo xtask pipeline`: brings nodes up to date.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -9,6 +10,7 @@ use artifact::{Failure, Result};
 use cache::{Manifest, Store};
 use serde_json::json;
 
+use crate::commit;
 use crate::config::Config;
 use crate::graph::{GRAPH, Node, depends, find};
 use crate::recipe::Recipes;
@@ -91,7 +93,7 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
         eprintln!("warning: an unfinished run of `{node}` was dropped; --resume goes on with one");
     }
     let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
-    let mut session = Session { store: &store, recipes, done: BTreeMap::new(), binaries: None };
+    let mut session = Session { store: &store, recipes, done: BTreeMap::new(), binaries: None, commit: OnceCell::new() };
     for node in GRAPH {
         if nodes.iter().any(|n| n.name == node.name) {
             let line = session.bring_up_to_date(root, config, artifacts, node, selection)?;
@@ -117,6 +119,8 @@ struct Session<'s> {
     recipes: Recipes,
     done: BTreeMap<&'static str, Manifest>,
     binaries: Option<Binaries>,
+    /// Asked for when the first stage runs: a run that finds everything made has no use for it.
+    commit: OnceCell<Option<String>>,
 }
 
 impl Session<'_> {
@@ -162,6 +166,7 @@ impl Session<'_> {
                     lock: &self.store.stage_lock(),
                     device: &selection.device,
                     resume: selection.resume,
+                    commit: self.commit.get_or_init(|| commit::describe(root)).as_deref(),
                 };
                 let summary = binaries.run(&call)?;
                 // The key was made before the stage was built and read its source.
@@ -221,7 +226,7 @@ impl Line {
             json!({ "node": self.node, "status": self.status, "key": self.key, "seconds": self.seconds, "bytes": self.bytes, "summary": self.summary })
                 .to_string()
         } else {
-            format!("{:<4} {:<10} {key} {:>8.2} s {:>9}  {}", self.status, self.node, self.seconds, size(self.bytes), self.summary)
+            format!("{:<4} {:<11} {key} {:>8.2} s {:>9}  {}", self.status, self.node, self.seconds, size(self.bytes), self.summary)
         };
         // Who has closed stdout does not want the lines; the work goes on.
         let _ = writeln!(std::io::stdout(), "{line}");
@@ -249,7 +254,7 @@ fn dry_run(root: &Path, config: &Config, store: &Store, selection: &Selection, n
         let line = if json {
             json!({ "node": state.node, "would": would, "why": why }).to_string()
         } else {
-            format!("{would:<8} {:<10} {why}", state.node)
+            format!("{would:<8} {:<11} {why}", state.node)
         };
         let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
     }

@@ -1,6 +1,6 @@
 //! Builds the stages and runs one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,6 +29,8 @@ pub struct Call<'a> {
     pub device: &'a str,
     /// Whether to go on with what lies in `work`.
     pub resume: bool,
+    /// The workspace's commit, where it is known.
+    pub commit: Option<&'a str>,
 }
 
 /// The stages' binaries by package.
@@ -49,7 +51,8 @@ impl Binaries {
     /// the binary; so where contents changed and cargo saw nothing, the files are touched and the
     /// build is run again.
     pub fn build(root: &Path, device: &str, sources: &Sources) -> Result<Self> {
-        let messages = cargo_build(root, device)?;
+        let stages: BTreeSet<&str> = GRAPH.iter().map(|node| node.package).collect();
+        let messages = cargo_build(root, device, &stages)?;
         let built: Vec<Built> = messages.iter().filter_map(Built::of).collect();
         let Some(stamp) = built.first().and_then(|b| b.executable.parent()).map(|dir| dir.join(STAMP)) else {
             return Err(Failure::failed("cargo built no stage", "cargo build", "this is a bug; please report it"));
@@ -67,25 +70,41 @@ impl Binaries {
             touch.map_err(|e| Failure::io("touch", &path, &e))?;
         }
         if !touched.is_empty() {
-            cargo_build(root, device)?;
+            cargo_build(root, device, &stages)?;
         }
         let written = serde_json::to_vec(sources).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&stamp, bytes));
         written.map_err(|e| Failure::io("write", &stamp, &e))?;
         Ok(Self(built.into_iter().map(|b| (b.name, b.executable)).collect()))
     }
 
+    /// Builds one package that is no stage.
+    pub fn build_one(root: &Path, package: &str) -> Result<Self> {
+        let messages = cargo_build(root, "cpu", &BTreeSet::from([package]))?;
+        Ok(Self(messages.iter().filter_map(Built::of).map(|b| (b.name, b.executable)).collect()))
+    }
+
+    /// The binary of a package.
+    pub fn path(&self, package: &str) -> Result<&Path> {
+        let missing =
+            || Failure::failed("cargo built no such binary", format_args!("package `{package}`"), "this is a bug; please report it");
+        self.0.get(package).map(PathBuf::as_path).ok_or_else(missing)
+    }
+
     /// Runs a node's stage and returns its one-line summary.
     pub fn run(&self, call: &Call<'_>) -> Result<String> {
-        let Call { node, options, artifacts, work, downloads, lock, device, resume } = *call;
+        let Call { node, options, artifacts, work, downloads, lock, device, resume, commit } = *call;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
-        let binary = self.0.get(node.package).ok_or_else(|| Failure::failed("cargo built no such binary", place(), bug))?;
+        let binary = self.path(node.package)?;
         let options = serde_json::to_string(options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut command = Command::new(binary);
         command.arg("--node").arg(node.name).arg("--artifacts").arg(artifacts).arg("--out").arg(work).arg("--downloads").arg(downloads);
         command.arg("--options").arg(options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
         if resume {
             command.arg("--resume");
+        }
+        if let Some(commit) = commit {
+            command.arg("--commit").arg(commit);
         }
         for (name, _) in node.reads {
             let mut input = std::ffi::OsString::from(format!("{name}="));
@@ -145,8 +164,8 @@ impl Built {
     }
 }
 
-/// Runs cargo and returns its messages.
-fn cargo_build(root: &Path, device: &str) -> Result<Vec<Json>> {
+/// Builds the packages and returns cargo's messages.
+fn cargo_build(root: &Path, device: &str, packages: &BTreeSet<&str>) -> Result<Vec<Json>> {
     let cuda = device.starts_with("cuda");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // `cargo run` describes xtask in variables that build scripts watch (ring's does); passed on,
@@ -161,7 +180,6 @@ fn cargo_build(root: &Path, device: &str) -> Result<Vec<Json>> {
         }
     }
     command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped()).stdin(Stdio::null());
-    let packages: std::collections::BTreeSet<&str> = GRAPH.iter().map(|node| node.package).collect();
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     if cuda {
         command.args(["--features", "train/cuda"]);
@@ -174,7 +192,7 @@ fn cargo_build(root: &Path, device: &str) -> Result<Vec<Json>> {
     let failed = |what: String| Failure::failed(what, "cargo build", remedy);
     let output = command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| failed(format!("cannot run cargo: {e}")))?;
     if !output.status.success() {
-        return Err(failed("the stages do not build".into()));
+        return Err(failed("it does not build".into()));
     }
     Ok(output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }

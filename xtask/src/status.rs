@@ -94,7 +94,7 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, d
                 why.push(format!("and {rest} more (cargo xtask status {})", state.node));
             }
             let between = if only.is_some() { "\n                   " } else { "; " };
-            format!("{:<10} {:<7} {}", state.node, state.state, why.join(between))
+            format!("{:<11} {:<7} {}", state.node, state.state, why.join(between))
         };
         writeln!(out, "{}", line.trim_end()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
     }

@@ -41,6 +41,11 @@ impl Ingredients {
         self.0.insert(name.into(), value.into());
     }
 
+    /// The value of an ingredient.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// With the ingredients of `more`.
     pub fn with(&self, more: &[(String, String)]) -> Self {
         let mut all = self.clone();

@@ -1,0 +1,123 @@
+//! Classifies headlines with a trained run.
+//!
+//! In: `embed/vocabulary.parquet`, `embed/vectors.safetensors`, a run's `config.json` and
+//! `model.safetensors`; headlines as arguments, from files or from stdin. Out: a line a headline, in
+//! the order in which they came.
+//!
+//! Always holds: a headline's features are made by the code that made the training data; memory does
+//! not grow with the number of headlines; a line comes out as soon as no more input waits.
+
+mod answer;
+mod titles;
+
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use answer::{Answer, Form};
+use artifact::{Exit, Failure, Result};
+use clap::Parser;
+use features::Category;
+use nets::Classifier;
+use titles::Titles;
+use vectors::{Lookup, Matrix};
+
+/// Classify headlines with a trained run
+#[derive(Parser)]
+#[command(name = "predict", max_term_width = 100)]
+struct Cli {
+    /// The headlines, one an argument; `-` reads them from stdin, one a line
+    #[arg(value_name = "TEXT")]
+    texts: Vec<String>,
+    /// Read the headlines from this file, one a line
+    #[arg(long, value_name = "PATH", conflicts_with = "texts")]
+    file: Vec<PathBuf>,
+    /// The folder with the artifacts
+    #[arg(long, value_name = "DIR", default_value = "artifacts")]
+    artifacts: PathBuf,
+    /// The training run to use
+    #[arg(long, value_name = "NODE", default_value = "train.mlp")]
+    run: String,
+    /// How many categories to show, the likeliest first
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
+    top_k: u8,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Headlines that are classified at once.
+const BATCH: usize = 4096;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            if cli.json {
+                let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": failure }));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let mut titles = inputs(cli)?;
+    let embed = cli.artifacts.join("embed");
+    let lookup = Lookup::read(&embed.join("vocabulary.parquet"), &embed.join("vectors.safetensors"))?;
+    let folder = cli.artifacts.join(&cli.run);
+    let classifier = Classifier::read(&folder)?;
+    if classifier.dimension() != lookup.dimension() {
+        let what = format_args!("`{}` wants {} features and the word vectors have {}", cli.run, classifier.dimension(), lookup.dimension());
+        return Err(Failure::input(what, folder.display(), "bring both up to date: cargo xtask pipeline"));
+    }
+    let form = if cli.json { Form::Json } else { Form::Text };
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut matrix = Matrix::new(&lookup, BATCH);
+    let mut batch: Vec<(String, vectors::Words)> = Vec::new();
+    loop {
+        matrix.clear();
+        batch.clear();
+        while batch.len() < BATCH
+            && let Some(title) = titles.next()?
+        {
+            let words = matrix.push(&title);
+            batch.push((title, words));
+            if !titles.more_waits() {
+                break;
+            }
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let all = classifier.probabilities(matrix.values())?;
+        let written = batch.iter().zip(all).try_for_each(|((title, words), p)| {
+            Answer { title, words: *words, probabilities: p }.write(&mut out, form, usize::from(cli.top_k).min(Category::COUNT))
+        });
+        match written.and_then(|()| out.flush()) {
+            Ok(()) => {}
+            // Who reads no further wants no more.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(e) => return Err(Failure::failed(format_args!("cannot write: {e}"), "stdout", "check where the output goes")),
+        }
+    }
+}
+
+/// Where the headlines come from.
+fn inputs(cli: &Cli) -> Result<Titles> {
+    if !cli.file.is_empty() {
+        return Titles::files(&cli.file);
+    }
+    match &cli.texts[..] {
+        [] if std::io::stdin().is_terminal() => Err(Failure::usage(
+            "there is no headline to classify",
+            "command line",
+            "give headlines as arguments, --file PATH, or - and a line a headline on stdin",
+        )),
+        [] => Ok(Titles::stdin()),
+        [one] if one == "-" => Ok(Titles::stdin()),
+        texts => Ok(Titles::given(texts.to_vec())),
+    }
+}

@@ -1,0 +1,140 @@
+//! The headlines to classify, from wherever they come.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+
+use artifact::{Failure, Result};
+
+/// A longer line is no headline; without a limit one would be read into memory whole.
+const LONGEST: usize = 1 << 20;
+/// Read at once.
+const BUFFER: usize = 1 << 18;
+
+/// Headlines, one after the other.
+pub struct Titles {
+    given: VecDeque<String>,
+    sources: VecDeque<Source>,
+}
+
+struct Source {
+    name: String,
+    reader: BufReader<Box<dyn Read>>,
+    line: u64,
+}
+
+impl Titles {
+    /// These.
+    pub fn given(texts: Vec<String>) -> Self {
+        Self { given: texts.into(), sources: VecDeque::new() }
+    }
+
+    /// The lines of stdin.
+    pub fn stdin() -> Self {
+        Self::of("stdin".into(), Box::new(std::io::stdin()))
+    }
+
+    /// The lines of files, one file after the other. All are opened at once, so that one that is
+    /// missing is known before any line is answered.
+    pub fn files(paths: &[PathBuf]) -> Result<Self> {
+        let mut all = Self::given(Vec::new());
+        for path in paths {
+            let file = File::open(path).map_err(|e| Failure::input(format_args!("cannot read: {e}"), path.display(), "check the path"))?;
+            all.sources.extend(Self::of(path.display().to_string(), Box::new(file)).sources);
+        }
+        Ok(all)
+    }
+
+    fn of(name: String, reader: Box<dyn Read>) -> Self {
+        let source = Source { name, reader: BufReader::with_capacity(BUFFER, reader), line: 0 };
+        Self { given: VecDeque::new(), sources: VecDeque::from([source]) }
+    }
+
+    /// The next headline, without its line's end; an empty line is one, too, so that answers and
+    /// lines stay side by side.
+    pub fn next(&mut self) -> Result<Option<String>> {
+        if let Some(title) = self.given.pop_front() {
+            return Ok(Some(title));
+        }
+        while let Some(source) = self.sources.front_mut() {
+            if let Some(title) = source.next()? {
+                return Ok(Some(title));
+            }
+            self.sources.pop_front();
+        }
+        Ok(None)
+    }
+
+    /// Whether more can be had without waiting for somebody to write it.
+    pub fn more_waits(&self) -> bool {
+        !self.given.is_empty() || self.sources.front().is_some_and(|s| s.reader.buffer().contains(&b'\n'))
+    }
+}
+
+impl Source {
+    fn next(&mut self) -> Result<Option<String>> {
+        self.line += 1;
+        let mut bytes = Vec::new();
+        let read = self.reader.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', &mut bytes);
+        match read {
+            Ok(0) => return Ok(None),
+            Ok(n) if n > LONGEST => return Err(self.wrong(format_args!("the line is longer than {LONGEST} bytes"))),
+            Ok(_) => {}
+            Err(e) => return Err(self.wrong(format_args!("cannot read: {e}"))),
+        }
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        if self.line == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
+            bytes.drain(..3);
+        }
+        String::from_utf8(bytes).map(Some).map_err(|e| self.wrong(format_args!("the line is not UTF-8: {}", e.utf8_error())))
+    }
+
+    fn wrong(&self, what: std::fmt::Arguments<'_>) -> Failure {
+        Failure::input(what, format_args!("{}, line {}", self.name, self.line), "give UTF-8 text with a headline a line")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    fn all(bytes: &[u8]) -> Result<Vec<String>> {
+        let mut titles = Titles::of("x".into(), Box::new(Cursor::new(bytes.to_vec())));
+        let mut found = Vec::new();
+        while let Some(title) = titles.next()? {
+            found.push(title);
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn line_ends_and_a_byte_order_mark_are_no_part_of_a_headline() {
+        assert_eq!(all("\u{feff}one\r\n\ntwo\rx\n三".as_bytes()).expect("reads"), ["one", "", "two\rx", "三"]);
+        assert_eq!(all(b"").expect("reads"), [""; 0]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let failure = all(b"one\ntw\xffo\n").unwrap_err();
+        assert_eq!((failure.place.as_str(), failure.exit), ("x, line 2", artifact::Exit::BadInput));
+        let long = vec![b'a'; LONGEST + 1];
+        assert!(all(&long).unwrap_err().what.contains("longer than 1048576 bytes"));
+        assert_eq!(all(&long[..LONGEST]).expect("reads").len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_comes_once_and_in_order(lines in proptest::collection::vec("[^\\n\\r\u{feff}]{0,12}", 0..20)) {
+            let text: String = lines.iter().map(|l| format!("{l}\n")).collect();
+            prop_assert_eq!(all(text.as_bytes()).expect("reads"), lines);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask predict`: classifies headlines with a trained run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use artifact::options::suggest;
+use artifact::{Failure, Result};
+use cache::{Manifest, Store};
+
+use crate::graph::find;
+use crate::spawn::Binaries;
+
+/// What to classify, and how.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The headlines, one an argument; `-` reads them from stdin, one a line
+    #[arg(value_name = "TEXT")]
+    texts: Vec<String>,
+    /// Read the headlines from this file, one a line
+    #[arg(long, value_name = "PATH", conflicts_with = "texts")]
+    file: Vec<PathBuf>,
+    /// The training run to use
+    #[arg(long, value_name = "NODE", default_value = "train.mlp")]
+    run: String,
+    /// How many categories to show, the likeliest first
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
+    top_k: u8,
+}
+
+/// The nodes whose result is a net.
+const RUNS: [&str; 3] = ["train.slp", "train.curve", "train.mlp"];
+
+/// Runs the command; the answers go to stdout as they come.
+pub fn run(root: &Path, artifacts: &Path, arguments: &Arguments, json: bool) -> Result<std::process::ExitCode> {
+    let Arguments { texts, file, run, top_k } = arguments;
+    if !RUNS.contains(&run.as_str()) {
+        let what = format_args!("`{run}` is no training run{}", suggest(run, RUNS.into_iter()));
+        return Err(Failure::usage(what, "--run", format_args!("there are {}", RUNS.join(", "))));
+    }
+    check(artifacts, run)?;
+    let binaries = Binaries::build_one(root, "predict")?;
+    let mut command = Command::new(binaries.path("predict")?);
+    command.arg("--artifacts").arg(artifacts).arg("--run").arg(run).arg("--top-k").arg(top_k.to_string());
+    if json {
+        command.arg("--json");
+    }
+    command.args(file.iter().flat_map(|path| [Path::new("--file"), path]));
+    command.arg("--").args(texts);
+    let status = command.status().map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), "predict", "report this"))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(std::process::ExitCode::from(code.unwrap_or(1)))
+}
+
+/// The run and the word vectors must be there and whole, and the one be trained on the other:
+/// features made with other vectors would give answers that only look like answers.
+fn check(artifacts: &Path, run: &str) -> Result<()> {
+    let store = Store::open(artifacts);
+    let embed = sound(&store, "embed")?;
+    let run = sound(&store, run)?;
+    if artifacts.join(".knockline").exists() {
+        store.index.save();
+    }
+    // Where `tensors` was not handed on, there is nothing to hold the two together by.
+    let Some(tensors) = Manifest::read(&store.current("tensors"))? else { return Ok(()) };
+    let same = |of: &Manifest, node: &str, made: &Manifest, file: &str| {
+        of.ingredients.get(&format!("input {node}/{file}")) == made.digest(file).map(ToString::to_string).as_deref()
+    };
+    let vectors = ["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(&tensors, "embed", &embed, file));
+    if vectors && same(&run, "tensors", &tensors, "train.safetensors") {
+        return Ok(());
+    }
+    let what = format_args!("`{}` was trained on other word vectors than `embed` now has", run.node);
+    let remedy = format!("bring it up to date, with the options that you want: cargo xtask pipeline --to {}", run.node);
+    Err(Failure::usage(what, artifacts.display(), remedy))
+}
+
+/// A node's current result, with every file as it was made.
+fn sound(store: &Store, name: &str) -> Result<Manifest> {
+    let folder = store.current(find(name)?.name);
+    let remedy = format!("make it: cargo xtask pipeline --to {name}");
+    let Some(manifest) = Manifest::read(&folder)? else {
+        return Err(Failure::usage(format_args!("there is no result of `{name}` to predict with"), folder.display(), remedy));
+    };
+    match manifest.check(&folder, &store.index) {
+        Some(problem) => Err(Failure::input(problem, folder.display(), remedy)),
+        None => Ok(manifest),
+    }
+}
