@@ -38,8 +38,11 @@ fn arrows_run_one_way() {
         assert!(edges[stage].contains("artifact"));
         assert!(!edges[stage].contains("cache"), "{stage} knows the cache: a change to it would rerun the stage");
     }
-    assert_eq!(users("candle-core"), ["train"]);
+    assert_eq!(users("candle-core"), ["nets", "train"]);
     assert_eq!(users("candle-nn"), ["train"]);
+    assert_eq!(users("nets"), ["predict", "train"]);
+    assert_eq!(users("vectors"), ["predict", "tensors"]);
+    assert_eq!(users("plotters"), ["curves", "report"]);
     assert_eq!(users("reqwest"), ["fetch"]);
     assert_eq!(users("fetch"), ["embed", "ingest"]);
     assert_eq!(users("polars"), ["embed", "formats", "ingest", "split", "train"]);
@@ -79,7 +82,7 @@ fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn a_stage_built_alone_has_the_workspace_s_features() {
     let whole = features(&["--workspace"]);
-    for stage in ["ingest", "split", "embed", "tensors", "train"] {
+    for stage in ["ingest", "split", "embed", "tensors", "train", "predict"] {
         for (package, alone) in features(&["--package", stage]) {
             let missing: Vec<&String> = whole[&package].difference(&alone).collect();
             assert!(missing.is_empty(), "built for {stage} alone, {package} lacks the features {missing:?}");

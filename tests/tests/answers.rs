@@ -1,0 +1,182 @@
+//! The exercise's answers: the report, further seeds, the sweep, and headlines of one's own.
+
+#![allow(clippy::indexing_slicing)]
+
+use std::io::Write;
+use std::process::Stdio;
+
+use e2e::{Artifacts, Ended};
+use serde_json::Value;
+
+fn page(artifacts: &Artifacts) -> String {
+    std::fs::read_to_string(artifacts.path().join("report/index.html")).expect("a page")
+}
+
+#[test]
+fn the_report_answers_every_problem_in_one_file() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline"]).ok();
+    let page = page(&artifacts);
+    let places: Vec<usize> = (70..80).map(|n| page.find(&format!("<section id=\"p{n}\">")).expect("a section")).collect();
+    assert!(places.is_sorted());
+    for n in 70..80 {
+        assert!(page.contains(&format!("<a href=\"#p{n}\">{n} ")), "{n} is not in the table of contents");
+    }
+    for outside in ["src=\"http", "href=\"http", "url(http", "@import", "<link"] {
+        assert!(!page.contains(outside), "the page needs {outside}");
+    }
+    // Every table head and figure has both languages.
+    let heads = page.split("<th scope=\"col\"").skip(1).map(|h| h.split("</th>").next().unwrap_or_default());
+    for head in heads.filter(|h| h.contains("class=\"en\"")) {
+        assert!(head.contains("class=\"ja\""), "no Japanese: {head}");
+    }
+    assert_eq!(page.matches("<svg").count(), 2 * 8);
+    for text in ["エポック", "正解率", "学習データ", "検証データ", "バッチサイズ"] {
+        assert!(page.contains(&format!("\n{text}\n</text>")), "no figure says {text}");
+    }
+    assert!(page.contains("<strong>No GPU was used.</strong> cuda: this build cannot use CUDA."));
+    let metrics = artifacts.json("report/metrics.json");
+    let sums = metrics["start"]["probabilities"].as_array().expect("rows").iter().map(|row| {
+        let row = row.as_array().expect("a row");
+        row.iter().filter_map(Value::as_f64).sum::<f64>()
+    });
+    assert!(sums.clone().count() == 4 && sums.into_iter().all(|sum| (sum - 1.0).abs() < 1e-6));
+    assert_eq!(metrics["curve"]["history"].as_array().map(Vec::len), Some(30));
+    let sizes = metrics["sweep"]["times"].as_array().expect("times").iter().filter_map(|t| t["batch_size"].as_u64());
+    assert!(sizes.eq((0..11).map(|i| 1 << i)));
+}
+
+#[test]
+fn a_headline_with_markup_is_text_in_the_report() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("newsCorpora.csv");
+    std::fs::write(&path, e2e::table(400).replace("markets bank", "<script>alert(1)</script> & </svg> bank")).expect("writes");
+    let artifacts = Artifacts::with(&[&format!("ingest.source={}", path.display()), "train.mlp.epochs=1"]);
+    artifacts.run(&["pipeline"]).ok();
+    let page = page(&artifacts);
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;") && !page.contains("<script>alert"));
+}
+
+#[test]
+fn further_seeds_are_runs_of_their_own() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "train.slp", "--set", "train.slp.seeds=[123, 5, 7]"]).ok();
+    let all = artifacts.json("train.slp/metrics.json");
+    let seeds = all["seeds"].as_array().expect("seeds");
+    assert_eq!(seeds.iter().filter_map(|s| s["seed"].as_u64()).collect::<Vec<_>>(), [123, 5, 7]);
+    assert_eq!(seeds[0]["test"], all["test"]);
+    assert!(artifacts.path().join("train.slp/seeds/5/history.jsonl").exists());
+    assert!(!artifacts.path().join("train.slp/seeds/5/checkpoints").exists());
+    artifacts.run(&["pipeline", "--to", "train.slp", "--set", "train.slp.seed=5"]).ok();
+    assert_eq!(artifacts.json("train.slp/metrics.json")["test"], seeds[1]["test"]);
+}
+
+#[test]
+fn the_first_checkpoints_go_where_only_some_are_kept() {
+    let artifacts = Artifacts::with(&["train.slp.checkpoints.keep=2"]);
+    artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
+    let folder = artifacts.path().join("train.slp/checkpoints");
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).expect("a folder").flatten().map(|f| f.file_name().into_string().expect("UTF-8")).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["epoch-0009.safetensors", "epoch-0010.safetensors"]);
+}
+
+#[test]
+fn the_options_of_training_change_the_result_and_go_together() {
+    let plain = Artifacts::with(&["train.mlp.epochs=3"]);
+    plain.run(&["pipeline", "--to", "train.mlp"]).ok();
+    let loss = |artifacts: &Artifacts| artifacts.json("train.mlp/metrics.json")["valid"]["loss"].as_f64().expect("a loss");
+    let base = loss(&plain);
+    let all = [
+        "dropout=0.5",
+        "label_smoothing=0.2",
+        "weight_decay=0.1",
+        "momentum=0.9",
+        "optimizer=adamw",
+        "relu_out=false",
+        "layers=3",
+        "hidden=50",
+    ];
+    for option in all {
+        plain.run(&["pipeline", "--to", "train.mlp", "--set", &format!("train.mlp.{option}")]).ok();
+        assert!(loss(&plain) != base, "{option} changes nothing");
+    }
+}
+
+fn predict(artifacts: &Artifacts, args: &[&str], input: &[u8]) -> Ended {
+    let mut command = e2e::xtask(&["predict"]);
+    command.arg("--artifacts").arg(artifacts.path()).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    // A child that refuses its arguments reads nothing.
+    let _ = child.stdin.take().expect("stdin").write_all(input);
+    let output = child.wait_with_output().expect("ends");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+#[test]
+fn headlines_of_ones_own_get_answers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (table, file) = (dir.path().join("newsCorpora.csv"), dir.path().join("mine.txt"));
+    std::fs::write(&table, e2e::table(400)).expect("writes");
+    let artifacts = Artifacts::with(&[&format!("ingest.source={}", table.display()), "train.mlp.epochs=20"]);
+    let nothing = predict(&artifacts, &["markets"], b"");
+    assert_eq!(nothing.code, Some(2));
+    assert!(nothing.err.contains("cargo xtask pipeline --to embed"), "{}", nothing.err);
+
+    artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
+    let answer = predict(&artifacts, &["markets bank rates unheard", "virus drug study"], b"").ok();
+    let lines: Vec<&str> = answer.out.lines().collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("b 0.") && lines[0].ends_with("3/4 known  markets bank rates unheard"),
+        "{}",
+        answer.out
+    );
+    assert!(lines[1].starts_with("m 0."), "{}", answer.out);
+
+    // The same from a file and from stdin, whatever its line ends.
+    let text = "\u{feff}markets bank rates unheard\r\nvirus drug study";
+    std::fs::write(&file, text).expect("writes");
+    let path = file.display().to_string();
+    assert_eq!(predict(&artifacts, &["--file", &path], b"").ok().out, answer.out);
+    assert_eq!(predict(&artifacts, &["-"], text.as_bytes()).ok().out, answer.out);
+    assert_eq!(predict(&artifacts, &[], text.as_bytes()).ok().out, answer.out);
+
+    let json = predict(&artifacts, &["--json", "--top-k", "1", "--run", "train.slp", "--", "- film"], b"");
+    assert_eq!(json.code, Some(2), "there is no train.slp: {}", json.err);
+    artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
+    let json = predict(&artifacts, &["--json", "--top-k", "1", "--run", "train.slp", "--", "- film star album", ""], b"").ok().json();
+    assert_eq!((&json[0]["category"], &json[0]["words"], &json[0]["words_known"]), (&"e".into(), &3.into(), &3.into()));
+    assert_eq!(json[0]["top"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&json[1]["title"], &json[1]["words"]), (&"".into(), &0.into()));
+}
+
+#[test]
+fn what_cannot_be_classified_is_named() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
+    let garbage = predict(&artifacts, &[], b"fine\n\xff\xfe\x00\n");
+    assert_eq!((garbage.code, garbage.out.lines().count()), (Some(3), 0));
+    assert!(garbage.err.contains("stdin, line 2"), "{}", garbage.err);
+    let missing = predict(&artifacts, &["--file", &dir.path().join("no.txt").display().to_string()], b"");
+    assert!(missing.code == Some(3) && missing.err.contains("no.txt"), "{}", missing.err);
+    let run = predict(&artifacts, &["--run", "train.mlpp", "x"], b"");
+    assert!(run.code == Some(2) && run.err.contains("did you mean `train.mlp`?"), "{}", run.err);
+    let many = predict(&artifacts, &["--top-k", "5", "x"], b"");
+    assert_eq!(many.code, Some(2));
+
+    // Other vectors than the net was trained on would only look like an answer.
+    artifacts.run(&["pipeline", "--to", "embed", "--set", "embed.seed=7"]).ok();
+    let other = predict(&artifacts, &["x"], b"");
+    assert!(other.code == Some(2) && other.err.contains("was trained on other word vectors"), "{}", other.err);
+    artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
+    let model = artifacts.path().join("train.mlp/model.safetensors");
+    let mut bytes = std::fs::read(&model).expect("reads");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&model, bytes).expect("writes");
+    let damaged = predict(&artifacts, &["x"], b"");
+    assert!(damaged.code == Some(3) && damaged.err.contains("model.safetensors has another content"), "{}", damaged.err);
+}
