@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use vocabulary::{Found, Vocabulary};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "embed", options: include_str!("../options.toml") }];
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "embed", options: &[include_str!("../options.toml")] }];
 
 /// So many of the most frequent words without a vector are listed.
 const LISTED: usize = 20;

@@ -21,7 +21,7 @@ use formats::table;
 use serde::{Deserialize, Serialize};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "ingest", options: include_str!("../options.toml") }];
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "ingest", options: &[include_str!("../options.toml")] }];
 
 const SAMPLE: &str = "embedded sample";
 

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use stratified::{Impossible, train_test_split};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "split", options: include_str!("../options.toml") }];
+pub const NODES: &[NodeSpec] = &[NodeSpec { name: "split", options: &[include_str!("../options.toml")] }];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
