@@ -9,6 +9,10 @@ use serde::Deserialize;
 
 use crate::{Net, Shape, file, probabilities};
 
+/// Rows are computed in multiples of so many: a product of few rows takes another path through the
+/// matrix kernels, with other rounding, and a row's answer should not depend on its neighbours.
+const TILE: usize = 192;
+
 /// A trained net on the CPU.
 pub struct Classifier {
     net: Net,
@@ -49,15 +53,42 @@ impl Classifier {
     /// The probabilities of each row of `x`, one row after the other, in label order.
     pub fn probabilities(&self, x: &[f32]) -> Result<Vec<[f32; Category::COUNT]>> {
         let rows = x.len() / self.net.dimension;
-        let tensor = Tensor::from_slice(x, (rows, self.net.dimension), &Device::Cpu);
+        let mut whole = x.to_vec();
+        whole.resize(rows.next_multiple_of(TILE) * self.net.dimension, 0.0);
+        let tensor = Tensor::from_vec(whole, (rows.next_multiple_of(TILE), self.net.dimension), &Device::Cpu);
         let all = tensor.and_then(|x| probabilities(&self.net, &x));
-        all.map_err(|e| Failure::failed(e, "prediction", "this is a bug; please report it"))
+        let mut all = all.map_err(|e| Failure::failed(e, "prediction", "this is a bug; please report it"))?;
+        all.truncate(rows);
+        Ok(all)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_s_answer_does_not_depend_on_its_neighbours() {
+        let shape = Shape::MultiLayer { hidden: 200, layers: 1, relu_out: true };
+        let mut net = Net::zeros(shape, 300, &Device::Cpu).expect("a net");
+        let mut state = 1_u32;
+        let mut number = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        for (name, tensor) in net.state() {
+            if !name.starts_with("bn.") {
+                net.set(&name, (0..tensor.elem_count()).map(|_| number() / 8.0).collect()).expect("sets");
+            }
+        }
+        let classifier = Classifier { net };
+        let x: Vec<f32> = (0..300 * 1000).map(|_| number()).collect();
+        let all = classifier.probabilities(&x).expect("predicts");
+        for count in [1, 2, 3, 17, 191, 193, 500] {
+            let some = classifier.probabilities(&x[..300 * count]).expect("predicts");
+            assert_eq!(some, all[..count], "the first {count} rows");
+        }
+    }
 
     #[test]
     fn a_run_s_folder_gives_its_net_and_another_s_weights_are_refused() {

@@ -121,20 +121,22 @@ impl Net {
         let Shape::MultiLayer { layers, relu_out, .. } = self.shape else {
             return Ok((x.matmul(&self.var("fc.weight")?.t()?)?, Vec::new()));
         };
+        let learning = training.is_some();
         let drop = |h: Tensor, training: &mut Option<&mut Training<'_>>| match training.as_mut().and_then(|t| t.mask.as_mut()) {
             Some(mask) => h.mul(&Tensor::from_vec(mask(h.elem_count()), h.shape(), h.device())?),
             None => Ok(h),
         };
         let mut batches = Vec::new();
-        let mut h = drop(self.layer("fc", x)?.relu()?, &mut training)?;
+        let relu = |z: &Tensor| if learning { relu_that_keeps_nan(z) } else { z.relu() };
+        let mut h = drop(relu(&self.layer("fc", x)?)?, &mut training)?;
         for _ in 0..layers {
             let z = self.layer("fc_mid", &h)?;
-            let (normal, batch) = self.batch_norm(&z, training.is_some())?;
+            let (normal, batch) = self.batch_norm(&z, learning)?;
             batches.extend(batch);
-            h = drop(normal.relu()?, &mut training)?;
+            h = drop(relu(&normal)?, &mut training)?;
         }
         let logits = self.layer("fc_out", &h)?;
-        Ok((if relu_out { logits.relu()? } else { logits }, batches))
+        Ok((if relu_out { relu(&logits)? } else { logits }, batches))
     }
 
     fn var(&self, name: &str) -> Result<&Tensor> {
@@ -170,6 +172,17 @@ impl Net {
         Ok(())
     }
 
+    /// Whether every weight and buffer is a finite number.
+    pub fn is_finite(&self) -> Result<bool> {
+        for tensor in self.state().values() {
+            // A sum is finite only if its terms are; one that overflows has terms as bad as infinite ones.
+            if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Every tensor by name: weights and buffers.
     pub fn state(&self) -> BTreeMap<String, Tensor> {
         let weights = self.weights.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
@@ -188,6 +201,12 @@ impl Net {
             }
         }
     }
+}
+
+/// candle's ReLU makes 0 of NaN, so that a net that has diverged would look sound. What is added is
+/// 0 for finite numbers, NaN for others, and out of the gradient's sight.
+fn relu_that_keeps_nan(z: &Tensor) -> Result<Tensor> {
+    z.relu()? + (z.detach() * 0.0)?
 }
 
 #[cfg(test)]
@@ -217,6 +236,14 @@ mod tests {
             ]
         );
         assert_eq!(net(MLP).parameters(), 5 * 3 + 3 + 3 * 3 + 3 + 3 * 4 + 4 + 2 * 3);
+    }
+
+    #[test]
+    fn a_relu_hides_no_nan_in_training() -> Result<()> {
+        let z = Tensor::new(&[-1.0_f32, 0.0, 2.0, f32::NAN, f32::INFINITY], &Device::Cpu)?;
+        let out = relu_that_keeps_nan(&z)?.to_vec1::<f32>()?;
+        assert!(out[..3] == [0.0, 0.0, 2.0] && out[3].is_nan() && out[4].is_nan());
+        Ok(())
     }
 
     #[test]

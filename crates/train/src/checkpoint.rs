@@ -10,7 +10,7 @@ use nets::{Net, file};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{Optimizer, Rule};
-use crate::random::State;
+use crate::random::{Random, State};
 use crate::stopping::Stopping;
 
 /// The optimizer's tensors stand beside the net's, below this name.
@@ -93,6 +93,7 @@ pub fn read(folder: &Path, (node, seed): (&str, u64), epoch: u32, net: &mut Net,
     let arrays = Arrays::read(&path)?;
     let progress: Option<Progress> = arrays.note()?.and_then(|note| serde_json::from_str(&note).ok());
     let whole = progress.filter(|p| p.node == node && p.seed == seed && p.epoch == epoch && p.optimizer == optimizer.rule);
+    let whole = whole.filter(|p| Random::restore(&p.random).is_some());
     let wrong = || Failure::input("this is no checkpoint of the run", path.display(), "start the run anew, without --resume");
     let progress = whole.ok_or_else(wrong)?;
     let mut values = file::read(&arrays, &path, &file::shapes(&tensors(net, optimizer)))?;
@@ -109,7 +110,6 @@ pub fn read(folder: &Path, (node, seed): (&str, u64), epoch: u32, net: &mut Net,
 mod tests {
     use super::*;
     use crate::init;
-    use crate::random::Random;
     use candle_core::Device;
     use nets::Shape;
 

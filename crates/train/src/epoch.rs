@@ -23,8 +23,8 @@ pub struct Pass {
 
 /// Why an epoch failed.
 pub enum Trouble {
-    /// The loss of this batch, counted from 1, or of the whole, is no finite number.
-    Diverged(Option<usize>),
+    /// The loss of this batch, counted from 1, or the weights after it are no finite numbers.
+    Diverged(usize),
     /// A bug, or the device's memory is full.
     Candle(candle_core::Error),
 }
@@ -36,14 +36,15 @@ impl From<candle_core::Error> for Trouble {
 }
 
 impl Trouble {
-    /// For the user.
-    pub fn explain(self, node: &str, epoch: u32) -> Failure {
+    /// For the user; `place` is the node and the epoch.
+    pub fn explain(self, node: &str, place: &str) -> Failure {
         match self {
-            Self::Diverged(batch) => {
-                let place = batch.map_or_else(|| format!("{node}, epoch {epoch}"), |b| format!("{node}, epoch {epoch}, batch {b}"));
-                Failure::failed("the loss is no finite number", place, format_args!("use a smaller learning rate: --set {node}.lr=…"))
-            }
-            Self::Candle(error) => Failure::failed(error, format_args!("{node}, epoch {epoch}"), "this is a bug; please report it"),
+            Self::Diverged(batch) => Failure::failed(
+                "the loss is no finite number",
+                format_args!("{place}, batch {batch}"),
+                format_args!("use a smaller learning rate: --set {node}.lr=…"),
+            ),
+            Self::Candle(error) => Failure::failed(error, place, "this is a bug; please report it"),
         }
     }
 }
@@ -65,7 +66,10 @@ impl Pass {
             let op = SgdEpoch::new(order, self.batch_size, lr as f32);
             w.as_tensor().inplace_op3(&part.x, &part.y, &op)?;
             optimizer.steps += order.len().div_ceil(self.batch_size) as u64;
-            return op.diverged().map_or(Ok(()), |batch| Err(Trouble::Diverged(Some(batch))));
+            if let Some(batch) = op.diverged() {
+                return Err(Trouble::Diverged(batch));
+            }
+            return self.check_the_last_step(net, order);
         }
         // One gather an epoch is cheaper than one a batch; unshuffled rows lie right already.
         let gathered = if order.is_sorted() {
@@ -80,11 +84,16 @@ impl Pass {
             let batch = (&x.narrow(0, start, n)?, &y.narrow(0, start, n)?);
             let loss = step(net, optimizer, self.regularisation, random, batch, lr)?;
             if !loss.is_finite() {
-                return Err(Trouble::Diverged(Some(number + 1)));
+                return Err(Trouble::Diverged(number + 1));
             }
         }
         // A GPU works on while the host goes on; an epoch is done when its work is.
         part.x.device().synchronize()?;
-        Ok(())
+        self.check_the_last_step(net, order)
+    }
+
+    /// A step's loss is taken before it, so the last step's weights are still to be looked at.
+    fn check_the_last_step(self, net: &Net, order: &[u32]) -> Result<(), Trouble> {
+        if net.is_finite()? { Ok(()) } else { Err(Trouble::Diverged(order.len().div_ceil(self.batch_size))) }
     }
 }

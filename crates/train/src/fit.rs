@@ -76,6 +76,10 @@ pub struct Outcome {
 pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, mut random: Random, run: &Run<'_>) -> Result<Outcome> {
     let Run { node, seed, folder, says, resume } = *run;
     let checkpoints = folder.join("checkpoints");
+    if !resume && checkpoints.exists() {
+        // Another run's, if a stage is run by hand into a folder that was used before.
+        std::fs::remove_dir_all(&checkpoints).map_err(|e| Failure::io("remove", &checkpoints, &e))?;
+    }
     std::fs::create_dir_all(&checkpoints).map_err(|e| Failure::io("create folder", &checkpoints, &e))?;
     let mut stopping = Stopping::new(plan.patience);
     let mut best = (0, f64::MAX);
@@ -94,6 +98,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
     let mut timings = Lines::open(&folder.join("timings.jsonl"), outcome.epochs)?;
     let mut watch = Watch::open(folder, rows)?;
     let mut order: Vec<u32> = Vec::new();
+    let place = |epoch: u32| format!("{node}, epoch {epoch}");
 
     says.begin("training", Some(u64::from(plan.epochs)), Unit::Epochs);
     let epochs_left = if outcome.stopped_early { 0 } else { plan.epochs };
@@ -106,11 +111,11 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
             random.shuffle(&mut order);
         }
         let start = Instant::now();
-        plan.pass.run(net, optimizer, &mut random, &data.train, &order, lr).map_err(|e| e.explain(node, epoch))?;
+        plan.pass.run(net, optimizer, &mut random, &data.train, &order, lr).map_err(|e| e.explain(node, &place(epoch)))?;
         let seconds = start.elapsed().as_secs_f64();
 
         let scored = score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
-        let (train, valid) = scored.map_err(|e| Trouble::from(e).explain(node, epoch))?;
+        let (train, valid) = scored.map_err(|e| Trouble::from(e).explain(node, &place(epoch)))?;
         let row = Row {
             epoch,
             lr,
@@ -120,9 +125,12 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
             accuracy_valid: valid.accuracy,
         };
         if !(row.loss_train.is_finite() && row.loss_valid.is_finite()) {
-            return Err(Trouble::Diverged(None).explain(node, epoch));
+            let batches = order.len().div_ceil(plan.pass.batch_size);
+            return Err(Trouble::Diverged(batches).explain(node, &place(epoch)));
         }
         history.push(&row)?;
+        // The checkpoint counts only if the history reaches as far, so it must not outlive it.
+        history.sync()?;
         timings.push(&Timing { epoch, seconds })?;
         watch.push(&row)?;
         if valid.loss < best.1 {

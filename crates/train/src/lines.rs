@@ -35,6 +35,11 @@ impl Lines {
         Ok(Self { path: path.to_owned(), file })
     }
 
+    /// Waits until the lines are on the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|e| Failure::io("sync", &self.path, &e))
+    }
+
     /// Adds a line.
     pub fn push(&mut self, row: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_string(row).map_err(|e| Failure::failed(e, self.path.display(), "this is a bug"))?;

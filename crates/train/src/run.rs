@@ -83,6 +83,16 @@ struct Metrics {
     result: Trained,
     checkpoints: Checkpoints,
     seeds: Vec<Seeded>,
+    /// Of the seeds' accuracy, by part; empty below two seeds.
+    spread: BTreeMap<&'static str, Spread>,
+}
+
+/// What several seeds come to.
+#[derive(Debug, PartialEq, Serialize)]
+struct Spread {
+    mean: f64,
+    /// Sample standard deviation, divided by n − 1.
+    deviation: f64,
 }
 
 /// What lies in `checkpoints/`.
@@ -110,7 +120,8 @@ pub fn run(stage: &Stage) -> Result<String> {
 
     let config = Config {
         node: stage.node,
-        device: &stage.device,
+        // Which of several GPUs it was is no part of the key.
+        device: stage.device.split(':').next().unwrap_or_default(),
         features: data.dimension,
         parameters: net.parameters(),
         started_from_given_weights: options.init.is_some(),
@@ -124,12 +135,14 @@ pub fn run(stage: &Stage) -> Result<String> {
 
     let seeds = trainer.seeds(&result)?;
     let Trained { test, outcome, .. } = &result;
-    let mut summary = vec![format!("test accuracy {:.4}, loss {:.4}, after {} epochs", test.accuracy, test.loss, outcome.epoch_kept)];
-    if seeds.len() > 1 {
-        let (mean, deviation) = mean_and_deviation(&seeds);
+    let early = if outcome.stopped_early { ", stopped early" } else { "" };
+    let mut summary =
+        vec![format!("test accuracy {:.4}, loss {:.4}; weights of epoch {}{early}", test.accuracy, test.loss, outcome.epoch_kept)];
+    let spread = Spread::of(&seeds);
+    if let Some(Spread { mean, deviation }) = spread.get("test") {
         summary.push(format!("{} seeds: {mean:.4} ± {deviation:.4}", seeds.len()));
     }
-    stage.write_json("metrics.json", &Metrics { result, checkpoints: checkpoints(stage.out())?, seeds })?;
+    stage.write_json("metrics.json", &Metrics { result, checkpoints: checkpoints(stage.out())?, seeds, spread })?;
     Ok(summary.join("; "))
 }
 
@@ -228,12 +241,23 @@ fn plan(options: &Options, device: &Device, checkpoints: Option<u32>) -> Plan {
     }
 }
 
-/// Mean and sample standard deviation (n − 1) of the accuracy on test.
-fn mean_and_deviation(seeds: &[Seeded]) -> (f64, f64) {
-    let n = seeds.len() as f64;
-    let values = || seeds.iter().map(|s| s.result.test.accuracy);
-    let mean = values().sum::<f64>() / n;
-    (mean, (values().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt())
+impl Spread {
+    fn of(seeds: &[Seeded]) -> BTreeMap<&'static str, Self> {
+        type Part = fn(&Trained) -> Score;
+        let parts: [(_, Part); 3] = [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
+        let spread = |part: Part| Self::of_values(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>());
+        parts.into_iter().filter_map(|(name, part)| Some((name, spread(part)?))).collect()
+    }
+
+    fn of_values(values: &[f64]) -> Option<Self> {
+        if values.len() < 2 {
+            return None;
+        }
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+        Some(Self { mean, deviation })
+    }
 }
 
 fn checkpoints(folder: &Path) -> Result<Checkpoints> {
@@ -245,4 +269,17 @@ fn checkpoints(folder: &Path) -> Result<Checkpoints> {
     let arrays = Arrays::read(&checkpoint::path(folder, newest))?;
     let note: BTreeMap<String, serde_json::Value> = arrays.note()?.and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default();
     Ok(Checkpoints { count: epochs.len(), bytes, tensors: arrays.shapes()?, also: note.into_keys().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_python_s() {
+        // Python: statistics.mean([0.84, 0.86, 0.85]), statistics.stdev([0.84, 0.86, 0.85])
+        let spread = Spread::of_values(&[0.84, 0.86, 0.85]).expect("three values");
+        assert!((spread.mean - 0.85).abs() < 1e-12 && (spread.deviation - 0.01).abs() < 1e-12, "{spread:?}");
+        assert_eq!(Spread::of_values(&[0.84]), None);
+    }
 }

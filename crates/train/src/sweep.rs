@@ -4,6 +4,7 @@
 //! times; the median counts. The data is on the device before the clock starts.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::time::Instant;
 
 use artifact::progress::Unit;
@@ -13,7 +14,7 @@ use nets::{Net, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
-use crate::epoch::Pass;
+use crate::epoch::{Pass, Trouble};
 use crate::lines::Lines;
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
@@ -21,7 +22,7 @@ use crate::score::score;
 use crate::step::Regularisation;
 use crate::{device, init};
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
     batch_sizes: Vec<usize>,
@@ -49,6 +50,8 @@ struct Config<'a> {
 struct Row {
     device: String,
     batch_size: usize,
+    /// What ran: `fused` or `autograd`.
+    kernel: &'static str,
     /// Median time of an epoch of training.
     seconds: f64,
     /// Median time of scoring train and valid, which the published times include.
@@ -73,6 +76,9 @@ pub fn run(stage: &Stage) -> Result<String> {
     let mut size = (0, 0);
     for (name, device) in &devices {
         let data = Data::read(stage, device)?;
+        // The first epoch on a GPU loads its kernels, too.
+        let largest = options.batch_sizes.iter().max().copied().unwrap_or(1);
+        time(&data, device, name, largest, &Options { repeats: 1, ..options.clone() })?;
         size = (data.train.len(), data.dimension);
         let mut times = Vec::new();
         for &batch_size in &options.batch_sizes {
@@ -99,26 +105,43 @@ pub fn run(stage: &Stage) -> Result<String> {
 #[expect(clippy::type_complexity, reason = "named devices, and names with reasons")]
 fn choose(wanted: Option<&[String]>, default: &str) -> Result<(Vec<(String, Device)>, Vec<(String, String)>)> {
     if let Some(wanted) = wanted {
-        let opened = wanted.iter().map(|name| Ok((name.clone(), device::open(name)?)));
+        let open = |name: &String| {
+            device::open(name).map_err(|f| {
+                let remedy = "run with --device cuda, or take it out of the option `train.sweep.devices`";
+                Failure::usage(f.what, format_args!("train.sweep.devices, `{name}`"), remedy)
+            })
+        };
+        let opened = wanted.iter().map(|name| Ok((name.clone(), open(name)?)));
         return Ok((opened.collect::<Result<_>>()?, Vec::new()));
     }
     let mut devices = vec![("cpu".to_owned(), Device::Cpu)];
     let mut unavailable = Vec::new();
     let cuda = if default == "cpu" { "cuda" } else { default };
     match device::open(cuda) {
-        Ok(device) => devices.push((cuda.to_owned(), device)),
-        Err(failure) if default == "cpu" => unavailable.push((cuda.to_owned(), failure.what)),
+        // Which of several GPUs it was is no part of the key.
+        Ok(device) => devices.push(("cuda".to_owned(), device)),
+        Err(failure) if default == "cpu" => unavailable.push((cuda.to_owned(), failure.what + driver())),
         Err(failure) => return Err(failure),
     }
     Ok((devices, unavailable))
 }
 
+/// What is known of a GPU that a build without CUDA cannot ask.
+fn driver() -> &'static str {
+    match (cfg!(target_os = "linux"), Path::new("/proc/driver/nvidia").exists()) {
+        (true, false) => ", and this machine has no NVIDIA driver",
+        (true, true) => ", though this machine has an NVIDIA driver",
+        (false, _) => "",
+    }
+}
+
 fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &Options) -> Result<Row> {
-    let wrong =
-        |e: &dyn Display| Failure::failed(e, format_args!("train.sweep, {name}, batch {batch_size}"), "this is a bug; please report it");
+    let place = format!("train.sweep, {name}, batch size {batch_size}");
+    let wrong = |e: &dyn Display| Failure::failed(e, &place, "this is a bug; please report it");
     let mut times = Vec::new();
     let mut evaluations = Vec::new();
     let mut scores = None;
+    let fused = options.kernel == "fused" && device.is_cpu();
     for _ in 0..options.repeats {
         let mut random = Random::new(options.seed);
         let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(|e| wrong(&e))?;
@@ -126,11 +149,10 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(|e| wrong(&e))?;
         let mut order: Vec<u32> = (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
         random.shuffle(&mut order);
-        let fused = options.kernel == "fused" && device.is_cpu();
         let pass = Pass { batch_size, fused, regularisation: Regularisation::default() };
 
         let start = Instant::now();
-        pass.run(&mut net, &mut optimizer, &mut random, &data.train, &order, options.lr).map_err(|e| e.explain("train.sweep", 1))?;
+        pass.run(&mut net, &mut optimizer, &mut random, &data.train, &order, options.lr).map_err(|e| e.explain("train.sweep", &place))?;
         times.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         let both = score(&net, &data.train).and_then(|train| Ok((train, score(&net, &data.valid)?)));
@@ -138,9 +160,13 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
         evaluations.push(start.elapsed().as_secs_f64());
     }
     let (train, valid) = scores.ok_or_else(|| wrong(&"there was no repeat"))?;
+    if !(train.loss.is_finite() && valid.loss.is_finite()) {
+        return Err(Trouble::Diverged(data.train.len().div_ceil(batch_size)).explain("train.sweep", &place));
+    }
     Ok(Row {
         device: name.to_owned(),
         batch_size,
+        kernel: if fused { "fused" } else { "autograd" },
         seconds: median(&times),
         seconds_evaluation: median(&evaluations),
         seconds_all: times,
@@ -176,7 +202,7 @@ mod tests {
     fn a_device_that_is_not_there_has_its_reason_and_one_that_was_asked_for_is_an_error() {
         let (devices, unavailable) = choose(None, "cpu").expect("the CPU");
         assert_eq!(devices.len(), 1);
-        assert_eq!(unavailable, [("cuda".to_owned(), "this build cannot use CUDA".to_owned())]);
+        assert_eq!(unavailable, [("cuda".to_owned(), format!("this build cannot use CUDA{}", driver()))]);
         assert!(choose(Some(&["cuda".to_owned()]), "cpu").is_err());
     }
 }

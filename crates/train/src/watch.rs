@@ -11,7 +11,7 @@ use crate::tensorboard::Board;
 
 /// Up to so many epochs the figure is redrawn after each.
 const ALWAYS: usize = 200;
-/// After that no more often than anybody can see.
+/// After that no more often than anybody can see: many epochs take a while to draw.
 const PACE: Duration = Duration::from_millis(100);
 
 /// The curves of a run.
