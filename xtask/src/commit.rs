@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The commit of the workspace at `root`, and whether its files differ from it; `None` where that
+/// The commit of the workspace at `root`, with `-dirty` where its files differ from it; `None` where that
 /// is not known: without git, or in another project's folder.
 ///
 /// It is no ingredient of a key: a result says who made it, and stays right when another commit
@@ -21,5 +21,5 @@ pub fn describe(root: &Path) -> Option<String> {
         return None;
     }
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|changes| !changes.is_empty());
-    Some(if changed { format!("{commit} and uncommitted changes") } else { commit.to_owned() })
+    Some(if changed { format!("{commit}-dirty") } else { commit.to_owned() })
 }

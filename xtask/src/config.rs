@@ -54,7 +54,11 @@ impl Config {
             return Ok(config);
         }
         let count = if problems.0.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", problems.0.len()) };
-        Err(Failure::usage(format_args!("the configuration has {count}"), problems.0.join("\n         "), "the README lists every option"))
+        Err(Failure::usage(
+            format_args!("the configuration has {count}"),
+            problems.0.join("\n         "),
+            "mend it; the README lists every option",
+        ))
     }
 
     /// What is right by itself and wrong together.
@@ -69,7 +73,7 @@ impl Config {
             for (name, entry) in &schema.0 {
                 let source = options.get(name);
                 let builtin = |s: &Json| s.as_str().is_some_and(|s| entry.is_builtin(s));
-                let in_list = source.and_then(Json::as_array).is_some_and(|items| items.iter().any(builtin));
+                let in_list = entry.kind == Kind::Source && source.and_then(Json::as_array).is_some_and(|items| items.iter().any(builtin));
                 if in_list {
                     problems.0.push(format!("`{node}.{name}`: a list takes paths and URLs only"));
                 }
@@ -250,6 +254,7 @@ mod tests {
             "{failure}"
         );
         assert!(read(&["train.mlp.momentum=0.9"]).is_ok());
+        assert!(read(&["train.sweep.devices=[\"cpu\", \"cuda:1\"]"]).is_ok());
         assert!(read(&["train.mlp.optimizer=adamw", "train.mlp.momentum=0"]).is_ok());
     }
 

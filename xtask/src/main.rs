@@ -21,6 +21,9 @@ use cache::Index;
 use clap::{Parser, Subcommand};
 use config::Config;
 
+/// What is run where nobody says.
+const DEFAULT_PROFILE: &str = "sample";
+
 /// News headlines to trained nets: 100 NLP exercises, problems 70 to 79
 #[derive(Parser)]
 #[command(name = "knockline", bin_name = "cargo xtask", version, max_term_width = 100)]
@@ -28,7 +31,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// The profile: a file of profiles/, over pipeline.toml
-    #[arg(long, global = true, default_value = "sample", value_name = "NAME")]
+    #[arg(long, global = true, default_value = DEFAULT_PROFILE, value_name = "NAME")]
     profile: String,
     /// Set an option, over the profile: --set train.mlp.lr=0.01
     #[arg(long, global = true, value_name = "NODE.OPTION=VALUE")]
@@ -100,7 +103,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     };
     let config = || Config::read(&root, &cli.profile, &cli.set);
     let done = match &cli.command {
-        Command::Predict(arguments) => return predict::run(&root, &artifacts, arguments, cli.json),
+        Command::Predict(arguments) => {
+            let as_described = !cli.set.is_empty() || cli.profile != DEFAULT_PROFILE;
+            return predict::run(&root, &config()?, as_described, &artifacts, arguments, cli.json);
+        }
         Command::Pipeline(selection) => pipeline::run(&root, &config()?, &artifacts, selection, cli.json),
         Command::Status { node, device } => {
             pipeline::check_device(device)?;

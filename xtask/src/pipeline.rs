@@ -1,7 +1,7 @@
 //! `cargo xtask pipeline`: brings nodes up to date.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
@@ -154,7 +154,13 @@ impl Session<'_> {
             }
             None => {
                 if self.binaries.is_none() {
-                    self.binaries = Some(Binaries::build(root, &selection.device, &self.recipes.sources)?);
+                    self.binaries = Some(Binaries::build(root, &selection.device, &stages(), &self.recipes.sources)?);
+                }
+                if selection.resume && node.package == "train" && self.store.has_other_unfinished(node.name, &ingredients.key()) {
+                    eprintln!(
+                        "warning: an unfinished run of `{}` with other options or sources is left where it is; --resume goes on only with the same",
+                        node.name
+                    );
                 }
                 let Some(binaries) = &self.binaries else { return Err(Failure::failed("no binaries", "cargo build", "this is a bug")) };
                 let call = Call {
@@ -209,6 +215,11 @@ impl Session<'_> {
     }
 }
 
+/// The packages of all stages, each once.
+fn stages() -> Vec<&'static str> {
+    GRAPH.iter().map(|node| node.package).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// What is said about a node.
 struct Line {
     node: &'static str,
@@ -250,7 +261,12 @@ fn dry_run(root: &Path, config: &Config, store: &Store, selection: &Selection, n
         }
         let forced = selection.force.iter().any(|f| f == state.node);
         let would = if forced { "run" } else { state.would };
-        let why = if forced { "forced".to_owned() } else { state.reasons.join("; ") };
+        let why = match would {
+            _ if forced => "forced".to_owned(),
+            // What is stale needs no run where an earlier result is what is wanted.
+            "hit" if !state.reasons.is_empty() => "an earlier result is in the store".to_owned(),
+            _ => state.reasons.join("; "),
+        };
         let line = if json {
             json!({ "node": state.node, "would": would, "why": why }).to_string()
         } else {

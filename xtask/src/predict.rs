@@ -7,13 +7,16 @@ use artifact::options::suggest;
 use artifact::{Failure, Result};
 use cache::{Manifest, Store};
 
+use crate::config::Config;
 use crate::graph::find;
+use crate::recipe::Recipes;
 use crate::spawn::Binaries;
 
 /// What to classify, and how.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The headlines, one an argument; `-` reads them from stdin, one a line
+    /// The headlines, one an argument; without any, or with `-` alone, they are read from
+    /// stdin, one a line
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
     /// Read the headlines from this file, one a line
@@ -31,14 +34,39 @@ pub struct Arguments {
 const RUNS: [&str; 3] = ["train.slp", "train.curve", "train.mlp"];
 
 /// Runs the command; the answers go to stdout as they come.
-pub fn run(root: &Path, artifacts: &Path, arguments: &Arguments, json: bool) -> Result<std::process::ExitCode> {
+///
+/// `config` is what the command line describes; with `as_described` the user has said it, and is
+/// warned where the results are of something else.
+pub fn run(
+    root: &Path,
+    config: &Config,
+    as_described: bool,
+    artifacts: &Path,
+    arguments: &Arguments,
+    json: bool,
+) -> Result<std::process::ExitCode> {
     let Arguments { texts, file, run, top_k } = arguments;
     if !RUNS.contains(&run.as_str()) {
         let what = format_args!("`{run}` is no training run{}", suggest(run, RUNS.into_iter()));
         return Err(Failure::usage(what, "--run", format_args!("there are {}", RUNS.join(", "))));
     }
-    check(artifacts, run)?;
-    let binaries = Binaries::build_one(root, "predict")?;
+    let store = Store::open(artifacts);
+    let recipes = Recipes::new(root, config, "cpu", &store.index)?;
+    let used = check(&store, artifacts, run)?;
+    for manifest in used.iter().filter(|_| as_described) {
+        if recipes.recipe(find(&manifest.node)?).is_ok_and(|recipe| recipe != manifest.recipe) {
+            eprintln!(
+                "warning: `{}` in {} is of other options or sources than these; it is used as it is",
+                manifest.node,
+                artifacts.display()
+            );
+        }
+    }
+    let sources = Recipes::package(root, "predict", &store.index)?;
+    if artifacts.join(".knockline").exists() {
+        store.index.save();
+    }
+    let binaries = Binaries::build(root, "cpu", &["predict"], &sources)?;
     let mut command = Command::new(binaries.path("predict")?);
     command.arg("--artifacts").arg(artifacts).arg("--run").arg(run).arg("--top-k").arg(top_k.to_string());
     if json {
@@ -53,31 +81,33 @@ pub fn run(root: &Path, artifacts: &Path, arguments: &Arguments, json: bool) -> 
 
 /// The run and the word vectors must be there and whole, and the one be trained on the other:
 /// features made with other vectors would give answers that only look like answers.
-fn check(artifacts: &Path, run: &str) -> Result<()> {
-    let store = Store::open(artifacts);
-    let embed = sound(&store, "embed")?;
-    let run = sound(&store, run)?;
-    if artifacts.join(".knockline").exists() {
-        store.index.save();
-    }
+fn check(store: &Store, artifacts: &Path, run: &str) -> Result<[Manifest; 2]> {
+    let [embed, run] = [sound(store, artifacts, "embed")?, sound(store, artifacts, run)?];
     // Where `tensors` was not handed on, there is nothing to hold the two together by.
-    let Some(tensors) = Manifest::read(&store.current("tensors"))? else { return Ok(()) };
+    let Some(tensors) = Manifest::read(&store.current("tensors"))? else { return Ok([embed, run]) };
     let same = |of: &Manifest, node: &str, made: &Manifest, file: &str| {
         of.ingredients.get(&format!("input {node}/{file}")) == made.digest(file).map(ToString::to_string).as_deref()
     };
-    let vectors = ["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(&tensors, "embed", &embed, file));
-    if vectors && same(&run, "tensors", &tensors, "train.safetensors") {
-        return Ok(());
-    }
-    let what = format_args!("`{}` was trained on other word vectors than `embed` now has", run.node);
-    let remedy = format!("bring it up to date, with the options that you want: cargo xtask pipeline --to {}", run.node);
-    Err(Failure::usage(what, artifacts.display(), remedy))
+    let what = if !same(&run, "tensors", &tensors, "train.safetensors") {
+        "features than `tensors` now has"
+    } else if !["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(&tensors, "embed", &embed, file)) {
+        "word vectors than `embed` now has"
+    } else {
+        return Ok([embed, run]);
+    };
+    let remedy = format!("bring it up to date: {}, with the options that you want", make(artifacts, &run.node));
+    Err(Failure::usage(format_args!("`{}` was trained on other {what}", run.node), artifacts.display(), remedy))
+}
+
+/// The command that makes a node in a folder.
+fn make(artifacts: &Path, node: &str) -> String {
+    format!("cargo xtask pipeline --to {node} --artifacts {}", artifacts.display())
 }
 
 /// A node's current result, with every file as it was made.
-fn sound(store: &Store, name: &str) -> Result<Manifest> {
+fn sound(store: &Store, artifacts: &Path, name: &str) -> Result<Manifest> {
     let folder = store.current(find(name)?.name);
-    let remedy = format!("make it: cargo xtask pipeline --to {name}");
+    let remedy = format!("make it: {}", make(artifacts, name));
     let Some(manifest) = Manifest::read(&folder)? else {
         return Err(Failure::usage(format_args!("there is no result of `{name}` to predict with"), folder.display(), remedy));
     };

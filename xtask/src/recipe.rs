@@ -40,10 +40,12 @@ impl Recipes {
             }
             own.insert(node.name, options(&mut all, node, config, index).map(|()| all));
         }
-        let files = |all: Vec<(String, String)>| {
-            all.into_iter().filter_map(|(name, digest)| Some((name.strip_prefix("source ")?.to_owned(), digest))).collect()
-        };
         Ok(Self { own, sources: packages.into_iter().map(|(package, all)| (package, files(all))).collect() })
+    }
+
+    /// The sources of a package that runs no node.
+    pub fn package(root: &Path, package: &'static str, index: &Index) -> Result<Sources> {
+        Ok(Sources::from([(package, files(Workspace::read(root)?.ingredients(package, index)?))]))
     }
 
     /// A node's own ingredients.
@@ -82,6 +84,11 @@ impl Recipes {
         }
         Ok(self.own(node)?.with(&inputs))
     }
+}
+
+/// The files among a package's ingredients.
+fn files(all: Vec<(String, String)>) -> Vec<(String, String)> {
+    all.into_iter().filter_map(|(name, digest)| Some((name.strip_prefix("source ")?.to_owned(), digest))).collect()
 }
 
 /// Ingredient 4, and of 5 what comes from outside.

@@ -1,6 +1,6 @@
 //! Builds the stages and runs one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use artifact::progress::Console;
 use artifact::{Event, Failure, Options, Result};
 use serde_json::Value as Json;
 
-use crate::graph::{GRAPH, Node};
+use crate::graph::Node;
 
 /// One run of a stage.
 pub struct Call<'a> {
@@ -43,21 +43,20 @@ pub type Sources = BTreeMap<&'static str, Vec<(String, String)>>;
 const STAMP: &str = "knockline-sources.json";
 
 impl Binaries {
-    /// Builds all stages at once: cargo then chooses one set of features for what they share,
+    /// Builds the `packages` at once; for the stages, all of them: cargo then chooses one set of features for what they share,
     /// and nothing is compiled twice.
     ///
     /// cargo tells a changed file by its time stamp, keys by its content. A file that was replaced
     /// by one with an older time stamp (`cp -p`, `rsync -a`) would be built into a key and not into
     /// the binary; so where contents changed and cargo saw nothing, the files are touched and the
     /// build is run again.
-    pub fn build(root: &Path, device: &str, sources: &Sources) -> Result<Self> {
-        let stages: BTreeSet<&str> = GRAPH.iter().map(|node| node.package).collect();
-        let messages = cargo_build(root, device, &stages)?;
+    pub fn build(root: &Path, device: &str, packages: &[&str], sources: &Sources) -> Result<Self> {
+        let messages = cargo_build(root, device, packages)?;
         let built: Vec<Built> = messages.iter().filter_map(Built::of).collect();
         let Some(stamp) = built.first().and_then(|b| b.executable.parent()).map(|dir| dir.join(STAMP)) else {
             return Err(Failure::failed("cargo built no stage", "cargo build", "this is a bug; please report it"));
         };
-        let before: BTreeMap<String, Vec<(String, String)>> =
+        let mut before: BTreeMap<String, Vec<(String, String)>> =
             std::fs::read(&stamp).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
         let unseen =
             |b: &&Built| b.fresh && before.get(&b.name).is_some_and(|old| sources.get(b.name.as_str()).is_some_and(|now| now != old));
@@ -70,17 +69,12 @@ impl Binaries {
             touch.map_err(|e| Failure::io("touch", &path, &e))?;
         }
         if !touched.is_empty() {
-            cargo_build(root, device, &stages)?;
+            cargo_build(root, device, packages)?;
         }
-        let written = serde_json::to_vec(sources).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&stamp, bytes));
+        before.extend(sources.iter().map(|(package, files)| ((*package).to_owned(), files.clone())));
+        let written = serde_json::to_vec(&before).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&stamp, bytes));
         written.map_err(|e| Failure::io("write", &stamp, &e))?;
         Ok(Self(built.into_iter().map(|b| (b.name, b.executable)).collect()))
-    }
-
-    /// Builds one package that is no stage.
-    pub fn build_one(root: &Path, package: &str) -> Result<Self> {
-        let messages = cargo_build(root, "cpu", &BTreeSet::from([package]))?;
-        Ok(Self(messages.iter().filter_map(Built::of).map(|b| (b.name, b.executable)).collect()))
     }
 
     /// The binary of a package.
@@ -165,7 +159,7 @@ impl Built {
 }
 
 /// Builds the packages and returns cargo's messages.
-fn cargo_build(root: &Path, device: &str, packages: &BTreeSet<&str>) -> Result<Vec<Json>> {
+fn cargo_build(root: &Path, device: &str, packages: &[&str]) -> Result<Vec<Json>> {
     let cuda = device.starts_with("cuda");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // `cargo run` describes xtask in variables that build scripts watch (ring's does); passed on,
@@ -181,7 +175,7 @@ fn cargo_build(root: &Path, device: &str, packages: &BTreeSet<&str>) -> Result<V
     }
     command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped()).stdin(Stdio::null());
     command.args(packages.iter().flat_map(|package| ["--package", package]));
-    if cuda {
+    if cuda && packages.contains(&"train") {
         command.args(["--features", "train/cuda"]);
     }
     let remedy = if cuda {

@@ -212,17 +212,16 @@ impl Entry {
             }
             (Kind::Source | Kind::Texts, toml::Value::Array(items)) if !items.is_empty() => {
                 let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
-                let known = |text: &&str| self.is_builtin(text);
-                if self.kind == Kind::Texts
-                    && !self.builtin.is_empty()
-                    && let Some(other) = texts.iter().flatten().find(|text| !known(text))
-                {
-                    return Err(format!("cannot have \"{other}\"; there are {}", self.builtin.join(", ")));
+                if self.kind == Kind::Texts && !self.builtin.is_empty() {
+                    self.only_builtin(texts.iter().flatten())?;
                 }
                 texts.map_or_else(|| wants("a list of texts"), |t| Ok(Json::from(t)))
             }
             (Kind::Source, _) => wants("a path, a URL or a list of those"),
-            (Kind::Texts, _) => wants("a list of texts"),
+            (Kind::Texts, _) => {
+                let example = self.builtin.first().map_or("…", String::as_str);
+                wants(&format!("a list of texts, such as [\"{example}\"]"))
+            }
             (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::stage::is_url(s) => Ok(Json::from(s.as_str())),
             (Kind::Path, _) => wants("the path of a file"),
             (Kind::Sha256, toml::Value::String(s)) if s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()) => {
@@ -230,6 +229,26 @@ impl Entry {
             }
             (Kind::Sha256, _) => wants("64 hexadecimal digits"),
         }
+    }
+
+    /// Whether each of the `texts` is one of the names that are allowed, and none is there twice.
+    fn only_builtin<'t>(&self, texts: impl Iterator<Item = &'t &'t str>) -> Result<(), String> {
+        let mut seen: Vec<&str> = Vec::new();
+        for &text in texts {
+            let known = self.builtin.iter().any(|b| match b.strip_suffix(':') {
+                Some(_) => text.strip_prefix(b.as_str()).is_some_and(|number| number.parse::<u32>().is_ok()),
+                None => text == b,
+            });
+            if !known {
+                let names: Vec<String> = self.builtin.iter().map(|b| if b.ends_with(':') { format!("{b}0") } else { b.clone() }).collect();
+                return Err(format!("cannot have \"{text}\"; there are {}", names.join(", ")));
+            }
+            if seen.contains(&text) {
+                return Err(format!("has \"{text}\" twice"));
+            }
+            seen.push(text);
+        }
+        Ok(())
     }
 
     fn in_range(&self, number: f64) -> Result<(), String> {
@@ -338,7 +357,12 @@ mod tests {
         assert_eq!(set("seeds", "[1, 2, 1]").unwrap_err(), "has 1 twice");
         assert_eq!(set("seeds", "5").unwrap_err(), "must be a list of whole numbers, such as [1, 2], not 5");
         assert_eq!(set("devices", r#"["cpu", "cuda:1"]"#), Ok(Json::from(vec!["cpu", "cuda:1"])));
-        assert_eq!(set("devices", r#"["gpu"]"#).unwrap_err(), "cannot have \"gpu\"; there are cpu, cuda, cuda:");
+        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1"] {
+            let expected = format!("cannot have \"{wrong}\"; there are cpu, cuda, cuda:0");
+            assert_eq!(set("devices", &format!("[\"{wrong}\"]")).unwrap_err(), expected);
+        }
+        assert_eq!(set("devices", r#"["cpu", "cpu"]"#).unwrap_err(), "has \"cpu\" twice");
+        assert_eq!(set("devices", "cpu").unwrap_err(), "must be a list of texts, such as [\"cpu\"], not \"cpu\"");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::options::Kind;
 use crate::{Event, Exit, Failure, Options, Progress, Result, Schema};
 
 /// A node that a stage crate can run.
@@ -34,6 +35,8 @@ pub struct Stage {
     /// The commit of the workspace that runs it, where that is known.
     pub commit: Option<String>,
     options: Options,
+    /// The options that are set, sources and paths aside: an artifact names no folder.
+    recorded: Options,
     inputs: BTreeMap<String, PathBuf>,
     artifacts: PathBuf,
     out: PathBuf,
@@ -77,6 +80,9 @@ impl Stage {
     }
 }
 
+/// The artifact that says which options a result was made with.
+pub const OPTIONS: &str = "options.json";
+
 /// Runs a stage's command line: parses it, calls `run`, reports its one-line summary or its
 /// failure, and gives the exit status.
 pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> Result<String>) -> ExitCode {
@@ -93,7 +99,7 @@ pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> 
         Ok(stage) => stage,
         Err(failure) => return fail(&report_to(events, ""), failure, events),
     };
-    match run(&stage) {
+    match run(&stage).and_then(|summary| stage.write_json(OPTIONS, &stage.recorded).map(|()| summary)) {
         Ok(summary) => {
             stage.progress.send(&Event::Summary { text: summary.clone() });
             if !events {
@@ -218,6 +224,9 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
             .map_err(|e| Failure::usage(format_args!("`{name}` {e}"), format_args!("--set {name}={value}"), "see --help"))?;
     }
 
+    let is_place = |name: &str| schema.0.get(name).is_some_and(|entry| matches!(entry.kind, Kind::Source | Kind::Path));
+    let recorded = options.iter().filter(|(name, value)| !value.is_null() && !is_place(name));
+    let recorded = recorded.map(|(name, value)| (name.clone(), value.clone())).collect();
     let artifacts = path("artifacts").unwrap_or_default();
     let out = path("out").unwrap_or_default();
     if !matches.get_flag("events") && out.join("manifest.json").exists() {
@@ -232,6 +241,7 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         resume: matches.get_flag("resume"),
         commit: matches.get_one::<String>("commit").cloned(),
         options,
+        recorded,
         inputs: pairs("input")?.into_iter().map(|(n, d)| (n, d.into())).collect(),
         downloads: path("downloads").unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
         artifacts,

@@ -173,6 +173,12 @@ impl Store {
         Ok(to)
     }
 
+    /// Whether there is an unfinished run of `node`, and none under `key`.
+    pub fn has_other_unfinished(&self, node: &str, key: &Key) -> bool {
+        let folder = self.inner("unfinished").join(node);
+        !folder.join(key.as_str()).exists() && !folders(&folder).is_empty()
+    }
+
     /// The folder for a run of `node` under `key`: empty, unless an unfinished run of the same
     /// key was kept by [`Store::lock`].
     pub fn work(&self, node: &str, key: &Key) -> Result<PathBuf> {
