@@ -56,7 +56,9 @@ impl Answer<'_> {
                 }
                 // A line a headline, whatever is in it, and nothing that a terminal would obey.
                 let title: String = self.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                writeln!(out, "{:>7} known  {title}", format!("{known}/{all}"))
+                // Without a known word an answer says nothing about the headline.
+                let known = if known == 0 { "none known".to_owned() } else { format!("{known}/{all} known") };
+                writeln!(out, "{known:>13}  {title}")
             }
             Form::Json => {
                 let best = top.first().map_or(Category::Business, |t| t.0);

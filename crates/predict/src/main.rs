@@ -26,7 +26,8 @@ use vectors::{Lookup, Matrix};
 #[derive(Parser)]
 #[command(name = "predict", max_term_width = 100)]
 struct Cli {
-    /// The headlines, one an argument; `-` reads them from stdin, one a line
+    /// The headlines, one an argument; without any, or with `-` alone, they are read from
+    /// stdin, one a line
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
     /// Read the headlines from this file, one a line
@@ -80,17 +81,19 @@ fn run(cli: &Cli) -> Result<()> {
     loop {
         matrix.clear();
         batch.clear();
-        while batch.len() < BATCH
-            && let Some(title) = titles.next()?
-        {
-            let words = matrix.push(&title);
-            batch.push((title, words));
-            if !titles.more_waits() {
-                break;
+        let mut end = None;
+        while end.is_none() && batch.len() < BATCH {
+            match titles.next() {
+                Ok(Some(title)) => {
+                    let words = matrix.push(&title);
+                    batch.push((title, words));
+                    if !titles.more_waits() {
+                        break;
+                    }
+                }
+                // A bad line takes no answer from the good ones before it.
+                other => end = Some(other.map(drop)),
             }
-        }
-        if batch.is_empty() {
-            return Ok(());
         }
         let all = classifier.probabilities(matrix.values())?;
         let written = batch.iter().zip(all).try_for_each(|((title, words), p)| {
@@ -101,6 +104,9 @@ fn run(cli: &Cli) -> Result<()> {
             // Who reads no further wants no more.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             Err(e) => return Err(Failure::failed(format_args!("cannot write: {e}"), "stdout", "check where the output goes")),
+        }
+        if let Some(end) = end {
+            return end;
         }
     }
 }
@@ -118,6 +124,11 @@ fn inputs(cli: &Cli) -> Result<Titles> {
         )),
         [] => Ok(Titles::stdin()),
         [one] if one == "-" => Ok(Titles::stdin()),
+        texts if texts.iter().any(|text| text == "-") => Err(Failure::usage(
+            "`-` stands beside other headlines",
+            "command line",
+            "give - alone to read stdin; a headline may have a - beside other words",
+        )),
         texts => Ok(Titles::given(texts.to_vec())),
     }
 }

@@ -40,7 +40,11 @@ impl Titles {
     pub fn files(paths: &[PathBuf]) -> Result<Self> {
         let mut all = Self::given(Vec::new());
         for path in paths {
-            let file = File::open(path).map_err(|e| Failure::input(format_args!("cannot read: {e}"), path.display(), "check the path"))?;
+            let cannot = |e: &dyn std::fmt::Display| Failure::input(format_args!("cannot read: {e}"), path.display(), "give a text file");
+            let file = File::open(path).map_err(|e| cannot(&e))?;
+            if file.metadata().is_ok_and(|m| m.is_dir()) {
+                return Err(cannot(&"it is a folder"));
+            }
             all.sources.extend(Self::of(path.display().to_string(), Box::new(file)).sources);
         }
         Ok(all)
