@@ -121,12 +121,8 @@ fn panel(area: &Area<'_>, history: &[Row], curve: Curve, words: &Words) -> Resul
     let values = || history.iter().flat_map(|r| [train(r), valid(r)]);
     let y = range(values(), curve);
     let font = ("sans-serif", 14).into_font().color(&INK);
-    let mut chart = ChartBuilder::on(area)
-        .margin(12)
-        .caption(title, ("sans-serif", 16).into_font().color(&INK))
-        .x_label_area_size(40)
-        .y_label_area_size(52)
-        .build_cartesian_2d(1.0..f64::from(last.max(2)), y)?;
+    let mut chart =
+        ChartBuilder::on(area).margin(12).x_label_area_size(42).y_label_area_size(66).build_cartesian_2d(1.0..f64::from(last.max(2)), y)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
@@ -135,6 +131,7 @@ fn panel(area: &Area<'_>, history: &[Row], curve: Curve, words: &Words) -> Resul
         .label_style(font.clone())
         .axis_desc_style(font.clone())
         .x_desc(words.epoch)
+        .y_desc(title)
         .x_labels(8)
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_labels(6)
@@ -150,6 +147,12 @@ fn panel(area: &Area<'_>, history: &[Row], curve: Curve, words: &Words) -> Resul
         .draw_series(DashedLineSeries::new(points(valid), 6, 4, dashed))?
         .label(words.valid)
         .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 28, y)], 6, 4, dashed));
+    if let [only] = history {
+        // One epoch is a point, and a point is no line.
+        let at = |y| (f64::from(only.epoch), y);
+        chart.draw_series([Circle::new(at(train(only)), 4, FIRST.filled())])?;
+        chart.draw_series([Circle::new(at(valid(only)), 4, SECOND.stroke_width(2))])?;
+    }
     chart
         .configure_series_labels()
         .position(legend)
@@ -190,9 +193,10 @@ mod tests {
         for text in ["loss (mean cross-entropy)", "accuracy", "epoch", "train", "valid"] {
             assert!(svg.contains(&format!("\n{text}\n")), "no `{text}`");
         }
-        let line = svg.split("<polyline").nth(1).and_then(|l| l.split("points=\"").nth(1)).and_then(|l| l.split('"').next());
-        assert!(svg.contains("<polyline"), "{svg}");
-        assert!(line.is_some());
+        // The solid line of each panel, and no other, has a point for each of the five epochs.
+        let points =
+            |line: &str| line.split("points=\"").nth(1).map_or(0, |l| l.split('"').next().unwrap_or("").split_whitespace().count());
+        assert_eq!(svg.split("<polyline").filter(|line| points(line) == 5).count(), 2);
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub struct Facts {
 struct Made {
     version: &'static str,
     commit: Option<String>,
+    /// Whether files differed from the commit.
+    dirty: bool,
+    /// The options of the nodes before training, by name.
+    options: BTreeMap<String, serde_json::Value>,
 }
 
 /// A category.
@@ -98,12 +102,15 @@ struct Headline {
 
 /// A part, for a table's row.
 #[derive(Serialize)]
-struct Part {
-    name: &'static str,
+pub struct Part {
+    /// train, valid or test.
+    pub name: &'static str,
     headlines: usize,
-    rows: usize,
+    /// Rows of its matrix.
+    pub rows: usize,
     columns: usize,
-    classes: Vec<usize>,
+    /// Rows of each category, in label order.
+    pub classes: Vec<usize>,
     without_known_word: usize,
     dropped: usize,
     words: usize,
@@ -115,26 +122,50 @@ impl Facts {
     /// Reads the facts of all stages.
     pub fn read(stage: &Stage) -> Result<Self> {
         let parts = parts(stage)?;
-        let rows: BTreeMap<&'static str, usize> = parts.iter().map(|p| (p.name, p.rows)).collect();
+        let (commit, dirty) = match stage.commit.as_deref() {
+            Some(commit) => (Some(commit.trim_end_matches("-dirty").to_owned()), commit.ends_with("-dirty")),
+            None => (None, false),
+        };
+        let mut options = BTreeMap::new();
+        for node in ["ingest", "split", "embed", "tensors"] {
+            let of: BTreeMap<String, serde_json::Value> = json(&stage.input(node, artifact::stage::OPTIONS))?;
+            options.extend(of.into_iter().map(|(name, value)| (format!("{node}.{name}"), value)));
+        }
         Ok(Self {
-            made: Made { version: env!("CARGO_PKG_VERSION"), commit: stage.commit.clone() },
+            made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
             ingest: json(&stage.input("ingest", "summary.json"))?,
             categories: Category::ALL.iter().map(|c| Named { letter: c.letter(), name: c.name(), japanese: japanese(*c) }).collect(),
-            parts,
             coverage: json(&stage.input("embed", "coverage.json"))?,
             start: json(&stage.input("train.slp", "start.json"))?,
-            slp: Run::read(stage, "train.slp", &rows)?,
-            curve: Run::read(stage, "train.curve", &rows)?,
-            mlp: Run::read(stage, "train.mlp", &rows)?,
+            slp: Run::read(stage, "train.slp", &parts)?,
+            curve: Run::read(stage, "train.curve", &parts)?,
+            mlp: Run::read(stage, "train.mlp", &parts)?,
             sweep: Sweep::read(stage)?,
             published: PUBLISHED,
+            parts,
         })
     }
 
     /// The result in one line.
     pub fn headline(&self) -> String {
-        let percent = |run: &Run| run.test() * 100.0;
-        format!("test accuracy: single-layer net {:.1} %, multi-layer net {:.1} %", percent(&self.slp), percent(&self.mlp))
+        format!("test accuracy: single-layer net {}, multi-layer net {}", accuracy(&self.slp, false), accuracy(&self.mlp, false))
+    }
+
+    /// The same in Japanese.
+    pub fn japanese_headline(&self) -> String {
+        format!("評価データの正解率：単層 {}、多層 {}", accuracy(&self.slp, true), accuracy(&self.mlp, true))
+    }
+}
+
+/// A run's accuracy on test; over several seeds, with what they come to.
+fn accuracy(run: &Run, ja: bool) -> String {
+    let one = format!("{:.1} %", run.test() * 100.0);
+    let Some((spread, n)) = run.over_seeds() else { return one };
+    let (mean, deviation) = (spread.mean * 100.0, spread.deviation * 100.0);
+    if ja {
+        format!("{one}（{n}シード：{mean:.1} ± {deviation:.1} %）")
+    } else {
+        format!("{one} ({n} seeds: {mean:.1} ± {deviation:.1} %)")
     }
 }
 

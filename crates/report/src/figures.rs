@@ -41,10 +41,10 @@ impl Figure {
 pub fn all(facts: &Facts) -> Result<Vec<Figure>, Error> {
     let mut figures = vec![
         Figure::new("result", ["Accuracy on the test data", "評価データの正解率"], |ja| {
-            svg((540, 210), |area| result(area, facts, ja))
+            svg((470, 230), |area| result(area, facts, ja))
         })?,
         Figure::new("sweep", ["Seconds of an epoch by batch size", "バッチサイズと1エポックの秒数"], |ja| {
-            svg((600, 380), |area| sweep(area, facts, ja))
+            svg((500, 370), |area| sweep(area, facts, ja))
         })?,
     ];
     for run in [&facts.slp, &facts.curve, &facts.mlp] {
@@ -97,7 +97,7 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
         .margin(8)
         .margin_right(56)
         .x_label_area_size(42)
-        .y_label_area_size(164)
+        .y_label_area_size(150)
         .build_cartesian_2d(0.0..1.0, (0..last).into_segmented())?;
     chart
         .configure_mesh()
@@ -116,6 +116,8 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
             _ => String::new(),
         })
         .draw()?;
+    let diamond =
+        |(x, y): (i32, i32)| PathElement::new([(x - 6, y), (x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], SECOND.stroke_width(2));
     for (i, (value, interval, published)) in bars.into_iter().enumerate() {
         let mut bar = Rectangle::new([(0.0, SegmentValue::Exact(i)), (value, SegmentValue::Exact(i + 1))], FIRST.mix(0.35).filled());
         bar.set_margin(9, 9, 0, 0);
@@ -124,30 +126,46 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
         let percent = |value: f64| format!("{:.1} %", value * 100.0);
         let left = interval.map_or(value, |(low, _)| low);
         if let Some((low, high)) = interval {
-            chart.draw_series([PathElement::new([(low, middle.clone()), (high, middle.clone())], INK.stroke_width(3))])?;
+            let line = chart.draw_series([PathElement::new([(low, middle.clone()), (high, middle.clone())], INK.stroke_width(3))])?;
+            if i == last {
+                line.label(if ja { "95 %信頼区間" } else { "95 % interval" })
+                    .legend(|(x, y)| PathElement::new([(x + 2, y), (x + 22, y)], INK.stroke_width(3)));
+            }
         }
         if let Some(published) = published {
-            let diamond = PathElement::new([(-6, 0), (0, -6), (6, 0), (0, 6), (-6, 0)], SECOND.stroke_width(2));
             let text = Text::new(percent(published), (12, -8), ("sans-serif", 15).into_font().color(&SECOND));
-            chart.draw_series([EmptyElement::at((published, middle.clone())) + diamond + text])?;
+            let mark = chart.draw_series([EmptyElement::at((published, middle.clone())) + diamond((0, 0)) + text])?;
+            if i == last {
+                mark.label(if ja { "公開解答" } else { "published" }).legend(move |(x, y)| diamond((x + 12, y)));
+            }
         }
         // In the bar, so that it is not taken for the published figure.
         let inside = font(16).pos(Pos::new(HPos::Right, VPos::Center));
         chart.draw_series([EmptyElement::at((left, middle)) + Text::new(percent(value), (-10, 0), inside)])?;
     }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .legend_area_size(28)
+        .background_style(PAPER)
+        .border_style(GRID)
+        .label_font(font(14))
+        .draw()?;
     Ok(())
 }
 
-/// How a series of the sweep is drawn.
+/// How a series of the sweep is drawn: line and marker tell it from the others without colour.
 #[derive(Clone, Copy)]
 enum Look {
     /// A solid line with dots.
     Dots,
     /// A dashed line with triangles.
     Triangles,
-    /// A dotted line with crosses.
+    /// A line of long dashes with squares.
+    Squares,
+    /// A line of short dashes with crosses.
     Crosses,
-    /// A finely dotted line with open circles.
+    /// A dotted line with open circles.
     Circles,
 }
 
@@ -157,7 +175,7 @@ type Series = (String, Look, Vec<(f64, f64)>);
 /// logarithmic.
 fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
     let mut series: Vec<Series> = Vec::new();
-    for (device, look) in facts.sweep.devices.iter().zip([Look::Dots, Look::Triangles].into_iter().cycle()) {
+    for (device, look) in facts.sweep.devices.iter().zip([Look::Dots, Look::Triangles, Look::Squares].into_iter().cycle()) {
         let times = facts.sweep.times.iter().filter(|t| t.device == *device);
         let points = times.map(|t| (t.batch_size as f64, t.seconds + t.seconds_evaluation)).collect();
         let device = device.replace("cpu", "CPU").replace("cuda", "GPU");
@@ -197,7 +215,7 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
     for (name, look, points) in series {
         let style = match look {
             Look::Dots => FIRST.stroke_width(2),
-            Look::Triangles => SECOND.stroke_width(2),
+            Look::Triangles | Look::Squares => SECOND.stroke_width(2),
             Look::Crosses | Look::Circles => INK.stroke_width(1),
         };
         let (on, off) = look.dashes();
@@ -207,7 +225,7 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
             chart.draw_series(DashedLineSeries::new(points.iter().copied(), on, off, style))?
         };
         line.label(name).legend(move |(x, y)| {
-            EmptyElement::at((x, y)) + DashedPathElement::new([(0, 0), (32, 0)], on.max(8), off, style) + look.mark((16, 0), style)
+            EmptyElement::at((x, y)) + DashedPathElement::new([(0, 0), (32, 0)], on, off, style) + look.mark((16, 0), style)
         });
         chart.draw_series(points.into_iter().map(|at| EmptyElement::at(at) + look.mark((0, 0), style)))?;
     }
@@ -226,23 +244,26 @@ impl Look {
     /// Pixels of line and of gap.
     fn dashes(self) -> (u32, u32) {
         match self {
-            Self::Dots => (8, 0),
+            Self::Dots => (32, 0),
             Self::Triangles => (8, 4),
+            Self::Squares => (14, 5),
             Self::Crosses => (4, 4),
             Self::Circles => (1, 3),
         }
     }
 
     /// The marker around a place in pixels.
-    fn mark(self, (x, y): (i32, i32), style: ShapeStyle) -> PathElement<(i32, i32)> {
+    fn mark<'b>(self, (x, y): (i32, i32), style: ShapeStyle) -> DynElement<'static, SVGBackend<'b>, (i32, i32)> {
         const R: i32 = 4;
-        let around = |points: &[(i32, i32)]| points.iter().map(|(a, b)| (x + a, y + b)).collect::<Vec<_>>();
-        let octagon = [(R, 2), (2, R), (-2, R), (-R, 2), (-R, -2), (-2, -R), (2, -R), (R, -2), (R, 2)];
+        let path = |points: &[(i32, i32)]| {
+            PathElement::new(points.iter().map(|(a, b)| (x + a, y + b)).collect::<Vec<_>>(), style.stroke_width(2)).into_dyn()
+        };
         match self {
-            Self::Dots => PathElement::new(around(&octagon), style.stroke_width(4)),
-            Self::Triangles => PathElement::new(around(&[(-R, R), (R, R), (0, -R), (-R, R)]), style),
-            Self::Crosses => PathElement::new(around(&[(-R, -R), (R, R), (0, 0), (R, -R), (-R, R)]), style),
-            Self::Circles => PathElement::new(around(&octagon), style),
+            Self::Dots => Circle::new((x, y), R, style.filled()).into_dyn(),
+            Self::Triangles => path(&[(-R, R), (R, R), (0, -R), (-R, R)]),
+            Self::Squares => path(&[(-R, R), (R, R), (R, -R), (-R, -R), (-R, R)]),
+            Self::Crosses => path(&[(-R, -R), (R, R), (0, 0), (R, -R), (-R, R)]),
+            Self::Circles => Circle::new((x, y), R, style.stroke_width(1)).into_dyn(),
         }
     }
 }

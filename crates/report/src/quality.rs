@@ -16,9 +16,7 @@ pub struct Quality {
     pub part: &'static str,
     n: usize,
     accuracy: f64,
-    /// 95 % interval of the accuracy.
-    interval: (f64, f64),
-    /// The accuracy of always saying the most frequent category.
+    /// The accuracy of always saying the training data's most frequent category.
     pub majority: f64,
     /// Headlines by category (row) and prediction (column), in label order.
     confusion: [[usize; CLASSES]; CLASSES],
@@ -37,8 +35,9 @@ struct Class {
     n: usize,
 }
 
-/// Reads a run's `predictions.parquet` and judges its valid and test parts.
-pub fn read(path: &Path) -> Result<Vec<Quality>> {
+/// Reads a run's `predictions.parquet` and judges its valid and test parts; `most_frequent` is the
+/// label that the training data has most of.
+pub fn read(path: &Path, most_frequent: usize) -> Result<Vec<Quality>> {
     let frame = table::read(path, &["split", "label", "predicted"])?;
     let parts = table::texts(&frame, "split", path)?.no_null_iter();
     let labels = table::integers(&frame, "label", path)?.no_null_iter();
@@ -50,10 +49,10 @@ pub fn read(path: &Path) -> Result<Vec<Quality>> {
         let cell = counts.zip(place(label).zip(place(predicted))).and_then(|(c, (l, p))| c.get_mut(l)?.get_mut(p));
         *cell.ok_or_else(|| Failure::artifact(format_args!("`{part}`, label {label}, predicted {predicted} is no prediction"), path))? += 1;
     }
-    Ok(confusions.into_iter().map(|(part, confusion)| judge(part, confusion)).collect())
+    Ok(confusions.into_iter().map(|(part, confusion)| judge(part, confusion, most_frequent)).collect())
 }
 
-fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES]) -> Quality {
+fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES], most_frequent: usize) -> Quality {
     let actual = confusion.map(|row| row.iter().sum::<usize>());
     let mut said = [0; CLASSES];
     let mut right = [0; CLASSES];
@@ -75,8 +74,7 @@ fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES]) -> Quality 
         part,
         n,
         accuracy: ratio(hits, n).unwrap_or(0.0),
-        interval: wilson(hits, n),
-        majority: ratio(actual.into_iter().max().unwrap_or(0), n).unwrap_or(0.0),
+        majority: ratio(actual.get(most_frequent).copied().unwrap_or(0), n).unwrap_or(0.0),
         confusion,
         shares: confusion.map(|row| row.map(|count| ratio(count, row.iter().sum()).unwrap_or(0.0))),
         classes: classes
@@ -121,7 +119,7 @@ mod tests {
     #[test]
     fn precision_recall_and_f1_are_scikit_learn_s() {
         // scikit-learn 1.9: precision_recall_fscore_support([0,0,0,1,1,2], [0,0,1,1,2,0], labels=[0,1,2,3])
-        let quality = judge("test", [[2, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [0; 4]]);
+        let quality = judge("test", [[2, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [0; 4]], 1);
         let seen: Vec<_> = quality.classes.iter().map(|c| (c.precision, c.recall, c.f1, c.n)).collect();
         let two_thirds = Some(2.0 / 3.0);
         assert_eq!(
@@ -133,6 +131,6 @@ mod tests {
                 (None, None, None, 0)
             ]
         );
-        assert_eq!((quality.accuracy, quality.majority, quality.n), (0.5, 0.5, 6));
+        assert_eq!((quality.accuracy, quality.majority, quality.n), (0.5, 2.0 / 6.0, 6));
     }
 }

@@ -38,19 +38,41 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bug)?);
     environment.add_filter("thousands", thousands);
-    environment.add_filter("percent", |x: f64| format!("{:.1} %", x * 100.0));
+    environment.add_filter("percent", |x: f64| format!("{:.1}\u{a0}%", x * 100.0));
     environment.add_filter("decimals", |x: f64, n: usize| format!("{x:.n$}"));
-    environment.add_filter("signed", |x: f64| format!("{x:+.4}").replace('-', "−"));
+    environment.add_filter("signed", signed);
+    environment.add_filter("seconds", seconds);
     for (name, text) in TEMPLATES {
         environment.add_template(name, text).map_err(bug)?;
     }
     let figures: BTreeMap<&str, &Figure> = figures.iter().map(|f| (f.name.as_str(), f)).collect();
-    let context = context! { facts => Serde(facts), figures => Serde(&figures), headline => facts.headline() };
+    let context = context! { facts => Serde(facts), figures => Serde(&figures), headline => whole(&facts.headline()), japanese_headline => whole(&facts.japanese_headline()) };
     let page = |name: &'static str| {
         let text = environment.get_template(name).and_then(|t| t.render(context.clone())).map_err(bug)?;
         Ok((name, text + "\n"))
     };
     ["index.html", "report.md"].into_iter().map(page).collect()
+}
+
+/// With no line break between a number and its unit.
+fn whole(text: &str) -> String {
+    text.replace(" %", "\u{a0}%")
+}
+
+/// With a sign, and small numbers in powers of ten.
+fn signed(x: f64) -> String {
+    let text = if x != 0.0 && x.abs() < 5e-5 { format!("{x:+.1e}") } else { format!("{x:+.4}") };
+    text.replace('-', "−")
+}
+
+/// Seconds to three digits.
+fn seconds(x: f64) -> String {
+    if x <= 0.0 {
+        return "0".to_owned();
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a few digits")]
+    let decimals = (2.0 - x.log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{x:.decimals$}")
 }
 
 /// 422937 as 422,937.
@@ -69,6 +91,12 @@ fn thousands(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_numbers_keep_their_digits() {
+        assert_eq!([0.5, -0.04, 0.0, -1.234e-7].map(signed), ["+0.5000", "−0.0400", "+0.0000", "−1.2e−7"]);
+        assert_eq!([0.001_234_5, 5.4416, 123.4, 0.0].map(seconds), ["0.00123", "5.44", "123", "0"]);
+    }
 
     #[test]
     fn numbers_are_grouped_by_threes() {

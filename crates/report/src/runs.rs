@@ -7,7 +7,7 @@ use curves::Row;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::facts::json;
+use crate::facts::{Part, json};
 use crate::quality::{self, Quality, wilson};
 
 /// A score of a run's `metrics.json`.
@@ -28,6 +28,7 @@ struct Metrics {
     stopped_early: bool,
     checkpoints: Checkpoints,
     seeds: Vec<Seed>,
+    spread: BTreeMap<String, Spread>,
 }
 
 /// A run's checkpoints.
@@ -52,7 +53,9 @@ struct Seed {
 #[derive(Deserialize)]
 struct Config {
     device: String,
+    features: usize,
     parameters: usize,
+    started_from_given_weights: bool,
     options: BTreeMap<String, serde_json::Value>,
 }
 
@@ -62,7 +65,9 @@ pub struct Run {
     /// The node.
     pub node: &'static str,
     device: String,
+    features: usize,
     parameters: usize,
+    started_from_given_weights: bool,
     options: BTreeMap<String, serde_json::Value>,
     /// By part.
     pub scores: BTreeMap<&'static str, Score>,
@@ -74,7 +79,7 @@ pub struct Run {
     checkpoints: Checkpoints,
     seeds: Vec<Seed>,
     /// Mean and standard deviation of the seeds' accuracy, by part; empty below two seeds.
-    spread: BTreeMap<&'static str, Spread>,
+    spread: BTreeMap<String, Spread>,
     /// The predictions of valid and test.
     pub quality: Vec<Quality>,
     /// What was scored after each epoch.
@@ -82,34 +87,39 @@ pub struct Run {
 }
 
 /// What several seeds come to.
-#[derive(Debug, PartialEq, Serialize)]
-struct Spread {
-    mean: f64,
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct Spread {
+    /// Mean accuracy.
+    pub mean: f64,
     /// Sample standard deviation, divided by n − 1.
-    deviation: f64,
+    pub deviation: f64,
 }
 
 impl Run {
-    /// Reads the run of `node`; the parts have so many rows.
-    pub fn read(stage: &Stage, node: &'static str, rows: &BTreeMap<&'static str, usize>) -> Result<Self> {
+    /// Reads the run of `node` on the `parts`.
+    pub fn read(stage: &Stage, node: &'static str, parts: &[Part]) -> Result<Self> {
         let config: Config = json(&stage.input(node, "config.json"))?;
         let metrics: Metrics = json(&stage.input(node, "metrics.json"))?;
         let history: Vec<Row> = lines(stage, node, "history.jsonl")?;
         if history.is_empty() {
             return Err(Failure::artifact("there is no epoch", &stage.input(node, "history.jsonl")));
         }
+        let classes = parts.iter().find(|p| p.name == "train").map_or(&[][..], |p| &p.classes);
+        // Of equally frequent ones the first.
+        let most_frequent = classes.iter().enumerate().rev().max_by_key(|(_, count)| **count).map_or(0, |(label, _)| label);
         let scores = BTreeMap::from([("train", metrics.train), ("valid", metrics.valid), ("test", metrics.test)]);
         let interval = |(part, score): (&&'static str, &Score)| {
-            let n = rows.get(part).copied().unwrap_or(0);
+            let n = parts.iter().find(|p| p.name == *part).map_or(0, |p| p.rows);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of n is at most n")]
             let hits = (score.accuracy * n as f64).round() as usize;
             (*part, wilson(hits, n))
         };
-        let spread = [("train", Seed::train as fn(&Seed) -> f64), ("valid", Seed::valid), ("test", Seed::test)];
         Ok(Self {
             node,
             device: config.device,
+            features: config.features,
             parameters: config.parameters,
+            started_from_given_weights: config.started_from_given_weights,
             options: config.options.into_iter().filter(|(_, value)| !value.is_null()).collect(),
             intervals: scores.iter().map(interval).collect(),
             scores,
@@ -117,11 +127,16 @@ impl Run {
             epoch_kept: metrics.epoch_kept,
             stopped_early: metrics.stopped_early,
             checkpoints: metrics.checkpoints,
-            spread: spread.into_iter().filter_map(|(part, of)| Some((part, Spread::of(metrics.seeds.iter().map(of))?))).collect(),
+            spread: metrics.spread,
             seeds: metrics.seeds,
-            quality: quality::read(&stage.input(node, "predictions.parquet"))?,
+            quality: quality::read(&stage.input(node, "predictions.parquet"), most_frequent)?,
             history,
         })
+    }
+
+    /// Mean and deviation of the accuracy on test over the seeds, and how many those are.
+    pub fn over_seeds(&self) -> Option<(Spread, usize)> {
+        self.spread.get("test").map(|spread| (*spread, self.seeds.len()))
     }
 
     /// The accuracy on test of always saying the most frequent category.
@@ -132,30 +147,6 @@ impl Run {
     /// The accuracy on test.
     pub fn test(&self) -> f64 {
         self.scores.get("test").map_or(0.0, |s| s.accuracy)
-    }
-}
-
-impl Seed {
-    fn train(&self) -> f64 {
-        self.train.accuracy
-    }
-    fn valid(&self) -> f64 {
-        self.valid.accuracy
-    }
-    fn test(&self) -> f64 {
-        self.test.accuracy
-    }
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
-        let n = values.clone().count();
-        if n < 2 {
-            return None;
-        }
-        let mean = values.clone().sum::<f64>() / n as f64;
-        let deviation = (values.map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt();
-        Some(Self { mean, deviation })
     }
 }
 
@@ -206,6 +197,7 @@ pub struct Time {
     pub device: String,
     /// Rows a step.
     pub batch_size: u64,
+    kernel: String,
     /// Of an epoch of training.
     pub seconds: f64,
     /// Of scoring train and valid.
@@ -231,17 +223,4 @@ fn lines<T: DeserializeOwned>(stage: &Stage, node: &str, file: &str) -> Result<V
     let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
     let row = |(i, line)| serde_json::from_str(line).map_err(|e| Failure::artifact(format_args!("line {}: {e}", i + 1), &path));
     text.lines().enumerate().map(row).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_spread_is_python_s() {
-        // Python: statistics.mean([0.84, 0.86, 0.85]), statistics.stdev([0.84, 0.86, 0.85])
-        let spread = Spread::of([0.84, 0.86, 0.85].into_iter()).expect("three values");
-        assert!((spread.mean - 0.85).abs() < 1e-12 && (spread.deviation - 0.01).abs() < 1e-12, "{spread:?}");
-        assert_eq!(Spread::of([0.84].into_iter()), None);
-    }
 }

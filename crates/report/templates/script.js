@@ -1,28 +1,43 @@
 // The page works without this: it adds copying, and takes the language from ?lang=ja.
-const choose = () => { document.documentElement.lang = document.querySelector('input[name="lang"]:checked').value; };
+const title = document.querySelector("title");
+const titles = { en: title.textContent, ja: title.dataset.ja };
+const choose = () => {
+  const language = document.querySelector('input[name="lang"]:checked').value;
+  document.documentElement.lang = language;
+  document.title = titles[language];
+};
 const wanted = document.getElementById("lang-" + new URLSearchParams(location.search).get("lang"));
 if (wanted) wanted.checked = true;
 choose();
 document.querySelectorAll('input[name="lang"]').forEach(input => input.addEventListener("change", choose));
+
+const copy = async text => {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // A file that is opened from a disk may not write to the clipboard in some browsers.
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand("copy");
+    area.remove();
+    return done;
+  }
+};
 document.querySelectorAll(".copy").forEach(button => {
+  const label = button.innerHTML;
+  let timer;
   button.hidden = false;
   button.addEventListener("click", async () => {
     const rows = [...button.closest(".table").querySelectorAll("tr")];
     const text = rows.map(row => [...row.cells].map(cell => cell.innerText.trim().replace(/\s+/g, " ")).join("\t")).join("\n");
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      // A file that is opened from a disk may not write to the clipboard in some browsers.
-      const area = document.createElement("textarea");
-      area.value = text;
-      document.body.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-    }
-    button.classList.add("done");
-    const label = button.innerHTML;
-    button.textContent = "✓";
-    setTimeout(() => { button.innerHTML = label; }, 1200);
+    const done = await copy(text);
+    const japanese = document.documentElement.lang === "ja";
+    document.getElementById("status").textContent = done ? (japanese ? "表をコピーした" : "table copied") : (japanese ? "コピーできなかった" : "could not copy");
+    button.textContent = done ? "✓" : "✗";
+    clearTimeout(timer);
+    timer = setTimeout(() => { button.innerHTML = label; }, 1200);
   });
 });
