@@ -25,16 +25,23 @@ fn the_report_answers_every_problem_in_one_file() {
     for outside in ["src=\"http", "href=\"http", "url(http", "@import", "<link"] {
         assert!(!page.contains(outside), "the page needs {outside}");
     }
-    // Every table head and figure has both languages.
+    // Every table head has both languages, but for those that are symbols.
     let heads = page.split("<th scope=\"col\"").skip(1).map(|h| h.split("</th>").next().unwrap_or_default());
-    for head in heads.filter(|h| h.contains("class=\"en\"")) {
-        assert!(head.contains("class=\"ja\""), "no Japanese: {head}");
+    let symbols = ["X", "y", "id", "b", "t", "e", "m", "F1", "CPU", "GPU", "‖∂/∂w‖"];
+    let mut translated = 0;
+    for head in heads {
+        let text: String = head.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect();
+        let symbol = symbols.contains(&text.as_str()) || text.starts_with('x') || text.starts_with("∂/∂w");
+        let both = head.contains("class=\"en\"") && head.contains("class=\"ja\"");
+        assert!(both || symbol, "not in both languages: {head}");
+        translated += usize::from(both);
     }
+    assert!(translated > 60, "{translated} heads in both languages");
     assert_eq!(page.matches("<svg").count(), 2 * 8);
     for text in ["エポック", "正解率", "学習データ", "検証データ", "バッチサイズ"] {
         assert!(page.contains(&format!("\n{text}\n</text>")), "no figure says {text}");
     }
-    assert!(page.contains("<strong>No GPU was used.</strong> cuda: this build cannot use CUDA."));
+    assert!(page.contains("<strong>No GPU was used.</strong> cuda: this build cannot use CUDA"));
     let metrics = artifacts.json("report/metrics.json");
     let sums = metrics["start"]["probabilities"].as_array().expect("rows").iter().map(|row| {
         let row = row.as_array().expect("a row");
@@ -44,6 +51,49 @@ fn the_report_answers_every_problem_in_one_file() {
     assert_eq!(metrics["curve"]["history"].as_array().map(Vec::len), Some(30));
     let sizes = metrics["sweep"]["times"].as_array().expect("times").iter().filter_map(|t| t["batch_size"].as_u64());
     assert!(sizes.eq((0..11).map(|i| 1 << i)));
+}
+
+/// Runs the report alone, with another sweep, and returns its page.
+fn page_with_sweep(artifacts: &Artifacts, rows: &[Value], config: &Value) -> String {
+    let dir = tempfile::tempdir().expect("a folder");
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    std::fs::write(dir.path().join("sweep.jsonl"), lines).expect("writes");
+    std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writes");
+    let out = dir.path().join("out");
+    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(e2e::root()).args(["run", "--quiet", "--package", "report", "--", "--artifacts"]).arg(artifacts.path());
+    command.arg("--input").arg(format!("train.sweep={}", dir.path().display())).arg("--out").arg(&out);
+    Ended::of(command).ok();
+    std::fs::read_to_string(out.join("index.html")).expect("a page")
+}
+
+#[test]
+fn a_sweep_with_a_gpu_stands_beside_the_cpu_s_and_one_without_a_cpu_is_no_error() {
+    let artifacts = Artifacts::with(&["train.mlp.epochs=1", "train.sweep.batch_sizes=[64]"]);
+    artifacts.run(&["pipeline"]).ok();
+    let text = std::fs::read_to_string(artifacts.path().join("train.sweep/sweep.jsonl")).expect("reads");
+    let cpu: Value = serde_json::from_str(text.lines().next().expect("a row")).expect("JSON");
+    let mut gpu = cpu.clone();
+    (gpu["device"], gpu["kernel"], gpu["seconds"]) = ("cuda".into(), "autograd".into(), 0.125.into());
+    let mut config = artifacts.json("train.sweep/config.json");
+    (config["devices"], config["unavailable"]) = (serde_json::json!(["cpu", "cuda"]), serde_json::json!([]));
+    let both = page_with_sweep(&artifacts, &[cpu, gpu.clone()], &config);
+    assert!(both.contains("<td>autograd, fused</td><td>0.125</td>"), "the GPU's row is missing");
+    assert!(!both.contains("No GPU was used"));
+    config["devices"] = serde_json::json!(["cuda"]);
+    let only = page_with_sweep(&artifacts, &[gpu], &config);
+    assert!(only.contains("The CPU was not among the devices.") && only.contains("<td>autograd, –</td>"));
+}
+
+#[test]
+fn the_devices_of_the_sweep_can_be_named() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.devices=[\"cpu\"]"]).ok();
+    assert_eq!(artifacts.json("train.sweep/config.json")["unavailable"], serde_json::json!([]));
+    let absent = artifacts.run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.devices=[\"cpu\", \"cuda\"]"]);
+    assert!(absent.code == Some(2) && absent.err.contains("run with --device cuda"), "{}", absent.err);
+    let diverged = artifacts.run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.lr=1e39"]);
+    assert!(diverged.code == Some(1) && diverged.err.contains("train.sweep, cpu, batch size "), "{}", diverged.err);
 }
 
 #[test]
@@ -88,6 +138,11 @@ fn the_options_of_training_change_the_result_and_go_together() {
     plain.run(&["pipeline", "--to", "train.mlp"]).ok();
     let loss = |artifacts: &Artifacts| artifacts.json("train.mlp/metrics.json")["valid"]["loss"].as_f64().expect("a loss");
     let base = loss(&plain);
+    let together = ["optimizer=adamw", "dropout=0.1", "label_smoothing=0.1", "weight_decay=0.01", "layers=2", "relu_out=false"];
+    let mut args = vec!["pipeline".to_owned(), "--to".into(), "train.mlp".into()];
+    args.extend(together.iter().flat_map(|o| ["--set".to_owned(), format!("train.mlp.{o}")]));
+    plain.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+    assert!(loss(&plain).is_finite() && loss(&plain) != base);
     let all = [
         "dropout=0.5",
         "label_smoothing=0.2",
@@ -123,7 +178,7 @@ fn headlines_of_ones_own_get_answers() {
     let artifacts = Artifacts::with(&[&format!("ingest.source={}", table.display()), "train.mlp.epochs=20"]);
     let nothing = predict(&artifacts, &["markets"], b"");
     assert_eq!(nothing.code, Some(2));
-    assert!(nothing.err.contains("cargo xtask pipeline --to embed"), "{}", nothing.err);
+    assert!(nothing.err.contains("cargo xtask pipeline --to embed --artifacts "), "{}", nothing.err);
 
     artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
     let answer = predict(&artifacts, &["markets bank rates unheard", "virus drug study"], b"").ok();
@@ -158,12 +213,24 @@ fn what_cannot_be_classified_is_named() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
     let garbage = predict(&artifacts, &[], b"fine\n\xff\xfe\x00\n");
-    assert_eq!((garbage.code, garbage.out.lines().count()), (Some(3), 0));
+    assert_eq!((garbage.code, garbage.out.lines().count()), (Some(3), 1), "the good line is answered");
     assert!(garbage.err.contains("stdin, line 2"), "{}", garbage.err);
     let missing = predict(&artifacts, &["--file", &dir.path().join("no.txt").display().to_string()], b"");
     assert!(missing.code == Some(3) && missing.err.contains("no.txt"), "{}", missing.err);
     let run = predict(&artifacts, &["--run", "train.mlpp", "x"], b"");
     assert!(run.code == Some(2) && run.err.contains("did you mean `train.mlp`?"), "{}", run.err);
+    for (args, want) in [
+        (&["--profile", "nosuch", "x"][..], "there is no profile `nosuch`"),
+        (&["--set", "train.mlp.lrr=1", "x"], "did you mean `lr`?"),
+        (&["x", "-"], "`-` stands beside other headlines"),
+    ] {
+        let refused = predict(&artifacts, args, b"");
+        assert!(refused.code == Some(2) && refused.err.contains(want), "{}", refused.err);
+    }
+    let folder = predict(&artifacts, &["--file", &dir.path().display().to_string()], b"");
+    assert!(folder.code == Some(3) && folder.err.contains("it is a folder"), "{}", folder.err);
+    let described = predict(&artifacts, &["--set", "train.mlp.lr=0.5", "x"], b"").ok();
+    assert!(described.err.contains("`train.mlp` in ") && described.out.contains("none known  x"), "{}{}", described.err, described.out);
     let many = predict(&artifacts, &["--top-k", "5", "x"], b"");
     assert_eq!(many.code, Some(2));
 
