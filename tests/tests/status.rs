@@ -1,5 +1,7 @@
 //! `status`, `graph`, `cache key`: what they say, and that they need nothing to be built.
 
+#![allow(clippy::indexing_slicing)]
+
 use std::path::Path;
 use std::process::Command;
 
@@ -52,7 +54,14 @@ fn status_says_why_in_words() {
     assert!(changed.out.contains("`train.mlp.lr` 0.001 → 0.01"), "{}", changed.out);
     assert!(changed.out.contains("`train.mlp` is not fresh"), "{}", changed.out);
     let one = artifacts.run(&["status", "train.mlp", "--set", "train.mlp.lr=0.01"]).ok();
-    assert_eq!(one.json().len(), 1);
+    assert_eq!((one.json().len(), &one.json()[0]["nearest"]), (1, &serde_json::Value::Null));
+
+    // Compared with the nearest of the earlier results, where that is nearer than the current one.
+    artifacts.run(&["pipeline", "--to", "train.mlp", "--set", "train.mlp.lr=0.01", "--set", "train.mlp.hidden=50"]).ok();
+    let near = artifacts.run(&["status", "train.mlp", "--set", "train.mlp.lr=0.02"]).ok();
+    assert_eq!(near.json()[0]["nearest"]["changes"], serde_json::json!(["`train.mlp.lr` 0.001 → 0.02"]));
+    let same = artifacts.run(&["status", "train.mlp"]).ok();
+    assert_eq!(same.json()[0]["nearest"]["changes"], serde_json::json!([]));
 }
 
 #[test]

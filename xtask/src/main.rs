@@ -11,6 +11,7 @@ mod predict;
 mod recipe;
 mod spawn;
 mod status;
+mod storage;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,7 @@ enum Command {
     },
     /// Classify headlines with a trained run, taken as it is
     Predict(predict::Arguments),
-    /// Keys of results
+    /// Keys of results, and the care of what is kept
     #[command(subcommand)]
     Cache(Cache),
 }
@@ -78,6 +79,14 @@ enum Cache {
         /// cpu, cuda or cuda:K
         #[arg(long, default_value = "cpu", value_name = "DEVICE")]
         device: String,
+    },
+    /// Reread every result and set aside what is damaged
+    Verify,
+    /// Drop what no current result needs: earlier results, unfinished runs, what was set aside
+    Gc {
+        /// Say how much that is, and drop nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -113,6 +122,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             status::run(&root, &config()?, &artifacts, node.as_deref(), device, cli.json)
         }
         Command::Graph { format } => print(&graph::show(*format)),
+        Command::Cache(Cache::Verify) => storage::verify(&artifacts, cli.json),
+        Command::Cache(Cache::Gc { dry_run }) => storage::collect(&artifacts, *dry_run, cli.json),
         Command::Cache(Cache::Key { node, device }) => {
             let node = graph::find(node)?;
             pipeline::check_device(device)?;

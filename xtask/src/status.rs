@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use cache::{Manifest, Store};
+use cache::{Ingredients, Key, Manifest, Store};
 use serde_json::json;
 
 use crate::config::Config;
@@ -20,6 +20,9 @@ pub struct State {
     pub state: &'static str,
     /// Why, in words.
     pub reasons: Vec<String>,
+    /// The key of an earlier result that is nearer to what is wanted than the current one, and in
+    /// words what is different about it: nothing, if it is what is wanted.
+    pub nearest: Option<(Key, Vec<String>)>,
     /// What `pipeline` would do: `hit`, `run`, or `may run` where that depends on what an
     /// earlier node will make.
     pub would: &'static str,
@@ -43,8 +46,10 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             node.reads.iter().map(|(name, _)| *name).filter(|name| states.iter().any(|s| s.node == *name && s.state != "fresh")).collect();
         let missing = manifest.is_none();
         let mut reasons = Vec::new();
+        let now = recipes.own(node).and_then(|_| recipes.content(node, |name| manifests.get(name)));
+        let nearest = now.as_ref().ok().and_then(|now| nearest(store, manifest.as_ref(), node.name, now));
         if let Some(manifest) = manifest {
-            match recipes.own(node).and_then(|_| recipes.content(node, |name| manifests.get(name))) {
+            match now {
                 Ok(now) => reasons.extend(manifest.ingredients.changes(&now)),
                 Err(failure) if failure.exit == artifact::Exit::BadInput => reasons.push(format!("{} ({})", failure.what, failure.place)),
                 Err(_) => {}
@@ -72,9 +77,20 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             },
             Err(_) => "may run",
         };
-        states.push(State { node: node.name, state, reasons, would });
+        states.push(State { node: node.name, state, reasons, nearest, would });
     }
     Ok(states)
+}
+
+/// The earlier result that differs least from what is wanted, if it differs less than the current.
+fn nearest(store: &Store, current: Option<&Manifest>, node: &str, now: &Ingredients) -> Option<(Key, Vec<String>)> {
+    let least = current.map_or(usize::MAX, |manifest| manifest.ingredients.changes(now).len());
+    if least == 0 {
+        return None;
+    }
+    let all = store.earlier(node).into_iter().map(|manifest| (manifest.ingredients.changes(now), manifest.key));
+    let (changes, key) = all.min_by_key(|(changes, _)| changes.len())?;
+    (changes.len() < least).then_some((key, changes))
 }
 
 /// Runs the command, for one node or for all.
@@ -84,7 +100,8 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, d
     let mut out = std::io::stdout().lock();
     for state in states(root, config, &store, device)?.iter().filter(|s| only.is_none_or(|o| o.name == s.node)) {
         let line = if json {
-            json!({ "node": state.node, "state": state.state, "why": state.reasons }).to_string()
+            let nearest = state.nearest.as_ref().map(|(key, changes)| json!({ "key": key, "changes": changes }));
+            json!({ "node": state.node, "state": state.state, "why": state.reasons, "nearest": nearest }).to_string()
         } else {
             const SHOWN: usize = 4;
             let mut why: Vec<String> = state.reasons.clone();
@@ -92,6 +109,11 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, d
                 let rest = why.len() - SHOWN;
                 why.truncate(SHOWN);
                 why.push(format!("and {rest} more (cargo xtask status {})", state.node));
+            }
+            if let Some((key, changes)) = state.nearest.as_ref().filter(|_| only.is_some()) {
+                let differs =
+                    if changes.is_empty() { "is what is wanted".to_owned() } else { format!("differs in: {}", changes.join("; ")) };
+                why.push(format!("the earlier result {} {differs}", key.short()));
             }
             let between = if only.is_some() { "\n                   " } else { "; " };
             format!("{:<11} {:<7} {}", state.node, state.state, why.join(between))

@@ -13,6 +13,7 @@ mod lockfile;
 mod manifest;
 mod sources;
 mod store;
+mod tend;
 
 pub use digest::Digest;
 pub use index::Index;
@@ -22,3 +23,4 @@ pub use lockfile::Lockfile;
 pub use manifest::{Manifest, Output};
 pub use sources::Workspace;
 pub use store::{Finding, Store};
+pub use tend::Checked;
