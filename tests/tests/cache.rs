@@ -1,4 +1,4 @@
-//! The care of what is kept: `cache verify` and `cache gc`.
+//! Results between jobs, and the care of what is kept: `cache export`, `import`, `verify`, `gc`.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -39,4 +39,43 @@ fn what_no_current_result_needs_is_dropped_and_the_rest_is_still_a_hit() {
     assert_eq!(artifacts.run(&["cache", "gc"]).ok().json()[0]["bytes"], 0);
     let after = artifacts.run(&["pipeline", "--to", "tensors", "--set", "split.seed=7"]).ok();
     assert_eq!(after.nodes("status", "hit").len(), 4);
+}
+
+#[test]
+fn the_next_job_runs_only_what_the_bundle_does_not_hold() {
+    let (first, second, whole) = (Artifacts::new(), Artifacts::new(), Artifacts::new());
+    let dir = tempfile::tempdir().expect("a folder");
+    let bundle = dir.path().join("data.bundle").display().to_string();
+    let nothing = first.run(&["cache", "export", &bundle]);
+    assert!(nothing.code == Some(2) && nothing.err.contains("there are no results to export"), "{}", nothing.err);
+
+    first.run(&["pipeline", "--to", "tensors"]).ok();
+    let exported = first.run(&["cache", "export", &bundle]).ok();
+    let nodes = |ended: &e2e::Ended| ended.json().iter().map(|l| l["node"].as_str().expect("a node").to_owned()).collect::<Vec<_>>();
+    assert_eq!(nodes(&exported), ["ingest", "split", "embed", "tensors"]);
+    let again = dir.path().join("again.bundle").display().to_string();
+    first.run(&["cache", "export", &again, "tensors", "embed", "split", "ingest"]).ok();
+    assert!(std::fs::read(&bundle).expect("reads") == std::fs::read(&again).expect("reads"), "the same results have the same bytes");
+
+    let imported = second.run(&["cache", "import", &bundle]).ok();
+    assert!(imported.json().iter().all(|line| line["had"] == false));
+    let rest = second.run(&["pipeline"]).ok();
+    assert_eq!(rest.nodes("status", "hit"), ["ingest", "split", "embed", "tensors"]);
+    whole.run(&["pipeline"]).ok();
+    let (second, whole) = (second.bytes(), whole.bytes());
+    assert_eq!(second.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>());
+    for file in ["report/train.mlp-loss.svg", "report/result.svg", "train.mlp/model.safetensors", "tensors/train.safetensors"] {
+        assert!(second[file] == whole[file], "{file} differs");
+    }
+
+    let mut bytes = std::fs::read(&bundle).expect("reads");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&bundle, bytes).expect("writes");
+    let third = Artifacts::new();
+    let damaged = third.run(&["cache", "import", &bundle]);
+    assert!(damaged.code == Some(3) && damaged.err.contains("data.bundle") && damaged.err.contains("hint:"), "{}", damaged.err);
+    third.run(&["cache", "verify"]).ok();
+    let missing = third.run(&["cache", "import", "no.bundle"]);
+    assert!(missing.code == Some(3) && missing.err.contains("no.bundle"), "{}", missing.err);
 }

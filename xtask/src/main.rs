@@ -80,6 +80,19 @@ enum Cache {
         #[arg(long, default_value = "cpu", value_name = "DEVICE")]
         device: String,
     },
+    /// Write the current results of nodes into one file, for the next CI job
+    Export {
+        /// The file
+        file: PathBuf,
+        /// The nodes; without any, every node that has a result
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Take the results out of such a file, every digest checked
+    Import {
+        /// The file
+        file: PathBuf,
+    },
     /// Reread every result and set aside what is damaged
     Verify,
     /// Drop what no current result needs: earlier results, unfinished runs, what was set aside
@@ -122,6 +135,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             status::run(&root, &config()?, &artifacts, node.as_deref(), device, cli.json)
         }
         Command::Graph { format } => print(&graph::show(*format)),
+        Command::Cache(Cache::Export { file, nodes }) => return storage::export(&root, &artifacts, file, nodes, cli.json),
+        Command::Cache(Cache::Import { file }) => return storage::import(&root, &artifacts, file, cli.json),
         Command::Cache(Cache::Verify) => storage::verify(&artifacts, cli.json),
         Command::Cache(Cache::Gc { dry_run }) => storage::collect(&artifacts, *dry_run, cli.json),
         Command::Cache(Cache::Key { node, device }) => {

@@ -1,14 +1,18 @@
-//! `cargo xtask cache verify` and `cache gc`: the care of what is kept.
+//! `cargo xtask cache export`, `import`, `verify` and `gc`: the care of what is kept.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, ExitCode};
 
 use artifact::{Failure, Result};
-use cache::{Lock, Store};
+use cache::{Lock, Manifest, Store};
 use serde_json::json;
 
-use crate::graph::GRAPH;
+use crate::graph::{GRAPH, find};
 use crate::pipeline::size;
+use crate::recipe::Recipes;
+use crate::spawn::Binaries;
 
 /// The store at `artifacts` and its lock; a run in progress is waited for.
 fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
@@ -19,6 +23,45 @@ fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
     let store = Store::open(artifacts);
     let lock = store.lock(true, || eprintln!("waiting for another run in {}", artifacts.display()))?;
     Ok((store, lock))
+}
+
+/// Hands on the current results of `nodes`, or of every node that has one.
+pub fn export(root: &Path, artifacts: &Path, file: &Path, nodes: &[String], json: bool) -> Result<ExitCode> {
+    let store = Store::open(artifacts);
+    let mut names = Vec::new();
+    for name in nodes {
+        names.push(find(name)?.name);
+    }
+    // In the graph's order, so that the same nodes give the same bundle, however they are named.
+    let has_result = |name: &str| matches!(Manifest::read(&store.current(name)), Ok(Some(_)));
+    let wanted = |name: &&str| if names.is_empty() { has_result(name) } else { names.contains(name) };
+    let chosen: Vec<&str> = GRAPH.iter().map(|node| node.name).filter(wanted).collect();
+    if chosen.is_empty() {
+        let remedy = "name the folder with --artifacts, or make one: cargo xtask pipeline";
+        return Err(Failure::usage("there are no results to export", artifacts.display(), remedy));
+    }
+    let mut args: Vec<&OsStr> = vec!["export".as_ref(), file.as_os_str()];
+    args.extend(chosen.iter().map(|name| OsStr::new(*name)));
+    bundle(root, artifacts, &args, json)
+}
+
+/// Takes over the results that a bundle holds.
+pub fn import(root: &Path, artifacts: &Path, file: &Path, json: bool) -> Result<ExitCode> {
+    bundle(root, artifacts, &["import".as_ref(), file.as_os_str()], json)
+}
+
+/// Runs the bundles' own program: xtask itself needs no compression.
+fn bundle(root: &Path, artifacts: &Path, args: &[&OsStr], json: bool) -> Result<ExitCode> {
+    let store = Store::open(artifacts);
+    let sources = Recipes::package(root, "bundle", &store.index)?;
+    let binaries = Binaries::build(root, "cpu", &["bundle"], &sources)?;
+    let mut command = Command::new(binaries.path("bundle")?);
+    command.arg("--artifacts").arg(artifacts).args(args);
+    if json {
+        command.arg("--json");
+    }
+    let status = command.status().map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), "bundle", "report this"))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 /// Rereads every result, and says what is damaged.

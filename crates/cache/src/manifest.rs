@@ -1,5 +1,6 @@
 //! `manifest.json`: what makes a node's folder a result.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use artifact::{Failure, Result};
@@ -55,33 +56,35 @@ impl Manifest {
 
     /// The manifest in `folder`; `None` if there is none.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
         let path = folder.join(NAME);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
             Err(e) => return Err(Failure::io("read", &path, &e)),
         };
+        Self::parse(&bytes, path.display()).map(Some)
+    }
+
+    /// The manifest that the `bytes` found at `place` are.
+    pub fn parse(bytes: &[u8], place: impl Display) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
         let damaged = |what: String| {
-            Failure::input(
-                format!("the manifest is damaged: {what}"),
-                path.display(),
-                "run the pipeline; it sets the folder aside and makes it again",
-            )
+            let remedy = "run the pipeline; it sets the folder aside and makes it again";
+            Failure::input(format!("the manifest is damaged: {what}"), &place, remedy)
         };
-        match serde_json::from_slice::<Format>(&bytes) {
+        match serde_json::from_slice::<Format>(bytes) {
             Ok(Format { format: FORMAT }) => {}
             Ok(Format { format }) if format > FORMAT => {
                 let what = format_args!("the manifest has format {format}, and this knockline knows up to {FORMAT}");
-                return Err(Failure::usage(what, path.display(), "use the newer knockline that made it, or another --artifacts folder"));
+                return Err(Failure::usage(what, &place, "use the newer knockline that made it, or another --artifacts folder"));
             }
             Ok(Format { format }) => return Err(damaged(format!("there is no format {format}"))),
             Err(e) => return Err(damaged(e.to_string())),
         }
-        let manifest: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
         if manifest.key != manifest.ingredients.key() {
             return Err(damaged("its key is not that of its ingredients".into()));
         }
@@ -89,14 +92,18 @@ impl Manifest {
         if let Some(output) = manifest.outputs.iter().find(outside) {
             return Err(damaged(format!("`{}` is no path of an output", output.path)));
         }
-        Ok(Some(manifest))
+        Ok(manifest)
     }
 
     /// Writes it into `folder`: whole or not at all.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(NAME);
-        let json = serde_json::to_string_pretty(self).map_err(|e| Failure::failed(e, path.display(), "this is a bug"))?;
-        crate::disk::write_atomically(&path, (json + "\n").as_bytes())
+        crate::disk::write_atomically(&folder.join(NAME), &self.to_bytes()?)
+    }
+
+    /// Its file's content.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let json = serde_json::to_string_pretty(self).map_err(|e| Failure::failed(e, NAME, "this is a bug; please report it"))?;
+        Ok((json + "\n").into_bytes())
     }
 
     /// The digest of the output `path`.

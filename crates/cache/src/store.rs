@@ -59,6 +59,7 @@ impl Store {
         drop(Lock::take(&self.stage_lock(), || ())?);
         self.rescue()?;
         remove(&self.inner("trash"))?;
+        remove(&self.inner("incoming"))?;
         if !resume {
             let unfinished = folders(&self.inner("unfinished"))
                 .into_iter()
@@ -192,22 +193,42 @@ impl Store {
         Ok(folder)
     }
 
+    /// An empty folder for a result of `node` that comes from elsewhere. What a killed run left in it goes.
+    pub fn incoming(&self, node: &str) -> Result<PathBuf> {
+        let folder = self.inner("incoming").join(node);
+        remove(&folder)?;
+        make(&folder)?;
+        Ok(folder)
+    }
+
+    /// Makes a result whose files lie in `folder`, synced and checked against the `manifest`, the current
+    /// one of its node.
+    pub fn adopt(&self, folder: &Path, manifest: &Manifest) -> Result<()> {
+        manifest.write(folder)?;
+        self.store(folder, manifest)
+    }
+
     /// Makes what a run wrote into its work folder the current result of `node`.
     pub fn publish(&self, node: &str, recipe: Key, ingredients: Ingredients, summary: String) -> Result<Manifest> {
         let work = self.work(node, &ingredients.key())?;
         let outputs = digest_all(&work)?;
         let manifest = Manifest::new(node, recipe, ingredients, summary, outputs);
         manifest.write(&work)?;
-        let stored = self.stored(node, &manifest.key);
+        self.store(&work, &manifest)?;
+        Ok(manifest)
+    }
+
+    /// Moves a whole result by way of the store into the current one's place.
+    fn store(&self, folder: &Path, manifest: &Manifest) -> Result<()> {
+        let stored = self.stored(&manifest.node, &manifest.key);
         if let Some(parent) = stored.parent() {
             make(parent)?;
         }
         // The old result of this key goes only when the new one has its name.
         let old = self.to_trash(&stored)?;
-        rename(&work, &stored)?;
+        rename(folder, &stored)?;
         old.map_or(Ok(()), |old| remove(&old))?;
-        self.make_current(node, &manifest.key)?;
-        Ok(manifest)
+        self.make_current(&manifest.node, &manifest.key)
     }
 
     /// Puts a stored result in the current one's place, and that one into the store.

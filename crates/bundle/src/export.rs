@@ -1,0 +1,98 @@
+//! Writing a bundle.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use cache::{Manifest, Store};
+
+use crate::{FORMAT, HEAD, Head, Item};
+
+/// zstd's default.
+const LEVEL: i32 = 3;
+
+/// Writes the current results of `nodes` into the bundle `path`: whole or not at all. To be called with
+/// the store's lock held.
+pub fn export(store: &Store, nodes: &[String], path: &Path) -> Result<Vec<Item>> {
+    let partial = path.with_extension("partial");
+    let fail = |e: &io::Error| Failure::io("write", &partial, e);
+    let file = File::create(&partial).map_err(|e| fail(&e))?;
+    let mut encoder = zstd::Encoder::new(BufWriter::new(file), LEVEL).map_err(|e| fail(&e))?;
+    encoder.include_checksum(true).map_err(|e| fail(&e))?;
+    let mut archive = tar::Builder::new(encoder);
+    let written = write(store, nodes, &mut archive, &partial);
+    let items = match written {
+        Ok(items) => items,
+        Err(failure) => {
+            // Half a bundle is of no use to anybody.
+            let _ = std::fs::remove_file(&partial);
+            return Err(failure);
+        }
+    };
+    let finished = archive.into_inner().and_then(zstd::Encoder::finish).and_then(|writer| writer.into_inner().map_err(io::Error::from));
+    finished.and_then(|file| file.sync_all()).map_err(|e| fail(&e))?;
+    std::fs::rename(&partial, path).map_err(|e| Failure::io("rename", &partial, &e))?;
+    Ok(items)
+}
+
+fn write<W: Write>(store: &Store, nodes: &[String], archive: &mut tar::Builder<W>, partial: &Path) -> Result<Vec<Item>> {
+    let fail = |e: &io::Error| Failure::io("write", partial, e);
+    let head = Head { format: FORMAT, nodes: nodes.to_vec() };
+    let head = serde_json::to_vec(&head).map_err(|e| Failure::failed(e, partial.display(), "this is a bug; please report it"))?;
+    append(archive, HEAD, head.len() as u64, &head[..]).map_err(|e| fail(&e))?;
+    let mut items = Vec::new();
+    for node in nodes {
+        let folder = store.current(node);
+        let Some(manifest) = Manifest::read(&folder)? else {
+            let remedy = format!("make it: cargo xtask pipeline --to {node}");
+            return Err(Failure::usage(format_args!("there is no result of `{node}` to export"), folder.display(), remedy));
+        };
+        let text = manifest.to_bytes()?;
+        append(archive, &format!("{node}/manifest.json"), text.len() as u64, &text[..]).map_err(|e| fail(&e))?;
+        for output in &manifest.outputs {
+            let path = folder.join(&output.path);
+            let wrong = |what: &str| {
+                let remedy = "run `cargo xtask pipeline`, which sets it aside and makes it again, then export";
+                Failure::input(format_args!("{} {what}", output.path), folder.display(), remedy)
+            };
+            let file = File::open(&path).map_err(|e| wrong(&format!("cannot be read: {e}")))?;
+            if file.metadata().map_or(0, |m| m.len()) != output.size {
+                return Err(wrong("has another size than when it was made"));
+            }
+            let mut reader = Hashed { inner: file.take(output.size), hasher: blake3::Hasher::new() };
+            append(archive, &format!("{node}/{}", output.path), output.size, &mut reader).map_err(|e| fail(&e))?;
+            if reader.hasher.finalize().to_hex().as_str() != output.digest.as_str() {
+                return Err(wrong("has another content than when it was made"));
+            }
+        }
+        items.push(Item { node: node.clone(), key: manifest.key.clone(), bytes: manifest.bytes(), had: true });
+    }
+    Ok(items)
+}
+
+/// Appends an entry whose header says nothing of this machine, its user or the time.
+fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    archive.append_data(&mut header, name, content)
+}
+
+/// A reader that digests what passes.
+struct Hashed<R> {
+    inner: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+}

@@ -1,0 +1,150 @@
+//! Reading a bundle.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+
+use artifact::{Failure, Result};
+use cache::{Manifest, Store};
+use tar::{Archive, Entries, Entry};
+
+use crate::{FORMAT, HEAD, Head, Item, LARGEST_MANIFEST, damaged, is_node};
+
+type Reader = zstd::Decoder<'static, BufReader<File>>;
+
+/// Takes the results of the bundle `path` into the store and makes them the current ones. To be called
+/// with the store's lock held.
+pub fn import(store: &Store, path: &Path) -> Result<Vec<Item>> {
+    let file =
+        File::open(path).map_err(|e| Failure::input(format_args!("cannot read the bundle: {e}"), path.display(), "check the path"))?;
+    let mut decoder = zstd::Decoder::new(file).map_err(|e| damaged(format_args!("this is no bundle: {e}"), path))?;
+    // A frame may ask for a window of any size; ours asks for far less than this.
+    decoder.window_log_max(27).map_err(|e| damaged(e, path))?;
+    let mut archive = Archive::new(decoder);
+    let mut bundle = Bundle { path, entries: archive.entries().map_err(|e| damaged(e, path))? };
+    let head = bundle.head()?;
+    let mut items = Vec::new();
+    for node in &head.nodes {
+        items.push(bundle.node(store, node)?);
+    }
+    bundle.end()?;
+    // What is left is the archive's padding and the frame's checksum.
+    io::copy(&mut archive.into_inner(), &mut io::sink())
+        .map_err(|e| damaged(format_args!("the bundle is damaged at its end: {e}"), path))?;
+    Ok(items)
+}
+
+struct Bundle<'b> {
+    path: &'b Path,
+    entries: Entries<'b, Reader>,
+}
+
+impl<'b> Bundle<'b> {
+    fn damaged(&self, what: impl std::fmt::Display) -> Failure {
+        damaged(what, self.path)
+    }
+
+    /// The next entry, which must have this name.
+    fn next(&mut self, name: &str) -> Result<Entry<'b, Reader>> {
+        let path = self.path;
+        let entry = self.entries.next().ok_or_else(|| damaged(format_args!("the bundle ends before {name}"), path))?;
+        let entry = entry.map_err(|e| damaged(format_args!("the bundle is damaged or cut off before {name}: {e}"), path))?;
+        let is = entry.path_bytes();
+        if is != name.as_bytes() || entry.header().entry_type() != tar::EntryType::Regular {
+            return Err(damaged(format_args!("the bundle has `{}` where {name} should be", String::from_utf8_lossy(&is)), path));
+        }
+        Ok(entry)
+    }
+
+    /// A small entry's bytes.
+    fn small(&mut self, name: &str) -> Result<Vec<u8>> {
+        let entry = self.next(name)?;
+        if entry.size() > LARGEST_MANIFEST {
+            return Err(self.damaged(format_args!("{name} has {} bytes", entry.size())));
+        }
+        let mut bytes = Vec::new();
+        entry.take(LARGEST_MANIFEST).read_to_end(&mut bytes).map_err(|e| self.damaged(format_args!("{name}: {e}")))?;
+        Ok(bytes)
+    }
+
+    fn head(&mut self) -> Result<Head> {
+        #[derive(serde::Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let bytes = self.small(HEAD)?;
+        let format: Format = serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
+        if format.format > FORMAT {
+            let what = format_args!("the bundle has format {}, and this knockline knows up to {FORMAT}", format.format);
+            return Err(Failure::usage(what, self.path.display(), "use the newer knockline that made it"));
+        }
+        let head: Head = serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
+        match head.nodes.iter().find(|name| !is_node(name)) {
+            Some(name) => Err(self.damaged(format_args!("`{name}` is no node's name"))),
+            None => Ok(head),
+        }
+    }
+
+    /// Takes a node's result: into a folder of its own, and into the store when all of it is right.
+    fn node(&mut self, store: &Store, node: &str) -> Result<Item> {
+        let name = format!("{node}/manifest.json");
+        let bytes = self.small(&name)?;
+        let manifest = Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display()))?;
+        if manifest.node != node {
+            return Err(self.damaged(format_args!("{name} is that of `{}`", manifest.node)));
+        }
+        let folder = store.incoming(node)?;
+        for output in &manifest.outputs {
+            let mut entry = self.next(&format!("{node}/{}", output.path))?;
+            if entry.size() != output.size {
+                return Err(self.damaged(format_args!("{node}/{} has {} bytes, not {}", output.path, entry.size(), output.size)));
+            }
+            let to = folder.join(&output.path);
+            let digest = copy(&mut entry, &to).map_err(|trouble| match trouble {
+                Trouble::Read(e) => self.damaged(format_args!("{node}/{} is damaged or cut off: {e}", output.path)),
+                Trouble::Write(e) => Failure::io("write", &to, &e),
+            })?;
+            if digest != output.digest.as_str() {
+                return Err(self.damaged(format_args!("{node}/{} has not the digest that its manifest lists", output.path)));
+            }
+        }
+        let (key, bytes) = (manifest.key.clone(), manifest.bytes());
+        let had = store.peek(node, &key).is_some();
+        store.adopt(&folder, &manifest)?;
+        Ok(Item { node: node.to_owned(), key, bytes, had })
+    }
+
+    /// After the last node there is nothing, and the frame's checksum is right.
+    fn end(&mut self) -> Result<()> {
+        match self.entries.next() {
+            None => Ok(()),
+            Some(Ok(entry)) => {
+                Err(self.damaged(format_args!("the bundle has `{}` after its last node", String::from_utf8_lossy(&entry.path_bytes()))))
+            }
+            Some(Err(e)) => Err(self.damaged(format_args!("the bundle is damaged at its end: {e}"))),
+        }
+    }
+}
+
+enum Trouble {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Copies an entry into a synced file and returns its digest.
+fn copy(entry: &mut impl Read, to: &Path) -> Result<String, Trouble> {
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(Trouble::Write)?;
+    }
+    let mut file = File::create(to).map_err(Trouble::Write)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = entry.read(&mut buffer).map_err(Trouble::Read)?;
+        let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
+        hasher.update(bytes);
+        file.write_all(bytes).map_err(Trouble::Write)?;
+    }
+    file.sync_all().map_err(Trouble::Write)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}

@@ -1,0 +1,75 @@
+//! Command line of the bundles, for `cargo xtask cache export` and `import`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use artifact::{Exit, Result};
+use cache::Store;
+use clap::{Parser, Subcommand};
+
+/// Hand results on to another machine
+#[derive(Parser)]
+#[command(name = "bundle", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The folder with the artifacts
+    #[arg(long, global = true, value_name = "DIR", default_value = "artifacts")]
+    artifacts: PathBuf,
+    /// One JSON object a line
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the current results of nodes into a file
+    Export {
+        /// The file
+        file: PathBuf,
+        /// The nodes
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Take the results out of a file
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            if cli.json {
+                let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": failure }));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let store = Store::open(&cli.artifacts);
+    // An unfinished training run is no concern of a bundle's.
+    let _lock = store.lock(true, || eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
+    let (verb, items) = match &cli.command {
+        Command::Export { file, nodes } => ("export", bundle::export(&store, nodes, file)?),
+        Command::Import { file } => ("import", bundle::import(&store, file)?),
+    };
+    for item in items {
+        let line = if cli.json {
+            serde_json::json!({ "node": item.node, "key": item.key, "bytes": item.bytes, "had": item.had }).to_string()
+        } else {
+            let had = if item.had && verb == "import" { "  (was there)" } else { "" };
+            format!("{verb}  {:<11} {}  {} bytes{had}", item.node, item.key.short(), item.bytes)
+        };
+        // Who has closed stdout does not want the lines.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    Ok(())
+}

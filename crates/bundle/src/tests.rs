@@ -1,0 +1,142 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cache::{Ingredients, Store};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with results of two nodes.
+fn made() -> (TempDir, Store) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path());
+    for (node, text) in [("split", "a"), ("train.slp", "bb")] {
+        let mut all = Ingredients::new();
+        all.add("node", node);
+        let work = store.work(node, &all.key()).expect("a folder");
+        fs::create_dir(work.join("sub")).expect("a folder");
+        fs::write(work.join("file"), text.repeat(100)).expect("writes");
+        fs::write(work.join("sub/file"), text).expect("writes");
+        store.publish(node, all.key(), all, "made".into()).expect("publishes");
+    }
+    (dir, store)
+}
+
+fn nodes() -> Vec<String> {
+    vec!["split".into(), "train.slp".into()]
+}
+
+fn bundle_of(store: &Store, dir: &Path, name: &str) -> PathBuf {
+    let path = dir.join(name);
+    export(store, &nodes(), &path).expect("exports");
+    path
+}
+
+/// Every file below a folder, with what it holds.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() { todo.push(entry.path()) } else { found.push((entry.path(), fs::read(entry.path()).expect("reads"))) }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_goes_in_comes_out_and_the_same_results_have_the_same_bytes() {
+    let (one, store) = made();
+    let (two, other) = made();
+    let bundle = bundle_of(&store, one.path(), "a.bundle");
+    assert_eq!(fs::read(&bundle).expect("reads"), fs::read(bundle_of(&other, two.path(), "b.bundle")).expect("reads"));
+
+    let to = tempfile::tempdir().expect("a folder");
+    let items = import(&Store::open(to.path()), &bundle).expect("imports");
+    assert_eq!(items.iter().map(|i| (i.node.as_str(), i.had)).collect::<Vec<_>>(), [("split", false), ("train.slp", false)]);
+    for node in nodes() {
+        let relative = |folder: &Path| -> Vec<(PathBuf, Vec<u8>)> {
+            files(&folder.join(&node)).into_iter().map(|(p, b)| (p.strip_prefix(folder).expect("below").to_owned(), b)).collect()
+        };
+        assert_eq!(relative(one.path()), relative(to.path()));
+    }
+    assert!(import(&Store::open(to.path()), &bundle).expect("imports").iter().all(|i| i.had));
+}
+
+#[test]
+fn every_flipped_byte_and_every_cut_is_found_and_nothing_wrong_gets_in() {
+    let (dir, store) = made();
+    let bundle = bundle_of(&store, dir.path(), "a.bundle");
+    let good = fs::read(&bundle).expect("reads");
+    let sound = |to: &Path| nodes().iter().all(|node| files(&to.join(node)).is_empty() || same(dir.path(), to, node));
+    let (mut flips, mut cuts) = (0, 0);
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x55;
+        fs::write(&bundle, &bytes).expect("writes");
+        let to = tempfile::tempdir().expect("a folder");
+        let refused = import(&Store::open(to.path()), &bundle).is_err();
+        flips += usize::from(refused);
+        assert!(sound(to.path()), "byte {at}");
+        assert!(refused || nodes().iter().all(|node| same(dir.path(), to.path(), node)), "byte {at} is read as something else");
+
+        fs::write(&bundle, &good[..at]).expect("writes");
+        let to = tempfile::tempdir().expect("a folder");
+        cuts += usize::from(import(&Store::open(to.path()), &bundle).is_err());
+        assert!(sound(to.path()), "cut at {at}");
+    }
+    assert_eq!((flips, cuts), (good.len(), good.len()), "every flip and every cut is an error");
+}
+
+fn same(one: &Path, two: &Path, node: &str) -> bool {
+    let contents = |folder: &Path| files(&folder.join(node)).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    contents(one) == contents(two)
+}
+
+#[test]
+fn a_damaged_result_is_not_exported_and_an_earlier_bundle_stays() {
+    let (dir, store) = made();
+    let bundle = bundle_of(&store, dir.path(), "a.bundle");
+    let before = fs::read(&bundle).expect("reads");
+    fs::write(dir.path().join("split/sub/file"), "x").expect("writes");
+    let failure = export(&store, &nodes(), &bundle).expect_err("refused");
+    assert!(failure.what.contains("sub/file has another content"), "{failure}");
+    assert_eq!(fs::read(&bundle).expect("reads"), before);
+    assert!(!bundle.with_extension("partial").exists());
+    let failure = export(&store, &["embed".into()], &bundle).expect_err("refused");
+    assert!(failure.what.contains("no result of `embed`"), "{failure}");
+}
+
+/// A bundle of these entries.
+fn forged(dir: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
+    let path = dir.join("forged.bundle");
+    let mut archive = tar::Builder::new(zstd::Encoder::new(fs::File::create(&path).expect("a file"), 1).expect("an encoder"));
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        // Past the checks of the library, which would not write such names.
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append(&header, *bytes).expect("appends");
+    }
+    archive.into_inner().and_then(zstd::Encoder::finish).expect("finishes");
+    path
+}
+
+#[test]
+fn a_forged_bundle_writes_nothing_outside_its_node() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let to = dir.path().join("artifacts");
+    let store = Store::open(&to);
+    let refusal = |entries: &[(&str, &[u8])]| import(&store, &forged(dir.path(), entries)).expect_err("refused").what;
+    let head = |nodes: &str| format!(r#"{{"format":1,"nodes":[{nodes}]}}"#).into_bytes();
+    assert!(refusal(&[(HEAD, &head("\"../evil\""))]).contains("`../evil` is no node's name"));
+    assert!(refusal(&[(HEAD, &head("\".knockline\""))]).contains("is no node's name"));
+    assert!(refusal(&[(HEAD, br#"{"format":2,"nodes":[]}"#)]).contains("format 2"));
+    assert!(refusal(&[("x", b"")]).contains("has `x` where"));
+    assert!(refusal(&[(HEAD, &head("\"split\"")), ("split/manifest.json", b"{}")]).contains("the manifest is damaged"));
+    assert!(refusal(&[(HEAD, &head("")), ("more", b"")]).contains("after its last node"));
+    assert!(!dir.path().join("evil").exists() && files(&to).is_empty());
+}
