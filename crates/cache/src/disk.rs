@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use artifact::{Failure, Result};
 
+use crate::fault;
 use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{Digest, Output};
 
@@ -60,7 +61,9 @@ pub fn folders(folder: &Path) -> Vec<PathBuf> {
 /// Writes a file whole or not at all.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
+    fault::step();
     let written = File::create(&partial).and_then(|mut file| {
+        fault::step();
         file.write_all(bytes)?;
         file.sync_all()
     });
@@ -70,6 +73,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Renames, and syncs the folders, so that the new name outlives a power cut.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fault::step();
     fs::rename(from, to).map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))?;
     for folder in [to.parent(), from.parent()].into_iter().flatten() {
         // Not every system lets a folder be opened to sync it.
@@ -82,11 +86,13 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 
 /// Makes a folder and those that it lies in.
 pub fn make(folder: &Path) -> Result<()> {
+    fault::step();
     fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))
 }
 
 /// Removes a folder and what is in it, if it is there.
 pub fn remove(folder: &Path) -> Result<()> {
+    fault::step();
     match fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Failure::io("remove", folder, &e)),
         _ => Ok(()),

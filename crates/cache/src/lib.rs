@@ -6,6 +6,7 @@
 
 mod digest;
 mod disk;
+mod fault;
 mod index;
 pub mod key;
 mod lock;

@@ -227,6 +227,12 @@ impl Store {
         // The old result of this key goes only when the new one has its name.
         let old = self.to_trash(&stored)?;
         rename(folder, &stored)?;
+        // The folders that it stood in, if they are empty now.
+        for parent in folder.ancestors().skip(1).take(2) {
+            if std::fs::remove_dir(parent).is_err() {
+                break;
+            }
+        }
         old.map_or(Ok(()), |old| remove(&old))?;
         self.make_current(&manifest.node, &manifest.key)
     }

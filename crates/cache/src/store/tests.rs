@@ -1,4 +1,5 @@
 use super::*;
+use crate::fault;
 use crate::manifest::{NAME, PARTIAL_NAME};
 use std::fs;
 
@@ -150,4 +151,69 @@ fn what_a_killed_run_left_is_removed_by_the_next() {
     assert!(work.join("half").exists());
     drop(store.lock(false, || ()).expect("locks"));
     assert!(!dir.path().join(".knockline/unfinished").exists());
+}
+
+/// Calls `work` again and again, each time killed one file operation later, until it comes through;
+/// after each kill `check` looks at what the next run finds. Returns how many kills that were.
+fn killed_everywhere(work: impl Fn(&Store), check: impl Fn(&Store, &Path)) -> u32 {
+    let mut kills = 0;
+    loop {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        publish(&store, "0.1");
+        fault::die_after(Some(kills));
+        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&store))).is_err();
+        fault::die_after(None);
+        let next = Store::open(dir.path());
+        drop(next.lock(false, || ()).expect("locks"));
+        check(&next, dir.path());
+        for litter in ["unfinished", "trash", "incoming"] {
+            assert!(!dir.path().join(".knockline").join(litter).exists(), "{litter} is left after {kills} operations");
+        }
+        if !killed {
+            return kills;
+        }
+        kills += 1;
+    }
+}
+
+#[test]
+fn killed_at_any_step_of_publishing_nothing_is_lost() {
+    let check = |store: &Store, dir: &Path| {
+        assert!(find(store, "0.1").manifest.is_some(), "the earlier result is lost");
+        assert_eq!(model(dir), "0.1");
+        let there = find(store, "0.2").manifest.is_some();
+        assert!(!there || model(dir) == "0.2");
+        publish(store, "0.2");
+        assert_eq!(model(dir), "0.2");
+        drop(store.lock(false, || ()).expect("locks"));
+    };
+    let kills = killed_everywhere(|store| drop(publish(store, "0.2")), check);
+    assert!(kills >= 8, "{kills} steps");
+}
+
+#[test]
+fn killed_at_any_step_of_making_the_same_result_again_one_of_the_two_is_there() {
+    let check = |store: &Store, dir: &Path| {
+        assert!(find(store, "0.1").manifest.is_some());
+        assert_eq!(model(dir), "0.1");
+        drop(store.lock(false, || ()).expect("locks"));
+    };
+    let kills = killed_everywhere(|store| drop(publish(store, "0.1")), check);
+    assert!(kills >= 8, "{kills} steps");
+}
+
+#[test]
+fn killed_at_any_step_of_going_back_both_results_are_there() {
+    let work = |store: &Store| {
+        publish(store, "0.2");
+        find(store, "0.1");
+    };
+    let check = |store: &Store, dir: &Path| {
+        assert!(find(store, "0.1").manifest.is_some());
+        assert_eq!(model(dir), "0.1");
+        drop(store.lock(false, || ()).expect("locks"));
+    };
+    let kills = killed_everywhere(work, check);
+    assert!(kills >= 10, "{kills} steps");
 }

@@ -1,0 +1,19 @@
+//! In tests a run can be made to die between any two file operations, as it may by a kill.
+
+#[cfg(test)]
+thread_local!(static LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) });
+
+/// Dies after so many more operations, or never.
+#[cfg(test)]
+pub fn die_after(operations: Option<u32>) {
+    LEFT.set(operations);
+}
+
+/// Stands before every file operation.
+pub fn step() {
+    #[cfg(test)]
+    match LEFT.get() {
+        Some(0) => panic!("killed"),
+        left => LEFT.set(left.map(|n| n - 1)),
+    }
+}

@@ -1,0 +1,100 @@
+//! A pipeline that is killed at random moments, and many that run at once.
+
+#![allow(clippy::indexing_slicing)]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use e2e::Artifacts;
+
+/// Kills: the moments are spread over a whole run.
+const KILLS: u32 = 100;
+
+fn source(dir: &Path) -> String {
+    let path = dir.join("newsCorpora.csv");
+    std::fs::write(&path, e2e::table(400)).expect("writes");
+    format!("ingest.source={}", path.display())
+}
+
+/// What a run leaves that is no result.
+fn litter(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string().expect("UTF-8");
+            let is_litter = name.ends_with(".partial")
+                || name.starts_with(".tmp")
+                || ["unfinished", "trash", "incoming", "aside"].contains(&name.as_str());
+            if is_litter {
+                found.push(entry.path().display().to_string());
+            } else if entry.path().is_dir() {
+                todo.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+/// Whether a file shows clock readings, or lists the digest of one that does.
+fn has_clock_readings(file: &str) -> bool {
+    file.ends_with("sweep.jsonl") || file.starts_with("report/") || file.starts_with("train.") && file.ends_with("manifest.json")
+}
+
+#[test]
+fn killed_at_a_hundred_moments_the_pipeline_ends_in_the_same_bytes_and_leaves_no_litter() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let source = source(dir.path());
+    let options = [source.as_str(), "train.mlp.epochs=3", "train.curve.epochs=3"];
+    let (whole, killed) = (Artifacts::with(&options), Artifacts::with(&options));
+    whole.run(&["pipeline"]).ok();
+    let start = Instant::now();
+    whole.run(&["pipeline", "--set", "split.seed=99"]).ok();
+    let length = start.elapsed();
+
+    // A fixed sequence of moments (a linear congruential generator), so that a failure can be repeated.
+    let mut state = 7_u32;
+    let mut survived = 0;
+    for kill in 0..KILLS {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let moment = length.mul_f64(f64::from(state >> 8) / f64::from(1 << 24));
+        // Another seed now and then, so that there is always something left to do.
+        let seed = format!("split.seed={}", kill / 4);
+        let resume = ["pipeline", "--set", &seed, "--resume"];
+        let mut child = killed.start(if kill % 2 == 0 { &resume[..3] } else { &resume });
+        std::thread::sleep(moment);
+        survived += u32::from(child.try_wait().expect("a state").is_none());
+        // On Unix `cargo` has become xtask; its stage ends when it does. Killing what has ended is no error.
+        child.kill().and_then(|()| child.wait()).expect("kills");
+    }
+    assert!(survived > KILLS / 2, "only {survived} runs were still going when they were killed");
+
+    killed.run(&["pipeline"]).ok();
+    killed.run(&["cache", "verify"]).ok();
+    assert_eq!(litter(killed.path()), [""; 0]);
+    whole.run(&["pipeline"]).ok();
+    let (whole, killed) = (whole.bytes(), killed.bytes());
+    assert_eq!(whole.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
+    for (file, bytes) in whole.iter().filter(|(file, _)| !has_clock_readings(file)) {
+        assert!(killed[file] == *bytes, "{file} differs");
+    }
+}
+
+#[test]
+fn eight_pipelines_at_once_make_each_result_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let source = source(dir.path());
+    let artifacts = Artifacts::with(&[source.as_str(), "train.mlp.epochs=2", "train.curve.epochs=2"]);
+    let runs = std::thread::scope(|scope| {
+        [(); 8].map(|()| scope.spawn(|| artifacts.run(&["pipeline"]).ok())).map(|run| run.join().expect("a run"))
+    });
+    let mut made: Vec<String> = runs.iter().flat_map(|run| run.nodes("status", "run")).collect();
+    made.sort_unstable();
+    let mut nodes = ["ingest", "split", "embed", "tensors", "train.slp", "train.curve", "train.mlp", "train.sweep", "report"];
+    nodes.sort_unstable();
+    assert_eq!(made, nodes, "each node is made once");
+    assert!(runs.iter().filter(|run| run.err.contains("waiting for another run")).count() >= 1);
+    let start = Instant::now();
+    artifacts.run(&["pipeline"]).ok();
+    assert!(start.elapsed() < Duration::from_mins(1), "nothing waits for the dead");
+}
