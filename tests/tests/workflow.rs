@@ -1,0 +1,70 @@
+//! The CI workflow, as it is written and as it would go: a job a stage, only bundles passing between.
+
+#![allow(clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+
+use e2e::{Artifacts, Ended, root, xtask};
+
+/// Each node and those that it reads, as `graph` shows them.
+fn graph() -> Vec<(String, Vec<String>)> {
+    let text = Ended::of(xtask(&["graph"])).ok().out;
+    let line = |line: &str| {
+        let (left, right) = line.split_once('←').unwrap_or((line, ""));
+        let node = left.split_whitespace().next().expect("a node").to_owned();
+        (node, right.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect())
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_workflow_has_a_job_for_each_node_that_waits_for_what_it_reads() {
+    let text = std::fs::read_to_string(root().join(".github/workflows/ci.yml")).expect("reads");
+    let mut jobs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut needs = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(list) = line.strip_prefix("needs: [").and_then(|l| l.strip_suffix(']')) {
+            needs = list.split(", ").map(|job| job.replace('-', ".")).collect();
+        } else if let Some(node) = line.strip_prefix("node: ") {
+            jobs.insert(node.to_owned(), std::mem::take(&mut needs));
+        }
+    }
+    let graph: BTreeMap<String, Vec<String>> = graph().into_iter().collect();
+    assert_eq!(jobs, graph);
+}
+
+#[test]
+fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let table = dir.path().join("newsCorpora.csv");
+    std::fs::write(&table, e2e::table(400)).expect("writes");
+    let source = format!("ingest.source={}", table.display());
+    let options = [source.as_str(), "train.mlp.epochs=2", "train.curve.epochs=2"];
+    let graph = graph();
+    let bundle = |node: &str| dir.path().join(format!("{node}.bundle")).display().to_string();
+    let mut last = None;
+    for (at, (node, _)) in graph.iter().enumerate() {
+        let job = Artifacts::with(&options);
+        // What the jobs before have uploaded, needed or not, as the action downloads it.
+        for (earlier, _) in &graph[..at] {
+            job.run(&["cache", "import", &bundle(earlier)]).ok();
+        }
+        let ended = job.run(&["pipeline", "--to", node]).ok();
+        assert_eq!(ended.nodes("status", "run"), [node.as_str()], "the job of {node} runs that alone");
+        job.run(&["cache", "export", &bundle(node), node]).ok();
+        last = Some(job);
+    }
+    // The next workflow, nothing having changed: a restored bundle is all that a job needs of its own.
+    let again = Artifacts::with(&options);
+    for (node, _) in &graph {
+        again.run(&["cache", "import", &bundle(node)]).ok();
+    }
+    assert_eq!(again.run(&["pipeline"]).ok().nodes("status", "hit").len(), graph.len());
+
+    let whole = Artifacts::with(&options);
+    whole.run(&["pipeline"]).ok();
+    let (whole, last) = (whole.bytes(), last.expect("a job").bytes());
+    for file in ["report/train.mlp-loss.svg", "report/train.slp-accuracy.svg", "train.mlp/model.safetensors", "train.curve/history.jsonl"] {
+        assert!(whole[file] == last[file], "{file} differs");
+    }
+}
