@@ -1,4 +1,7 @@
 //! `manifest.json`: what makes a node's folder a result.
+//!
+//! The file begins with its seal, the digest of every byte below it, so that no change to it goes
+//! unseen, whatever it is in. This holds for every format.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -9,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::{Digest, Index, Ingredients, Key};
 
 /// The format that this version writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The file's name in a node's folder.
 pub const NAME: &str = "manifest.json";
+
+/// What stands before and behind the seal.
+const SEAL: (&str, &str) = ("{\n  \"seal\": \"", "\",\n");
 
 /// What the file is called until it is whole.
 pub const PARTIAL_NAME: &str = "manifest.partial";
@@ -75,7 +81,8 @@ impl Manifest {
             let remedy = "run the pipeline; it sets the folder aside and makes it again";
             Failure::input(format!("the manifest is damaged: {what}"), &place, remedy)
         };
-        match serde_json::from_slice::<Format>(bytes) {
+        let json = unsealed(bytes).map_err(&damaged)?;
+        match serde_json::from_slice::<Format>(&json) {
             Ok(Format { format: FORMAT }) => {}
             Ok(Format { format }) if format > FORMAT => {
                 let what = format_args!("the manifest has format {format}, and this knockline knows up to {FORMAT}");
@@ -84,7 +91,7 @@ impl Manifest {
             Ok(Format { format }) => return Err(damaged(format!("there is no format {format}"))),
             Err(e) => return Err(damaged(e.to_string())),
         }
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
+        let manifest: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
         if manifest.key != manifest.ingredients.key() {
             return Err(damaged("its key is not that of its ingredients".into()));
         }
@@ -103,7 +110,7 @@ impl Manifest {
     /// Its file's content.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_string_pretty(self).map_err(|e| Failure::failed(e, NAME, "this is a bug; please report it"))?;
-        Ok((json + "\n").into_bytes())
+        Ok(sealed(&json))
     }
 
     /// The digest of the output `path`.
@@ -134,4 +141,21 @@ impl Manifest {
             }
         })
     }
+}
+
+/// A manifest's file: its JSON with the seal as the first field.
+pub fn sealed(json: &str) -> Vec<u8> {
+    let rest = json.strip_prefix("{\n").unwrap_or(json).to_owned() + "\n";
+    format!("{}{}{}{rest}", SEAL.0, Digest::of(rest.as_bytes()), SEAL.1).into_bytes()
+}
+
+/// The JSON of a manifest's file without its seal, which must be right.
+fn unsealed(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let after = bytes.strip_prefix(SEAL.0.as_bytes()).and_then(|rest| rest.split_at_checked(64));
+    let parts = after.and_then(|(seal, rest)| Some((seal, rest.strip_prefix(SEAL.1.as_bytes())?)));
+    let (seal, rest) = parts.ok_or("it has no seal")?;
+    if Digest::of(rest).as_str().as_bytes() != seal {
+        return Err("its seal is not that of its content".to_owned());
+    }
+    Ok([b"{\n", rest].concat())
 }

@@ -1,7 +1,15 @@
 use super::*;
 use crate::fault;
-use crate::manifest::{NAME, PARTIAL_NAME};
+use crate::manifest::{NAME, PARTIAL_NAME, sealed};
 use std::fs;
+
+/// Changes a manifest's text and seals it again, as somebody who knows how.
+fn forge(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).expect("reads");
+    let (_, json) = text.split_once(",\n").expect("a seal");
+    assert!(json.contains(from), "{from} is not in {json}");
+    fs::write(path, sealed(&format!("{{\n{}", json.trim_end().replace(from, to)))).expect("writes");
+}
 
 fn ingredients(lr: &str) -> Ingredients {
     let mut all = Ingredients::new();
@@ -57,10 +65,7 @@ fn damage_is_found_named_and_set_aside() {
         ("bytes, not", |d| fs::write(d.join("model"), "0").expect("writes")),
         ("cannot be read", |d| fs::remove_file(d.join("sub/history")).expect("removes")),
         ("the manifest is damaged", |d| fs::write(d.join(NAME), "{").expect("writes")),
-        ("its key is not that of its ingredients", |d| {
-            let text = fs::read_to_string(d.join(NAME)).expect("reads").replace("\"0.1\"", "\"0.2\"");
-            fs::write(d.join(NAME), text).expect("writes");
-        }),
+        ("its key is not that of its ingredients", |d| forge(&d.join(NAME), "\"0.1\"", "\"0.2\"")),
     ];
     for (want, damage) in damages {
         for stored in [false, true] {
@@ -88,8 +93,7 @@ fn a_manifest_of_a_newer_format_is_refused_and_kept() {
     let store = Store::open(dir.path());
     publish(&store, "0.1");
     let path = dir.path().join("train.slp").join(NAME);
-    let text = fs::read_to_string(&path).expect("reads").replace("\"format\": 1,", "\"format\": 9,");
-    fs::write(&path, text).expect("writes");
+    forge(&path, "\"format\": 2,", "\"format\": 9,");
     let failure = store.find("train.slp", &ingredients("0.1").key()).err().expect("refused");
     assert!(failure.what.contains("format 9") && path.exists(), "{failure}");
 }
@@ -100,8 +104,7 @@ fn a_manifest_cannot_point_outside_its_folder() {
     let store = Store::open(dir.path());
     publish(&store, "0.1");
     let path = dir.path().join("train.slp").join(NAME);
-    let text = fs::read_to_string(&path).expect("reads").replace("\"sub/history\"", "\"../history\"");
-    fs::write(&path, text).expect("writes");
+    forge(&path, "\"sub/history\"", "\"../history\"");
     assert!(find(&store, "0.1").damaged[0].contains("no path of an output"));
 }
 
@@ -216,4 +219,25 @@ fn killed_at_any_step_of_going_back_both_results_are_there() {
     };
     let kills = killed_everywhere(work, check);
     assert!(kills >= 10, "{kills} steps");
+}
+
+#[test]
+fn every_flipped_byte_and_every_cut_of_a_manifest_is_found_and_the_result_made_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path());
+    publish(&store, "0.1");
+    let path = dir.path().join("train.slp").join(NAME);
+    let good = fs::read(&path).expect("reads");
+    for at in 0..good.len() {
+        let mut flipped = good.clone();
+        flipped[at] ^= 1;
+        for bad in [flipped, good[..at].to_vec()] {
+            fs::write(&path, &bad).expect("writes");
+            let finding = find(&store, "0.1");
+            assert!(finding.manifest.is_none() && finding.damaged.len() == 1, "byte {at}: {:?}", finding.damaged);
+            assert!(finding.damaged[0].contains("the manifest is damaged"), "{:?}", finding.damaged);
+            publish(&store, "0.1");
+        }
+    }
+    assert_eq!(fs::read(&path).expect("reads"), good);
 }
