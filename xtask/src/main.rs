@@ -107,13 +107,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(code) => code,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            if cli.json {
-                let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": failure }));
-            }
-            failure.exit.into()
-        }
+        Err(failure) => failure.report(cli.json),
     }
 }
 

@@ -4,8 +4,9 @@
 //! that an error without a place or a remedy does not compile.
 
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
+use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ pub enum Exit {
     Download = 4,
 }
 
-impl From<Exit> for std::process::ExitCode {
+impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
@@ -95,6 +96,17 @@ impl Failure {
             _ => "if it happens again, check the disk",
         };
         Self::failed(format_args!("cannot {doing}: {error}"), path.display(), remedy)
+    }
+
+    /// Says it on stderr, and with `json` as an object on stdout, too; gives the exit status.
+    pub fn report(&self, json: bool) -> ExitCode {
+        eprintln!("error: {self}");
+        if json {
+            let line = serde_json::json!({ "error": self });
+            // Who has closed stdout does not want the line.
+            let _ = writeln!(io::stdout(), "{line}");
+        }
+        self.exit.into()
     }
 
     /// An artifact that another stage wrote is not what this stage expects.

@@ -43,13 +43,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => Exit::Done.into(),
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            if cli.json {
-                let _ = writeln!(std::io::stdout(), "{}", serde_json::json!({ "error": failure }));
-            }
-            failure.exit.into()
-        }
+        Err(failure) => failure.report(cli.json),
     }
 }
 
