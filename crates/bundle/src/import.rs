@@ -1,7 +1,7 @@
 //! Reading a bundle.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use artifact::{Failure, Result};
@@ -10,6 +10,9 @@ use tar::{Archive, Entries, Entry};
 
 use crate::{FORMAT, HEAD, Head, Item, LARGEST_MANIFEST, damaged, is_node};
 
+/// A zstd frame's first bytes (RFC 8878, section 3.1.1).
+const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
+
 type Reader = zstd::Decoder<'static, BufReader<File>>;
 
 /// Takes the results of the bundle `path` into the store and makes them the current ones. To be called
@@ -17,7 +20,19 @@ type Reader = zstd::Decoder<'static, BufReader<File>>;
 pub fn import(store: &Store, path: &Path) -> Result<Vec<Item>> {
     let file =
         File::open(path).map_err(|e| Failure::input(format_args!("cannot read the bundle: {e}"), path.display(), "check the path"))?;
-    let mut decoder = zstd::Decoder::new(file).map_err(|e| damaged(format_args!("this is no bundle: {e}"), path))?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        return Err(Failure::input(
+            "this is a folder and no bundle",
+            path.display(),
+            "give the file that `cargo xtask cache export` wrote",
+        ));
+    }
+    let mut file = BufReader::new(file);
+    let start = file.fill_buf().map_err(|e| Failure::io("read", path, &e))?;
+    if !start.starts_with(&MAGIC) {
+        return Err(Failure::input("this is no bundle", path.display(), "give the file that `cargo xtask cache export` wrote"));
+    }
+    let mut decoder = zstd::Decoder::with_buffer(file).map_err(|e| damaged(format_args!("this is no bundle: {e}"), path))?;
     // A frame may ask for a window of any size; ours asks for far less than this.
     decoder.window_log_max(27).map_err(|e| damaged(e, path))?;
     let mut archive = Archive::new(decoder);
@@ -25,7 +40,14 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<Item>> {
     let head = bundle.head()?;
     let mut items = Vec::new();
     for node in &head.nodes {
-        items.push(bundle.node(store, node)?);
+        match bundle.node(store, node) {
+            Ok(item) => items.push(item),
+            Err(failure) => {
+                // Half a result is of no use, and the disk may be full of it.
+                store.drop_incoming();
+                return Err(failure);
+            }
+        }
     }
     bundle.end()?;
     // What is left is the archive's padding and the frame's checksum.

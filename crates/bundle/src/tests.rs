@@ -79,6 +79,7 @@ fn every_flipped_byte_and_every_cut_is_found_and_nothing_wrong_gets_in() {
         let refused = import(&Store::open(to.path()), &bundle).is_err();
         flips += usize::from(refused);
         assert!(sound(to.path()), "byte {at}");
+        assert!(!to.path().join(".knockline/incoming").exists(), "byte {at} leaves half a result");
         assert!(refused || nodes().iter().all(|node| same(dir.path(), to.path(), node)), "byte {at} is read as something else");
 
         fs::write(&bundle, &good[..at]).expect("writes");
@@ -139,4 +140,16 @@ fn a_forged_bundle_writes_nothing_outside_its_node() {
     assert!(refusal(&[(HEAD, &head("\"split\"")), ("split/manifest.json", b"{}")]).contains("the manifest is damaged"));
     assert!(refusal(&[(HEAD, &head("")), ("more", b"")]).contains("after its last node"));
     assert!(!dir.path().join("evil").exists() && files(&to).is_empty());
+}
+
+#[test]
+fn what_is_no_bundle_is_said_to_be_none() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&dir.path().join("artifacts"));
+    let text = dir.path().join("text");
+    fs::write(&text, "hello").expect("writes");
+    assert_eq!(import(&store, &text).expect_err("refused").what, "this is no bundle");
+    assert_eq!(import(&store, dir.path()).expect_err("refused").what, "this is a folder and no bundle");
+    fs::write(&text, "").expect("writes");
+    assert_eq!(import(&store, &text).expect_err("refused").what, "this is no bundle");
 }

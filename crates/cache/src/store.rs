@@ -201,6 +201,11 @@ impl Store {
         Ok(folder)
     }
 
+    /// Removes what did not come through; what cannot be removed now goes when the store is locked next.
+    pub fn drop_incoming(&self) {
+        let _ = remove(&self.inner("incoming"));
+    }
+
     /// Makes a result whose files lie in `folder`, synced and checked against the `manifest`, the current
     /// one of its node.
     pub fn adopt(&self, folder: &Path, manifest: &Manifest) -> Result<()> {
