@@ -118,3 +118,16 @@ fn a_recipe_key_is_one_line_and_changes_with_what_it_is_made_of() {
     assert_ne!(plain, key(&["train.mlp.lr=0.5"]));
     assert_ne!(plain, key(&["split.seed=7"]));
 }
+
+#[test]
+fn key_is_the_same_when_the_user_the_threads_the_language_and_the_folder_are_others() {
+    let key = |variables: &[(&str, &str)], folder: &str| {
+        let mut command = xtask(&["cache", "key", "report", "--artifacts", folder]);
+        command.envs(variables.iter().copied());
+        Ended::of(command).ok().out
+    };
+    let dir = tempfile::tempdir().expect("a folder");
+    let here = key(&[], "artifacts");
+    let others = [("USER", "somebody"), ("LOGNAME", "somebody"), ("RAYON_NUM_THREADS", "7"), ("LANG", "ja_JP.UTF-8"), ("TZ", "Asia/Tokyo")];
+    assert_eq!(here, key(&others, &dir.path().display().to_string()));
+}

@@ -43,11 +43,12 @@ fn arrows_run_one_way() {
     assert_eq!(users("nets"), ["predict", "train"]);
     assert_eq!(users("vectors"), ["predict", "tensors"]);
     assert_eq!(users("plotters"), ["curves", "report"]);
-    assert_eq!(users("reqwest"), ["fetch"]);
+    assert_eq!(users("reqwest"), ["fetch", "remote"]);
+    assert_eq!(users("object_store"), ["remote"]);
     assert_eq!(users("fetch"), ["embed", "ingest"]);
     assert_eq!(users("polars"), ["embed", "formats", "ingest", "split", "train"]);
-    assert_eq!(users("cache"), ["bundle", "xtask"]);
-    assert!(users("bundle").is_empty(), "xtask runs it and does not link it");
+    assert_eq!(users("cache"), ["bundle", "remote", "xtask"]);
+    assert!(users("bundle").is_empty() && users("remote").is_empty(), "xtask runs them and does not link them");
     for light in ["artifact", "cache", "features", "xtask"] {
         for heavy in ["polars", "candle-core", "reqwest", "formats"] {
             assert!(!edges[light].contains(heavy), "{light} depends on {heavy}");
@@ -83,7 +84,7 @@ fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn a_stage_built_alone_has_the_workspace_s_features() {
     let whole = features(&["--workspace"]);
-    for stage in ["ingest", "split", "embed", "tensors", "train", "predict"] {
+    for stage in ["ingest", "split", "embed", "tensors", "train", "predict", "remote"] {
         for (package, alone) in features(&["--package", stage]) {
             let missing: Vec<&String> = whole[&package].difference(&alone).collect();
             assert!(missing.is_empty(), "built for {stage} alone, {package} lacks the features {missing:?}");

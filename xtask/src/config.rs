@@ -13,9 +13,25 @@ use toml::{Table, Value};
 
 use crate::graph::{GRAPH, Node};
 
-/// The options of every node.
+/// The table that is no node's: where results are kept for other machines.
+const CACHE: &str = "cache";
+/// The description of its options, below `crates/`.
+const CACHE_OPTIONS: &str = "remote/options.toml";
+
+/// The options of every node, and of the cache.
 pub struct Config {
     nodes: BTreeMap<&'static str, (Schema, Options)>,
+}
+
+/// The options of a remote that is set.
+#[derive(Debug, PartialEq)]
+pub struct RemoteOptions {
+    /// A folder's path or a URL.
+    pub remote: String,
+    /// Whether nothing is put there.
+    pub read_only: bool,
+    /// Seconds that it may be silent.
+    pub timeout: f64,
 }
 
 /// Everything that was found to be wrong.
@@ -26,16 +42,16 @@ impl Config {
     /// Reads the configuration of the workspace at `root`. `sets` are `node.option=value`.
     pub fn read(root: &Path, profile: &str, sets: &[String]) -> Result<Self> {
         let mut nodes = BTreeMap::new();
-        for node in GRAPH {
+        for (name, files) in GRAPH.iter().map(|node| (node.name, node.options)).chain([(CACHE, &[CACHE_OPTIONS][..])]) {
             let mut texts = Vec::new();
-            for file in node.options {
+            for file in files {
                 let path = root.join("crates").join(file);
                 texts.push(std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?);
             }
             let schema = Schema::parse(&texts)
-                .map_err(|e| Failure::usage(e, format_args!("options of `{}`", node.name), "mend the options' description"))?;
+                .map_err(|e| Failure::usage(e, format_args!("options of `{name}`"), "mend the options' description"))?;
             let defaults = schema.defaults();
-            nodes.insert(node.name, (schema, defaults));
+            nodes.insert(name, (schema, defaults));
         }
         let mut config = Self { nodes };
         let mut problems = Problems::default();
@@ -90,6 +106,14 @@ impl Config {
         }
     }
 
+    /// The remote, if there is one.
+    pub fn remote(&self) -> Option<RemoteOptions> {
+        let (_, options) = self.nodes.get(CACHE)?;
+        let read_only = options.get("read_only").and_then(Json::as_bool).unwrap_or(false);
+        let timeout = options.get("timeout").and_then(Json::as_f64).unwrap_or(10.0);
+        Some(RemoteOptions { remote: options.get("remote")?.as_str()?.to_owned(), read_only, timeout })
+    }
+
     /// A node's options.
     pub fn options(&self, node: &Node) -> Options {
         self.nodes.get(node.name).map(|(_, options)| options.clone()).unwrap_or_default()
@@ -119,7 +143,7 @@ impl Config {
             let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             let inner = value.as_table();
             match (split(&name), inner) {
-                (None, Some(inner)) if GRAPH.iter().any(|n| n.name == name || n.name.starts_with(&format!("{name}."))) => {
+                (None, Some(inner)) if tables().any(|n| n == name || n.starts_with(&format!("{name}."))) => {
                     self.table(&name, inner, shown, base, problems);
                 }
                 (Some((node, option)), Some(inner)) if self.has_options_below(node, option) => {
@@ -129,7 +153,7 @@ impl Config {
                     let (node, option) = (node.to_owned(), option.to_owned());
                     self.value(&node, &option, value, shown, base, problems);
                 }
-                (None, _) => problems.0.push(format!("{shown}: there is no node `{name}`{}", suggest(&name, GRAPH.iter().map(|n| n.name)))),
+                (None, _) => problems.0.push(format!("{shown}: there is no node `{name}`{}", suggest(&name, tables()))),
             }
         }
     }
@@ -165,15 +189,20 @@ impl Config {
     }
 }
 
+/// The tables of a configuration.
+fn tables() -> impl Iterator<Item = &'static str> {
+    GRAPH.iter().map(|node| node.name).chain([CACHE])
+}
+
 /// The node and the option of `train.mlp.lr`.
 fn split(name: &str) -> Option<(&'static str, &str)> {
-    GRAPH.iter().find_map(|node| Some((node.name, name.strip_prefix(node.name)?.strip_prefix('.')?)))
+    tables().find_map(|table| Some((table, name.strip_prefix(table)?.strip_prefix('.')?)))
 }
 
 /// Paths are relative to where they were written: the command line's to the current folder, a
 /// file's to the workspace.
 fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
-    let Some(entry) = schema.0.get(option).filter(|e| matches!(e.kind, Kind::Source | Kind::Path)) else { return };
+    let Some(entry) = schema.0.get(option).filter(|e| matches!(e.kind, Kind::Source | Kind::Path | Kind::Place)) else { return };
     let resolve = |source: &mut Json| {
         if let Some(text) = source.as_str()
             && !entry.is_builtin(text)
@@ -264,6 +293,17 @@ mod tests {
         let here = std::env::current_dir().expect("a folder").join("a/b.zip");
         assert_eq!(option(&config, "ingest", "source"), here.display().to_string());
         assert_eq!(option(&config, "embed", "source"), "https://example.org/v.bin");
+    }
+
+    #[test]
+    fn the_cache_has_a_table_of_its_own() {
+        assert_eq!(read(&[]).expect("reads").remote(), None);
+        let far = read(&["cache.remote=s3://bucket/x", "cache.read_only=true"]).expect("reads").remote();
+        assert_eq!(far, Some(RemoteOptions { remote: "s3://bucket/x".to_owned(), read_only: true, timeout: 10.0 }));
+        let near = read(&["cache.remote=x", "cache.timeout=2"]).expect("reads").remote().expect("a remote");
+        assert!(Path::new(&near.remote).is_absolute() && !near.read_only);
+        let failure = read(&["cache.remot=x"]).err().expect("refused");
+        assert!(failure.place.contains("did you mean `remote`?"), "{failure}");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Node {
     pub package: &'static str,
     /// The descriptions of its options, below `crates/`, later ones over earlier ones.
     pub options: &'static [&'static str],
+    /// Whether it measures time, and so has the machine for itself.
+    pub alone: bool,
     /// The artifacts that it reads, by node. What is not named here does not reach it, and does
     /// not make it stale.
     pub reads: &'static [(&'static str, &'static [&'static str])],
@@ -25,38 +27,43 @@ const RUN: &[&str] = &["config.json", "history.jsonl", "metrics.json", "predicti
 
 /// Every node after those that it reads.
 pub const GRAPH: &[Node] = &[
-    Node { name: "ingest", package: "ingest", options: &["ingest/options.toml"], reads: &[] },
-    Node { name: "split", package: "split", options: &["split/options.toml"], reads: &[("ingest", &["headlines.parquet"])] },
-    Node { name: "embed", package: "embed", options: &["embed/options.toml"], reads: &[("split", PARTS)] },
+    Node { name: "ingest", package: "ingest", options: &["ingest/options.toml"], alone: false, reads: &[] },
+    Node { name: "split", package: "split", options: &["split/options.toml"], alone: false, reads: &[("ingest", &["headlines.parquet"])] },
+    Node { name: "embed", package: "embed", options: &["embed/options.toml"], alone: false, reads: &[("split", PARTS)] },
     Node {
         name: "tensors",
         package: "tensors",
         options: &["tensors/options.toml"],
+        alone: false,
         reads: &[("split", PARTS), ("embed", &["vocabulary.parquet", "vectors.safetensors"])],
     },
     Node {
         name: "train.slp",
         package: "train",
         options: &["train/options/common.toml", "train/options/slp.toml"],
+        alone: false,
         reads: &[("tensors", MATRICES)],
     },
     Node {
         name: "train.curve",
         package: "train",
         options: &["train/options/common.toml", "train/options/slp.toml", "train/options/curve.toml"],
+        alone: false,
         reads: &[("tensors", MATRICES)],
     },
     Node {
         name: "train.mlp",
         package: "train",
         options: &["train/options/common.toml", "train/options/mlp.toml"],
+        alone: false,
         reads: &[("tensors", MATRICES)],
     },
-    Node { name: "train.sweep", package: "train", options: &["train/options/sweep.toml"], reads: &[("tensors", MATRICES)] },
+    Node { name: "train.sweep", package: "train", options: &["train/options/sweep.toml"], alone: true, reads: &[("tensors", MATRICES)] },
     Node {
         name: "report",
         package: "report",
         options: &["report/options.toml"],
+        alone: false,
         reads: &[
             ("ingest", &["summary.json", "options.json"]),
             ("split", &["summary.json", "options.json"]),

@@ -9,6 +9,9 @@ mod graph;
 mod pipeline;
 mod predict;
 mod recipe;
+mod remote;
+mod session;
+mod shared;
 mod spawn;
 mod status;
 mod storage;
@@ -93,6 +96,21 @@ enum Cache {
         /// The file
         file: PathBuf,
     },
+    /// Put current results into the remote of [cache]
+    Push {
+        /// The nodes; without any, every node that has a result
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Fetch the results that are wanted and not here from the remote of [cache], and run nothing
+    Pull {
+        /// The nodes; without any, all
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+        /// cpu, cuda or cuda:K
+        #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+        device: String,
+    },
     /// Reread every result and set aside what is damaged
     Verify,
     /// Drop what no current result needs: earlier results, unfinished runs, what was set aside
@@ -131,6 +149,11 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Graph { format } => print(&graph::show(*format)),
         Command::Cache(Cache::Export { file, nodes }) => return storage::export(&root, &artifacts, file, nodes, cli.json),
         Command::Cache(Cache::Import { file }) => return storage::import(&root, &artifacts, file, cli.json),
+        Command::Cache(Cache::Push { nodes }) => shared::push(&root, &config()?, &artifacts, nodes, cli.json),
+        Command::Cache(Cache::Pull { nodes, device }) => {
+            pipeline::check_device(device)?;
+            shared::pull(&root, &config()?, &artifacts, nodes, device, cli.json)
+        }
         Command::Cache(Cache::Verify) => storage::verify(&artifacts, cli.json),
         Command::Cache(Cache::Gc { dry_run }) => storage::collect(&artifacts, *dry_run, cli.json),
         Command::Cache(Cache::Key { node, device }) => {

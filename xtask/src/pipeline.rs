@@ -1,20 +1,22 @@
 //! `cargo xtask pipeline`: brings nodes up to date.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
+use artifact::progress::Board;
 use artifact::{Failure, Result};
 use cache::{Manifest, Store};
 use serde_json::json;
 
-use crate::commit;
 use crate::config::Config;
 use crate::graph::{GRAPH, Node, depends, find};
 use crate::recipe::Recipes;
-use crate::spawn::{Binaries, Call};
+use crate::remote::Remote;
+use crate::session::{Session, Task};
 use crate::status;
 
 /// What to bring up to date, and how.
@@ -31,19 +33,30 @@ pub struct Selection {
     only: Option<String>,
     /// Run this node even if its result is there
     #[arg(long, value_name = "NODE")]
-    force: Vec<String>,
+    pub force: Vec<String>,
     /// Go on with a training run that was killed, from its last checkpoint
     #[arg(long)]
-    resume: bool,
+    pub resume: bool,
     /// Say what would run, and run nothing
     #[arg(long)]
     dry_run: bool,
+    /// How many nodes may run at the same time [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Take results from the remote of [cache], and put none there
+    #[arg(long)]
+    read_only: bool,
     /// cpu, cuda or cuda:K
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,
 }
 
 impl Selection {
+    /// How many nodes may run at the same time.
+    pub fn jobs(&self) -> usize {
+        self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+    }
+
     fn nodes(&self) -> Result<Vec<&'static Node>> {
         let check = |name: &Option<String>| name.as_deref().map(find).transpose();
         let (only, from, to) = (check(&self.only)?, check(&self.from)?, check(&self.to)?);
@@ -92,21 +105,25 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
     for node in store.dropped() {
         eprintln!("warning: an unfinished run of `{node}` was dropped; --resume goes on with one");
     }
+    let board = Board::default();
     let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
-    let mut session = Session { store: &store, recipes, done: BTreeMap::new(), binaries: None, commit: OnceCell::new() };
+    let mut tasks = BTreeMap::new();
     for node in GRAPH {
+        let is_read = |by: &&&Node| by.reads.iter().any(|(name, _)| *name == node.name);
         if nodes.iter().any(|n| n.name == node.name) {
-            let line = session.bring_up_to_date(root, config, artifacts, node, selection)?;
-            for notice in store.notices() {
-                eprintln!("warning: {notice}");
-            }
-            line.print(json);
-        } else if nodes.iter().any(|n| n.reads.iter().any(|(name, _)| *name == node.name)) {
-            session.take_as_it_is(node)?;
+            // The last nodes are what the user asked for.
+            tasks.insert(node.name, Task::selected(node, !nodes.iter().any(|by| is_read(&by))));
+        } else if nodes.iter().any(|by| is_read(&by)) {
+            tasks.insert(node.name, Task::given(node, as_it_is(&store, &recipes, node)?));
         }
     }
+    let remote = Remote::new(root, config, &store, &board).read_only(selection.read_only);
+    let commit = OnceCell::new();
+    let session = Session { root, config, artifacts, selection, store: &store, recipes, remote, board: &board, json, tasks, commit };
+    let done = { session }.run();
     store.index.save();
     drop(lock);
+    done?;
     let page = artifacts.join("report").join("index.html");
     if nodes.iter().any(|n| n.name == "report") && page.exists() {
         eprintln!("report: {}", page.display());
@@ -114,116 +131,27 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
     Ok(())
 }
 
-struct Session<'s> {
-    store: &'s Store,
-    recipes: Recipes,
-    done: BTreeMap<&'static str, Manifest>,
-    binaries: Option<Binaries>,
-    /// Asked for when the first stage runs: a run that finds everything made has no use for it.
-    commit: OnceCell<Option<String>>,
-}
-
-impl Session<'_> {
-    fn bring_up_to_date(
-        &mut self,
-        root: &Path,
-        config: &Config,
-        artifacts: &Path,
-        node: &'static Node,
-        selection: &Selection,
-    ) -> Result<Line> {
-        let start = Instant::now();
-        let upstream = self.done.iter().map(|(name, manifest)| (*name, manifest.recipe.clone())).collect();
-        let recipe = self.recipes.recipe_after(node, &upstream)?;
-        let ingredients = self.recipes.content(node, |name| self.done.get(name))?;
-        let found = if selection.force.iter().any(|f| f == node.name) {
-            None
-        } else {
-            let finding = self.store.find(node.name, &ingredients.key())?;
-            finding.damaged.iter().for_each(|what| eprintln!("warning: {what}"));
-            finding.manifest
-        };
-        let (status, manifest) = match found {
-            Some(mut manifest) => {
-                // Found by its content: from now on its newest recipe finds it, too.
-                if manifest.recipe != recipe {
-                    manifest.recipe = recipe;
-                    manifest.write(&self.store.current(node.name))?;
-                }
-                ("hit", manifest)
-            }
-            None => {
-                if self.binaries.is_none() {
-                    self.binaries = Some(Binaries::build(root, &selection.device, &stages(), &self.recipes.sources)?);
-                }
-                if selection.resume && node.package == "train" && self.store.has_other_unfinished(node.name, &ingredients.key()) {
-                    eprintln!(
-                        "warning: an unfinished run of `{}` with other options or sources is left where it is; --resume goes on only with the same",
-                        node.name
-                    );
-                }
-                let Some(binaries) = &self.binaries else { return Err(Failure::failed("no binaries", "cargo build", "this is a bug")) };
-                let call = Call {
-                    node,
-                    options: &config.options(node),
-                    artifacts,
-                    work: &self.store.work(node.name, &ingredients.key())?,
-                    downloads: &self.store.downloads(),
-                    lock: &self.store.stage_lock(),
-                    device: &selection.device,
-                    resume: selection.resume,
-                    commit: self.commit.get_or_init(|| commit::describe(root)).as_deref(),
-                };
-                let summary = binaries.run(&call)?;
-                // The key was made before the stage was built and read its source.
-                let now = Recipes::new(root, config, &selection.device, &self.store.index)?.own(node)?;
-                let changes = self.recipes.own(node)?.changes(&now);
-                if !changes.is_empty() {
-                    let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
-                    return Err(Failure::failed(what, node.name, "run the same command again"));
-                }
-                ("run", self.store.publish(node.name, recipe, ingredients, summary)?)
-            }
-        };
-        let line = Line {
-            node: node.name,
-            status,
-            key: manifest.key.to_string(),
-            seconds: start.elapsed().as_secs_f64(),
-            bytes: manifest.bytes(),
-            summary: manifest.summary.clone(),
-        };
-        self.done.insert(node.name, manifest);
-        Ok(line)
+/// A node's current result, sound but perhaps stale.
+fn as_it_is(store: &Store, recipes: &Recipes, node: &Node) -> Result<Manifest> {
+    let folder = store.current(node.name);
+    let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
+    let Some(manifest) = Manifest::read(&folder)? else {
+        return Err(Failure::usage(format_args!("there is no result of `{}` to take", node.name), folder.display(), remedy));
+    };
+    if let Some(problem) = manifest.check(&folder, &store.index) {
+        return Err(Failure::input(problem, folder.display(), remedy));
     }
-
-    /// Takes a node's current result, sound but perhaps stale.
-    fn take_as_it_is(&mut self, node: &'static Node) -> Result<()> {
-        let folder = self.store.current(node.name);
-        let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
-        let Some(manifest) = Manifest::read(&folder)? else {
-            return Err(Failure::usage(format_args!("there is no result of `{}` to take", node.name), folder.display(), remedy));
-        };
-        if let Some(problem) = manifest.check(&folder, &self.store.index) {
-            return Err(Failure::input(problem, folder.display(), remedy));
-        }
-        if self.recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe) {
-            eprintln!("warning: `{}` is taken as it is, and is stale (`cargo xtask status {}` says why)", node.name, node.name);
-        }
-        self.done.insert(node.name, manifest);
-        Ok(())
+    if recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe) {
+        eprintln!("warning: `{}` is taken as it is, and is stale (`cargo xtask status {}` says why)", node.name, node.name);
     }
-}
-
-/// The packages of all stages, each once.
-fn stages() -> Vec<&'static str> {
-    GRAPH.iter().map(|node| node.package).collect::<BTreeSet<_>>().into_iter().collect()
+    Ok(manifest)
 }
 
 /// What is said about a node.
-struct Line {
-    node: &'static str,
+pub struct Line {
+    node: String,
     status: &'static str,
+    place: &'static str,
     key: String,
     seconds: f64,
     bytes: u64,
@@ -231,13 +159,28 @@ struct Line {
 }
 
 impl Line {
-    fn print(&self, json: bool) {
+    /// Of a result that was found or made since `start`, and is `here` or in the `remote`.
+    pub fn new(status: &'static str, place: &'static str, manifest: &Manifest, start: Instant) -> Self {
+        Self {
+            node: manifest.node.clone(),
+            status,
+            place,
+            key: manifest.key.to_string(),
+            seconds: start.elapsed().as_secs_f64(),
+            bytes: manifest.bytes(),
+            summary: manifest.summary.clone(),
+        }
+    }
+
+    /// On stdout.
+    pub fn print(&self, json: bool) {
         let key = self.key.get(..12).unwrap_or(&self.key);
         let line = if json {
-            json!({ "node": self.node, "status": self.status, "key": self.key, "seconds": self.seconds, "bytes": self.bytes, "summary": self.summary })
+            json!({ "node": self.node, "status": self.status, "place": self.place, "key": self.key, "seconds": self.seconds, "bytes": self.bytes, "summary": self.summary })
                 .to_string()
         } else {
-            format!("{:<4} {:<11} {key} {:>8.2} s {:>9}  {}", self.status, self.node, self.seconds, size(self.bytes), self.summary)
+            let place = if self.place == "remote" { "in the remote: " } else { "" };
+            format!("{:<4} {:<11} {key} {:>8.2} s {:>9}  {place}{}", self.status, self.node, self.seconds, size(self.bytes), self.summary)
         };
         // Who has closed stdout does not want the lines; the work goes on.
         let _ = writeln!(std::io::stdout(), "{line}");
@@ -264,7 +207,7 @@ fn dry_run(root: &Path, config: &Config, store: &Store, selection: &Selection, n
         let why = match would {
             _ if forced => "forced".to_owned(),
             // What is stale needs no run where an earlier result is what is wanted.
-            "hit" if !state.reasons.is_empty() => "an earlier result is in the store".to_owned(),
+            "hit" if state.state != "fresh" => "an earlier result is in the store".to_owned(),
             _ => state.reasons.join("; "),
         };
         let line = if json {
@@ -290,6 +233,8 @@ mod tests {
             force: Vec::new(),
             resume: false,
             dry_run: false,
+            jobs: None,
+            read_only: false,
             device: "cpu".into(),
         };
         Ok(selection.nodes()?.into_iter().map(|n| n.name).collect())

@@ -180,6 +180,35 @@ mod tests {
     }
 
     #[test]
+    fn key_differs_when_the_compiler_does() {
+        let config = Config::read(root(), "sample", &[]).expect("a configuration");
+        let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
+        let own = recipes.own(find("split").expect("a node")).expect("ingredients");
+        assert!(own.get("compiler").is_some_and(|c| c.starts_with("rustc 1.")), "{:?}", own.get("compiler"));
+        assert_ne!(own.key(), own.with(&[("compiler".to_owned(), "rustc 2.0.0".to_owned())]).key());
+    }
+
+    /// A manifest of `split` whose files have these contents.
+    fn split(train: &str, summary: &str) -> Manifest {
+        let file = |path: &str, text: &str| cache::Output { path: path.into(), size: 0, digest: Digest::of(text.as_bytes()) };
+        let files =
+            vec![file("train.parquet", train), file("valid.parquet", "v"), file("test.parquet", "t"), file("summary.json", summary)];
+        Manifest::new("split", Digest::of(b""), Ingredients::new(), String::new(), files)
+    }
+
+    #[test]
+    fn key_differs_when_an_artifact_that_is_read_does_and_is_the_same_when_another_does() {
+        let config = Config::read(root(), "sample", &[]).expect("a configuration");
+        let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
+        let key = |manifest: &Manifest| {
+            let embed = find("embed").expect("a node");
+            recipes.content(embed, |name| (name == "split").then_some(manifest)).expect("ingredients").key()
+        };
+        assert_ne!(key(&split("a", "x")), key(&split("b", "x")));
+        assert_eq!(key(&split("a", "x")), key(&split("a", "y")));
+    }
+
+    #[test]
     fn key_differs_when_a_source_s_content_does_and_not_when_its_folder_does() {
         let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let put = |dir: &tempfile::TempDir, text: &str| {

@@ -1,15 +1,15 @@
 //! Builds the stages and runs one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use artifact::progress::Console;
+use artifact::progress::Board;
 use artifact::{Event, Failure, Options, Result};
 use serde_json::Value as Json;
 
-use crate::graph::Node;
+use crate::graph::{GRAPH, Node};
 
 /// One run of a stage.
 pub struct Call<'a> {
@@ -17,8 +17,10 @@ pub struct Call<'a> {
     pub node: &'a Node,
     /// Its options.
     pub options: &'a Options,
-    /// Where the results of the nodes before it lie.
+    /// Where the results of all nodes lie.
     pub artifacts: &'a Path,
+    /// Where the files that it reads lie, by node.
+    pub inputs: &'a [(&'static str, PathBuf)],
     /// Where its own go.
     pub work: &'a Path,
     /// Where downloads are kept.
@@ -31,6 +33,8 @@ pub struct Call<'a> {
     pub resume: bool,
     /// The workspace's commit, where it is known.
     pub commit: Option<&'a str>,
+    /// Where to say how far it is.
+    pub board: &'a Board,
 }
 
 /// The stages' binaries by package.
@@ -38,6 +42,11 @@ pub struct Binaries(BTreeMap<String, PathBuf>);
 
 /// The sources of each package, as `(file, digest)`, relative to the workspace.
 pub type Sources = BTreeMap<&'static str, Vec<(String, String)>>;
+
+/// The packages of all stages, each once.
+pub fn stages() -> Vec<&'static str> {
+    GRAPH.iter().map(|node| node.package).collect::<BTreeSet<_>>().into_iter().collect()
+}
 
 /// Beside the binaries: what they were built of when xtask last built them.
 const STAMP: &str = "knockline-sources.json";
@@ -86,7 +95,7 @@ impl Binaries {
 
     /// Runs a node's stage and returns its one-line summary.
     pub fn run(&self, call: &Call<'_>) -> Result<String> {
-        let Call { node, options, artifacts, work, downloads, lock, device, resume, commit } = *call;
+        let Call { node, options, artifacts, inputs, work, downloads, lock, device, resume, commit, board } = *call;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
         let binary = self.path(node.package)?;
@@ -100,9 +109,9 @@ impl Binaries {
         if let Some(commit) = commit {
             command.arg("--commit").arg(commit);
         }
-        for (name, _) in node.reads {
+        for (name, folder) in inputs {
             let mut input = std::ffi::OsString::from(format!("{name}="));
-            input.push(artifacts.join(name));
+            input.push(folder);
             command.arg("--input").arg(input);
         }
         // At batch 64 the multi-layer net's matrices are too small to share: waking a second
@@ -115,7 +124,7 @@ impl Binaries {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.map_err(|e| Failure::failed(format_args!("cannot run the stage: {e}"), binary.display(), bug))?;
         let stdin = child.stdin.take();
-        let mut console = Console::new(node.name);
+        let mut console = board.console(node.name);
         let (mut summary, mut failure) = (None, None);
         let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
         for line in lines.map_while(std::io::Result::ok) {

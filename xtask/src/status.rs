@@ -47,6 +47,16 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
         let missing = manifest.is_none();
         let mut reasons = Vec::new();
         let now = recipes.own(node).and_then(|_| recipes.content(node, |name| manifests.get(name)));
+        if let Ok(now) = &now
+            && before.is_empty()
+            && let Some(manifest) = elsewhere(config, store, node.name, manifest.as_ref(), &now.key())
+        {
+            manifests.insert(node.name, manifest.clone());
+            later.insert(node.name, manifest);
+            let reasons = vec!["in the remote; fetched when it is needed".to_owned()];
+            states.push(State { node: node.name, state: "fresh", reasons, nearest: None, would: "hit" });
+            continue;
+        }
         let nearest = now.as_ref().ok().and_then(|now| nearest(store, manifest.as_ref(), node.name, now));
         if let Some(manifest) = manifest {
             match now {
@@ -80,6 +90,13 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
         states.push(State { node: node.name, state, reasons, nearest, would });
     }
     Ok(states)
+}
+
+/// The result that is wanted, where it is not here and a remote was seen to have it.
+fn elsewhere(config: &Config, store: &Store, node: &str, current: Option<&Manifest>, key: &Key) -> Option<Manifest> {
+    let is_here = current.is_some_and(|m| &m.key == key) || store.peek(node, key).is_some();
+    config.remote().filter(|_| !is_here)?;
+    store.elsewhere(node).filter(|manifest| &manifest.key == key)
 }
 
 /// The earlier result that differs least from what is wanted, if it differs less than the current.

@@ -15,7 +15,7 @@ use crate::recipe::Recipes;
 use crate::spawn::Binaries;
 
 /// The store at `artifacts` and its lock; a run in progress is waited for.
-fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
+pub fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
     if !artifacts.join(".knockline").exists() {
         let remedy = "name the folder with --artifacts, or make one: cargo xtask pipeline";
         return Err(Failure::usage("there are no results here", artifacts.display(), remedy));
@@ -27,7 +27,14 @@ fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
 
 /// Hands on the current results of `nodes`, or of every node that has one.
 pub fn export(root: &Path, artifacts: &Path, file: &Path, nodes: &[String], json: bool) -> Result<ExitCode> {
-    let store = Store::open(artifacts);
+    let chosen = with_results(&Store::open(artifacts), artifacts, nodes)?;
+    let mut args: Vec<&OsStr> = vec!["export".as_ref(), file.as_os_str()];
+    args.extend(chosen.iter().map(|name| OsStr::new(*name)));
+    bundle(root, artifacts, &args, json)
+}
+
+/// Those of `nodes`, or of all, that have a result.
+pub fn with_results(store: &Store, artifacts: &Path, nodes: &[String]) -> Result<Vec<&'static str>> {
     let mut names = Vec::new();
     for name in nodes {
         names.push(find(name)?.name);
@@ -38,11 +45,9 @@ pub fn export(root: &Path, artifacts: &Path, file: &Path, nodes: &[String], json
     let chosen: Vec<&str> = GRAPH.iter().map(|node| node.name).filter(wanted).collect();
     if chosen.is_empty() {
         let remedy = "name the folder with --artifacts, or make one: cargo xtask pipeline";
-        return Err(Failure::usage("there are no results to export", artifacts.display(), remedy));
+        return Err(Failure::usage("there are no results here", artifacts.display(), remedy));
     }
-    let mut args: Vec<&OsStr> = vec!["export".as_ref(), file.as_os_str()];
-    args.extend(chosen.iter().map(|name| OsStr::new(*name)));
-    bundle(root, artifacts, &args, json)
+    Ok(chosen)
 }
 
 /// Takes over the results that a bundle holds.

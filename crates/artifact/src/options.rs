@@ -43,6 +43,8 @@ pub enum Kind {
     Texts,
     /// The path of a file. It enters the node's key by its content.
     Path,
+    /// A folder's path or a URL.
+    Place,
     /// The SHA-256 of a file, in hex.
     Sha256,
     /// Where data comes from: a path, a URL, a name of the stage's own, or a list of those.
@@ -130,7 +132,7 @@ impl Schema {
             return Ok(());
         }
         let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
-        let textual = entry.is_some_and(|e| matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Sha256));
+        let textual = entry.is_some_and(|e| matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Place | Kind::Sha256));
         let value = match parsed {
             Some(value @ (toml::Value::String(_) | toml::Value::Array(_))) => value,
             Some(value) if !textual => value,
@@ -224,6 +226,8 @@ impl Entry {
             }
             (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::stage::is_url(s) => Ok(Json::from(s.as_str())),
             (Kind::Path, _) => wants("the path of a file"),
+            (Kind::Place, toml::Value::String(s)) if !s.is_empty() => Ok(Json::from(s.as_str())),
+            (Kind::Place, _) => wants("a folder's path or a URL"),
             (Kind::Sha256, toml::Value::String(s)) if s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 Ok(Json::from(s.to_ascii_lowercase()))
             }

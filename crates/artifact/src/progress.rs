@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -136,9 +136,37 @@ impl Progress {
     }
 }
 
+/// The terminal, where several consoles share it: a bar stands below the other, and lines go above them all.
+#[derive(Clone, Default)]
+pub struct Board {
+    bars: MultiProgress,
+}
+
+impl Board {
+    /// A console whose lines start with `label`.
+    pub fn console(&self, label: &str) -> Console {
+        Console {
+            label: label.to_owned(),
+            board: self.clone(),
+            bar: None,
+            terminal: std::io::stderr().is_terminal(),
+            what: String::new(),
+            total: None,
+            unit: Unit::Rows,
+            last: Instant::now(),
+        }
+    }
+
+    /// Lets `print` write lines, on stdout or stderr, while no bar is in the way.
+    pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bars.suspend(print)
+    }
+}
+
 /// Draws events on stderr: a bar on a terminal, plain lines elsewhere.
 pub struct Console {
     label: String,
+    board: Board,
     bar: Option<ProgressBar>,
     terminal: bool,
     what: String,
@@ -148,17 +176,9 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console whose lines start with `label`.
+    /// A console that has the terminal for itself, and whose lines start with `label`.
     pub fn new(label: &str) -> Self {
-        Self {
-            label: label.to_owned(),
-            bar: None,
-            terminal: std::io::stderr().is_terminal(),
-            what: String::new(),
-            total: None,
-            unit: Unit::Rows,
-            last: Instant::now(),
-        }
+        Board::default().console(label)
     }
 
     /// Shows one event.
@@ -187,16 +207,14 @@ impl Console {
     /// Writes a line above the bar.
     pub fn line(&self, text: &str) {
         let text = format!("{}: {text}", self.label);
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
-        }
+        self.board.aside(|| eprintln!("{text}"));
     }
 
     /// Takes the bar away.
     pub fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+            self.board.bars.remove(&bar);
         }
     }
 
@@ -210,9 +228,8 @@ impl Console {
             ),
         };
         let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        ProgressBar::with_draw_target(self.total, ProgressDrawTarget::stderr())
-            .with_style(style)
-            .with_prefix(format!("{}: {}", self.label, self.what))
+        let bar = self.total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        self.board.bars.add(bar.with_style(style).with_prefix(format!("{}: {}", self.label, self.what)))
     }
 
     fn plain(&mut self, done: u64, note: &str) {

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use artifact::{Failure, Result};
 
+use crate::digest::on_all_processors;
 use crate::fault;
 use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{Digest, Output};
 
-/// Syncs and digests every file below `folder`, sorted by path, on two threads.
+/// Syncs and digests every file below `folder`, sorted by path.
 pub fn digest_all(folder: &Path) -> Result<Vec<Output>> {
     let mut paths = Vec::new();
     let mut todo = vec![String::new()];
@@ -42,15 +43,7 @@ pub fn digest_all(folder: &Path) -> Result<Vec<Output>> {
         let size = file.metadata().map_err(fail)?.len();
         Ok(Output { path: relative.clone(), size, digest: Digest::of_file(&path).map_err(fail)? })
     };
-    let half = paths.split_at(paths.len() / 2);
-    let (first, second) = std::thread::scope(|scope| {
-        let second = scope.spawn(|| half.1.iter().map(one).collect::<Result<Vec<_>>>());
-        (half.0.iter().map(one).collect::<Result<Vec<_>>>(), second.join())
-    });
-    let stopped = |_| Failure::failed("a thread stopped", folder.display(), "this is a bug; please report it");
-    let mut outputs = first?;
-    outputs.extend(second.map_err(stopped)??);
-    Ok(outputs)
+    on_all_processors(&paths, one).into_iter().collect()
 }
 
 /// The folders in `folder`.

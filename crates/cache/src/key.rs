@@ -125,6 +125,12 @@ mod tests {
     }
 
     #[test]
+    fn key_differs_when_the_format_of_keys_does() {
+        assert_ne!(of(&[]).key(), of(&[("format", "0")]).key());
+        assert_eq!(of(&[]).key(), of(&[("format", FORMAT)]).key());
+    }
+
+    #[test]
     fn changes_are_said_in_words() {
         let old = of(&[
             ("option train.mlp.lr", "0.001"),

@@ -15,13 +15,14 @@ mod manifest;
 mod sources;
 mod store;
 mod tend;
+pub mod wire;
 
 pub use digest::Digest;
 pub use index::Index;
 pub use key::{Ingredients, Key};
 pub use lock::Lock;
 pub use lockfile::Lockfile;
-pub use manifest::{Manifest, Output};
+pub use manifest::{FORMAT as MANIFEST_FORMAT, Manifest, Output};
 pub use sources::Workspace;
 pub use store::{Finding, Store};
 pub use tend::Checked;

@@ -5,6 +5,8 @@
 //! artifacts/.knockline/store/<node>/<key>/       earlier ones, until they are wanted again
 //! artifacts/.knockline/unfinished/<node>/<key>/  the run in progress
 //! artifacts/.knockline/aside/                    what was damaged, kept for a look
+//! artifacts/.knockline/elsewhere/<node>.json     the manifest of the newest result that only the remote has
+//! artifacts/.knockline/borrowed/<node>/<key>/    those of its files that a run here has read
 //! ```
 //!
 //! A result moves between these places by renaming its folder, whole or not at all. A run writes
@@ -18,7 +20,7 @@ use std::sync::{Mutex, PoisonError};
 
 use artifact::Result;
 
-use crate::disk::{digest_all, folders, make, remove, rename};
+use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
 use crate::{Index, Ingredients, Key, Lock, Manifest};
 
 /// A folder of artifacts.
@@ -109,6 +111,51 @@ impl Store {
             let manifest = Manifest::read(folder).ok()??;
             (manifest.node == node && &manifest.key == key && manifest.check(folder, &self.index).is_none()).then_some(manifest)
         })
+    }
+
+    /// The manifest of the newest result of `node` that was seen in the remote and left there.
+    pub fn elsewhere(&self, node: &str) -> Option<Manifest> {
+        let path = self.elsewhere_path(node);
+        let manifest = Manifest::parse(&std::fs::read(&path).ok()?, path.display()).ok()?;
+        (manifest.node == node).then_some(manifest)
+    }
+
+    /// Keeps such a manifest, so that the next run need not ask for it.
+    pub fn note_elsewhere(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.elsewhere_path(&manifest.node);
+        path.parent().map_or(Ok(()), make)?;
+        write_atomically(&path, &manifest.to_bytes()?)
+    }
+
+    /// The folder for single files of a result that is elsewhere, and which of `files` are not in it yet. Those of
+    /// another result of the node go.
+    pub fn borrowed(&self, manifest: &Manifest, files: &[&str]) -> Result<(PathBuf, Vec<String>)> {
+        let node = self.inner("borrowed").join(&manifest.node);
+        let folder = node.join(manifest.key.as_str());
+        for other in folders(&node).iter().filter(|other| **other != folder) {
+            self.discard(other)?;
+        }
+        let is_there = |file: &&&str| {
+            let path = folder.join(file);
+            self.index.digest(&path).is_ok_and(|digest| Some(&digest) == manifest.digest(file))
+        };
+        let missing = files.iter().filter(|file| !is_there(file)).map(|&file| file.to_owned()).collect();
+        Ok((folder, missing))
+    }
+
+    /// Moves such files, synced and checked, from the folder `from` to where [`Store::borrowed`] finds them.
+    pub fn borrow(&self, from: &Path, to: &Path, files: &[String]) -> Result<()> {
+        for file in files {
+            let to = to.join(file);
+            to.parent().map_or(Ok(()), make)?;
+            rename(&from.join(file), &to)?;
+        }
+        Ok(())
+    }
+
+    fn elsewhere_path(&self, node: &str) -> PathBuf {
+        // Node names have dots, which `with_extension` would take for its own.
+        self.inner("elsewhere").join(format!("{node}.json"))
     }
 
     /// Where a node's current result lies.

@@ -1,0 +1,136 @@
+//! One file in the store, by its digest.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use bytes::Bytes;
+use cache::Output;
+use futures_util::StreamExt as _;
+use object_store::buffered::BufWriter;
+use object_store::{Error, ObjectStoreExt as _};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{Place, Trouble};
+
+/// zstd's default.
+const LEVEL: i32 = 3;
+/// Beyond this a blob goes in parts; S3 wants five megabytes at least in each.
+const PART: usize = 8 << 20;
+/// Read and compressed at a time.
+const PIECE: usize = 1 << 20;
+
+/// Whole transfers that take longer than [`Place::limit`] are given up.
+pub async fn within<T>(place: &Place, bytes: u64, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let limit = place.limit(bytes);
+    let late = |_| Trouble::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()));
+    tokio::time::timeout(limit, work).await.map_err(late)?
+}
+
+/// Fetches the blob of `output` into the file `to`, synced. `arrived` is told of every piece.
+pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64)) -> Result<(), Trouble> {
+    let damaged = |what: &dyn std::fmt::Display| Trouble::Damaged(format!("the object of {} is damaged: {what}", output.path));
+    let disk = |e: io::Error| Trouble::local("write", to, &e);
+    let mut stream = place.store.get(&place.blob(&output.digest)).await?.into_stream();
+    if let Some(folder) = to.parent() {
+        std::fs::create_dir_all(folder).map_err(disk)?;
+    }
+    let file = Checked { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, trouble: None };
+    let mut decoder = zstd::stream::raw::Decoder::new().map_err(disk)?;
+    // A frame may ask for a window of any size; ours asks for far less than this.
+    decoder.set_parameter(zstd::zstd_safe::DParameter::WindowLogMax(27)).map_err(disk)?;
+    let mut decoder = zstd::stream::zio::Writer::new(file, decoder);
+    while let Some(piece) = stream.next().await {
+        let piece = piece?;
+        let before = decoder.writer().left;
+        let written = decoder.write_all(&piece).and_then(|()| decoder.flush());
+        match (written, decoder.writer_mut().trouble.take()) {
+            (_, Some(e)) => return Err(disk(e)),
+            (Err(e), None) => return Err(damaged(&e)),
+            (Ok(()), None) => arrived(before - decoder.writer().left),
+        }
+    }
+    // The frame's own checksum stands at its end.
+    decoder.finish().map_err(|e| damaged(&e))?;
+    let Checked { file, hasher, left, .. } = decoder.into_inner().0;
+    if left > 0 {
+        return Err(damaged(&format_args!("it ends {left} bytes early")));
+    }
+    if hasher.finalize().to_hex().as_str() != output.digest.as_str() {
+        return Err(damaged(&"it has another content"));
+    }
+    file.sync_all().map_err(disk)
+}
+
+/// A file that is digested as it is written, and takes no more bytes than it should have.
+struct Checked {
+    file: File,
+    hasher: blake3::Hasher,
+    left: u64,
+    /// The disk's, to be told from the decoder's own.
+    trouble: Option<io::Error>,
+}
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| io::Error::other("it is longer than it should be"))?;
+        self.hasher.update(bytes);
+        if let Err(e) = self.file.write_all(bytes) {
+            self.trouble = Some(io::Error::new(e.kind(), e.to_string()));
+            return Err(e);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Puts the file `from` there as the blob of `output`, unless it is there already. Gives the bytes that were sent.
+pub async fn put(place: &Place, output: &Output, from: &Path) -> Result<u64, Trouble> {
+    let blob = place.blob(&output.digest);
+    if !place.is_damaged(&output.digest) {
+        match place.store.head(&blob).await {
+            Ok(_) => return Ok(0),
+            // Who may write but not list is told so of what is not there.
+            Err(Error::NotFound { .. } | Error::PermissionDenied { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let read = |e: io::Error| Trouble::local("read", from, &e);
+    let mut file = File::open(from).map_err(read)?.take(output.size);
+    let mut hasher = blake3::Hasher::new();
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).map_err(read)?;
+    encoder.include_checksum(true).map_err(read)?;
+    let mut writer = BufWriter::with_capacity(place.store.clone(), blob, PART).with_max_concurrency(2);
+    let mut piece = vec![0; PIECE];
+    let mut sent = 0;
+    let all: Result<(), Trouble> = async {
+        loop {
+            let n = file.read(&mut piece).map_err(read)?;
+            let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
+            hasher.update(bytes);
+            encoder.write_all(bytes).map_err(read)?;
+            let compressed = std::mem::take(encoder.get_mut());
+            sent += compressed.len() as u64;
+            writer.put(Bytes::from(compressed)).await?;
+        }
+        if hasher.finalize().to_hex().as_str() != output.digest.as_str() {
+            return Err(Trouble::Local(format!("{} has another content than when it was made", from.display())));
+        }
+        let rest = encoder.finish().map_err(read)?;
+        sent += rest.len() as u64;
+        writer.put(Bytes::from(rest)).await?;
+        Ok(())
+    }
+    .await;
+    if let Err(trouble) = all {
+        // Nothing is seen of a blob that is not finished; parts that were sent cost storage.
+        let _ = writer.abort().await;
+        return Err(trouble);
+    }
+    writer.shutdown().await.map_err(Trouble::of_writer)?;
+    place.is_mended(&output.digest);
+    Ok(sent)
+}

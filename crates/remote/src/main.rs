@@ -1,0 +1,146 @@
+//! The remote's program: xtask asks on stdin and gets replies on stdout, see [`cache::wire`].
+
+use std::fs::File;
+use std::io::{BufRead, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use artifact::{Exit, Failure};
+use cache::Manifest;
+use cache::wire::{Ask, Reply};
+use clap::Parser;
+use remote::{Place, Trouble, shown};
+use tokio::runtime::{Builder, Runtime};
+
+/// Keep results where other machines find them; run by `cargo xtask`
+#[derive(Parser)]
+#[command(name = "remote", max_term_width = 100)]
+struct Cli {
+    /// A folder, or s3://, gs://, az://, https://
+    remote: String,
+    /// Put nothing there
+    #[arg(long)]
+    read_only: bool,
+    /// Seconds that it may be silent
+    #[arg(long, default_value_t = 10.0)]
+    timeout: f64,
+    /// A lock to hold while it lives
+    #[arg(long, hide = true)]
+    stage_lock: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            say(&Reply::Trouble { what: format!("{} ({})", failure.what, failure.place), push: false, over: true });
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> artifact::Result<()> {
+    let timeout = Duration::try_from_secs_f64(cli.timeout).map_err(|e| Failure::usage(e, "--timeout", "give a number of seconds"))?;
+    // What a killed run's program still writes, the next run must not take for its own.
+    let _lock = cli
+        .stage_lock
+        .as_ref()
+        .map(|path| File::options().create(true).truncate(false).write(true).open(path).and_then(|file| file.lock_shared().map(|()| file)));
+    let place = Arc::new(Place::open(&cli.remote, cli.read_only, timeout)?);
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = Arc::new(runtime.map_err(|e| Failure::failed(e, "the remote's program", "free some memory and processes"))?);
+    say(&Reply::Ready { name: shown(&cli.remote), read_only: place.read_only });
+    let (to_push, queue) = channel();
+    let pusher = {
+        let (place, runtime) = (Arc::clone(&place), Arc::clone(&runtime));
+        std::thread::spawn(move || push_all(&place, &runtime, &queue))
+    };
+    for ask in asks() {
+        let reply = match ask {
+            Ok(Ask::Manifest { node, key }) => match runtime.block_on(place.find(&node, &key)) {
+                Ok(manifest) => text(manifest.as_ref()).map(|manifest| Reply::Manifest { manifest }),
+                Err(trouble) => Err(trouble),
+            },
+            Ok(Ask::Fetch { manifest, only, into }) => {
+                let last = Mutex::new(Instant::now());
+                let fetch = |m: Manifest| runtime.block_on(place.fetch(&m, &only, &into, |done| at(&last, done)));
+                parse(&manifest).and_then(fetch).map(|()| Reply::Fetched)
+            }
+            Ok(Ask::Push { manifest, folder }) => {
+                let _ = to_push.send((manifest, folder));
+                continue;
+            }
+            Ok(Ask::Finish) => {
+                drop(to_push);
+                let _ = pusher.join();
+                return Ok(());
+            }
+            Err(e) => Err(Trouble::Store(format!("xtask and the remote's program do not understand each other: {e}"))),
+        };
+        say(&reply.unwrap_or_else(|trouble| Reply::Trouble { what: trouble.to_string(), push: false, over: trouble.is_over() }));
+    }
+    Ok(())
+}
+
+/// What xtask asks for. When its end of the pipe closes, xtask is gone, and nobody waits for the rest.
+fn asks() -> Receiver<serde_json::Result<Ask>> {
+    let (sender, asks) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let ask = serde_json::from_str(&line);
+            let is_last = matches!(ask, Ok(Ask::Finish));
+            if sender.send(ask).is_err() || is_last {
+                return;
+            }
+        }
+        std::process::exit(Exit::Failed as i32);
+    });
+    asks
+}
+
+/// How far a fetch is, ten times a second.
+fn at(last: &Mutex<Instant>, done: u64) {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.elapsed() > Duration::from_millis(100) {
+        *last = Instant::now();
+        say(&Reply::At { done });
+    }
+}
+
+/// Pushes one result after the other. When the store is of no use, what is left is not tried.
+fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, PathBuf)>) {
+    for (manifest, folder) in queue {
+        let reply = match push(place, runtime, &manifest, &folder) {
+            Ok(reply) => reply,
+            Err(trouble) => Reply::Trouble { what: trouble.to_string(), push: true, over: trouble.is_over() },
+        };
+        say(&reply);
+        if matches!(reply, Reply::Trouble { over: true, .. }) {
+            return;
+        }
+    }
+}
+
+fn push(place: &Place, runtime: &Runtime, manifest: &str, folder: &Path) -> Result<Reply, Trouble> {
+    let manifest = parse(manifest)?;
+    let sent = runtime.block_on(place.push(&manifest, folder))?;
+    Ok(Reply::Pushed { node: manifest.node, key: manifest.key, sent })
+}
+
+fn parse(manifest: &str) -> Result<Manifest, Trouble> {
+    Manifest::parse(manifest.as_bytes(), "xtask's request").map_err(|failure| Trouble::Local(failure.what))
+}
+
+fn text(manifest: Option<&Manifest>) -> Result<Option<String>, Trouble> {
+    let bytes = manifest.map(Manifest::to_bytes).transpose().map_err(|failure| Trouble::Local(failure.what))?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn say(reply: &Reply) {
+    let line = serde_json::to_string(reply).unwrap_or_default();
+    // Who has closed the pipe does not want to know.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

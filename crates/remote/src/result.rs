@@ -1,0 +1,87 @@
+//! A node's result in the store: its files and its manifest.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cache::{Key, Manifest, Output};
+use futures_util::{StreamExt as _, stream};
+use object_store::ObjectStoreExt as _;
+
+use crate::blob::{self, within};
+use crate::{Place, Trouble};
+
+/// Files on their way at once: most are small, and the way is long.
+const AT_ONCE: usize = 8;
+/// A manifest lists digests; one that is larger is none.
+const LARGEST_MANIFEST: u64 = 64 << 20;
+
+impl Place {
+    /// The manifest of the result of `node` under `key`, if there is one.
+    pub async fn find(&self, node: &str, key: &Key) -> Result<Option<Manifest>, Trouble> {
+        let path = self.manifest(node, key);
+        let read = async {
+            let got = self.store.get(&path).await?;
+            if got.meta.size > LARGEST_MANIFEST {
+                return Err(Trouble::Damaged(format!("the manifest of `{node}` has {} bytes", got.meta.size)));
+            }
+            Ok(got.bytes().await?)
+        };
+        let bytes = match within(self, 0, read).await {
+            Ok(bytes) => bytes,
+            Err(Trouble::Missing(_)) => return Ok(None),
+            Err(trouble) => return Err(trouble),
+        };
+        let damaged = |what: &dyn std::fmt::Display| Trouble::Damaged(format!("the manifest of `{node}` there is damaged: {what}"));
+        let manifest = Manifest::parse(&bytes, path).map_err(|failure| damaged(&failure.what))?;
+        if manifest.node != node || &manifest.key != key {
+            return Err(damaged(&"it is that of another result"));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Fetches files of a result into the folder `into`: those named by `only`, or all. Files that turn out to be damaged are remembered, all of
+    /// them, so that the next push replaces them. `arrived` is told how many bytes are here.
+    pub async fn fetch(&self, manifest: &Manifest, only: &[String], into: &Path, arrived: impl Fn(u64)) -> Result<(), Trouble> {
+        let done = AtomicU64::new(0);
+        let one = async |output: &Output| {
+            let piece = |n: u64| arrived(done.fetch_add(n, Ordering::Relaxed) + n);
+            let got = within(self, output.size, blob::get(self, output, &into.join(&output.path), piece)).await;
+            if let Err(Trouble::Damaged(_)) = got {
+                self.mark_damaged(&output.digest);
+            }
+            got
+        };
+        let wanted = manifest.outputs.iter().filter(|o| only.is_empty() || only.contains(&o.path));
+        let mut all = stream::iter(wanted.map(one)).buffer_unordered(AT_ONCE);
+        let mut first = None;
+        while let Some(got) = all.next().await {
+            match got {
+                Ok(()) => {}
+                Err(trouble) if trouble.is_over() => return Err(trouble),
+                Err(trouble) => drop(first.get_or_insert(trouble)),
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Puts a result there whose files lie in `folder`. Gives the bytes that were sent.
+    pub async fn push(&self, manifest: &Manifest, folder: &Path) -> Result<u64, Trouble> {
+        if self.read_only {
+            return Err(Trouble::Store("it is read only".to_owned()));
+        }
+        // Two files of one content are one blob.
+        let distinct: BTreeMap<&str, &Output> = manifest.outputs.iter().map(|o| (o.digest.as_str(), o)).collect();
+        let one = async |output: &Output| within(self, output.size, blob::put(self, output, &folder.join(&output.path))).await;
+        let mut all = stream::iter(distinct.into_values().map(one)).buffer_unordered(AT_ONCE);
+        let mut sent = 0;
+        while let Some(put) = all.next().await {
+            sent += put?;
+        }
+        let bytes = manifest.to_bytes().map_err(|failure| Trouble::Local(failure.what))?;
+        let path = self.manifest(&manifest.node, &manifest.key);
+        let size = bytes.len() as u64;
+        within(self, size, async { Ok(self.store.put(&path, bytes.into()).await?) }).await?;
+        Ok(sent + size)
+    }
+}

@@ -1,0 +1,270 @@
+//! A folder as the remote, every way to damage it, and servers on loopback that do what they should not.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cache::{Ingredients, Manifest, Store};
+use object_store::aws::AmazonS3Builder;
+use object_store::{ClientOptions, RetryConfig};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use super::*;
+
+/// A result in a store, and a folder for the remote.
+struct Fixture {
+    dir: TempDir,
+    manifest: Manifest,
+    runtime: Runtime,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("artifacts"));
+        let mut all = Ingredients::new();
+        all.add("option lr", "0.1");
+        let work = store.work("train.slp", &all.key()).expect("a folder");
+        fs::create_dir(work.join("sub")).expect("a folder");
+        fs::write(work.join("model"), "weights, weights").expect("writes");
+        fs::write(work.join("sub/same"), "weights, weights").expect("writes");
+        fs::write(work.join("nothing"), "").expect("writes");
+        let manifest = store.publish("train.slp", all.key(), all, "done".to_owned()).expect("publishes");
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        Self { dir, manifest, runtime }
+    }
+
+    fn result(&self) -> PathBuf {
+        self.dir.path().join("artifacts/train.slp")
+    }
+
+    fn place(&self) -> Place {
+        let folder = self.dir.path().join("remote");
+        Place::open(&folder.display().to_string(), false, Duration::from_secs(5)).expect("opens")
+    }
+
+    fn push(&self, place: &Place) -> Result<u64, Trouble> {
+        self.runtime.block_on(place.push(&self.manifest, &self.result()))
+    }
+
+    fn find(&self, place: &Place) -> Result<Option<Manifest>, Trouble> {
+        self.runtime.block_on(place.find("train.slp", &self.manifest.key))
+    }
+
+    fn fetch(&self, place: &Place, only: &[String]) -> Result<Vec<String>, Trouble> {
+        let into = tempfile::tempdir().expect("a folder");
+        self.runtime.block_on(place.fetch(&self.manifest, only, into.path(), |_| ()))?;
+        let names = self.manifest.outputs.iter().map(|o| o.path.clone());
+        let came: Vec<String> = names.filter(|name| into.path().join(name).exists()).collect();
+        for name in &came {
+            assert_eq!(fs::read(into.path().join(name)).expect("reads"), fs::read(self.result().join(name)).expect("reads"));
+        }
+        Ok(came)
+    }
+
+    /// The objects in the folder.
+    fn objects(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut todo = vec![self.dir.path().join("remote")];
+        while let Some(folder) = todo.pop() {
+            for entry in fs::read_dir(folder).expect("a folder").flatten() {
+                if entry.path().is_dir() { todo.push(entry.path()) } else { found.push(entry.path()) }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+fn is_blob(object: &Path) -> bool {
+    object.extension().is_some_and(|e| e == "zst")
+}
+
+#[test]
+fn what_is_pushed_can_be_fetched_whole_or_in_part_and_is_sent_once() {
+    let fixture = Fixture::new();
+    let place = fixture.place();
+    assert_eq!(fixture.find(&place).expect("looks"), None);
+    let sent = fixture.push(&place).expect("pushes");
+    assert_eq!(fixture.objects().len(), 3, "two contents and a manifest");
+    let size = fixture.manifest.to_bytes().expect("bytes").len() as u64;
+    assert!(sent > size);
+    assert_eq!(fixture.push(&place).expect("pushes"), size, "the manifest alone");
+    assert_eq!(fixture.find(&place).expect("looks"), Some(fixture.manifest.clone()));
+    assert_eq!(fixture.fetch(&place, &[]).expect("fetches"), ["model", "nothing", "sub/same"]);
+    assert_eq!(fixture.fetch(&place, &["sub/same".to_owned()]).expect("fetches"), ["sub/same"]);
+}
+
+/// Damages every object in every way, and checks that it is found and that a push mends it. Gives how often it was
+/// found, and how often it did no harm.
+fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
+    let fixture = Fixture::new();
+    fixture.push(&fixture.place()).expect("pushes");
+    let (mut found, mut harmless) = (0, 0);
+    for object in fixture.objects() {
+        let sound = fs::read(&object).expect("reads");
+        for damaged in damage(&sound) {
+            match &damaged {
+                Some(bytes) => fs::write(&object, bytes).expect("writes"),
+                None => fs::remove_file(&object).expect("removes"),
+            }
+            let place = fixture.place();
+            let trouble = if is_blob(&object) {
+                match fixture.fetch(&place, &[]) {
+                    // A larger window in zstd's header unpacks to the same bytes: `fetch` has compared them.
+                    Ok(_) => {
+                        harmless += 1;
+                        fs::write(&object, &sound).expect("writes");
+                        continue;
+                    }
+                    Err(trouble) => trouble,
+                }
+            } else {
+                match fixture.find(&place) {
+                    Ok(None) => Trouble::Missing(String::new()),
+                    Ok(Some(_)) => panic!("the manifest is taken"),
+                    Err(trouble) => trouble,
+                }
+            };
+            match damaged {
+                Some(bytes) => assert!(matches!(trouble, Trouble::Damaged(_)), "{trouble:?} for {bytes:?} at {}", object.display()),
+                None => assert!(matches!(trouble, Trouble::Missing(_)), "{trouble:?}"),
+            }
+            assert!(!trouble.is_over(), "the rest is still worth asking for");
+            fixture.push(&place).expect("pushes");
+            assert_eq!(fs::read(&object).expect("reads"), sound, "it is mended");
+            found += 1;
+        }
+    }
+    (found, harmless)
+}
+
+#[test]
+fn every_flipped_byte_cut_and_loss_is_found_and_mended_by_the_next_push() {
+    let (flips, harmless) = every_damage(|sound| {
+        let flip = |at: usize| {
+            let mut bytes = sound.to_vec();
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1;
+            }
+            Some(bytes)
+        };
+        (0..sound.len()).map(flip).collect()
+    });
+    assert!(flips > 800 && harmless <= 1, "{flips} {harmless}");
+    let cuts = every_damage(|sound| (0..sound.len()).map(|n| sound.get(..n).map(<[u8]>::to_vec)).collect());
+    assert_eq!(cuts, (flips + harmless, 0));
+    assert_eq!(every_damage(|_| vec![None]), (3, 0));
+}
+
+#[test]
+fn an_object_that_unpacks_to_more_than_it_should_is_damaged_and_not_written() {
+    let fixture = Fixture::new();
+    let place = fixture.place();
+    fixture.push(&place).expect("pushes");
+    let bomb = zstd::encode_all(&vec![0_u8; 50_000_000][..], 3).expect("compresses");
+    for object in fixture.objects().iter().filter(|o| is_blob(o)) {
+        fs::write(object, &bomb).expect("writes");
+    }
+    let trouble = fixture.fetch(&place, &[]).expect_err("found");
+    assert!(trouble.to_string().contains("longer than it should be"), "{trouble}");
+}
+
+#[test]
+fn a_result_that_changed_on_the_disk_is_not_pushed() {
+    let fixture = Fixture::new();
+    let place = fixture.place();
+    fs::write(fixture.result().join("model"), "weights. weights").expect("writes");
+    fs::write(fixture.result().join("sub/same"), "weights. weights").expect("writes");
+    let trouble = fixture.push(&place).expect_err("refused");
+    assert!(trouble.to_string().contains("another content"), "{trouble}");
+    assert_eq!(fixture.find(&place).expect("looks"), None);
+    assert!(fixture.objects().iter().all(|o| fs::metadata(o).is_ok_and(|m| m.len() < 30)), "the empty file at most");
+}
+
+/// A server that gives every request the same answer; without one it says nothing.
+fn server(answer: Option<&'static str>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+            let _ = lines.take_while(|line| !line.is_empty()).count();
+            match answer {
+                Some(answer) => drop(write!(stream, "HTTP/1.1 {answer}\r\nConnection: close\r\n\r\n")),
+                None => silent.push(stream),
+            }
+        }
+    });
+    url
+}
+
+/// A store that speaks S3's language at `url`.
+fn s3(url: &str, timeout: Duration) -> Place {
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let retry = RetryConfig { max_retries: 1, retry_timeout: timeout, ..RetryConfig::default() };
+    let store = AmazonS3Builder::new()
+        .with_endpoint(url)
+        .with_bucket_name("results")
+        .with_access_key_id("me")
+        .with_secret_access_key("secret")
+        .with_region("us-east-1")
+        .with_retry(retry)
+        .with_client_options(ClientOptions::new().with_allow_http(true).with_read_timeout(timeout).with_proxy_excludes("127.0.0.1"))
+        .build()
+        .expect("builds");
+    Place::new(Arc::new(store), object_store::path::Path::default(), false, timeout)
+}
+
+#[test]
+fn a_server_that_refuses_is_full_or_is_not_there_is_the_end_of_it() {
+    let fixture = Fixture::new();
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("an address");
+    let cases = [
+        (server(Some("403 Forbidden\r\nContent-Length: 0")), "access is denied"),
+        (server(Some("507 Insufficient Storage\r\nContent-Length: 0")), "507 Insufficient Storage"),
+        (server(Some("500 Oops\r\nContent-Length: 0")), "500 Internal Server Error"),
+        (server(Some("200 OK\r\nContent-Length: 99\r\nLast-Modified: Mon, 02 Jan 2023 00:00:00 GMT")), ""),
+        (format!("http://{gone}"), "onnect"),
+    ];
+    for (url, want) in cases {
+        let place = s3(&url, Duration::from_secs(1));
+        let trouble = fixture.find(&place).expect_err(want);
+        assert!(trouble.is_over() && trouble.to_string().contains(want), "{url}: {trouble}");
+        let trouble = fixture.fetch(&place, &[]).expect_err(want);
+        assert!(trouble.is_over(), "{url}: {trouble}");
+        let trouble = fixture.push(&place).err();
+        // The cut-off answer to a HEAD is a whole one.
+        assert!(trouble.as_ref().is_none_or(Trouble::is_over), "{url}: {trouble:?}");
+    }
+}
+
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for() {
+    let fixture = Fixture::new();
+    let place = s3(&server(None), Duration::from_millis(200));
+    let start = Instant::now();
+    assert!(fixture.find(&place).expect_err("late").is_over());
+    assert!(fixture.push(&place).expect_err("late").is_over());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_web_server_is_read_and_its_password_is_not_shown() {
+    let url = server(Some("404 Not Found\r\nContent-Length: 0")).replace("http://", "http://me:secret@");
+    let place = Place::open(&format!("{url}/cache"), false, Duration::from_secs(2)).expect("opens");
+    let fixture = Fixture::new();
+    // Where this machine has a proxy, that one answers.
+    match fixture.find(&place) {
+        Ok(found) => assert_eq!(found, None),
+        Err(trouble) => assert!(!trouble.to_string().contains("secret"), "{trouble}"),
+    }
+    assert!(place.read_only);
+    assert!(fixture.push(&place).expect_err("read only").to_string().contains("read only"));
+    assert!(!shown(&url).contains("secret"));
+}

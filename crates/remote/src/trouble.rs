@@ -1,0 +1,89 @@
+//! What can go wrong with a remote, and how much it means.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::path::Path;
+
+use object_store::Error;
+
+/// Why something did not come or go.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It is not there.
+    Missing(String),
+    /// It is not what it should be.
+    Damaged(String),
+    /// This machine's own disk.
+    Local(String),
+    /// The store itself: it is of no use for the rest of the run.
+    Store(String),
+}
+
+impl Trouble {
+    /// A file operation of this machine failed.
+    pub fn local(doing: &str, path: &Path, error: &io::Error) -> Self {
+        Self::Local(format!("cannot {doing} {}: {error}", path.display()))
+    }
+
+    /// What a writer says: the store's own error is inside.
+    pub fn of_writer(error: io::Error) -> Self {
+        match error.downcast::<Error>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::Store(short(&error.to_string())),
+        }
+    }
+
+    /// Whether the remote is of no use for the rest of the run.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Local(_))
+    }
+}
+
+impl Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Missing(what) | Self::Damaged(what) | Self::Local(what) | Self::Store(what)) = self;
+        f.write_str(what)
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::NotFound { path, .. } => Self::Missing(format!("{path} is not there")),
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                Self::Store(format!("access is denied ({}); check the credentials and what they allow", cause(&error)))
+            }
+            _ => Self::Store(cause(&error)),
+        }
+    }
+}
+
+/// The innermost cause in a few words: a server's error code where it gives one, and no page of XML.
+fn cause(error: &Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    short(&inner.to_string())
+}
+
+fn short(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let code = text.split_once("<Code>").and_then(|(_, rest)| Some(rest.split_once("</Code>")?.0));
+    let line = text.split(['\n', '<']).next().unwrap_or_default().trim().trim_end_matches(':');
+    let line: String = line.chars().take(LONGEST).collect();
+    code.map_or_else(|| line.clone(), |code| format!("{line}: {code}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_xml_is_cut_to_its_code() {
+        let body = "Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\"?>\n<Error><Code>InvalidAccessKeyId</Code><RequestId>x</RequestId></Error>";
+        assert_eq!(short(body), "Server returned non-2xx status code: 403 Forbidden: InvalidAccessKeyId");
+        assert_eq!(short("Connection refused (os error 111)"), "Connection refused (os error 111)");
+        assert_eq!(short(&"x".repeat(1000)).len(), 200);
+    }
+}

@@ -1,0 +1,210 @@
+//! Results that machines share: `[cache] remote`, `cache push` and `pull`, and remotes that fail.
+
+#![allow(clippy::indexing_slicing)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use e2e::{Artifacts, Ended};
+
+const DATA: [&str; 4] = ["ingest", "split", "embed", "tensors"];
+
+/// Machines with a remote in common.
+fn machine(remote: &str) -> Artifacts {
+    Artifacts::with(&["train.mlp.epochs=2", &format!("cache.remote={remote}"), "cache.timeout=2"])
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![folder.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.path().is_dir() { todo.push(entry.path()) } else { found.push(entry.path()) }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The nodes whose folders are there.
+fn nodes_here(artifacts: &Artifacts) -> Vec<String> {
+    let folders = fs::read_dir(artifacts.path()).expect("a folder").flatten();
+    let mut names: Vec<String> = folders.map(|f| f.file_name().into_string().expect("UTF-8")).filter(|n| n != ".knockline").collect();
+    names.sort();
+    names
+}
+
+fn no_warning(ended: &Ended) {
+    assert!(!ended.err.contains("warning"), "{}", ended.err);
+}
+
+#[test]
+fn a_second_machine_runs_what_the_first_has_not_and_fetches_what_that_reads() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let remote = dir.path().join("shared").display().to_string();
+    let (first, second, third) = (machine(&remote), machine(&remote), machine(&remote));
+    let made = first.run(&["pipeline", "--to", "tensors"]).ok();
+    assert_eq!(made.nodes("status", "run"), DATA);
+
+    let rest = second.run(&["pipeline", "--to", "train.slp"]).ok();
+    assert_eq!(
+        (rest.nodes("place", "remote"), rest.nodes("status", "run")),
+        (DATA.map(str::to_owned).to_vec(), vec!["train.slp".to_owned()])
+    );
+    assert_eq!(nodes_here(&second), ["train.slp"]);
+    let borrowed = files(&second.path().join(".knockline/borrowed"));
+    assert!(borrowed.iter().all(|f| f.display().to_string().contains("/tensors/")) && borrowed.len() == 3, "{borrowed:?}");
+    first.run(&["pipeline", "--to", "train.slp"]).ok();
+    let (one, two) = (first.bytes(), second.bytes());
+    let compared: Vec<&String> = two.keys().filter(|file| !file.ends_with("manifest.json")).collect();
+    assert!(compared.len() > 10 && compared.iter().all(|file| two[*file] == one[*file]), "a borrowed file makes no difference");
+    let status = second.run(&["status"]).ok();
+    assert_eq!(status.nodes("state", "fresh"), ["ingest", "split", "embed", "tensors", "train.slp"]);
+
+    let put = files(dir.path()).len();
+    let hits = third.run(&["pipeline", "--to", "train.slp", "--read-only"]).ok();
+    assert_eq!(hits.nodes("status", "hit").len(), 5);
+    assert_eq!((nodes_here(&third), hits.nodes("place", "here")), (vec!["train.slp".to_owned()], vec!["train.slp".to_owned()]));
+    assert!(!third.path().join(".knockline/borrowed").exists(), "nothing that is not needed");
+    let other = third.run(&["pipeline", "--to", "train.slp", "--read-only", "--set", "train.slp.epochs=1"]).ok();
+    assert_eq!(other.nodes("status", "run"), ["train.slp"]);
+    assert_eq!(files(dir.path()).len(), put, "nothing is put there");
+    no_warning(&hits);
+}
+
+#[test]
+fn damaged_objects_are_said_made_again_and_replaced() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let remote = dir.path().display().to_string();
+    let (first, second, third) = (machine(&remote), machine(&remote), machine(&remote));
+    first.run(&["pipeline", "--to", "train.slp"]).ok();
+    let sound: Vec<(PathBuf, Vec<u8>)> = files(dir.path()).into_iter().map(|f| (f.clone(), fs::read(f).expect("reads"))).collect();
+    for (object, bytes) in sound.iter().filter(|(f, _)| f.extension().is_some_and(|e| e == "zst")) {
+        let mut bytes = bytes.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(object, bytes).expect("writes");
+    }
+    let made = second.run(&["pipeline", "--to", "train.slp"]).ok();
+    assert!(made.err.contains("is damaged") && made.err.contains("made here"), "{}", made.err);
+    assert_eq!(made.nodes("status", "run"), ["ingest", "split", "embed", "tensors", "train.slp"], "what is read is made, too");
+    let (one, two) = (first.bytes(), second.bytes());
+    assert!(one.iter().filter(|(f, _)| !f.ends_with("manifest.json")).all(|(f, bytes)| two[f] == *bytes));
+    let timed = |f: &Path| fs::read(f).map_or(0, |b| b.len()) < 200 || f.display().to_string().contains("train.slp");
+    for (object, bytes) in sound.iter().filter(|(f, _)| !timed(f)) {
+        assert!(fs::read(object).expect("reads") == *bytes, "{} is not mended", object.display());
+    }
+    let hits = third.run(&["pipeline", "--to", "train.slp"]).ok();
+    assert_eq!(hits.nodes("status", "hit").len(), 5);
+    no_warning(&hits);
+
+    for (object, bytes) in sound.iter().filter(|(f, _)| f.display().to_string().contains("/manifests-")) {
+        let half = bytes.len() / 2;
+        fs::write(object, &bytes[..half]).expect("writes");
+    }
+    let fourth = machine(&remote);
+    let made = fourth.run(&["pipeline", "--to", "split"]).ok();
+    assert!(made.err.contains("the manifest of `ingest` there is damaged"), "{}", made.err);
+    assert_eq!(made.nodes("status", "run"), ["ingest", "split"]);
+    let fifth = machine(&remote).run(&["pipeline", "--to", "split"]).ok();
+    assert_eq!(fifth.nodes("status", "hit").len(), 2);
+}
+
+#[test]
+fn a_remote_that_is_of_no_use_costs_a_warning() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("file");
+    fs::write(&file, "mine").expect("writes");
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("an address");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent_at = silent.local_addr().expect("an address");
+    let remotes = [
+        (file.display().to_string(), "a file is where a folder should be", false),
+        (format!("http://me:secret@{gone}/x"), "left out for the rest of this run", false),
+        (format!("http://{silent_at}/x"), "left out for the rest of this run", true),
+        ("ftp://a.example/x".to_owned(), "this is no place for a remote", false),
+        ("gs://".to_owned(), "", false),
+    ];
+    for (remote, want, _) in remotes {
+        let artifacts = machine(&remote);
+        let made = artifacts.run(&["pipeline", "--to", "split"]).ok();
+        assert_eq!(made.nodes("status", "run"), ["ingest", "split"], "{remote}");
+        assert_eq!(made.err.matches("warning: remote").count(), 1, "{remote}: {}", made.err);
+        assert!(made.err.contains(want) || made.err.contains("File exists"), "{remote}: {}", made.err);
+        assert!(!made.err.contains("secret"), "{}", made.err);
+        let pushed = artifacts.run(&["cache", "push"]);
+        assert!(matches!(pushed.code, Some(2 | 4)), "{remote}: {:?} {}", pushed.code, pushed.err);
+    }
+    assert_eq!(fs::read_to_string(file).expect("reads"), "mine");
+}
+
+/// Serves the files of a folder, and nothing else.
+fn web(folder: &Path) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let folder = folder.to_owned();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+            let path = lines.next().and_then(|l| Some(l.strip_prefix("GET /")?.split(' ').next()?.to_owned()));
+            let _ = lines.take_while(|line| !line.is_empty()).count();
+            let file = path.and_then(|path| fs::read(folder.join(path)).ok());
+            let head = |status: &str, size| {
+                format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {size}\r\nLast-Modified: Mon, 02 Jan 2023 00:00:00 GMT\r\nConnection: close\r\n\r\n"
+                )
+            };
+            let answer = file
+                .map_or_else(|| head("404 Not Found", 0).into_bytes(), |bytes| [head("200 OK", bytes.len()).into_bytes(), bytes].concat());
+            let _ = stream.write_all(&answer);
+        }
+    });
+    url
+}
+
+#[test]
+fn pushed_on_purpose_pulled_on_purpose_and_from_a_web_server() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let remote = dir.path().display().to_string();
+    let alone = Artifacts::new();
+    alone.run(&["pipeline", "--to", "embed"]).ok();
+    let none = alone.run(&["cache", "push"]);
+    assert!(none.code == Some(2) && none.err.contains("there is no remote") && none.err.contains("[cache]"), "{}", none.err);
+    let set = format!("cache.remote={remote}");
+    let pushed = alone.run(&["cache", "push", "--set", &set]).ok().json();
+    assert_eq!(pushed.iter().map(|l| l["node"].as_str().expect("a node")).collect::<Vec<_>>(), ["ingest", "split", "embed"]);
+    let again = alone.run(&["cache", "push", "embed", "--set", &set]).ok().json();
+    assert!(again.len() == 1 && again[0]["sent"].as_u64() < pushed[2]["sent"].as_u64(), "{again:?}");
+
+    for remote in [remote, web(dir.path())] {
+        let other = machine(&remote);
+        let pulled = other.run(&["cache", "pull", "embed", "tensors"]).ok();
+        assert_eq!(
+            (pulled.nodes("state", "pulled"), pulled.nodes("state", "missing")),
+            (vec!["embed".to_owned()], vec!["tensors".to_owned()])
+        );
+        assert_eq!(nodes_here(&other), ["embed"]);
+        assert_eq!(other.run(&["cache", "pull", "embed"]).ok().nodes("state", "here"), ["embed"]);
+        other.run(&["cache", "verify"]).ok();
+        let made = other.run(&["pipeline", "--to", "tensors"]).ok();
+        assert_eq!(made.nodes("status", "run"), ["tensors"]);
+        no_warning(&made);
+        if remote.starts_with("http") {
+            let refused = other.run(&["cache", "push"]);
+            assert!(refused.code == Some(2) && refused.err.contains("read only"), "{}", refused.err);
+        }
+    }
+}
+
+#[test]
+fn what_a_failure_does_not_concern_is_finished_and_kept() {
+    let artifacts = Artifacts::with(&["train.mlp.epochs=2", "train.curve.lr=1e30"]);
+    let ended = artifacts.run(&["pipeline", "--to", "report", "--jobs", "3"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    let made = ended.json().iter().filter_map(|l| Some(l["node"].as_str()?.to_owned())).collect::<Vec<_>>();
+    assert_eq!(made, ["ingest", "split", "embed", "tensors", "train.slp", "train.mlp"], "{}", ended.err);
+    let next = artifacts.run(&["pipeline", "--set", "train.curve.lr=0.1", "--jobs", "1"]).ok();
+    assert_eq!(next.nodes("status", "run"), ["train.curve", "train.sweep", "report"]);
+}

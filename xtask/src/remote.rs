@@ -1,0 +1,262 @@
+//! The remote of `[cache]`, by way of a program of its own: xtask is built without a client for every store.
+//!
+//! A remote that is broken, slow, full or closed to us costs a warning and a miss, never a failed run.
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use artifact::progress::{Board, Unit};
+use artifact::{Event, Failure, Result};
+use cache::wire::{Ask, Reply};
+use cache::{Key, Manifest, Store};
+
+use crate::config::{Config, RemoteOptions};
+use crate::recipe::Recipes;
+use crate::spawn::Binaries;
+
+/// The remote, started when it is first asked.
+pub struct Remote<'r> {
+    root: &'r Path,
+    store: &'r Store,
+    board: &'r Board,
+    options: Option<RemoteOptions>,
+    program: Option<Program>,
+    /// Whether it is of no use any more to take results from, and to put results there.
+    over: (bool, bool),
+    /// What was put there.
+    pub pushed: Vec<Pushed>,
+    /// What went wrong, in words.
+    pub troubles: Vec<String>,
+}
+
+/// A result that was put there.
+pub struct Pushed {
+    /// The node.
+    pub node: String,
+    /// The result's key.
+    pub key: Key,
+    /// Bytes that were sent: what was there already was not.
+    pub sent: u64,
+}
+
+struct Program {
+    child: Child,
+    stdin: ChildStdin,
+    name: String,
+    /// To what is answered in turn.
+    replies: Receiver<Reply>,
+    /// To pushes.
+    pushes: Receiver<Reply>,
+    waiting: usize,
+}
+
+impl<'r> Remote<'r> {
+    /// The remote that `config` names, if it names one.
+    pub fn new(root: &'r Path, config: &Config, store: &'r Store, board: &'r Board) -> Self {
+        let (options, over) = (config.remote(), (false, false));
+        Self { root, store, board, options, program: None, over, pushed: Vec::new(), troubles: Vec::new() }
+    }
+
+    /// With nothing put there.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.over.1 |= read_only;
+        self
+    }
+
+    /// Whether there is one that may be asked.
+    pub fn is_there(&self) -> bool {
+        self.options.is_some() && !self.over.0
+    }
+
+    /// Whether results can be put there, as far as is known.
+    pub fn is_writable(&self) -> bool {
+        !self.over.1
+    }
+
+    /// The manifest of the result of `node` under `key`, if the remote has it.
+    pub fn manifest(&mut self, node: &str, key: &Key) -> Option<Manifest> {
+        let ask = Ask::Manifest { node: node.to_owned(), key: key.clone() };
+        let Some(Reply::Manifest { manifest: Some(text) }) = self.ask(&ask, |_| ()) else { return None };
+        let manifest = Manifest::parse(text.as_bytes(), "the remote").ok()?;
+        (manifest.node == node && &manifest.key == key).then_some(manifest)
+    }
+
+    /// Fetches a result and makes it the current one; `false` if the remote does not give it whole.
+    pub fn fetch(&mut self, manifest: &Manifest) -> Result<bool> {
+        let Some(folder) = self.fetch_into(manifest, Vec::new())? else { return Ok(false) };
+        self.store.adopt(&folder, manifest)?;
+        Ok(true)
+    }
+
+    /// The folder with these files of a result; they are fetched where that was not done before. `None` if the remote does not
+    /// give them.
+    pub fn borrow(&mut self, manifest: &Manifest, files: &[&str]) -> Result<Option<PathBuf>> {
+        let (folder, missing) = self.store.borrowed(manifest, files)?;
+        if !missing.is_empty() {
+            let Some(from) = self.fetch_into(manifest, missing.clone())? else { return Ok(None) };
+            self.store.borrow(&from, &folder, &missing)?;
+        }
+        Ok(Some(folder))
+    }
+
+    fn fetch_into(&mut self, manifest: &Manifest, only: Vec<String>) -> Result<Option<PathBuf>> {
+        if !self.is_there() {
+            return Ok(None);
+        }
+        let folder = self.store.incoming(&manifest.node)?;
+        let bytes = manifest.outputs.iter().filter(|o| only.is_empty() || only.contains(&o.path)).map(|o| o.size).sum();
+        let ask = Ask::Fetch { manifest: text(manifest)?, only, into: folder.clone() };
+        let mut console = self.board.console(&manifest.node);
+        console.show(&Event::Begin { what: "fetching".to_owned(), total: Some(bytes), unit: Unit::Bytes });
+        let reply = self.ask(&ask, |done| console.show(&Event::At { done, note: String::new() }));
+        console.clear();
+        if reply == Some(Reply::Fetched) {
+            return Ok(Some(folder));
+        }
+        self.store.drop_incoming();
+        Ok(None)
+    }
+
+    /// Has it keep a current result; [`Remote::finish`] waits until that is done.
+    pub fn push(&mut self, manifest: &Manifest) -> Result<()> {
+        let ask = Ask::Push { manifest: text(manifest)?, folder: self.store.current(&manifest.node) };
+        self.start();
+        self.take_pushed(false);
+        let Some(program) = self.program.as_mut().filter(|_| !self.over.1) else { return Ok(()) };
+        if program.send(&ask) {
+            program.waiting += 1;
+        } else {
+            self.over = (true, true);
+            self.warn("its program has ended");
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is put there, and says what could not be.
+    pub fn finish(&mut self) {
+        if let Some(program) = &mut self.program {
+            program.send(&Ask::Finish);
+        }
+        self.take_pushed(true);
+        if let Some(mut program) = self.program.take() {
+            drop(program.stdin);
+            let _ = program.child.wait();
+        }
+        self.over = (true, true);
+    }
+
+    /// Takes the replies to pushes: those that have come, or with `all` waits for the rest.
+    fn take_pushed(&mut self, all: bool) {
+        while let Some(program) = self.program.as_mut().filter(|p| p.waiting > 0 && !self.over.1) {
+            let reply = if all { program.pushes.recv().ok() } else { program.pushes.try_recv().ok() };
+            match reply {
+                Some(Reply::Pushed { node, key, sent }) => {
+                    program.waiting -= 1;
+                    self.pushed.push(Pushed { node, key, sent });
+                }
+                Some(Reply::Trouble { what, over, .. }) => {
+                    program.waiting -= 1;
+                    self.over.1 = over;
+                    self.warn(&format!("a result could not be put there: {what}"));
+                }
+                _ if all => {
+                    self.over.1 = true;
+                    self.warn("its program ended before all results were put there");
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask, mut at: impl FnMut(u64)) -> Option<Reply> {
+        self.start();
+        let program = self.program.as_mut().filter(|_| !self.over.0)?;
+        let mut reply = program.send(ask).then(|| program.replies.recv().ok()).flatten();
+        while let Some(Reply::At { done }) = reply {
+            at(done);
+            reply = program.replies.recv().ok();
+        }
+        match reply {
+            None => {
+                self.over = (true, true);
+                self.warn("its program has ended");
+            }
+            Some(Reply::Trouble { what, over, .. }) => {
+                self.over.0 |= over;
+                self.warn(&what);
+            }
+            reply => return reply,
+        }
+        None
+    }
+
+    /// Starts the program, once.
+    fn start(&mut self) {
+        if self.program.is_some() || self.over.0 {
+            return;
+        }
+        let Some(options) = &self.options else { return };
+        match Program::start(self.root, self.store, options) {
+            Ok((program, read_only)) => {
+                self.over.1 |= read_only;
+                self.program = Some(program);
+            }
+            Err(what) => {
+                self.over = (true, true);
+                self.warn(&what);
+            }
+        }
+    }
+
+    fn warn(&mut self, what: &str) {
+        let name = self.program.as_ref().map_or(String::new(), |p| format!(" {}", p.name));
+        let and = match self.over {
+            (true, _) => "; it is left out for the rest of this run",
+            (_, true) if what.contains("put there") => "; nothing is put there in this run",
+            _ => "; what it cannot give is made here",
+        };
+        self.board.aside(|| eprintln!("warning: remote{name}: {what}{and}"));
+        self.troubles.push(what.to_owned());
+    }
+}
+
+impl Program {
+    /// Builds and starts it. Gives whether nothing can be put there, or what went wrong.
+    fn start(root: &Path, store: &Store, options: &RemoteOptions) -> Result<(Self, bool), String> {
+        let build = || {
+            let sources = Recipes::package(root, "remote", &store.index)?;
+            let binaries = Binaries::build(root, "cpu", &["remote"], &sources)?;
+            let mut command = Command::new(binaries.path("remote")?);
+            command.arg("--timeout").arg(options.timeout.to_string()).args(options.read_only.then_some("--read-only"));
+            command.arg("--stage-lock").arg(store.stage_lock()).arg("--").arg(&options.remote).stdin(Stdio::piped()).stdout(Stdio::piped());
+            command.spawn().map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), "remote", "report this"))
+        };
+        let mut child: Child = build().map_err(|failure| failure.what)?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err("it has no pipes".to_owned()) };
+        let (in_turn, replies) = channel();
+        let (of_pushes, pushes) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
+                let Ok(reply) = serde_json::from_str(&line) else { continue };
+                let is_push = matches!(reply, Reply::Pushed { .. } | Reply::Trouble { push: true, .. });
+                // Who has stopped listening is not told.
+                let _ = if is_push { of_pushes.send(reply) } else { in_turn.send(reply) };
+            }
+        });
+        match replies.recv() {
+            Ok(Reply::Ready { name, read_only }) => Ok((Self { child, stdin, name, replies, pushes, waiting: 0 }, read_only)),
+            Ok(Reply::Trouble { what, .. }) => Err(what),
+            _ => Err("its program has ended".to_owned()),
+        }
+    }
+
+    fn send(&mut self, ask: &Ask) -> bool {
+        serde_json::to_string(ask).is_ok_and(|line| writeln!(self.stdin, "{line}").is_ok())
+    }
+}
+
+fn text(manifest: &Manifest) -> Result<String> {
+    Ok(String::from_utf8_lossy(&manifest.to_bytes()?).into_owned())
+}

@@ -1,0 +1,406 @@
+//! One run of the graph: what is there is found, what has to run is run, several nodes at a time.
+//!
+//! A result that only the remote has stays there. Of one that a node reads which has to run, the files that it reads
+//! are borrowed; the last nodes of the selection are fetched whole, since they are what the user asked for.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use artifact::progress::Board;
+use artifact::{Failure, Options, Result};
+use cache::{Ingredients, Key, Manifest, Store};
+
+use crate::commit;
+use crate::config::Config;
+use crate::graph::{GRAPH, Node, depends};
+use crate::pipeline::{Line, Selection};
+use crate::recipe::Recipes;
+use crate::remote::Remote;
+use crate::spawn::{Binaries, Call, stages};
+
+/// One run.
+pub struct Session<'s> {
+    pub root: &'s Path,
+    pub config: &'s Config,
+    pub artifacts: &'s Path,
+    pub selection: &'s Selection,
+    pub store: &'s Store,
+    pub recipes: Recipes,
+    pub remote: Remote<'s>,
+    pub board: &'s Board,
+    pub json: bool,
+    /// By node; those that are neither selected nor read by one that is are left out.
+    pub tasks: BTreeMap<&'static str, Task>,
+    /// Asked for when the first stage runs: a run that finds everything made has no use for it.
+    pub commit: OnceCell<Option<String>>,
+}
+
+/// A node in this run.
+pub struct Task {
+    node: &'static Node,
+    /// Whether it is to be brought up to date, or taken as it is.
+    selected: bool,
+    /// Whether all its files have to be here.
+    wanted: bool,
+    state: State,
+    /// A result that was found in the remote and could not be had; the nodes after it were looked for by it.
+    lost: Option<Manifest>,
+    line: Option<Line>,
+    printed: bool,
+}
+
+/// Where a node stands.
+enum State {
+    /// What it reads is not known yet.
+    Waiting,
+    /// There is no result of it; it runs when what it reads is known and at hand.
+    Due(Wanted),
+    Running(Wanted, Instant),
+    /// Its result is here.
+    Here(Manifest),
+    /// Its result is in the remote.
+    Elsewhere(Manifest),
+}
+
+/// The result that a run is to make.
+struct Wanted {
+    recipe: Key,
+    ingredients: Ingredients,
+}
+
+impl Task {
+    /// A node that is to be brought up to date.
+    pub fn selected(node: &'static Node, wanted: bool) -> Self {
+        Self { node, selected: true, wanted, state: State::Waiting, lost: None, line: None, printed: false }
+    }
+
+    /// A node that is taken as it is.
+    pub fn given(node: &'static Node, manifest: Manifest) -> Self {
+        Self { node, selected: false, wanted: false, state: State::Here(manifest), lost: None, line: None, printed: false }
+    }
+
+    fn manifest(&self) -> Option<&Manifest> {
+        match &self.state {
+            State::Here(manifest) | State::Elsewhere(manifest) => Some(manifest),
+            _ => None,
+        }
+    }
+}
+
+/// A stage's run, with all that its thread needs.
+struct Job {
+    node: &'static Node,
+    options: Options,
+    artifacts: PathBuf,
+    inputs: Vec<(&'static str, PathBuf)>,
+    work: PathBuf,
+    downloads: PathBuf,
+    lock: PathBuf,
+    device: String,
+    resume: bool,
+    commit: Option<String>,
+    board: Board,
+}
+
+impl Job {
+    fn run(&self, binaries: &Binaries) -> Result<String> {
+        binaries.run(&Call {
+            node: self.node,
+            options: &self.options,
+            artifacts: &self.artifacts,
+            inputs: &self.inputs,
+            work: &self.work,
+            downloads: &self.downloads,
+            lock: &self.lock,
+            device: &self.device,
+            resume: self.resume,
+            commit: self.commit.as_deref(),
+            board: &self.board,
+        })
+    }
+}
+
+/// What became of a node when it was its turn.
+enum Turn {
+    Still,
+    Moved,
+    Start(Box<Job>),
+}
+
+impl Session<'_> {
+    /// Runs to the end. After a failure nothing new is started; what runs is waited for and kept.
+    pub fn run(&mut self) -> Result<()> {
+        let binaries = OnceLock::new();
+        let (sender, ended) = channel();
+        let mut failed: Option<Failure> = None;
+        std::thread::scope(|scope| {
+            loop {
+                let mut moved = false;
+                for node in GRAPH {
+                    if failed.is_some() {
+                        break;
+                    }
+                    match self.turn(node, &binaries) {
+                        Ok(Turn::Still) => {}
+                        Ok(Turn::Moved) => moved = true,
+                        Ok(Turn::Start(job)) => {
+                            moved = true;
+                            let (sender, binaries) = (sender.clone(), &binaries);
+                            scope.spawn(move || {
+                                let none = || Failure::failed("no binaries", "cargo build", "this is a bug; please report it");
+                                let summary = binaries.get().ok_or_else(none).and_then(|binaries| job.run(binaries));
+                                // The session waits for it.
+                                let _ = sender.send((job.node, summary));
+                            });
+                        }
+                        Err(failure) => failed = Some(failure),
+                    }
+                }
+                self.print(false);
+                if moved && failed.is_none() {
+                    continue;
+                }
+                let running: Vec<&str> = self.running().map(|node| node.name).collect();
+                if running.is_empty() {
+                    break;
+                }
+                if failed.is_some() {
+                    let names = running.join("`, `");
+                    self.board.aside(|| eprintln!("waiting for `{names}`, whose result is kept"));
+                }
+                let Ok((node, summary)) = ended.recv() else { break };
+                if let Err(failure) = summary.and_then(|summary| self.finish(node, summary)) {
+                    if let Some(task) = self.tasks.get_mut(node.name) {
+                        task.state = State::Waiting;
+                    }
+                    match &failed {
+                        None => failed = Some(failure),
+                        Some(_) => self.board.aside(|| eprintln!("error: {failure}")),
+                    }
+                }
+            }
+        });
+        self.print(true);
+        self.remote.finish();
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn running(&self) -> impl Iterator<Item = &'static Node> {
+        self.tasks.values().filter(|t| matches!(t.state, State::Running(..))).map(|t| t.node)
+    }
+
+    fn manifest(&self, name: &str) -> Option<&Manifest> {
+        self.tasks.get(name)?.manifest()
+    }
+
+    /// Gets a node one step further, if it can be.
+    fn turn(&mut self, node: &'static Node, binaries: &OnceLock<Binaries>) -> Result<Turn> {
+        let Some(task) = self.tasks.get(node.name) else { return Ok(Turn::Still) };
+        match &task.state {
+            State::Waiting if node.reads.iter().all(|(name, _)| self.manifest(name).is_some()) => {
+                self.look_for(node)?;
+                Ok(Turn::Moved)
+            }
+            State::Elsewhere(manifest) if task.wanted => {
+                let manifest = manifest.clone();
+                let start = Instant::now();
+                if self.remote.fetch(&manifest)? {
+                    self.found(node, State::Here(manifest), start);
+                } else {
+                    self.lose(node.name, manifest);
+                }
+                Ok(Turn::Moved)
+            }
+            State::Due(_) => self.start(node, binaries),
+            _ => Ok(Turn::Still),
+        }
+    }
+
+    /// Looks for a node's result here and in the remote.
+    fn look_for(&mut self, node: &'static Node) -> Result<()> {
+        let start = Instant::now();
+        let upstream = self.tasks.iter().filter_map(|(name, task)| Some((*name, task.manifest()?.recipe.clone()))).collect();
+        let recipe = self.recipes.recipe_after(node, &upstream)?;
+        let ingredients = self.recipes.content(node, |name| self.manifest(name))?;
+        let key = ingredients.key();
+        let is_lost = self.tasks.get(node.name).is_some_and(|t| t.lost.is_some());
+        let mut state = State::Due(Wanted { recipe: recipe.clone(), ingredients });
+        if !self.selection.force.iter().any(|f| f == node.name) {
+            let finding = self.store.find(node.name, &key)?;
+            self.board.aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
+            if let Some(mut manifest) = finding.manifest {
+                // Found by its content: from now on its newest recipe finds it, too.
+                if manifest.recipe != recipe {
+                    manifest.recipe = recipe;
+                    manifest.write(&self.store.current(node.name))?;
+                }
+                state = State::Here(manifest);
+            } else if !is_lost && self.remote.is_there() {
+                let noted = self.store.elsewhere(node.name).filter(|m| m.key == key);
+                let known = noted.is_some();
+                if let Some(mut manifest) = noted.or_else(|| self.remote.manifest(node.name, &key)) {
+                    if !known || manifest.recipe != recipe {
+                        manifest.recipe = recipe;
+                        self.store.note_elsewhere(&manifest)?;
+                    }
+                    state = State::Elsewhere(manifest);
+                }
+            }
+        }
+        self.notices();
+        self.found(node, state, start);
+        Ok(())
+    }
+
+    fn notices(&self) {
+        let notices = self.store.notices();
+        self.board.aside(|| notices.iter().for_each(|notice| eprintln!("warning: {notice}")));
+    }
+
+    /// A node has come to this state by looking for it.
+    fn found(&mut self, node: &'static Node, state: State, start: Instant) {
+        let Some(task) = self.tasks.get_mut(node.name) else { return };
+        task.state = state;
+        let place = if matches!(task.state, State::Elsewhere(_)) { "remote" } else { "here" };
+        task.line = task.manifest().map(|manifest| Line::new("hit", place, manifest, start));
+    }
+
+    /// A result that was found in the remote cannot be had: it is made here.
+    fn lose(&mut self, name: &str, manifest: Manifest) {
+        if let Some(task) = self.tasks.get_mut(name) {
+            (task.state, task.lost, task.line) = (State::Waiting, Some(manifest), None);
+        }
+    }
+
+    /// Starts a node that has to run, if what it reads can be had and there is room for it.
+    fn start(&mut self, node: &'static Node, binaries: &OnceLock<Binaries>) -> Result<Turn> {
+        let is_known = |name: &str| self.manifest(name).is_some();
+        if !node.reads.iter().all(|(name, _)| is_known(name)) {
+            return Ok(Turn::Still);
+        }
+        let running: Vec<&Node> = self.running().collect();
+        if !has_room(node, &running, self.selection.jobs(), &self.selection.device) {
+            return Ok(Turn::Still);
+        }
+        let mut inputs = Vec::new();
+        for (name, files) in node.reads {
+            match self.tasks.get(name).map(|task| &task.state) {
+                Some(State::Elsewhere(manifest)) => {
+                    let manifest = manifest.clone();
+                    let Some(folder) = self.remote.borrow(&manifest, files)? else {
+                        self.lose(name, manifest);
+                        return Ok(Turn::Moved);
+                    };
+                    inputs.push((*name, folder));
+                }
+                _ => inputs.push((*name, self.store.current(name))),
+            }
+        }
+        if binaries.get().is_none() {
+            let built = Binaries::build(self.root, &self.selection.device, &stages(), &self.recipes.sources)?;
+            let _ = binaries.set(built);
+        }
+        let Some(Task { state: State::Due(wanted), .. }) = self.tasks.get(node.name) else { return Ok(Turn::Still) };
+        let key = wanted.ingredients.key();
+        if self.selection.resume && node.package == "train" && self.store.has_other_unfinished(node.name, &key) {
+            self.board.aside(|| {
+                eprintln!(
+                    "warning: an unfinished run of `{}` with other options or sources is left where it is; --resume goes on only with the same",
+                    node.name
+                );
+            });
+        }
+        let job = Job {
+            node,
+            options: self.config.options(node),
+            artifacts: self.artifacts.to_owned(),
+            inputs,
+            work: self.store.work(node.name, &key)?,
+            downloads: self.store.downloads(),
+            lock: self.store.stage_lock(),
+            device: self.selection.device.clone(),
+            resume: self.selection.resume,
+            commit: self.commit.get_or_init(|| commit::describe(self.root)).clone(),
+            board: self.board.clone(),
+        };
+        if let Some(task) = self.tasks.get_mut(node.name)
+            && let State::Due(wanted) = std::mem::replace(&mut task.state, State::Waiting)
+        {
+            task.state = State::Running(wanted, Instant::now());
+        }
+        Ok(Turn::Start(Box::new(job)))
+    }
+
+    /// Publishes what a stage has made.
+    fn finish(&mut self, node: &'static Node, summary: String) -> Result<()> {
+        // The key was made before the stage was built and read its source.
+        let now = Recipes::new(self.root, self.config, &self.selection.device, &self.store.index)?.own(node)?;
+        let changes = self.recipes.own(node)?.changes(&now);
+        if !changes.is_empty() {
+            let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
+            return Err(Failure::failed(what, node.name, "run the same command again"));
+        }
+        let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
+        let State::Running(wanted, start) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
+        let manifest = self.store.publish(node.name, wanted.recipe, wanted.ingredients, summary)?;
+        task.line = Some(Line::new("run", "here", &manifest, start));
+        task.state = State::Here(manifest.clone());
+        let lost = task.lost.take();
+        self.notices();
+        self.remote.push(&manifest)?;
+        if lost.is_some_and(|lost| lost.outputs != manifest.outputs) {
+            self.look_again_after(node);
+        }
+        Ok(())
+    }
+
+    /// The nodes after `node` were looked for by a result that could not be had, and this one is not the same.
+    fn look_again_after(&mut self, node: &Node) {
+        for task in self.tasks.values_mut().filter(|t| t.selected && depends(t.node, node.name)) {
+            if !matches!(task.state, State::Running(..)) {
+                (task.state, task.lost, task.line) = (State::Waiting, None, None);
+            }
+        }
+    }
+
+    /// Prints the lines that will not change any more, in the graph's order; at the end all that there are.
+    fn print(&mut self, at_end: bool) {
+        for node in GRAPH {
+            let Some(task) = self.tasks.get_mut(node.name).filter(|t| t.selected && !t.printed) else { continue };
+            match task.line.as_ref().filter(|_| at_end || matches!(task.state, State::Here(_))) {
+                Some(line) => {
+                    self.board.aside(|| line.print(self.json));
+                    task.printed = true;
+                }
+                None if at_end => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// Whether `node` may start beside those that run.
+fn has_room(node: &Node, running: &[&Node], jobs: usize, device: &str) -> bool {
+    // A GPU is not shared, either.
+    let alone = |node: &Node| node.alone || node.package == "train" && device.starts_with("cuda");
+    running.is_empty() || running.len() < jobs && !alone(node) && !running.iter().any(|node| alone(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::find;
+
+    #[test]
+    fn what_measures_time_and_what_uses_a_gpu_runs_alone() {
+        let node = |name| find(name).expect("a node");
+        let (slp, mlp, sweep) = (node("train.slp"), node("train.mlp"), node("train.sweep"));
+        assert!(has_room(mlp, &[slp], 2, "cpu") && !has_room(mlp, &[slp], 1, "cpu"));
+        assert!(!has_room(mlp, &[slp], 2, "cuda:1"));
+        assert!(has_room(sweep, &[], 1, "cpu") && !has_room(sweep, &[mlp], 8, "cpu") && !has_room(mlp, &[sweep], 8, "cpu"));
+    }
+}

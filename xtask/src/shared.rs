@@ -1,0 +1,138 @@
+//! `cargo xtask cache push` and `pull`: results to and from the remote, on purpose. Other than in `pipeline`, a remote
+//! that does not do what it should is an error.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use artifact::progress::Board;
+use artifact::{Failure, Result};
+use cache::{Manifest, Store};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::graph::{GRAPH, find};
+use crate::pipeline::size;
+use crate::recipe::Recipes;
+use crate::remote::Remote;
+use crate::storage::{locked, with_results};
+
+/// What to do where no remote is set.
+fn no_remote() -> Failure {
+    let remedy = "set it in pipeline.toml or a profile: `[cache]`, `remote = \"s3://bucket/folder\"`; or with --set cache.remote=…";
+    Failure::usage("there is no remote", "option `cache.remote`", remedy)
+}
+
+/// The failure that the remote's troubles are, if there were any.
+fn troubles(remote: &Remote<'_>) -> Result<()> {
+    let Some(first) = remote.troubles.first() else { return Ok(()) };
+    Err(Failure::download(first, "the remote", "see the warnings above; what came through is kept, and the same command goes on"))
+}
+
+/// Puts the current results of `nodes`, or of every node that has one, into the remote.
+pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], as_json: bool) -> Result<()> {
+    config.remote().ok_or_else(no_remote)?;
+    let (store, _lock) = locked(artifacts)?;
+    let board = Board::default();
+    let mut remote = Remote::new(root, config, &store, &board);
+    for name in with_results(&store, artifacts, nodes)? {
+        let folder = store.current(name);
+        let remedy = format!("make it: cargo xtask pipeline --to {name}");
+        let Some(manifest) = Manifest::read(&folder)? else {
+            return Err(Failure::usage(format_args!("there is no result of `{name}` to push"), folder.display(), remedy));
+        };
+        if let Some(problem) = manifest.check(&folder, &store.index) {
+            return Err(Failure::input(problem, folder.display(), remedy));
+        }
+        remote.push(&manifest)?;
+        if !remote.is_writable() {
+            break;
+        }
+    }
+    if !remote.is_writable() && remote.troubles.is_empty() {
+        return Err(Failure::usage("the remote is read only", "option `cache.remote`", "push to one that can be written to"));
+    }
+    remote.finish();
+    for pushed in &remote.pushed {
+        let line = if as_json {
+            json!({ "node": pushed.node, "key": pushed.key, "sent": pushed.sent }).to_string()
+        } else {
+            format!("pushed   {:<11} {} {:>9} sent", pushed.node, pushed.key.short(), size(pushed.sent))
+        };
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    troubles(&remote)
+}
+
+/// Fetches what `nodes`, or all, are to be and the remote has.
+pub fn pull(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], device: &str, as_json: bool) -> Result<()> {
+    config.remote().ok_or_else(no_remote)?;
+    for name in nodes {
+        find(name)?;
+    }
+    let store = Store::open(artifacts);
+    let _lock = store.lock(true, || eprintln!("waiting for another run in {}", artifacts.display()))?;
+    let recipes = Recipes::new(root, config, device, &store.index)?;
+    let board = Board::default();
+    let mut remote = Remote::new(root, config, &store, &board);
+    let mut known: BTreeMap<&str, Manifest> = BTreeMap::new();
+    for node in GRAPH {
+        let is_wanted = nodes.is_empty() || nodes.iter().any(|n| n == node.name);
+        let state = match look(&store, &recipes, &mut remote, node, &mut known)? {
+            Found::Here => "here",
+            Found::There(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
+            // What was to be fetched and could not be has been said.
+            Found::There(_) if !is_wanted => "remote",
+            Found::There(_) | Found::Missing => "missing",
+        };
+        if is_wanted {
+            let manifest = known.get(node.name);
+            let line = if as_json {
+                json!({ "node": node.name, "state": state, "key": manifest.map(|m| &m.key), "bytes": manifest.map(Manifest::bytes) })
+                    .to_string()
+            } else {
+                let key = manifest.map_or("", |m| m.key.short());
+                format!("{state:<8} {:<11} {key:<12} {:>9}", node.name, manifest.map_or(String::new(), |m| size(m.bytes())))
+            };
+            let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
+        }
+    }
+    remote.finish();
+    store.index.save();
+    troubles(&remote)
+}
+
+enum Found {
+    Here,
+    There(Manifest),
+    Missing,
+}
+
+/// Looks for a node's result here and there.
+fn look(
+    store: &Store,
+    recipes: &Recipes,
+    remote: &mut Remote<'_>,
+    node: &'static crate::graph::Node,
+    known: &mut BTreeMap<&'static str, Manifest>,
+) -> Result<Found> {
+    let before = node.reads.iter().all(|(name, _)| known.contains_key(name));
+    if !before {
+        // Which result it is depends on one that is nowhere yet.
+        return Ok(Found::Missing);
+    }
+    let ingredients = recipes.content(node, |name| known.get(name))?;
+    let key = ingredients.key();
+    let finding = store.find(node.name, &key)?;
+    finding.damaged.iter().for_each(|what| eprintln!("warning: {what}"));
+    if let Some(manifest) = finding.manifest {
+        known.insert(node.name, manifest);
+        return Ok(Found::Here);
+    }
+    let Some(mut manifest) = remote.manifest(node.name, &key) else { return Ok(Found::Missing) };
+    let upstream = known.iter().map(|(name, manifest)| (*name, manifest.recipe.clone())).collect();
+    manifest.recipe = recipes.recipe_after(node, &upstream)?;
+    store.note_elsewhere(&manifest)?;
+    known.insert(node.name, manifest.clone());
+    Ok(Found::There(manifest))
+}
