@@ -40,15 +40,16 @@ impl Place {
         Ok(Some(manifest))
     }
 
-    /// Fetches files of a result into the folder `into`: those named by `only`, or all. Files that turn out to be damaged are remembered, all of
-    /// them, so that the next push replaces them. `arrived` is told how many bytes are here.
+    /// Fetches files of a result into the folder `into`: those named by `only`, or all. If one turns out to be damaged, that is
+    /// remembered, and the next push replaces all of the result. `arrived` is told how many bytes are here.
     pub async fn fetch(&self, manifest: &Manifest, only: &[String], into: &Path, arrived: impl Fn(u64)) -> Result<(), Trouble> {
         let done = AtomicU64::new(0);
         let one = async |output: &Output| {
             let piece = |n: u64| arrived(done.fetch_add(n, Ordering::Relaxed) + n);
             let got = within(self, output.size, blob::get(self, output, &into.join(&output.path), piece)).await;
             if let Err(Trouble::Damaged(_)) = got {
-                self.mark_damaged(&output.digest);
+                // Nor is the rest of the result above suspicion.
+                manifest.outputs.iter().for_each(|output| self.mark_damaged(&output.digest));
             }
             got
         };
