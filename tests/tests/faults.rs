@@ -103,3 +103,70 @@ fn eight_pipelines_at_once_make_each_result_once() {
     artifacts.run(&["pipeline"]).ok();
     assert!(start.elapsed() < Duration::from_mins(1), "nothing waits for the dead");
 }
+
+/// `cargo xtask pipeline` in a shell that first says `limit`.
+fn limited(artifacts: &Artifacts, limit: &str) -> e2e::Ended {
+    let plain = artifacts.command(&["pipeline"]);
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(plain.get_program()).args(plain.get_args());
+    command.current_dir(e2e::root()).stdin(std::process::Stdio::null());
+    e2e::Ended::of(command)
+}
+
+#[test]
+#[cfg(unix)]
+fn a_disk_that_takes_no_more_is_an_error_that_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let source = source(dir.path());
+    let options = [source.as_str(), "train.mlp.epochs=2", "train.curve.epochs=2"];
+    let (whole, short) = (Artifacts::with(&options), Artifacts::with(&options));
+    whole.run(&["pipeline"]).ok();
+    // No file may be longer than so many blocks of 512 bytes; without the signal that says so, writing fails as on a full disk.
+    let mut stopped_at = Vec::new();
+    for blocks in [16, 64, 160, 400, 1600] {
+        let ended = limited(&short, &format!("trap '' XFSZ; ulimit -f {blocks}"));
+        let made = ended.json().iter().filter(|line| line["node"].is_string()).count();
+        stopped_at.push(made);
+        if made < 9 {
+            assert_eq!(ended.code, Some(1), "{blocks} blocks: {}", ended.err);
+            assert!(ended.err.contains("where:") && ended.err.contains("hint:"), "{}", ended.err);
+            assert!(ended.err.contains("too large"), "{blocks} blocks: {}", ended.err);
+        }
+    }
+    assert!(stopped_at.is_sorted() && stopped_at[0] == 0 && stopped_at[3] > 0, "{stopped_at:?}");
+    short.run(&["cache", "verify"]).ok();
+    short.run(&["pipeline"]).ok();
+    assert_eq!(litter(short.path()), [""; 0]);
+    let (whole, short) = (whole.bytes(), short.bytes());
+    for (file, bytes) in whole.iter().filter(|(file, _)| !has_clock_readings(file)) {
+        assert!(short[file] == *bytes, "{file} differs");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_cannot_be_written_to_is_named_and_nothing_in_it_is_lost() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let source = source(dir.path());
+    let artifacts = Artifacts::with(&[source.as_str()]);
+    artifacts.run(&["pipeline", "--to", "split"]).ok();
+    let may = |mode: u32| {
+        for folder in [artifacts.path().to_owned(), artifacts.path().join(".knockline")] {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        }
+    };
+    may(0o555);
+    // The administrator may write everywhere; to that one, only the kernel says no.
+    let is_administrator = std::fs::write(artifacts.path().join("probe"), "").is_ok();
+    let ended = if is_administrator {
+        e2e::Ended::of(e2e::xtask(&["pipeline", "--to", "embed", "--artifacts", "/sys/kernel/knockline"]))
+    } else {
+        artifacts.run(&["pipeline", "--to", "embed"])
+    };
+    may(0o755);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(ended.err.contains("cannot") && ended.err.contains("where:") && ended.err.contains("--artifacts"), "{}", ended.err);
+    let after = artifacts.run(&["pipeline", "--to", "split"]).ok();
+    assert_eq!(after.nodes("status", "hit"), ["ingest", "split"]);
+}

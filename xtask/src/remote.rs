@@ -184,7 +184,8 @@ impl<'r> Remote<'r> {
                 self.warn("its program has ended");
             }
             Some(Reply::Trouble { what, over, .. }) => {
-                self.over.0 |= over;
+                // What cannot be read is not written to, either: one warning is enough.
+                self.over = (self.over.0 | over, self.over.1 | over);
                 self.warn(&what);
             }
             reply => return reply,

@@ -70,6 +70,7 @@ fn cause(error: &Error) -> String {
 fn short(text: &str) -> String {
     const LONGEST: usize = 200;
     let code = text.split_once("<Code>").and_then(|(_, rest)| Some(rest.split_once("</Code>")?.0));
+    let text = text.strip_prefix("Server returned non-2xx status code: ").unwrap_or(text);
     let line = text.split(['\n', '<']).next().unwrap_or_default().trim().trim_end_matches(':');
     let line: String = line.chars().take(LONGEST).collect();
     code.map_or_else(|| line.clone(), |code| format!("{line}: {code}"))
@@ -82,7 +83,7 @@ mod tests {
     #[test]
     fn a_page_of_xml_is_cut_to_its_code() {
         let body = "Server returned non-2xx status code: 403 Forbidden: <?xml version=\"1.0\"?>\n<Error><Code>InvalidAccessKeyId</Code><RequestId>x</RequestId></Error>";
-        assert_eq!(short(body), "Server returned non-2xx status code: 403 Forbidden: InvalidAccessKeyId");
+        assert_eq!(short(body), "403 Forbidden: InvalidAccessKeyId");
         assert_eq!(short("Connection refused (os error 111)"), "Connection refused (os error 111)");
         assert_eq!(short(&"x".repeat(1000)).len(), 200);
     }
