@@ -47,7 +47,7 @@ fn the_next_job_runs_only_what_the_bundle_does_not_hold() {
     let dir = tempfile::tempdir().expect("a folder");
     let bundle = dir.path().join("data.bundle").display().to_string();
     let nothing = first.run(&["cache", "export", &bundle]);
-    assert!(nothing.code == Some(2) && nothing.err.contains("there are no results to export"), "{}", nothing.err);
+    assert!(nothing.code == Some(2) && nothing.err.contains("there are no results here"), "{}", nothing.err);
 
     first.run(&["pipeline", "--to", "tensors"]).ok();
     let exported = first.run(&["cache", "export", &bundle]).ok();
