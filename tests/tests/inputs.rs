@@ -127,7 +127,9 @@ fn refused(sets: &[&str], code: i32, parts: &[&str]) {
     // What a run made before it failed may be there, too; earlier results are in the store.
     let back = artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     assert_eq!(back.nodes("status", "hit").len(), 4, "{}", back.out);
-    assert!(!after.is_empty() && artifacts.bytes() == before);
+    // Beside the node that failed, another may have come through.
+    let now = artifacts.bytes();
+    assert!(!after.is_empty() && before.iter().all(|(file, bytes)| now.get(file) == Some(bytes)));
 }
 
 #[test]
