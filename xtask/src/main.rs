@@ -3,6 +3,7 @@
 //! It spawns the stages' binaries and links none of them, so it builds in seconds, and a run
 //! that finds everything up to date answers at once.
 
+mod binaries;
 mod commit;
 mod config;
 mod graph;

@@ -7,10 +7,10 @@ use artifact::options::suggest;
 use artifact::{Failure, Result};
 use cache::{Manifest, Store};
 
+use crate::binaries::Binaries;
 use crate::config::Config;
 use crate::graph::find;
 use crate::recipe::Recipes;
-use crate::spawn::Binaries;
 
 /// What to classify, and how.
 #[derive(clap::Args)]
@@ -62,11 +62,10 @@ pub fn run(
             );
         }
     }
-    let sources = Recipes::package(root, "predict", &store.index)?;
+    let binaries = Binaries::build(root, "cpu", &["predict"], &store.index)?;
     if artifacts.join(".knockline").exists() {
         store.index.save();
     }
-    let binaries = Binaries::build(root, "cpu", &["predict"], &sources)?;
     let mut command = Command::new(binaries.path("predict")?);
     command.arg("--artifacts").arg(artifacts).arg("--run").arg(run).arg("--top-k").arg(top_k.to_string());
     if json {

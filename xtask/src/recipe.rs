@@ -10,14 +10,11 @@ use serde_json::Value as Json;
 
 use crate::config::Config;
 use crate::graph::{GRAPH, Node, find};
-use crate::spawn::Sources;
 
 /// What nodes are made of, apart from the artifacts that they read.
 pub struct Recipes {
     /// Or why that is not known: a node whose source cannot be read is no concern of another's.
     own: BTreeMap<&'static str, Result<Ingredients>>,
-    /// The source files of each package and their digests.
-    pub sources: Sources,
 }
 
 impl Recipes {
@@ -40,12 +37,7 @@ impl Recipes {
             }
             own.insert(node.name, options(&mut all, node, config, index).map(|()| all));
         }
-        Ok(Self { own, sources: packages.into_iter().map(|(package, all)| (package, files(all))).collect() })
-    }
-
-    /// The sources of a package that runs no node.
-    pub fn package(root: &Path, package: &'static str, index: &Index) -> Result<Sources> {
-        Ok(Sources::from([(package, files(Workspace::read(root)?.ingredients(package, index)?))]))
+        Ok(Self { own })
     }
 
     /// A node's own ingredients.
@@ -84,11 +76,6 @@ impl Recipes {
         }
         Ok(self.own(node)?.with(&inputs))
     }
-}
-
-/// The files among a package's ingredients.
-fn files(all: Vec<(String, String)>) -> Vec<(String, String)> {
-    all.into_iter().filter_map(|(name, digest)| Some((name.strip_prefix("source ")?.to_owned(), digest))).collect()
 }
 
 /// Ingredient 4, and of 5 what comes from outside.

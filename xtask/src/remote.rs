@@ -12,9 +12,8 @@ use artifact::{Event, Failure, Result};
 use cache::wire::{Ask, Reply};
 use cache::{Key, Manifest, Store};
 
+use crate::binaries::Binaries;
 use crate::config::{Config, RemoteOptions};
-use crate::recipe::Recipes;
-use crate::spawn::Binaries;
 
 /// The remote, started when it is first asked.
 pub struct Remote<'r> {
@@ -227,8 +226,7 @@ impl Program {
     /// Builds and starts it. Gives whether nothing can be put there, or what went wrong.
     fn start(root: &Path, store: &Store, options: &RemoteOptions) -> Result<(Self, bool), String> {
         let build = || {
-            let sources = Recipes::package(root, "remote", &store.index)?;
-            let binaries = Binaries::build(root, "cpu", &["remote"], &sources)?;
+            let binaries = Binaries::build(root, "cpu", &["remote"], &store.index)?;
             let mut command = Command::new(binaries.path("remote")?);
             command.arg("--timeout").arg(options.timeout.to_string()).args(options.read_only.then_some("--read-only"));
             command.arg("--stage-lock").arg(store.stage_lock()).arg("--").arg(&options.remote).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -14,13 +14,14 @@ use artifact::progress::Board;
 use artifact::{Failure, Options, Result};
 use cache::{Ingredients, Key, Manifest, Store};
 
+use crate::binaries::{Binaries, stages};
 use crate::commit;
 use crate::config::Config;
 use crate::graph::{GRAPH, Node, depends};
 use crate::pipeline::{Line, Selection};
 use crate::recipe::Recipes;
 use crate::remote::Remote;
-use crate::spawn::{Binaries, Call, stages};
+use crate::spawn::Call;
 
 /// One run.
 pub struct Session<'s> {
@@ -301,7 +302,7 @@ impl Session<'_> {
             }
         }
         if binaries.get().is_none() {
-            let built = Binaries::build(self.root, &self.selection.device, &stages(), &self.recipes.sources)?;
+            let built = Binaries::build(self.root, &self.selection.device, &stages(), &self.store.index)?;
             let _ = binaries.set(built);
         }
         let Some(Task { state: State::Due(wanted), .. }) = self.tasks.get(node.name) else { return Ok(Turn::Still) };

@@ -9,10 +9,9 @@ use artifact::{Failure, Result};
 use cache::{Lock, Manifest, Store};
 use serde_json::json;
 
+use crate::binaries::Binaries;
 use crate::graph::{GRAPH, find};
 use crate::pipeline::size;
-use crate::recipe::Recipes;
-use crate::spawn::Binaries;
 
 /// The store at `artifacts` and its lock; a run in progress is waited for.
 pub fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
@@ -58,8 +57,7 @@ pub fn import(root: &Path, artifacts: &Path, file: &Path, json: bool) -> Result<
 /// Runs the bundles' own program: xtask itself needs no compression.
 fn bundle(root: &Path, artifacts: &Path, args: &[&OsStr], json: bool) -> Result<ExitCode> {
     let store = Store::open(artifacts);
-    let sources = Recipes::package(root, "bundle", &store.index)?;
-    let binaries = Binaries::build(root, "cpu", &["bundle"], &sources)?;
+    let binaries = Binaries::build(root, "cpu", &["bundle"], &store.index)?;
     let mut command = Command::new(binaries.path("bundle")?);
     command.arg("--artifacts").arg(artifacts).args(args);
     if json {

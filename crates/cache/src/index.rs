@@ -47,6 +47,12 @@ impl Index {
         Self { path: Some(path.to_owned()), inner: Mutex::new(inner) }
     }
 
+    /// The state of the file at `path`; where it is as it was, so is the content. `None` if it is not there, or
+    /// if this system has no time stamp that a program cannot set.
+    pub fn state(path: &Path) -> Option<String> {
+        state(&fs::metadata(path).ok()?)
+    }
+
     /// The digest of the file at `path`.
     pub fn digest(&self, path: &Path) -> io::Result<Digest> {
         let before = fs::metadata(path)?;

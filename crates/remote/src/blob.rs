@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use cache::Output;
 use futures_util::StreamExt as _;
 use object_store::buffered::BufWriter;
-use object_store::{Error, ObjectStoreExt as _};
+use object_store::{Error, GetResultPayload, ObjectStoreExt as _};
 use tokio::io::AsyncWriteExt as _;
+use zstd::stream::{raw, zio};
+use zstd::zstd_safe::DParameter;
 
 use crate::{Place, Trouble};
 
@@ -27,39 +29,82 @@ pub async fn within<T>(place: &Place, bytes: u64, work: impl Future<Output = Res
     tokio::time::timeout(limit, work).await.map_err(late)?
 }
 
-/// Fetches the blob of `output` into the file `to`, synced. `arrived` is told of every piece.
+/// Fetches the blob of `output` into the file `to`, synced. `arrived` is told how many bytes have come.
 pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64)) -> Result<(), Trouble> {
-    let damaged = |what: &dyn std::fmt::Display| Trouble::Damaged(format!("the object of {} is damaged: {what}", output.path));
-    let disk = |e: io::Error| Trouble::local("write", to, &e);
-    let mut stream = place.store.get(&place.blob(&output.digest)).await?.into_stream();
-    if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder).map_err(disk)?;
-    }
-    let file = Checked { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, trouble: None };
-    let mut decoder = zstd::stream::raw::Decoder::new().map_err(disk)?;
-    // A frame may ask for a window of any size; ours asks for far less than this.
-    decoder.set_parameter(zstd::zstd_safe::DParameter::WindowLogMax(27)).map_err(disk)?;
-    let mut decoder = zstd::stream::zio::Writer::new(file, decoder);
-    while let Some(piece) = stream.next().await {
-        let piece = piece?;
-        let before = decoder.writer().left;
-        let written = decoder.write_all(&piece).and_then(|()| decoder.flush());
-        match (written, decoder.writer_mut().trouble.take()) {
-            (_, Some(e)) => return Err(disk(e)),
-            (Err(e), None) => return Err(damaged(&e)),
-            (Ok(()), None) => arrived(before - decoder.writer().left),
+    let got = place.store.get(&place.blob(&output.digest)).await?;
+    let mut unpacked = Unpacked::into(output.clone(), to)?;
+    match got.payload {
+        // A folder's file is read by a thread of its own: as a stream it would come in thousands of pieces, each by way of
+        // another thread (three times as long for the checkpoints of a run).
+        GetResultPayload::File(mut file, path) => {
+            let whole = tokio::task::spawn_blocking(move || {
+                let mut piece = vec![0; PIECE];
+                loop {
+                    let n = file.read(&mut piece).map_err(|e| Trouble::local("read", &path, &e))?;
+                    let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else { return unpacked.end() };
+                    unpacked.take(bytes)?;
+                }
+            });
+            whole.await.map_err(|e| Trouble::Local(e.to_string()))??;
+            arrived(output.size);
+            Ok(())
+        }
+        GetResultPayload::Stream(mut pieces) => {
+            while let Some(piece) = pieces.next().await {
+                arrived(unpacked.take(&piece?)?);
+            }
+            unpacked.end()
         }
     }
-    // The frame's own checksum stands at its end.
-    decoder.finish().map_err(|e| damaged(&e))?;
-    let Checked { file, hasher, left, .. } = decoder.into_inner().0;
-    if left > 0 {
-        return Err(damaged(&format_args!("it ends {left} bytes early")));
+}
+
+/// A file that is unpacked and held against its digest as it comes.
+struct Unpacked {
+    output: Output,
+    to: PathBuf,
+    decoder: zio::Writer<Checked, raw::Decoder<'static>>,
+}
+
+impl Unpacked {
+    fn into(output: Output, to: &Path) -> Result<Self, Trouble> {
+        let disk = |e: io::Error| Trouble::local("write", to, &e);
+        if let Some(folder) = to.parent() {
+            std::fs::create_dir_all(folder).map_err(disk)?;
+        }
+        let file = Checked { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, trouble: None };
+        let mut decoder = raw::Decoder::new().map_err(disk)?;
+        // A frame may ask for a window of any size; ours asks for far less than this.
+        decoder.set_parameter(DParameter::WindowLogMax(27)).map_err(disk)?;
+        Ok(Self { output, to: to.to_owned(), decoder: zio::Writer::new(file, decoder) })
     }
-    if hasher.finalize().to_hex().as_str() != output.digest.as_str() {
-        return Err(damaged(&"it has another content"));
+
+    fn damaged(&self, what: impl std::fmt::Display) -> Trouble {
+        Trouble::Damaged(format!("the object of {} is damaged: {what}", self.output.path))
     }
-    file.sync_all().map_err(disk)
+
+    /// Takes a piece, and gives how many bytes it unpacked to.
+    fn take(&mut self, piece: &[u8]) -> Result<u64, Trouble> {
+        let before = self.decoder.writer().left;
+        let written = self.decoder.write_all(piece).and_then(|()| self.decoder.flush());
+        match (written, self.decoder.writer_mut().trouble.take()) {
+            (_, Some(e)) => Err(Trouble::local("write", &self.to, &e)),
+            (Err(e), None) => Err(self.damaged(e)),
+            (Ok(()), None) => Ok(before - self.decoder.writer().left),
+        }
+    }
+
+    fn end(mut self) -> Result<(), Trouble> {
+        // The frame's own checksum stands at its end.
+        self.decoder.finish().map_err(|e| self.damaged(e))?;
+        let Checked { file, hasher, left, .. } = self.decoder.writer();
+        if *left > 0 {
+            return Err(self.damaged(format_args!("it ends {left} bytes early")));
+        }
+        if hasher.finalize().to_hex().as_str() != self.output.digest.as_str() {
+            return Err(self.damaged("it has another content"));
+        }
+        file.sync_all().map_err(|e| Trouble::local("write", &self.to, &e))
+    }
 }
 
 /// A file that is digested as it is written, and takes no more bytes than it should have.
