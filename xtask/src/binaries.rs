@@ -27,7 +27,8 @@ struct Known {
     of: Digest,
     /// Its source files and their digests, relative to the workspace.
     files: Vec<(String, String)>,
-    executable: PathBuf,
+    /// The executable's name, beside this file: a copied build folder runs its own.
+    executable: String,
     /// The executable's, then.
     state: String,
 }
@@ -52,13 +53,13 @@ impl Binaries {
         // xtask itself was built into the same folder.
         let here = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(STAMP)));
         let known = here.as_deref().map(read).unwrap_or_default();
-        let is_current = |package: &&&str| {
-            let known = known.get(**package).filter(|k| Some(&k.of) == of(package).as_ref());
-            known.is_some_and(|k| Index::state(&k.executable).as_ref() == Some(&k.state))
+        let current = |package: &str| {
+            let known = known.get(package).filter(|k| Some(&k.of) == of(package).as_ref())?;
+            let executable = here.as_ref()?.with_file_name(&known.executable);
+            (Index::state(&executable).as_ref() == Some(&known.state)).then(|| (package.to_owned(), executable))
         };
-        if packages.iter().all(|package| is_current(&package)) {
-            let all = packages.iter().filter_map(|&package| Some((package.to_owned(), known.get(package)?.executable.clone())));
-            return Ok(Self(all.collect()));
+        if let Some(all) = packages.iter().map(|&package| current(package)).collect() {
+            return Ok(Self(all));
         }
 
         let messages = cargo_build(root, device, packages)?;
@@ -86,9 +87,10 @@ impl Binaries {
         let still = made_of(root, packages, index)?;
         for built in &built {
             let name = built.name.as_str();
-            match (of(name).filter(|_| made.get(name) == still.get(name)), Index::state(&built.executable)) {
-                (Some(of), Some(state)) => {
-                    let entry = Known { of, files: sources(name), executable: built.executable.clone(), state };
+            let beside = built.executable.file_name().and_then(|n| n.to_str()).filter(|_| built.executable.parent() == stamp.parent());
+            match (of(name).filter(|_| made.get(name) == still.get(name)), Index::state(&built.executable), beside) {
+                (Some(of), Some(state), Some(executable)) => {
+                    let entry = Known { of, files: sources(name), executable: executable.to_owned(), state };
                     known.insert(name.to_owned(), entry);
                 }
                 _ => drop(known.remove(name)),

@@ -153,6 +153,7 @@ impl Config {
                     let (node, option) = (node.to_owned(), option.to_owned());
                     self.value(&node, &option, value, shown, base, problems);
                 }
+                (None, None) if name == CACHE => problems.0.push(format!("{shown}: `{CACHE}` is a table: [{CACHE}]")),
                 (None, _) => problems.0.push(format!("{shown}: there is no node `{name}`{}", suggest(&name, tables()))),
             }
         }

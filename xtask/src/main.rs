@@ -102,6 +102,9 @@ enum Cache {
         /// The nodes; without any, every node that has a result
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
+        /// Put also what is there already, as it may be damaged
+        #[arg(long)]
+        replace: bool,
     },
     /// Fetch the results that are wanted and not here from the remote of [cache], and run nothing
     Pull {
@@ -123,7 +126,17 @@ enum Cache {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let json = std::env::args().any(|argument| argument == "--json");
+            if json && e.use_stderr() {
+                let what = e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                return Failure::usage(what, "command line", "`cargo xtask help` shows the commands").report(json);
+            }
+            e.exit();
+        }
+    };
     match run(&cli) {
         Ok(code) => code,
         Err(failure) => failure.report(cli.json),
@@ -148,9 +161,9 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             status::run(&root, &config()?, &artifacts, node.as_deref(), device, cli.json)
         }
         Command::Graph { format } => print(&graph::show(*format)),
-        Command::Cache(Cache::Export { file, nodes }) => return storage::export(&root, &artifacts, file, nodes, cli.json),
+        Command::Cache(Cache::Export { file, nodes }) => return storage::export(&root, &config()?, &artifacts, file, nodes, cli.json),
         Command::Cache(Cache::Import { file }) => return storage::import(&root, &artifacts, file, cli.json),
-        Command::Cache(Cache::Push { nodes }) => shared::push(&root, &config()?, &artifacts, nodes, cli.json),
+        Command::Cache(Cache::Push { nodes, replace }) => shared::push(&root, &config()?, &artifacts, nodes, *replace, cli.json),
         Command::Cache(Cache::Pull { nodes, device }) => {
             pipeline::check_device(device)?;
             shared::pull(&root, &config()?, &artifacts, nodes, device, cli.json)

@@ -41,8 +41,8 @@ pub struct Selection {
     #[arg(long)]
     dry_run: bool,
     /// How many nodes may run at the same time [default: as many as there are processors]
-    #[arg(long, value_name = "N")]
-    jobs: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
     /// Take results from the remote of [cache], and put none there
     #[arg(long)]
     read_only: bool,
@@ -54,7 +54,7 @@ pub struct Selection {
 impl Selection {
     /// How many nodes may run at the same time.
     pub fn jobs(&self) -> usize {
-        self.jobs.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+        self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get), usize::from)
     }
 
     fn nodes(&self) -> Result<Vec<&'static Node>> {
@@ -106,6 +106,7 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
         eprintln!("warning: an unfinished run of `{node}` was dropped; --resume goes on with one");
     }
     let board = Board::default();
+    let remote = Remote::new(root, config, &store, &board).read_only(selection.read_only);
     let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
     let mut tasks = BTreeMap::new();
     for node in GRAPH {
@@ -114,10 +115,10 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
             // The last nodes are what the user asked for.
             tasks.insert(node.name, Task::selected(node, !nodes.iter().any(|by| is_read(&by))));
         } else if nodes.iter().any(|by| is_read(&by)) {
-            tasks.insert(node.name, Task::given(node, as_it_is(&store, &recipes, node)?));
+            let (manifest, is_here) = as_it_is(&store, &remote, &recipes, node)?;
+            tasks.insert(node.name, Task::given(node, manifest, is_here));
         }
     }
-    let remote = Remote::new(root, config, &store, &board).read_only(selection.read_only);
     let commit = OnceCell::new();
     let session = Session { root, config, artifacts, selection, store: &store, recipes, remote, board: &board, json, tasks, commit };
     let done = { session }.run();
@@ -131,20 +132,27 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
     Ok(())
 }
 
-/// A node's current result, sound but perhaps stale.
-fn as_it_is(store: &Store, recipes: &Recipes, node: &Node) -> Result<Manifest> {
+/// A node's current result, sound but perhaps stale, and whether it is here or was left in the remote.
+fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes, node: &Node) -> Result<(Manifest, bool)> {
     let folder = store.current(node.name);
     let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
-    let Some(manifest) = Manifest::read(&folder)? else {
-        return Err(Failure::usage(format_args!("there is no result of `{}` to take", node.name), folder.display(), remedy));
+    let (manifest, is_here) = match Manifest::read(&folder)? {
+        Some(manifest) => (manifest, true),
+        None => match remote.noted(node.name, None) {
+            Some(manifest) => (manifest, false),
+            None => {
+                let what = format_args!("there is no result of `{}` to take", node.name);
+                return Err(Failure::usage(what, folder.display(), format_args!("{remedy}, with the same options")));
+            }
+        },
     };
-    if let Some(problem) = manifest.check(&folder, &store.index) {
+    if let Some(problem) = manifest.check(&folder, &store.index).filter(|_| is_here) {
         return Err(Failure::input(problem, folder.display(), remedy));
     }
     if recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe) {
         eprintln!("warning: `{}` is taken as it is, and is stale (`cargo xtask status {}` says why)", node.name, node.name);
     }
-    Ok(manifest)
+    Ok((manifest, is_here))
 }
 
 /// What is said about a node.

@@ -52,7 +52,7 @@ pub fn run(
     }
     let store = Store::open(artifacts);
     let recipes = Recipes::new(root, config, "cpu", &store.index)?;
-    let used = check(&store, artifacts, run)?;
+    let used = check(&store, config.remote().is_some(), artifacts, run)?;
     for manifest in used.iter().filter(|_| as_described) {
         if recipes.recipe(find(&manifest.node)?).is_ok_and(|recipe| recipe != manifest.recipe) {
             eprintln!(
@@ -80,19 +80,31 @@ pub fn run(
 
 /// The run and the word vectors must be there and whole, and the one be trained on the other:
 /// features made with other vectors would give answers that only look like answers.
-fn check(store: &Store, artifacts: &Path, run: &str) -> Result<[Manifest; 2]> {
-    let [embed, run] = [sound(store, artifacts, "embed")?, sound(store, artifacts, run)?];
-    // Where `tensors` was not handed on, there is nothing to hold the two together by.
-    let Some(tensors) = Manifest::read(&store.current("tensors"))? else { return Ok([embed, run]) };
+fn check(store: &Store, is_shared: bool, artifacts: &Path, run: &str) -> Result<[Manifest; 2]> {
+    let get = |name: &str| {
+        sound(store, artifacts, name).map_err(|mut failure| {
+            if is_shared {
+                let pull = format!("cargo xtask cache pull embed {run} --artifacts {}", artifacts.display());
+                failure.remedy =
+                    format!("if the remote has it, fetch it: {pull}, with the same --profile and --set; or {}", failure.remedy);
+            }
+            failure
+        })
+    };
+    let [embed, run] = [get("embed")?, get(run)?];
     let same = |of: &Manifest, node: &str, made: &Manifest, file: &str| {
         of.ingredients.get(&format!("input {node}/{file}")) == made.digest(file).map(ToString::to_string).as_deref()
     };
-    let what = if !same(&run, "tensors", &tensors, "train.safetensors") {
-        "features than `tensors` now has"
-    } else if !["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(&tensors, "embed", &embed, file)) {
-        "word vectors than `embed` now has"
-    } else {
-        return Ok([embed, run]);
+    // Where no `tensors` was ever seen, there is nothing to hold the two together by.
+    let seen = store.seen("tensors");
+    let between = seen.iter().find(|tensors| same(&run, "tensors", tensors, "train.safetensors"));
+    let what = match between {
+        None if seen.is_empty() => return Ok([embed, run]),
+        None => "features than `tensors` now has",
+        Some(tensors) if ["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(tensors, "embed", &embed, file)) => {
+            return Ok([embed, run]);
+        }
+        Some(_) => "word vectors than `embed` now has",
     };
     let remedy = format!("bring it up to date: {}, with the options that you want", make(artifacts, &run.node));
     Err(Failure::usage(format_args!("`{}` was trained on other {what}", run.node), artifacts.display(), remedy))

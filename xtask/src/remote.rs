@@ -22,8 +22,12 @@ pub struct Remote<'r> {
     board: &'r Board,
     options: Option<RemoteOptions>,
     program: Option<Program>,
+    /// Whether nothing is to be put there.
+    read_only: bool,
     /// Whether it is of no use any more to take results from, and to put results there.
     over: (bool, bool),
+    /// What a warning says of what happens instead.
+    instead: &'static str,
     /// What was put there.
     pub pushed: Vec<Pushed>,
     /// What went wrong, in words.
@@ -54,14 +58,35 @@ struct Program {
 impl<'r> Remote<'r> {
     /// The remote that `config` names, if it names one.
     pub fn new(root: &'r Path, config: &Config, store: &'r Store, board: &'r Board) -> Self {
-        let (options, over) = (config.remote(), (false, false));
-        Self { root, store, board, options, program: None, over, pushed: Vec::new(), troubles: Vec::new() }
+        let options = config.remote();
+        let read_only = options.as_ref().is_some_and(|o| o.read_only);
+        let instead = "what it cannot give is made here";
+        let over = (false, read_only);
+        Self { root, store, board, options, program: None, read_only, over, instead, pushed: Vec::new(), troubles: Vec::new() }
     }
 
     /// With nothing put there.
     pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only |= read_only;
         self.over.1 |= read_only;
         self
+    }
+
+    /// For commands that make nothing.
+    pub fn on_purpose(mut self) -> Self {
+        self.instead = "`cargo xtask pipeline` makes what it cannot give, and replaces it";
+        self
+    }
+
+    /// The manifest of a result of `node` that was seen there before, under `key` or any.
+    pub fn noted(&self, node: &str, key: Option<&Key>) -> Option<Manifest> {
+        let manifest = self.store.elsewhere(&self.options.as_ref()?.remote, node)?;
+        key.is_none_or(|key| &manifest.key == key).then_some(manifest)
+    }
+
+    /// Keeps such a manifest.
+    pub fn note(&self, manifest: &Manifest) -> Result<()> {
+        self.options.as_ref().map_or(Ok(()), |options| self.store.note_elsewhere(&options.remote, manifest))
     }
 
     /// Whether there is one that may be asked.
@@ -96,6 +121,7 @@ impl<'r> Remote<'r> {
         if !missing.is_empty() {
             let Some(from) = self.fetch_into(manifest, missing.clone())? else { return Ok(None) };
             self.store.borrow(&from, &folder, &missing)?;
+            self.store.drop_incoming();
         }
         Ok(Some(folder))
     }
@@ -118,9 +144,9 @@ impl<'r> Remote<'r> {
         Ok(None)
     }
 
-    /// Has it keep a current result; [`Remote::finish`] waits until that is done.
-    pub fn push(&mut self, manifest: &Manifest) -> Result<()> {
-        let ask = Ask::Push { manifest: text(manifest)?, folder: self.store.current(&manifest.node) };
+    /// Has it keep a current result, with `replace` in place of what is there; [`Remote::finish`] waits until that is done.
+    pub fn push(&mut self, manifest: &Manifest, replace: bool) -> Result<()> {
+        let ask = Ask::Push { manifest: text(manifest)?, replace, folder: self.store.current(&manifest.node) };
         self.start();
         self.take_pushed(false);
         let Some(program) = self.program.as_mut().filter(|_| !self.over.1) else { return Ok(()) };
@@ -128,7 +154,7 @@ impl<'r> Remote<'r> {
             program.waiting += 1;
         } else {
             self.over = (true, true);
-            self.warn("its program has ended");
+            self.warn("its program has ended", false);
         }
         Ok(())
     }
@@ -140,6 +166,10 @@ impl<'r> Remote<'r> {
         }
         self.take_pushed(true);
         if let Some(mut program) = self.program.take() {
+            if self.over.1 && !self.read_only {
+                // What it has not put there by now, it is not to put there.
+                let _ = program.child.kill();
+            }
             drop(program.stdin);
             let _ = program.child.wait();
         }
@@ -158,11 +188,11 @@ impl<'r> Remote<'r> {
                 Some(Reply::Trouble { what, over, .. }) => {
                     program.waiting -= 1;
                     self.over.1 = over;
-                    self.warn(&format!("a result could not be put there: {what}"));
+                    self.warn(&format!("a result could not be put there: {what}"), true);
                 }
                 _ if all => {
                     self.over.1 = true;
-                    self.warn("its program ended before all results were put there");
+                    self.warn("its program ended before all results were put there", true);
                 }
                 _ => return,
             }
@@ -180,12 +210,12 @@ impl<'r> Remote<'r> {
         match reply {
             None => {
                 self.over = (true, true);
-                self.warn("its program has ended");
+                self.warn("its program has ended", false);
             }
             Some(Reply::Trouble { what, over, .. }) => {
                 // What cannot be read is not written to, either: one warning is enough.
                 self.over = (self.over.0 | over, self.over.1 | over);
-                self.warn(&what);
+                self.warn(&what, false);
             }
             reply => return reply,
         }
@@ -198,42 +228,47 @@ impl<'r> Remote<'r> {
             return;
         }
         let Some(options) = &self.options else { return };
-        match Program::start(self.root, self.store, options) {
+        match Program::start(self.root, self.store, options, self.read_only) {
             Ok((program, read_only)) => {
                 self.over.1 |= read_only;
                 self.program = Some(program);
             }
             Err(what) => {
                 self.over = (true, true);
-                self.warn(&what);
+                self.warn(&what, false);
             }
         }
     }
 
-    fn warn(&mut self, what: &str) {
+    fn warn(&mut self, what: &str, was_push: bool) {
         let name = self.program.as_ref().map_or(String::new(), |p| format!(" {}", p.name));
         let and = match self.over {
-            (true, _) => "; it is left out for the rest of this run",
-            (_, true) if what.contains("put there") => "; nothing is put there in this run",
-            _ => "; what it cannot give is made here",
+            (true, _) => "it is left out for the rest of this run",
+            (_, true) if was_push => "nothing more is put there in this run",
+            _ if was_push => "the others are",
+            _ => self.instead,
         };
-        self.board.aside(|| eprintln!("warning: remote{name}: {what}{and}"));
-        self.troubles.push(what.to_owned());
+        let what = artifact::without_credentials(what);
+        self.board.aside(|| eprintln!("warning: remote{name}: {what}; {and}"));
+        self.troubles.push(what);
     }
 }
 
 impl Program {
     /// Builds and starts it. Gives whether nothing can be put there, or what went wrong.
-    fn start(root: &Path, store: &Store, options: &RemoteOptions) -> Result<(Self, bool), String> {
+    fn start(root: &Path, store: &Store, options: &RemoteOptions, read_only: bool) -> Result<(Self, bool), String> {
         let build = || {
             let binaries = Binaries::build(root, "cpu", &["remote"], &store.index)?;
             let mut command = Command::new(binaries.path("remote")?);
-            command.arg("--timeout").arg(options.timeout.to_string()).args(options.read_only.then_some("--read-only"));
-            command.arg("--stage-lock").arg(store.stage_lock()).arg("--").arg(&options.remote).stdin(Stdio::piped()).stdout(Stdio::piped());
+            command.arg("--stage-lock").arg(store.stage_lock()).stdin(Stdio::piped()).stdout(Stdio::piped());
             command.spawn().map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), "remote", "report this"))
         };
         let mut child: Child = build().map_err(|failure| failure.what)?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err("it has no pipes".to_owned()) };
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err("it has no pipes".to_owned()) };
+        let open = Ask::Open { remote: options.remote.clone(), read_only, timeout: options.timeout };
+        if !send(&mut stdin, &open) {
+            return Err("its program has ended".to_owned());
+        }
         let (in_turn, replies) = channel();
         let (of_pushes, pushes) = channel();
         std::thread::spawn(move || {
@@ -252,8 +287,12 @@ impl Program {
     }
 
     fn send(&mut self, ask: &Ask) -> bool {
-        serde_json::to_string(ask).is_ok_and(|line| writeln!(self.stdin, "{line}").is_ok())
+        send(&mut self.stdin, ask)
     }
+}
+
+fn send(stdin: &mut ChildStdin, ask: &Ask) -> bool {
+    serde_json::to_string(ask).is_ok_and(|line| writeln!(stdin, "{line}").is_ok())
 }
 
 fn text(manifest: &Manifest) -> Result<String> {

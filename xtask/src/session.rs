@@ -5,6 +5,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::channel;
@@ -41,6 +42,7 @@ pub struct Session<'s> {
 }
 
 /// A node in this run.
+#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
 pub struct Task {
     node: &'static Node,
     /// Whether it is to be brought up to date, or taken as it is.
@@ -50,6 +52,8 @@ pub struct Task {
     state: State,
     /// A result that was found in the remote and could not be had; the nodes after it were looked for by it.
     lost: Option<Manifest>,
+    /// What it reads has changed while it ran.
+    outdated: bool,
     line: Option<Line>,
     printed: bool,
 }
@@ -76,12 +80,13 @@ struct Wanted {
 impl Task {
     /// A node that is to be brought up to date.
     pub fn selected(node: &'static Node, wanted: bool) -> Self {
-        Self { node, selected: true, wanted, state: State::Waiting, lost: None, line: None, printed: false }
+        Self { node, selected: true, wanted, state: State::Waiting, lost: None, outdated: false, line: None, printed: false }
     }
 
-    /// A node that is taken as it is.
-    pub fn given(node: &'static Node, manifest: Manifest) -> Self {
-        Self { node, selected: false, wanted: false, state: State::Here(manifest), lost: None, line: None, printed: false }
+    /// A node that is taken as it is, here or in the remote.
+    pub fn given(node: &'static Node, manifest: Manifest, is_here: bool) -> Self {
+        let state = if is_here { State::Here(manifest) } else { State::Elsewhere(manifest) };
+        Self { state, selected: false, ..Self::selected(node, false) }
     }
 
     fn manifest(&self) -> Option<&Manifest> {
@@ -152,8 +157,10 @@ impl Session<'_> {
                             moved = true;
                             let (sender, binaries) = (sender.clone(), &binaries);
                             scope.spawn(move || {
-                                let none = || Failure::failed("no binaries", "cargo build", "this is a bug; please report it");
-                                let summary = binaries.get().ok_or_else(none).and_then(|binaries| job.run(binaries));
+                                let bug = |what| Failure::failed(what, job.node.name, "this is a bug; please report it");
+                                let run = || binaries.get().ok_or_else(|| bug("no binaries")).and_then(|binaries| job.run(binaries));
+                                // A thread that ends without a word would be waited for forever.
+                                let summary = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(bug("its thread stopped")));
                                 // The session waits for it.
                                 let _ = sender.send((job.node, summary));
                             });
@@ -202,6 +209,12 @@ impl Session<'_> {
     fn turn(&mut self, node: &'static Node, binaries: &OnceLock<Binaries>) -> Result<Turn> {
         let Some(task) = self.tasks.get(node.name) else { return Ok(Turn::Still) };
         match &task.state {
+            // While a stage reads the current result, it stays where it is.
+            State::Waiting if self.running().any(|by| by.reads.iter().any(|(name, _)| *name == node.name)) => Ok(Turn::Still),
+            State::Waiting if !task.selected => {
+                let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
+                Err(Failure::download(format_args!("the remote does not give the result of `{}`", node.name), "the remote", remedy))
+            }
             State::Waiting if node.reads.iter().all(|(name, _)| self.manifest(name).is_some()) => {
                 self.look_for(node)?;
                 Ok(Turn::Moved)
@@ -241,13 +254,10 @@ impl Session<'_> {
                 }
                 state = State::Here(manifest);
             } else if !is_lost && self.remote.is_there() {
-                let noted = self.store.elsewhere(node.name).filter(|m| m.key == key);
-                let known = noted.is_some();
-                if let Some(mut manifest) = noted.or_else(|| self.remote.manifest(node.name, &key)) {
-                    if !known || manifest.recipe != recipe {
-                        manifest.recipe = recipe;
-                        self.store.note_elsewhere(&manifest)?;
-                    }
+                let noted = self.remote.noted(node.name, Some(&key));
+                if let Some(mut manifest) = noted.or_else(|| self.remote.manifest(node.name, &key)).filter(has_what_is_read) {
+                    manifest.recipe = recipe;
+                    self.remote.note(&manifest)?;
                     state = State::Elsewhere(manifest);
                 }
             }
@@ -351,8 +361,11 @@ impl Session<'_> {
         task.line = Some(Line::new("run", "here", &manifest, start));
         task.state = State::Here(manifest.clone());
         let lost = task.lost.take();
+        if std::mem::take(&mut task.outdated) {
+            (task.state, task.line) = (State::Waiting, None);
+        }
         self.notices();
-        self.remote.push(&manifest)?;
+        self.remote.push(&manifest, false)?;
         if lost.is_some_and(|lost| lost.outputs != manifest.outputs) {
             self.look_again_after(node);
         }
@@ -362,7 +375,9 @@ impl Session<'_> {
     /// The nodes after `node` were looked for by a result that could not be had, and this one is not the same.
     fn look_again_after(&mut self, node: &Node) {
         for task in self.tasks.values_mut().filter(|t| t.selected && depends(t.node, node.name)) {
-            if !matches!(task.state, State::Running(..)) {
+            if matches!(task.state, State::Running(..)) {
+                task.outdated = true;
+            } else {
                 (task.state, task.lost, task.line) = (State::Waiting, None, None);
             }
         }
@@ -382,6 +397,12 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// Whether a result has every file that another node reads of it: one that a stranger has put into the remote may not.
+fn has_what_is_read(manifest: &Manifest) -> bool {
+    let read = GRAPH.iter().flat_map(|by| by.reads).filter(|(name, _)| *name == manifest.node).flat_map(|(_, files)| *files);
+    read.into_iter().all(|file| manifest.digest(file).is_some())
 }
 
 /// Whether `node` may start beside those that run.

@@ -26,15 +26,15 @@ fn no_remote() -> Failure {
 /// The failure that the remote's troubles are, if there were any.
 fn troubles(remote: &Remote<'_>) -> Result<()> {
     let Some(first) = remote.troubles.first() else { return Ok(()) };
-    Err(Failure::download(first, "the remote", "see the warnings above; what came through is kept, and the same command goes on"))
+    Err(Failure::download(first, "option `cache.remote`", "see the warnings above; what came through is kept"))
 }
 
-/// Puts the current results of `nodes`, or of every node that has one, into the remote.
-pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], as_json: bool) -> Result<()> {
+/// Puts the current results of `nodes`, or of every node that has one, into the remote; with `replace` also what is there.
+pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], replace: bool, as_json: bool) -> Result<()> {
     config.remote().ok_or_else(no_remote)?;
     let (store, _lock) = locked(artifacts)?;
     let board = Board::default();
-    let mut remote = Remote::new(root, config, &store, &board);
+    let mut remote = Remote::new(root, config, &store, &board).on_purpose();
     for name in with_results(&store, artifacts, nodes)? {
         let folder = store.current(name);
         let remedy = format!("make it: cargo xtask pipeline --to {name}");
@@ -44,7 +44,7 @@ pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], as
         if let Some(problem) = manifest.check(&folder, &store.index) {
             return Err(Failure::input(problem, folder.display(), remedy));
         }
-        remote.push(&manifest)?;
+        remote.push(&manifest, replace)?;
         if !remote.is_writable() {
             break;
         }
@@ -57,7 +57,8 @@ pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], as
         let line = if as_json {
             json!({ "node": pushed.node, "key": pushed.key, "sent": pushed.sent }).to_string()
         } else {
-            format!("pushed   {:<11} {} {:>9} sent", pushed.node, pushed.key.short(), size(pushed.sent))
+            let (did, sent) = if pushed.sent == 0 { ("there", String::new()) } else { ("pushed", format!("{} sent", size(pushed.sent))) };
+            format!("{did:<8} {:<11} {} {sent:>14}", pushed.node, pushed.key.short())
         };
         let _ = writeln!(std::io::stdout(), "{line}");
     }
@@ -74,7 +75,7 @@ pub fn pull(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], de
     let _lock = store.lock(true, || eprintln!("waiting for another run in {}", artifacts.display()))?;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let board = Board::default();
-    let mut remote = Remote::new(root, config, &store, &board);
+    let mut remote = Remote::new(root, config, &store, &board).read_only(true).on_purpose();
     let mut known: BTreeMap<&str, Manifest> = BTreeMap::new();
     for node in GRAPH {
         let is_wanted = nodes.is_empty() || nodes.iter().any(|n| n == node.name);
@@ -132,7 +133,7 @@ fn look(
     let Some(mut manifest) = remote.manifest(node.name, &key) else { return Ok(Found::Missing) };
     let upstream = known.iter().map(|(name, manifest)| (*name, manifest.recipe.clone())).collect();
     manifest.recipe = recipes.recipe_after(node, &upstream)?;
-    store.note_elsewhere(&manifest)?;
+    remote.note(&manifest)?;
     known.insert(node.name, manifest.clone());
     Ok(Found::There(manifest))
 }

@@ -95,8 +95,8 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
 /// The result that is wanted, where it is not here and a remote was seen to have it.
 fn elsewhere(config: &Config, store: &Store, node: &str, current: Option<&Manifest>, key: &Key) -> Option<Manifest> {
     let is_here = current.is_some_and(|m| &m.key == key) || store.peek(node, key).is_some();
-    config.remote().filter(|_| !is_here)?;
-    store.elsewhere(node).filter(|manifest| &manifest.key == key)
+    let remote = config.remote().filter(|_| !is_here)?;
+    store.elsewhere(&remote.remote, node).filter(|manifest| &manifest.key == key)
 }
 
 /// The earlier result that differs least from what is wanted, if it differs less than the current.

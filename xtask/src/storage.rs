@@ -10,6 +10,7 @@ use cache::{Lock, Manifest, Store};
 use serde_json::json;
 
 use crate::binaries::Binaries;
+use crate::config::Config;
 use crate::graph::{GRAPH, find};
 use crate::pipeline::size;
 
@@ -25,8 +26,15 @@ pub fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
 }
 
 /// Hands on the current results of `nodes`, or of every node that has one.
-pub fn export(root: &Path, artifacts: &Path, file: &Path, nodes: &[String], json: bool) -> Result<ExitCode> {
-    let chosen = with_results(&Store::open(artifacts), artifacts, nodes)?;
+pub fn export(root: &Path, config: &Config, artifacts: &Path, file: &Path, nodes: &[String], json: bool) -> Result<ExitCode> {
+    let store = Store::open(artifacts);
+    let chosen = with_results(&store, artifacts, nodes)?;
+    let is_there = |name: &&str| config.remote().is_some_and(|r| store.elsewhere(&r.remote, name).is_some());
+    let left_out: Vec<&str> = GRAPH.iter().map(|n| n.name).filter(|n| !chosen.contains(n)).filter(is_there).collect();
+    if nodes.is_empty() && !left_out.is_empty() {
+        let names = left_out.join(" ");
+        eprintln!("warning: not in the bundle, since they are in the remote alone: {names}; `cargo xtask cache pull {names}` fetches them");
+    }
     let mut args: Vec<&OsStr> = vec!["export".as_ref(), file.as_os_str()];
     args.extend(chosen.iter().map(|name| OsStr::new(*name)));
     bundle(root, artifacts, &args, json)

@@ -56,7 +56,12 @@ impl Display for Failure {
 
 impl Failure {
     fn new(exit: Exit, what: impl Display, place: impl Display, remedy: impl Display) -> Self {
-        Self { exit, what: what.to_string(), place: place.to_string(), remedy: remedy.to_string() }
+        Self {
+            exit,
+            what: without_credentials(&what.to_string()),
+            place: without_credentials(&place.to_string()),
+            remedy: remedy.to_string(),
+        }
     }
 
     /// The work itself failed (exit status 1).
@@ -115,9 +120,39 @@ impl Failure {
     }
 }
 
+/// The text without the users and passwords of the URLs in it, whether they are sound URLs or not: what stands between
+/// `://` and the last `@` before a blank or a quote.
+pub fn without_credentials(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '`' | '\'')).unwrap_or(after.len());
+        let (address, behind) = after.split_at(end);
+        out += before;
+        out += "://";
+        out += address.rsplit_once('@').map_or(address, |(_, host)| host);
+        rest = behind;
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_password_is_ever_shown() {
+        for url in [
+            "https://me:secret@a.example/x",
+            "https://me:sec#secret@a.example/x",
+            "https://me:secret@a.example/x",
+            "x://secret@a@a.example/x",
+        ] {
+            let shown = Failure::usage(format_args!("no `{url}` \"{url}\""), url, "x").to_string();
+            assert!(!shown.contains("secret") && shown.contains("a.example/x"), "{shown}");
+        }
+        assert_eq!(without_credentials("mail me@a.example about s3://b/c"), "mail me@a.example about s3://b/c");
+    }
 
     #[test]
     fn an_error_shows_what_where_and_what_to_do() {

@@ -11,7 +11,7 @@ pub mod options;
 pub mod progress;
 pub mod stage;
 
-pub use failure::{Exit, Failure, Result};
+pub use failure::{Exit, Failure, Result, without_credentials};
 pub use options::{Options, Schema};
 pub use progress::{Event, Progress};
 pub use stage::{NodeSpec, Stage};

@@ -83,6 +83,18 @@ pub struct Entry {
     pub about: String,
 }
 
+/// Whether a text can be a place for results: a path, or a URL of a kind that is known. `s3:/x`, `C:\\x` and `~/x` are paths to nobody
+/// who writes them.
+fn is_place(text: &str) -> bool {
+    const SCHEMES: [&str; 10] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https", "file"];
+    match text.split_once("://") {
+        Some((scheme, rest)) => SCHEMES.contains(&scheme) && (scheme == "file") == rest.starts_with('/') && !rest.is_empty(),
+        None => {
+            !text.is_empty() && text.trim() == text && !text.starts_with('~') && !text.split('/').next().is_some_and(|s| s.contains(':'))
+        }
+    }
+}
+
 /// The options that a node takes.
 #[derive(Clone, Debug)]
 pub struct Schema(pub BTreeMap<String, Entry>);
@@ -226,8 +238,8 @@ impl Entry {
             }
             (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::stage::is_url(s) => Ok(Json::from(s.as_str())),
             (Kind::Path, _) => wants("the path of a file"),
-            (Kind::Place, toml::Value::String(s)) if !s.is_empty() => Ok(Json::from(s.as_str())),
-            (Kind::Place, _) => wants("a folder's path or a URL"),
+            (Kind::Place, toml::Value::String(s)) if is_place(s) => Ok(Json::from(s.as_str())),
+            (Kind::Place, _) => wants("a folder's path, s3://BUCKET/…, gs://BUCKET/…, az://CONTAINER/… or https://HOST/…"),
             (Kind::Sha256, toml::Value::String(s)) if s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 Ok(Json::from(s.to_ascii_lowercase()))
             }

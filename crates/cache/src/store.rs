@@ -5,7 +5,7 @@
 //! artifacts/.knockline/store/<node>/<key>/       earlier ones, until they are wanted again
 //! artifacts/.knockline/unfinished/<node>/<key>/  the run in progress
 //! artifacts/.knockline/aside/                    what was damaged, kept for a look
-//! artifacts/.knockline/elsewhere/<node>.json     the manifest of the newest result that only the remote has
+//! artifacts/.knockline/elsewhere/<remote>/<node>.json   the manifest of the newest result that only that remote has
 //! artifacts/.knockline/borrowed/<node>/<key>/    those of its files that a run here has read
 //! ```
 //!
@@ -113,18 +113,30 @@ impl Store {
         })
     }
 
-    /// The manifest of the newest result of `node` that was seen in the remote and left there.
-    pub fn elsewhere(&self, node: &str) -> Option<Manifest> {
-        let path = self.elsewhere_path(node);
+    /// The manifest of the newest result of `node` that was seen in this remote and left there.
+    pub fn elsewhere(&self, remote: &str, node: &str) -> Option<Manifest> {
+        let path = self.elsewhere_path(remote, node);
         let manifest = Manifest::parse(&std::fs::read(&path).ok()?, path.display()).ok()?;
         (manifest.node == node).then_some(manifest)
     }
 
-    /// Keeps such a manifest, so that the next run need not ask for it.
-    pub fn note_elsewhere(&self, manifest: &Manifest) -> Result<()> {
-        let path = self.elsewhere_path(&manifest.node);
+    /// Keeps such a manifest, so that the next run need not ask for it. Another result of the node that is current here goes
+    /// into the store: nothing that comes after must take it for the one that was asked for.
+    pub fn note_elsewhere(&self, remote: &str, manifest: &Manifest) -> Result<()> {
+        let path = self.elsewhere_path(remote, &manifest.node);
         path.parent().map_or(Ok(()), make)?;
-        write_atomically(&path, &manifest.to_bytes()?)
+        write_atomically(&path, &manifest.to_bytes()?)?;
+        self.put_away(&manifest.node)
+    }
+
+    /// Puts the current result of a node into the store.
+    fn put_away(&self, node: &str) -> Result<()> {
+        let current = self.current(node);
+        let Ok(Some(old)) = Manifest::read(&current) else { return Ok(()) };
+        let place = self.stored(node, &old.key);
+        place.parent().map_or(Ok(()), make)?;
+        self.discard(&place)?;
+        rename(&current, &place)
     }
 
     /// The folder for single files of a result that is elsewhere, and which of `files` are not in it yet. Those of
@@ -153,9 +165,10 @@ impl Store {
         Ok(())
     }
 
-    fn elsewhere_path(&self, node: &str) -> PathBuf {
-        // Node names have dots, which `with_extension` would take for its own.
-        self.inner("elsewhere").join(format!("{node}.json"))
+    fn elsewhere_path(&self, remote: &str, node: &str) -> PathBuf {
+        // The remote's name may have anything in it, a password too.
+        let remote = crate::Digest::of(remote.as_bytes());
+        self.inner("elsewhere").join(remote.short()).join(format!("{node}.json"))
     }
 
     /// Where a node's current result lies.

@@ -28,6 +28,18 @@ impl Store {
         manifests.filter(|manifest| manifest.node == node).collect()
     }
 
+    /// The manifests of every result of a node that is here, current or stored, or was seen in a remote.
+    pub fn seen(&self, node: &str) -> Vec<Manifest> {
+        let mut seen = self.earlier(node);
+        seen.extend(Manifest::read(&self.current(node)).ok().flatten());
+        for remote in folders(&self.inner("elsewhere")) {
+            let path = remote.join(format!("{node}.json"));
+            seen.extend(std::fs::read(&path).ok().and_then(|bytes| Manifest::parse(&bytes, path.display()).ok()));
+        }
+        seen.retain(|manifest| manifest.node == node);
+        seen
+    }
+
     /// Rereads every file of every result, current or stored, and trusts no index. What is damaged
     /// is set aside. To be called with the lock held.
     pub fn verify(&self, nodes: &[&str], mut report: impl FnMut(&Checked)) -> Result<()> {
@@ -63,7 +75,7 @@ impl Store {
     /// Returns the bytes that it took; with `keep` nothing is removed. To be called with the lock held.
     pub fn collect(&self, keep: bool) -> Result<u64> {
         let mut freed = size(&self.inner("trash"))?;
-        for name in ["store", "unfinished", "aside"] {
+        for name in ["store", "unfinished", "aside", "borrowed"] {
             let folder = self.inner(name);
             freed += size(&folder)?;
             if !keep {

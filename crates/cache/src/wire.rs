@@ -11,9 +11,18 @@ use serde::{Deserialize, Serialize};
 use crate::Key;
 
 /// What xtask asks for. A manifest travels as its file's text, seal and all.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
+    /// The first: what to open. Not in the command line, which every user of the machine can read.
+    Open {
+        /// A folder's path or a URL.
+        remote: String,
+        /// Whether nothing is to be put there.
+        read_only: bool,
+        /// Seconds that it may be silent.
+        timeout: f64,
+    },
     /// The manifest of a node's result.
     Manifest {
         /// The node.
@@ -34,6 +43,8 @@ pub enum Ask {
     Push {
         /// Of the result.
         manifest: String,
+        /// Whether what is there already is replaced, sound or not.
+        replace: bool,
         /// The folder.
         folder: PathBuf,
     },

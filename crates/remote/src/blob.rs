@@ -22,7 +22,7 @@ const PART: usize = 8 << 20;
 /// Read and compressed at a time.
 const PIECE: usize = 1 << 20;
 
-/// Whole transfers that take longer than [`Place::limit`] are given up.
+/// Transfers of so many bytes in all that take longer than [`Place::limit`] are given up.
 pub async fn within<T>(place: &Place, bytes: u64, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
     let limit = place.limit(bytes);
     let late = |_| Trouble::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()));
@@ -53,7 +53,8 @@ pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64
             while let Some(piece) = pieces.next().await {
                 arrived(unpacked.take(&piece?)?);
             }
-            unpacked.end()
+            // A thread of its own syncs it: the others that are on their way are read on.
+            tokio::task::spawn_blocking(move || unpacked.end()).await.map_err(|e| Trouble::Local(e.to_string()))?
         }
     }
 }
@@ -132,10 +133,11 @@ impl Write for Checked {
     }
 }
 
-/// Puts the file `from` there as the blob of `output`, unless it is there already. Gives the bytes that were sent.
-pub async fn put(place: &Place, output: &Output, from: &Path) -> Result<u64, Trouble> {
+/// Puts the file `from` there as the blob of `output`, unless it is there already and not to be replaced. Gives the bytes that
+/// were sent.
+pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> Result<u64, Trouble> {
     let blob = place.blob(&output.digest);
-    if !place.is_damaged(&output.digest) {
+    if !replace && !place.is_damaged(&output.digest) {
         match place.store.head(&blob).await {
             Ok(_) => return Ok(0),
             // Who may write but not list is told so of what is not there.
@@ -144,11 +146,12 @@ pub async fn put(place: &Place, output: &Output, from: &Path) -> Result<u64, Tro
         }
     }
     let read = |e: io::Error| Trouble::local("read", from, &e);
+    place.sweep(&blob);
     let mut file = File::open(from).map_err(read)?.take(output.size);
     let mut hasher = blake3::Hasher::new();
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).map_err(read)?;
     encoder.include_checksum(true).map_err(read)?;
-    let mut writer = BufWriter::with_capacity(place.store.clone(), blob, PART).with_max_concurrency(2);
+    let mut writer = BufWriter::with_capacity(place.to_put.clone(), blob, PART).with_max_concurrency(2);
     let mut piece = vec![0; PIECE];
     let mut sent = 0;
     let all: Result<(), Trouble> = async {

@@ -19,14 +19,6 @@ use tokio::runtime::{Builder, Runtime};
 #[derive(Parser)]
 #[command(name = "remote", max_term_width = 100)]
 struct Cli {
-    /// A folder, or s3://, gs://, az://, https://
-    remote: String,
-    /// Put nothing there
-    #[arg(long)]
-    read_only: bool,
-    /// Seconds that it may be silent
-    #[arg(long, default_value_t = 10.0)]
-    timeout: f64,
     /// A lock to hold while it lives
     #[arg(long, hide = true)]
     stage_lock: Option<PathBuf>,
@@ -43,22 +35,27 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> artifact::Result<()> {
-    let timeout = Duration::try_from_secs_f64(cli.timeout).map_err(|e| Failure::usage(e, "--timeout", "give a number of seconds"))?;
     // What a killed run's program still writes, the next run must not take for its own.
     let _lock = cli
         .stage_lock
         .as_ref()
         .map(|path| File::options().create(true).truncate(false).write(true).open(path).and_then(|file| file.lock_shared().map(|()| file)));
-    let place = Arc::new(Place::open(&cli.remote, cli.read_only, timeout)?);
+    let asks = asks();
+    let Ok(Ok(Ask::Open { remote, read_only, timeout })) = asks.recv() else {
+        return Err(Failure::usage("this program is for xtask", "stdin", "use `cargo xtask cache push` or `pull`"));
+    };
+    let timeout =
+        Duration::try_from_secs_f64(timeout).map_err(|e| Failure::usage(e, "option `cache.timeout`", "give a number of seconds"))?;
+    let place = Arc::new(Place::open(&remote, read_only, timeout)?);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = Arc::new(runtime.map_err(|e| Failure::failed(e, "the remote's program", "free some memory and processes"))?);
-    say(&Reply::Ready { name: shown(&cli.remote), read_only: place.read_only });
+    say(&Reply::Ready { name: shown(&remote), read_only: place.read_only });
     let (to_push, queue) = channel();
     let pusher = {
         let (place, runtime) = (Arc::clone(&place), Arc::clone(&runtime));
         std::thread::spawn(move || push_all(&place, &runtime, &queue))
     };
-    for ask in asks() {
+    for ask in asks {
         let reply = match ask {
             Ok(Ask::Manifest { node, key }) => match runtime.block_on(place.find(&node, &key)) {
                 Ok(manifest) => text(manifest.as_ref()).map(|manifest| Reply::Manifest { manifest }),
@@ -69,8 +66,8 @@ fn run(cli: &Cli) -> artifact::Result<()> {
                 let fetch = |m: Manifest| runtime.block_on(place.fetch(&m, &only, &into, |done| at(&last, done)));
                 parse(&manifest).and_then(fetch).map(|()| Reply::Fetched)
             }
-            Ok(Ask::Push { manifest, folder }) => {
-                let _ = to_push.send((manifest, folder));
+            Ok(Ask::Push { manifest, replace, folder }) => {
+                let _ = to_push.send((manifest, replace, folder));
                 continue;
             }
             Ok(Ask::Finish) => {
@@ -78,6 +75,7 @@ fn run(cli: &Cli) -> artifact::Result<()> {
                 let _ = pusher.join();
                 return Ok(());
             }
+            Ok(Ask::Open { .. }) => Err(Trouble::Store("it is open already".to_owned())),
             Err(e) => Err(Trouble::Store(format!("xtask and the remote's program do not understand each other: {e}"))),
         };
         say(&reply.unwrap_or_else(|trouble| Reply::Trouble { what: trouble.to_string(), push: false, over: trouble.is_over() }));
@@ -90,11 +88,8 @@ fn asks() -> Receiver<serde_json::Result<Ask>> {
     let (sender, asks) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            let ask = serde_json::from_str(&line);
-            let is_last = matches!(ask, Ok(Ask::Finish));
-            if sender.send(ask).is_err() || is_last {
-                return;
-            }
+            // Read on after the last one: until the pipe closes, somebody waits for the pushes.
+            let _ = sender.send(serde_json::from_str(&line));
         }
         std::process::exit(Exit::Failed as i32);
     });
@@ -111,9 +106,9 @@ fn at(last: &Mutex<Instant>, done: u64) {
 }
 
 /// Pushes one result after the other. When the store is of no use, what is left is not tried.
-fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, PathBuf)>) {
-    for (manifest, folder) in queue {
-        let reply = match push(place, runtime, &manifest, &folder) {
+fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, bool, PathBuf)>) {
+    for (manifest, replace, folder) in queue {
+        let reply = match push(place, runtime, &manifest, replace, &folder) {
             Ok(reply) => reply,
             Err(trouble) => Reply::Trouble { what: trouble.to_string(), push: true, over: trouble.is_over() },
         };
@@ -124,9 +119,9 @@ fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, PathBuf)
     }
 }
 
-fn push(place: &Place, runtime: &Runtime, manifest: &str, folder: &Path) -> Result<Reply, Trouble> {
+fn push(place: &Place, runtime: &Runtime, manifest: &str, replace: bool, folder: &Path) -> Result<Reply, Trouble> {
     let manifest = parse(manifest)?;
-    let sent = runtime.block_on(place.push(&manifest, folder))?;
+    let sent = runtime.block_on(place.push(&manifest, replace, folder))?;
     Ok(Reply::Pushed { node: manifest.node, key: manifest.key, sent })
 }
 

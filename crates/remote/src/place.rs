@@ -1,10 +1,13 @@
 //! Which store a URL means.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use artifact::{Failure, Result};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use cache::{Digest, Key, MANIFEST_FORMAT};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
@@ -13,6 +16,7 @@ use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use url::Url;
 
 /// Slower than this, in bytes a second, is as good as not at all.
@@ -21,7 +25,11 @@ const SLOWEST: u64 = 100_000;
 /// A store and the place in it.
 pub struct Place {
     pub(crate) store: Arc<dyn ObjectStore>,
+    /// The same, for what is put there.
+    pub(crate) to_put: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Where it is a folder.
+    folder: Option<PathBuf>,
     /// Whether nothing can be put there.
     pub read_only: bool,
     /// What is known to be damaged there, and is to be replaced.
@@ -33,7 +41,10 @@ impl Place {
     /// The place that `remote` names: a folder's path or a URL. Credentials come from the environment, under the
     /// names that each store's own tools use. Nothing is asked of the store yet.
     pub fn open(remote: &str, read_only: bool, timeout: Duration) -> Result<Self> {
-        let fail = |what: &dyn std::fmt::Display| Failure::usage(what, shown(remote), "mend the option `cache.remote`");
+        let fail = |what: &dyn std::fmt::Display| {
+            let what = what.to_string().replace(remote, &shown(remote));
+            Failure::usage(what, shown(remote), "mend the option `cache.remote`")
+        };
         let _installed = rustls::crypto::ring::default_provider().install_default();
         if !artifact::stage::is_url(remote) {
             return Self::folder(std::path::Path::new(remote), read_only, timeout);
@@ -41,45 +52,18 @@ impl Place {
         let url = Url::parse(remote).map_err(|e| fail(&format_args!("this is no URL: {e}")))?;
         let unknown = |_| fail(&"this is no place for a remote; a folder, s3://, gs://, az:// or https:// is");
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(unknown)?;
-        let retry = RetryConfig {
-            max_retries: 3,
-            retry_timeout: timeout,
-            backoff: BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: timeout, base: 2.0 },
-        };
-        // A whole transfer has its own limit, which grows with its size.
-        let client = ClientOptions::new().with_connect_timeout(timeout).with_read_timeout(timeout).with_timeout_disabled();
-        let store: object_store::Result<Arc<dyn ObjectStore>> = match scheme {
-            ObjectStoreScheme::Local => {
-                let folder = url.to_file_path().map_err(|()| fail(&"this is no folder"))?;
-                return Self::folder(&folder, read_only, timeout);
-            }
-            ObjectStoreScheme::AmazonS3 => {
-                // Who names an endpoint without encryption means it: a server of one's own.
-                let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
-                let plain = plain.iter().any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")));
-                let builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry);
-                let client = if plain { client.with_allow_http(true) } else { client };
-                builder.with_client_options(client).build().map(|s| Arc::new(s) as _)
-            }
-            ObjectStoreScheme::GoogleCloudStorage => {
-                let builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry);
-                builder.with_client_options(client).build().map(|s| Arc::new(s) as _)
-            }
-            ObjectStoreScheme::MicrosoftAzure => {
-                let builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry);
-                builder.with_client_options(client).build().map(|s| Arc::new(s) as _)
-            }
-            ObjectStoreScheme::Http => {
-                let mut base = url.clone();
-                base.set_path("/");
-                let builder = HttpBuilder::new().with_url(base).with_retry(retry);
-                let client = client.with_allow_http(url.scheme() == "http");
-                builder.with_client_options(client).build().map(|s| Arc::new(s) as _)
-            }
-            _ => return Err(fail(&"this is no place for a remote; a folder, s3://, gs://, az:// or https:// is")),
-        };
-        let store = store.map_err(|e| fail(&e))?;
-        Ok(Self::new(store, prefix, read_only || scheme == ObjectStoreScheme::Http, timeout))
+        if scheme == ObjectStoreScheme::Local {
+            let folder = url.to_file_path().map_err(|()| fail(&"this is no folder"))?;
+            return Self::folder(&folder, read_only, timeout);
+        }
+        let wait = ClientOptions::new().with_connect_timeout(timeout).with_timeout_disabled();
+        let open = |client: ClientOptions| client_for(&scheme, &url, timeout, client);
+        // The time that a client waits for an answer includes sending the question, so a part on its way up must not have
+        // one: the limit on the whole has to do.
+        let store = open(wait.clone().with_read_timeout(timeout)).and_then(|s| Ok((s, open(wait)?)));
+        let (store, to_put) = store.map_err(|e| fail(&e))?;
+        let read_only = read_only || scheme == ObjectStoreScheme::Http;
+        Ok(Self { store, to_put, prefix, folder: None, read_only, damaged: Mutex::default(), timeout })
     }
 
     fn folder(folder: &std::path::Path, read_only: bool, timeout: Duration) -> Result<Self> {
@@ -88,11 +72,28 @@ impl Place {
         }
         let store = LocalFileSystem::new_with_prefix(folder)
             .map_err(|e| Failure::usage(e, folder.display(), "make the folder, or mend the option `cache.remote`"))?;
-        Ok(Self::new(Arc::new(store), Path::default(), read_only, timeout))
+        // A manifest must not outlive a power cut that its files do not.
+        let store = Arc::new(store.with_fsync(true));
+        Ok(Self { folder: Some(folder.to_owned()), ..Self::new(store, Path::default(), read_only, timeout) })
     }
 
     pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Path, read_only: bool, timeout: Duration) -> Self {
-        Self { store, prefix, read_only, damaged: Mutex::default(), timeout }
+        let to_put = Arc::clone(&store);
+        Self { store, to_put, prefix, folder: None, read_only, damaged: Mutex::default(), timeout }
+    }
+
+    /// Removes what a push of this object left that was killed an hour ago or more: a folder's objects are written beside
+    /// their place, as `NAME#1`.
+    pub(crate) fn sweep(&self, object: &Path) {
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(object.as_ref())) else { return };
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let is_left = entry.file_name().to_str().and_then(|n| n.strip_prefix(name)).is_some_and(|rest| rest.starts_with('#'));
+            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+            if is_left && age.is_some_and(|age| age > Duration::from_hours(1)) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     pub(crate) fn manifest(&self, node: &str, key: &Key) -> Path {
@@ -127,14 +128,67 @@ impl Place {
     }
 }
 
-/// A remote's name for messages: without user, password and query.
-pub fn shown(remote: &str) -> String {
-    let Ok(mut url) = Url::parse(remote) else { return remote.to_owned() };
+/// The client for a store.
+fn client_for(
+    scheme: &ObjectStoreScheme,
+    url: &Url,
+    timeout: Duration,
+    client: ClientOptions,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let retry = RetryConfig {
+        max_retries: 3,
+        retry_timeout: timeout,
+        backoff: BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: timeout, base: 2.0 },
+    };
+    Ok(match scheme {
+        ObjectStoreScheme::AmazonS3 => {
+            // Who names an endpoint without encryption means it: a server of one's own.
+            let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+            let plain = plain.iter().any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")));
+            let client = if plain { client.with_allow_http(true) } else { client };
+            Arc::new(AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => {
+            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
+        }
+        ObjectStoreScheme::MicrosoftAzure => {
+            Arc::new(MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
+        }
+        _ => {
+            let mut base = url.clone();
+            base.set_path("/");
+            let mut client = client.with_allow_http(url.scheme() == "http");
+            if let Some(header) = basic(&mut base) {
+                client = client.with_default_headers(HeaderMap::from_iter([(AUTHORIZATION, header)]));
+            }
+            Arc::new(HttpBuilder::new().with_url(base).with_retry(retry).with_client_options(client).build()?)
+        }
+    })
+}
+
+/// Takes user and password out of a URL, as the header that says them (RFC 7617).
+fn basic(url: &mut Url) -> Option<HeaderValue> {
+    let password = url.password().unwrap_or_default().to_owned();
+    let user = url.username().to_owned();
+    if user.is_empty() && password.is_empty() {
+        return None;
+    }
     let _ = url.set_password(None);
     let _ = url.set_username("");
-    url.set_query(None);
-    url.set_fragment(None);
-    url.to_string()
+    let plain = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+    let pair = [plain(&user), plain(&password)].join(&b':');
+    let mut header = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair))).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// A remote's name for messages: without user, password and query.
+pub fn shown(remote: &str) -> String {
+    let plain = artifact::without_credentials(remote);
+    if !artifact::stage::is_url(&plain) {
+        return plain;
+    }
+    plain.split(['?', '#']).next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -151,6 +205,47 @@ mod tests {
         assert!(failure.what.contains("no place for a remote") && failure.place == "ftp://a.example/x", "{failure}");
         assert!(open("/nothing/here").is_err(), "nothing is made to read from");
         assert!(open("s3:///x").is_err());
+    }
+
+    #[test]
+    fn no_password_is_shown_whatever_the_url_is_worth() {
+        let urls = [
+            "https://me:sec#secret@host/x",
+            "https://me:secret@host:99999/x",
+            "az://me:secret@c.host/x",
+            "s3://secret@b /x",
+            "x://secret@",
+        ];
+        for url in urls {
+            let message = open(url).err().map_or_else(String::new, |failure| failure.to_string());
+            assert!(!message.contains("secret") && !shown(url).contains("secret"), "{message} {}", shown(url));
+        }
+    }
+
+    #[test]
+    fn a_user_and_a_password_become_a_header() {
+        // RFC 7617, section 2: the example there.
+        let mut url = Url::parse("https://Aladdin:open%20sesame@host/x").expect("a URL");
+        let header = basic(&mut url).expect("a header");
+        assert_eq!((header.to_str().expect("text"), url.as_str()), ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "https://host/x"));
+        assert_eq!(basic(&mut url), None);
+    }
+
+    #[test]
+    fn what_a_killed_push_left_goes_after_an_hour() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let place = Place::open(&dir.path().display().to_string(), false, Duration::from_secs(1)).expect("opens");
+        let blob = place.blob(&Digest::of(b""));
+        let path = dir.path().join(blob.as_ref());
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        let left = |n: u32| PathBuf::from(format!("{}#{n}", path.display()));
+        for n in [1, 2] {
+            std::fs::write(left(n), "half").expect("writes");
+        }
+        let old = std::time::SystemTime::now() - Duration::from_hours(2);
+        std::fs::File::options().write(true).open(left(1)).and_then(|f| f.set_modified(old)).expect("a time");
+        place.sweep(&blob);
+        assert!(!left(1).exists() && left(2).exists());
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Place {
         let done = AtomicU64::new(0);
         let one = async |output: &Output| {
             let piece = |n: u64| arrived(done.fetch_add(n, Ordering::Relaxed) + n);
-            let got = within(self, output.size, blob::get(self, output, &into.join(&output.path), piece)).await;
+            let got = blob::get(self, output, &into.join(&output.path), piece).await;
             if let Err(Trouble::Damaged(_)) = got {
                 // Nor is the rest of the result above suspicion.
                 manifest.outputs.iter().for_each(|output| self.mark_damaged(&output.digest));
@@ -54,35 +54,46 @@ impl Place {
             got
         };
         let wanted = manifest.outputs.iter().filter(|o| only.is_empty() || only.contains(&o.path));
+        let bytes = wanted.clone().map(|o| o.size).sum();
         let mut all = stream::iter(wanted.map(one)).buffer_unordered(AT_ONCE);
-        let mut first = None;
-        while let Some(got) = all.next().await {
-            match got {
-                Ok(()) => {}
-                Err(trouble) if trouble.is_over() => return Err(trouble),
-                Err(trouble) => drop(first.get_or_insert(trouble)),
+        let each = async {
+            let mut first = None;
+            while let Some(got) = all.next().await {
+                match got {
+                    Ok(()) => {}
+                    Err(trouble) if trouble.is_over() => return Err(trouble),
+                    Err(trouble) => drop(first.get_or_insert(trouble)),
+                }
             }
-        }
-        first.map_or(Ok(()), Err)
+            first.map_or(Ok(()), Err)
+        };
+        within(self, bytes, each).await
     }
 
-    /// Puts a result there whose files lie in `folder`. Gives the bytes that were sent.
-    pub async fn push(&self, manifest: &Manifest, folder: &Path) -> Result<u64, Trouble> {
+    /// Puts a result there whose files lie in `folder`; with `replace` also what is there already. Gives the bytes that were sent.
+    pub async fn push(&self, manifest: &Manifest, replace: bool, folder: &Path) -> Result<u64, Trouble> {
         if self.read_only {
             return Err(Trouble::Store("it is read only".to_owned()));
         }
         // Two files of one content are one blob.
         let distinct: BTreeMap<&str, &Output> = manifest.outputs.iter().map(|o| (o.digest.as_str(), o)).collect();
-        let one = async |output: &Output| within(self, output.size, blob::put(self, output, &folder.join(&output.path))).await;
+        let one = async |output: &Output| blob::put(self, output, replace, &folder.join(&output.path)).await;
         let mut all = stream::iter(distinct.into_values().map(one)).buffer_unordered(AT_ONCE);
-        let mut sent = 0;
-        while let Some(put) = all.next().await {
-            sent += put?;
-        }
-        let bytes = manifest.to_bytes().map_err(|failure| Trouble::Local(failure.what))?;
-        let path = self.manifest(&manifest.node, &manifest.key);
-        let size = bytes.len() as u64;
-        within(self, size, async { Ok(self.store.put(&path, bytes.into()).await?) }).await?;
-        Ok(sent + size)
+        let each = async {
+            let mut sent = 0;
+            while let Some(put) = all.next().await {
+                sent += put?;
+            }
+            let bytes = manifest.to_bytes().map_err(|failure| Trouble::Local(failure.what))?;
+            let path = self.manifest(&manifest.node, &manifest.key);
+            let there = self.store.get(&path).await;
+            let there = if let Ok(there) = there { there.bytes().await.ok() } else { None };
+            if replace || there.is_none_or(|there| there != bytes) {
+                sent += bytes.len() as u64;
+                self.to_put.put(&path, bytes.into()).await?;
+            }
+            Ok(sent)
+        };
+        within(self, manifest.bytes(), each).await
     }
 }

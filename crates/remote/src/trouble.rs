@@ -49,6 +49,12 @@ impl Display for Trouble {
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
         match &error {
+            // A bucket that is not there is no miss, but a mistake.
+            Error::NotFound { source, .. }
+                if ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"].iter().any(|s| source_says(&**source, s)) =>
+            {
+                Self::Store(format!("there is no such bucket ({})", cause(&error)))
+            }
             Error::NotFound { path, .. } => Self::Missing(format!("{path} is not there")),
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
                 Self::Store(format!("access is denied ({}); check the credentials and what they allow", cause(&error)))
@@ -56,6 +62,11 @@ impl From<Error> for Trouble {
             _ => Self::Store(cause(&error)),
         }
     }
+}
+
+/// Whether an error or what caused it says so.
+fn source_says(error: &(dyn std::error::Error + 'static), text: &str) -> bool {
+    error.to_string().contains(text) || error.source().is_some_and(|source| source_says(source, text))
 }
 
 /// The innermost cause in a few words: a server's error code where it gives one, and no page of XML.
