@@ -149,6 +149,8 @@ fn client_for(
             Arc::new(AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
         }
         ObjectStoreScheme::GoogleCloudStorage => {
+            // Google's own addresses are encrypted; an emulator's, which the key file can name, is not.
+            let client = client.with_allow_http(true);
             Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
         }
         ObjectStoreScheme::MicrosoftAzure => {
