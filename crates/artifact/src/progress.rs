@@ -68,6 +68,8 @@ pub enum Unit {
 const PACE: Duration = Duration::from_millis(50);
 /// Where there is no terminal, a long piece of work says a line this often.
 const PLAIN_PACE: Duration = Duration::from_secs(5);
+/// Epochs say more than how far the work is; but a log of hundreds of lines is read by nobody.
+const PLAIN_EPOCHS: Duration = Duration::from_secs(1);
 
 /// The stage's end of the channel.
 pub struct Progress {
@@ -233,7 +235,9 @@ impl Console {
     }
 
     fn plain(&mut self, done: u64, note: &str) {
-        if self.unit != Unit::Epochs && self.last.elapsed() < PLAIN_PACE {
+        let pace = if self.unit == Unit::Epochs { PLAIN_EPOCHS } else { PLAIN_PACE };
+        let is_end = self.unit == Unit::Epochs && (done == 1 || Some(done) == self.total);
+        if !is_end && self.last.elapsed() < pace {
             return;
         }
         self.last = Instant::now();
