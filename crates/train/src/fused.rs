@@ -1,7 +1,7 @@
 //! One epoch of the single-layer net as a single in-place op on its weights.
 //!
 //! Through automatic differentiation a step at batch 1 is a dozen tensors and a graph for 2,400
-//! multiply-adds; here it is two passes over one row. Checked against candle's autograd and
+//! multiply-adds; here it is one pass over the weights (`kernel.rs`). Checked against candle's autograd and
 //! against finite differences in the tests below.
 //!
 //! The formula: with p = softmax(W x) and the label's one-hot vector t, the gradient of the
@@ -11,12 +11,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result, bail};
-use features::Category;
 
-const CLASSES: usize = Category::COUNT;
-/// Partial sums of a dot product. Sums of f32 are not reordered by the compiler; lanes of our
-/// own let it use the vector registers.
-const LANES: usize = 16;
+use crate::kernel::{CLASSES, epoch};
 
 /// Batch number that stands for "none".
 const NONE: usize = usize::MAX;
@@ -68,70 +64,6 @@ impl InplaceOp3 for SgdEpoch<'_> {
             self.diverged.store(batch, Ordering::Relaxed);
         }
         Ok(())
-    }
-}
-
-/// The epoch on plain slices; the error is the first batch, from 1, with a loss that is no
-/// finite number. `order` names rows of `x`.
-#[expect(clippy::indexing_slicing, reason = "sizes are checked by the caller, and the loop is hot")]
-fn epoch(w: &mut [f32], x: &[f32], y: &[u32], order: &[u32], batch_size: usize, lr: f32) -> std::result::Result<(), usize> {
-    let d = w.len() / CLASSES;
-    let mut gradient = if batch_size > 1 { vec![0.0; w.len()] } else { Vec::new() };
-    for (number, batch) in order.chunks(batch_size).enumerate() {
-        for &row in batch {
-            let features = &x[row as usize * d..][..d];
-            let mut p = probabilities(w, features).ok_or(number + 1)?;
-            p[y[row as usize] as usize] -= 1.0;
-            // A batch of one row needs no gradient of its own: nothing reads W in between.
-            if batch_size == 1 {
-                add(w, features, p.map(|error| -lr * error));
-            } else {
-                add(&mut gradient, features, p);
-            }
-        }
-        if batch_size > 1 {
-            let rate = lr / batch.len() as f32;
-            for (w, g) in w.iter_mut().zip(&mut gradient) {
-                *w -= rate * *g;
-                *g = 0.0;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// softmax(W x), or `None` if that is no finite number. The largest logit is subtracted first,
-/// so that no exponential overflows.
-fn probabilities(w: &[f32], x: &[f32]) -> Option<[f32; CLASSES]> {
-    let mut logits = [0.0; CLASSES];
-    for (logit, w) in logits.iter_mut().zip(w.chunks_exact(x.len())) {
-        *logit = dot(w, x);
-    }
-    let largest = logits.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let exponentials = logits.map(|z| (z - largest).exp());
-    let sum: f32 = exponentials.iter().sum();
-    (sum.is_finite() && largest.is_finite()).then(|| exponentials.map(|e| e / sum))
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
-}
-
-/// Adds `factors` xᵀ to a \[4, d\] matrix.
-fn add(matrix: &mut [f32], x: &[f32], factors: [f32; CLASSES]) {
-    for (row, factor) in matrix.chunks_exact_mut(x.len()).zip(factors) {
-        for (m, x) in row.iter_mut().zip(x) {
-            *m += factor * x;
-        }
     }
 }
 

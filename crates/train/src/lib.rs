@@ -17,6 +17,7 @@ mod epoch;
 mod fit;
 mod fused;
 mod init;
+mod kernel;
 mod lines;
 mod optimizer;
 mod predictions;

@@ -1,0 +1,150 @@
+//! Vectors of sixteen on AVX-512 and AVX2.
+//!
+//! `unsafe`, since the compiler cannot know that these instructions are there: [`super::best`] asks the processor before
+//! it hands out a function that uses them, and every load and store is of a whole array or masked.
+
+#![expect(clippy::indexing_slicing, reason = "constant places; a closure would not be inlined")]
+
+#[allow(clippy::wildcard_imports, reason = "two dozen instructions")]
+use std::arch::x86_64::*;
+
+use super::{CLASSES, LANES, Matrix, Problem, Vector, run};
+
+pub fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f") && has_avx2()
+}
+
+pub fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+pub fn with_avx512(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    fn inner(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+        run::<Avx512>(w, problem)
+    }
+    assert!(has_avx512(), "this processor has no AVX-512");
+    // Safety: it has, as was just asked.
+    unsafe { inner(w, problem) }
+}
+
+pub fn with_avx2(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+    #[target_feature(enable = "avx2,fma")]
+    fn inner(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+        run::<Avx2>(w, problem)
+    }
+    assert!(has_avx2(), "this processor has no AVX2");
+    // Safety: it has, as was just asked.
+    unsafe { inner(w, problem) }
+}
+
+#[derive(Clone, Copy)]
+struct Avx512(__m512);
+
+impl Vector for Avx512 {
+    const ROWS: usize = 4;
+    #[inline(always)]
+    fn zero() -> Self {
+        unsafe { Self(_mm512_setzero_ps()) }
+    }
+    #[inline(always)]
+    fn all(value: f32) -> Self {
+        unsafe { Self(_mm512_set1_ps(value)) }
+    }
+    #[inline(always)]
+    fn load(from: &[f32; LANES]) -> Self {
+        unsafe { Self(_mm512_loadu_ps(from.as_ptr())) }
+    }
+    #[inline(always)]
+    fn load_part(from: &[f32]) -> Self {
+        let mask = (1_u16 << from.len().min(LANES - 1)) - 1;
+        unsafe { Self(_mm512_maskz_loadu_ps(mask, from.as_ptr())) }
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+    }
+    #[inline(always)]
+    fn mul_add(self, by: Self, plus: Self) -> Self {
+        unsafe { Self(_mm512_fmadd_ps(self.0, by.0, plus.0)) }
+    }
+    #[inline(always)]
+    fn sums(of: [Self; CLASSES]) -> [f32; CLASSES] {
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); CLASSES];
+            for k in 0..CLASSES {
+                let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(of[k].0)));
+                halves[k] = _mm256_add_ps(_mm512_castps512_ps256(of[k].0), high);
+            }
+            sums_of_eight(halves)
+        }
+    }
+    #[inline(always)]
+    fn prefetch(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Avx2(__m256, __m256);
+
+impl Vector for Avx2 {
+    const ROWS: usize = 1;
+    #[inline(always)]
+    fn zero() -> Self {
+        unsafe { Self(_mm256_setzero_ps(), _mm256_setzero_ps()) }
+    }
+    #[inline(always)]
+    fn all(value: f32) -> Self {
+        unsafe { Self(_mm256_set1_ps(value), _mm256_set1_ps(value)) }
+    }
+    #[inline(always)]
+    fn load(from: &[f32; LANES]) -> Self {
+        unsafe { Self(_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(8))) }
+    }
+    #[inline(always)]
+    fn load_part(from: &[f32]) -> Self {
+        Self::load(&<[f32; LANES] as Vector>::load_part(from))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        unsafe {
+            _mm256_storeu_ps(to.as_mut_ptr(), self.0);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), self.1);
+        }
+    }
+    #[inline(always)]
+    fn mul_add(self, by: Self, plus: Self) -> Self {
+        unsafe { Self(_mm256_fmadd_ps(self.0, by.0, plus.0), _mm256_fmadd_ps(self.1, by.1, plus.1)) }
+    }
+    #[inline(always)]
+    fn sums(of: [Self; CLASSES]) -> [f32; CLASSES] {
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); CLASSES];
+            for k in 0..CLASSES {
+                halves[k] = _mm256_add_ps(of[k].0, of[k].1);
+            }
+            sums_of_eight(halves)
+        }
+    }
+    #[inline(always)]
+    fn prefetch(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+}
+
+/// The sums of four vectors of eight at once.
+#[inline(always)]
+unsafe fn sums_of_eight(of: [__m256; CLASSES]) -> [f32; CLASSES] {
+    unsafe {
+        let mut quarters = [_mm_setzero_ps(); CLASSES];
+        for k in 0..CLASSES {
+            quarters[k] = _mm_add_ps(_mm256_castps256_ps128(of[k]), _mm256_extractf128_ps::<1>(of[k]));
+        }
+        let [a, b, c, d] = quarters;
+        let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
+        let mut out = [0.0; CLASSES];
+        _mm_storeu_ps(out.as_mut_ptr(), sums);
+        out
+    }
+}
