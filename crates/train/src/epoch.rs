@@ -6,6 +6,7 @@ use nets::Net;
 
 use crate::data::Part;
 use crate::fused::SgdEpoch;
+use crate::layout;
 use crate::optimizer::Optimizer;
 use crate::random::Random;
 use crate::step::{Regularisation, step};
@@ -15,7 +16,7 @@ use crate::step::{Regularisation, step};
 pub struct Pass {
     /// Rows a step.
     pub batch_size: usize,
-    /// A whole epoch as one op. For the single-layer net on the CPU alone.
+    /// A whole epoch at once, by hand. On the CPU alone.
     pub fused: bool,
     /// For the multi-layer net.
     pub regularisation: Regularisation,
@@ -60,6 +61,10 @@ impl Pass {
         order: &[u32],
         lr: f64,
     ) -> Result<(), Trouble> {
+        if self.fused && matches!(net.shape, nets::Shape::MultiLayer { .. }) {
+            layout::epoch(self, net, optimizer, random, part, order, lr)?;
+            return self.check_the_last_step(net, order);
+        }
         if self.fused {
             let Some(w) = net.weights.get("fc.weight") else { return Err(candle_core::Error::Msg("no fc.weight".into()).into()) };
             #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]

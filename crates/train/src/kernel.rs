@@ -1,8 +1,6 @@
-//! The arithmetic of an epoch of the single-layer net, on the processor's vector registers.
+//! The arithmetic of an epoch of the single-layer net, on vector registers.
 //!
-//! A row of features is taken in vectors of sixteen lanes, the last one filled up with zeros, and every sum is taken in
-//! the same order with fused multiply-adds, whatever the registers' width: AVX-512, AVX2 and portable code give the same
-//! bits. (Without fused multiply-add in the processor the portable code has the same result, slowly.)
+//! A row of features is taken in vectors of sixteen, the last one filled up with zeros.
 //!
 //! At batch 1 each row needs the weights that the row before has left. So a step's update and the next row's dot
 //! products are one pass over the weights: a weight is loaded, changed, stored, and multiplied while it is at hand.
@@ -12,29 +10,11 @@
 
 use features::Category;
 
+use crate::simd::{LANES, Vector, Work, dispatch};
+
 pub const CLASSES: usize = Category::COUNT;
-/// Of a vector.
-const LANES: usize = 16;
 /// How many rows ahead memory is asked for: the order is known, and jumps.
 const AHEAD: usize = 4;
-
-/// Sixteen numbers. The functions are safe to call where the processor has what the implementation needs.
-trait Vector: Copy {
-    /// Rows that share a load of a weight: as many as there are registers for.
-    const ROWS: usize;
-    fn zero() -> Self;
-    fn all(value: f32) -> Self;
-    fn load(from: &[f32; LANES]) -> Self;
-    /// Fewer than sixteen, and zeros behind them.
-    fn load_part(from: &[f32]) -> Self;
-    fn store(self, to: &mut [f32; LANES]);
-    /// self · by + plus, rounded once.
-    fn mul_add(self, by: Self, plus: Self) -> Self;
-    /// The sum of each: halves are added to halves until four lanes are left, then (0 + 1) + (2 + 3).
-    fn sums(of: [Self; CLASSES]) -> [f32; CLASSES];
-    /// Asks for the memory at an address, which need not be there.
-    fn prefetch(address: *const f32);
-}
 
 /// The weights, or a gradient, as vectors: for each sixteen features the four classes' side by side.
 type Matrix = Vec<[[f32; LANES]; CLASSES]>;
@@ -43,7 +23,7 @@ type Matrix = Vec<[[f32; LANES]; CLASSES]>;
 pub fn epoch(w: &mut [f32], x: &[f32], y: &[u32], order: &[u32], batch_size: usize, lr: f32) -> Result<(), usize> {
     let problem = Problem { x, y, d: w.len() / CLASSES, order, batch_size, lr };
     let mut matrix = packed(w, problem.d);
-    let done = best()(&mut matrix, &problem);
+    let done = dispatch(Epoch(&mut matrix, &problem));
     unpack(&matrix, w, problem.d);
     done
 }
@@ -64,22 +44,6 @@ impl Problem<'_> {
     fn row(&self, i: usize) -> &[f32] {
         &self.x[self.order[i.min(self.order.len() - 1)] as usize * self.d..][..self.d]
     }
-}
-
-type Run = fn(&mut Matrix, &Problem<'_>) -> Result<(), usize>;
-
-/// The fastest code that this processor can run.
-fn best() -> Run {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if x86::has_avx512() {
-            return x86::with_avx512;
-        }
-        if x86::has_avx2() {
-            return x86::with_avx2;
-        }
-    }
-    run::<[f32; LANES]>
 }
 
 fn packed(w: &[f32], d: usize) -> Matrix {
@@ -104,10 +68,16 @@ fn unpack(matrix: &Matrix, w: &mut [f32], d: usize) {
     }
 }
 
-/// The whole epoch. Inlined into functions that may use the instructions that `V` needs.
-#[inline(always)]
-fn run<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
-    if problem.batch_size == 1 { one_by_one::<V>(w, problem) } else { in_batches::<V>(w, problem) }
+/// The whole epoch.
+struct Epoch<'e>(&'e mut Matrix, &'e Problem<'e>);
+
+impl Work for Epoch<'_> {
+    type Out = Result<(), usize>;
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Self::Out {
+        let Self(w, problem) = self;
+        if problem.batch_size == 1 { one_by_one::<V>(w, problem) } else { in_batches::<V>(w, problem) }
+    }
 }
 
 #[inline(always)]
@@ -166,10 +136,10 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
         let start = number * problem.batch_size;
         while !rest.is_empty() {
             let at = start + batch.len() - rest.len();
-            let done = match V::ROWS {
-                4 if rest.len() >= 4 => rows::<V, 4>(w, &mut gradient, problem, at),
-                2.. if rest.len() >= 2 => rows::<V, 2>(w, &mut gradient, problem, at),
-                _ => rows::<V, 1>(w, &mut gradient, problem, at),
+            let done = if V::IS_WIDE && rest.len() >= 4 {
+                rows::<V, 4>(w, &mut gradient, problem, at)
+            } else {
+                rows::<V, 1>(w, &mut gradient, problem, at)
             };
             let Some(done) = done else { return Err(number + 1) };
             rest = rest.get(done..).unwrap_or_default();
@@ -263,7 +233,7 @@ fn vector<V: Vector>(row: &[f32], j: usize) -> V {
 /// softmax(logits), or `None` if one of them is no finite number. The largest is subtracted first, so that no exponential
 /// overflows.
 #[inline(always)]
-fn probabilities(logits: [f32; CLASSES]) -> Option<[f32; CLASSES]> {
+pub fn probabilities(logits: [f32; CLASSES]) -> Option<[f32; CLASSES]> {
     let [a, b, c, d] = logits;
     if !(a + b + c + d).is_finite() {
         return None;
@@ -295,55 +265,6 @@ fn exp(x: f32) -> f32 {
     let p = p.mul_add(r * r, r) + 1.0;
     p * f32::from_bits(((n as i32) + 127).cast_unsigned() << 23)
 }
-
-/// Portable code; the compiler finds the registers where every processor of its target has some, as on aarch64.
-impl Vector for [f32; LANES] {
-    const ROWS: usize = 1;
-    #[inline(always)]
-    fn zero() -> Self {
-        [0.0; LANES]
-    }
-    #[inline(always)]
-    fn all(value: f32) -> Self {
-        [value; LANES]
-    }
-    #[inline(always)]
-    fn load(from: &[f32; LANES]) -> Self {
-        *from
-    }
-    #[inline(always)]
-    fn load_part(from: &[f32]) -> Self {
-        let mut all = [0.0; LANES];
-        for (to, from) in all.iter_mut().zip(from) {
-            *to = *from;
-        }
-        all
-    }
-    #[inline(always)]
-    fn store(self, to: &mut [f32; LANES]) {
-        *to = self;
-    }
-    #[inline(always)]
-    fn mul_add(self, by: Self, plus: Self) -> Self {
-        let mut out = plus;
-        for ((out, a), b) in out.iter_mut().zip(self).zip(by) {
-            *out = a.mul_add(b, *out);
-        }
-        out
-    }
-    #[inline(always)]
-    fn sums(of: [Self; CLASSES]) -> [f32; CLASSES] {
-        of.map(|[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]| {
-            let ([a, b, c, d], [e, f, g, h]) = ([a + i, b + j, c + k, d + l], [e + m, f + n, g + o, h + p]);
-            ((a + e) + (b + f)) + ((c + g) + (d + h))
-        })
-    }
-    #[inline(always)]
-    fn prefetch(_: *const f32) {}
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,9 @@ use nets::Net;
 use serde::{Deserialize, Serialize};
 
 /// PyTorch's defaults of AdamW.
-const BETAS: (f64, f64) = (0.9, 0.999);
-const EPSILON: f64 = 1e-8;
+pub const BETAS: (f64, f64) = (0.9, 0.999);
+/// Added to the root.
+pub const EPSILON: f64 = 1e-8;
 
 /// Which rule changes the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +27,10 @@ pub enum Rule {
 pub struct Optimizer {
     /// Its rule.
     pub rule: Rule,
-    momentum: f64,
-    weight_decay: f64,
+    /// Of stochastic gradient descent.
+    pub momentum: f64,
+    /// As each rule has it.
+    pub weight_decay: f64,
     /// Steps done.
     pub steps: u64,
     /// What it remembers of each weight, as `memory.weight`; the memories have PyTorch's names.

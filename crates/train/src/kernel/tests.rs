@@ -1,5 +1,6 @@
 use super::*;
 use crate::random::Random;
+use crate::simd::on_every_kind;
 use proptest::prelude::*;
 
 #[test]
@@ -19,6 +20,20 @@ fn a_logit_that_is_no_number_is_seen() {
     assert!(probabilities([3.0, -3e8, 2.0, 1.0]).is_some_and(|p| (p.iter().sum::<f32>() - 1.0).abs() < 1e-6));
 }
 
+/// The weights after an epoch.
+struct Bits<'b>(&'b [f32], &'b Problem<'b>);
+impl Work for Bits<'_> {
+    type Out = Vec<u32>;
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Vec<u32> {
+        let mut matrix = packed(self.0, self.1.d);
+        Epoch(&mut matrix, self.1).run::<V>().expect("trains");
+        let mut w = self.0.to_vec();
+        unpack(&matrix, &mut w, self.1.d);
+        w.iter().map(|w| w.to_bits()).collect()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
@@ -29,23 +44,7 @@ proptest! {
         let mut order: Vec<u32> = (0..).take(n).collect();
         random.shuffle(&mut order);
         let problem = Problem { x: &x, y: &y, d, order: &order, batch_size, lr: 0.1 };
-        let after = |run: Run| {
-            let mut matrix = packed(&w, d);
-            run(&mut matrix, &problem).expect("trains");
-            let mut w = w.clone();
-            unpack(&matrix, &mut w, d);
-            w.iter().map(|w| w.to_bits()).collect::<Vec<_>>()
-        };
-        let portable = after(run::<[f32; LANES]>);
-        #[cfg(target_arch = "x86_64")]
-        {
-            if x86::has_avx2() {
-                prop_assert_eq!(&after(x86::with_avx2), &portable);
-            }
-            if x86::has_avx512() {
-                prop_assert_eq!(&after(x86::with_avx512), &portable);
-            }
-        }
-        prop_assert_eq!(after(best()), portable);
+        let all = on_every_kind(|| Bits(&w, &problem));
+        prop_assert!(all.iter().all(|bits| *bits == all[0]));
     }
 }

@@ -1,14 +1,13 @@
 //! Vectors of sixteen on AVX-512 and AVX2.
 //!
-//! `unsafe`, since the compiler cannot know that these instructions are there: [`super::best`] asks the processor before
-//! it hands out a function that uses them, and every load and store is of a whole array or masked.
+//! `unsafe`, since the compiler cannot know that these instructions are there: a function that uses them asks the processor first, and every load and store is of a whole array or masked.
 
 #![expect(clippy::indexing_slicing, reason = "constant places; a closure would not be inlined")]
 
 #[allow(clippy::wildcard_imports, reason = "two dozen instructions")]
 use std::arch::x86_64::*;
 
-use super::{CLASSES, LANES, Matrix, Problem, Vector, run};
+use super::{LANES, Vector, Work};
 
 pub fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f") && has_avx2()
@@ -18,31 +17,31 @@ pub fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
-pub fn with_avx512(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+pub fn with_avx512<W: Work>(work: W) -> W::Out {
     #[target_feature(enable = "avx512f,avx2,fma")]
-    fn inner(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
-        run::<Avx512>(w, problem)
+    fn inner<W: Work>(work: W) -> W::Out {
+        work.run::<Avx512>()
     }
     assert!(has_avx512(), "this processor has no AVX-512");
     // Safety: it has, as was just asked.
-    unsafe { inner(w, problem) }
+    unsafe { inner(work) }
 }
 
-pub fn with_avx2(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+pub fn with_avx2<W: Work>(work: W) -> W::Out {
     #[target_feature(enable = "avx2,fma")]
-    fn inner(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
-        run::<Avx2>(w, problem)
+    fn inner<W: Work>(work: W) -> W::Out {
+        work.run::<Avx2>()
     }
     assert!(has_avx2(), "this processor has no AVX2");
     // Safety: it has, as was just asked.
-    unsafe { inner(w, problem) }
+    unsafe { inner(work) }
 }
 
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
 
 impl Vector for Avx512 {
-    const ROWS: usize = 4;
+    const IS_WIDE: bool = true;
     #[inline(always)]
     fn zero() -> Self {
         unsafe { Self(_mm512_setzero_ps()) }
@@ -69,10 +68,10 @@ impl Vector for Avx512 {
         unsafe { Self(_mm512_fmadd_ps(self.0, by.0, plus.0)) }
     }
     #[inline(always)]
-    fn sums(of: [Self; CLASSES]) -> [f32; CLASSES] {
+    fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
-            let mut halves = [_mm256_setzero_ps(); CLASSES];
-            for k in 0..CLASSES {
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for k in 0..4 {
                 let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(of[k].0)));
                 halves[k] = _mm256_add_ps(_mm512_castps512_ps256(of[k].0), high);
             }
@@ -89,7 +88,7 @@ impl Vector for Avx512 {
 struct Avx2(__m256, __m256);
 
 impl Vector for Avx2 {
-    const ROWS: usize = 1;
+    const IS_WIDE: bool = false;
     #[inline(always)]
     fn zero() -> Self {
         unsafe { Self(_mm256_setzero_ps(), _mm256_setzero_ps()) }
@@ -118,10 +117,10 @@ impl Vector for Avx2 {
         unsafe { Self(_mm256_fmadd_ps(self.0, by.0, plus.0), _mm256_fmadd_ps(self.1, by.1, plus.1)) }
     }
     #[inline(always)]
-    fn sums(of: [Self; CLASSES]) -> [f32; CLASSES] {
+    fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
-            let mut halves = [_mm256_setzero_ps(); CLASSES];
-            for k in 0..CLASSES {
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for k in 0..4 {
                 halves[k] = _mm256_add_ps(of[k].0, of[k].1);
             }
             sums_of_eight(halves)
@@ -135,15 +134,15 @@ impl Vector for Avx2 {
 
 /// The sums of four vectors of eight at once.
 #[inline(always)]
-unsafe fn sums_of_eight(of: [__m256; CLASSES]) -> [f32; CLASSES] {
+unsafe fn sums_of_eight(of: [__m256; 4]) -> [f32; 4] {
     unsafe {
-        let mut quarters = [_mm_setzero_ps(); CLASSES];
-        for k in 0..CLASSES {
+        let mut quarters = [_mm_setzero_ps(); 4];
+        for k in 0..4 {
             quarters[k] = _mm_add_ps(_mm256_castps256_ps128(of[k]), _mm256_extractf128_ps::<1>(of[k]));
         }
         let [a, b, c, d] = quarters;
         let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
-        let mut out = [0.0; CLASSES];
+        let mut out = [0.0; 4];
         _mm_storeu_ps(out.as_mut_ptr(), sums);
         out
     }

@@ -1,0 +1,176 @@
+//! Products of matrices as small as a batch's, on vector registers.
+//!
+//! The right factor's and the result's rows are contiguous and filled up to whole vectors; the left factor's elements lie
+//! anywhere, at fixed strides, so that a transposed one needs no copy. Each element of the result is one chain of fused
+//! multiply-adds in the order of the inner dimension, so it has the same bits on every processor.
+
+#![allow(clippy::inline_always, clippy::needless_range_loop, reason = "see simd.rs: an iterator's closure may not be inlined")]
+
+use crate::simd::{LANES, Vector};
+
+/// A left factor of `rows` × `inner` elements, that at (i, k) in `at[i · down + k · right]`.
+#[derive(Clone, Copy)]
+pub struct Left<'m> {
+    pub at: &'m [f32],
+    pub rows: usize,
+    pub inner: usize,
+    pub down: usize,
+    pub right: usize,
+}
+
+/// `result` ← `left` × `right`, plus `bias` in every row where there is one. `result` and `right` have rows of `width` elements, a
+/// multiple of sixteen.
+///
+/// # Panics
+/// If a slice is shorter than the sizes say.
+#[inline(always)]
+pub fn gemm<V: Vector>(result: &mut [f32], width: usize, left: Left<'_>, right: &[f32], bias: Option<&[f32]>) {
+    let Left { at, rows, inner, down, right: step } = left;
+    assert!(width.is_multiple_of(LANES) && result.len() >= rows * width && right.len() >= inner * width);
+    assert!(rows == 0 || inner == 0 || at.len() > (rows - 1) * down + (inner - 1) * step);
+    assert!(bias.is_none_or(|bias| bias.len() >= width));
+    let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+    let mut column = 0;
+    while column < width {
+        let vectors = (width - column) / LANES;
+        let tile = Tile { result: result.as_mut_ptr(), width, at: at.as_ptr(), inner, down, step, right: right.as_ptr(), bias, column };
+        // Safety: the sizes were just checked.
+        unsafe {
+            if V::IS_WIDE && vectors >= 3 {
+                tile.down::<V, 8, 3>(rows);
+                column += 3 * LANES;
+            } else if V::IS_WIDE && vectors == 2 {
+                tile.down::<V, 8, 2>(rows);
+                column += 2 * LANES;
+            } else if V::IS_WIDE {
+                tile.down::<V, 8, 1>(rows);
+                column += LANES;
+            } else {
+                tile.down::<V, 4, 1>(rows);
+                column += LANES;
+            }
+        }
+    }
+}
+
+/// Some columns of a product.
+struct Tile {
+    result: *mut f32,
+    width: usize,
+    at: *const f32,
+    inner: usize,
+    down: usize,
+    step: usize,
+    right: *const f32,
+    bias: *const f32,
+    column: usize,
+}
+
+impl Tile {
+    /// All rows, `R` at a time.
+    #[inline(always)]
+    unsafe fn down<V: Vector, const R: usize, const N: usize>(&self, rows: usize) {
+        let mut row = 0;
+        unsafe {
+            while row + R <= rows {
+                self.product::<V, R, N>(row);
+                row += R;
+            }
+            if row + 4 <= rows {
+                self.product::<V, 4, N>(row);
+                row += 4;
+            }
+            while row < rows {
+                self.product::<V, 1, N>(row);
+                row += 1;
+            }
+        }
+    }
+
+    /// `R` rows and `N` vectors of columns, the sums in registers.
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "constant places; an iterator's closure would not be inlined")]
+    unsafe fn product<V: Vector, const R: usize, const N: usize>(&self, row: usize) {
+        let mut sums = [[V::zero(); N]; R];
+        // Safety: the caller has seen to it that all of these places are there.
+        unsafe {
+            if !self.bias.is_null() {
+                for n in 0..N {
+                    let bias = V::load(&*self.bias.add(self.column + n * LANES).cast());
+                    for r in 0..R {
+                        sums[r][n] = bias;
+                    }
+                }
+            }
+            let mut left = self.at.add(row * self.down);
+            let mut right = self.right.add(self.column);
+            for _ in 0..self.inner {
+                let mut b = [V::zero(); N];
+                for n in 0..N {
+                    b[n] = V::load(&*right.add(n * LANES).cast());
+                }
+                for r in 0..R {
+                    let a = V::all(*left.add(r * self.down));
+                    for n in 0..N {
+                        sums[r][n] = a.mul_add(b[n], sums[r][n]);
+                    }
+                }
+                left = left.wrapping_add(self.step);
+                right = right.wrapping_add(self.width);
+            }
+            for r in 0..R {
+                for n in 0..N {
+                    sums[r][n].store(&mut *self.result.add((row + r) * self.width + self.column + n * LANES).cast());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use crate::simd::{Work, on_every_kind};
+    use proptest::prelude::*;
+
+    struct Product<'p> {
+        left: Left<'p>,
+        right: &'p [f32],
+        bias: Option<&'p [f32]>,
+        width: usize,
+    }
+
+    impl Work for Product<'_> {
+        type Out = Vec<f32>;
+        #[inline(always)]
+        fn run<V: Vector>(self) -> Vec<f32> {
+            let mut result = vec![f32::NAN; self.left.rows * self.width];
+            gemm::<V>(&mut result, self.width, self.left, self.right, self.bias);
+            result
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_product_is_the_sum_of_products_on_every_kind_of_register(
+            rows in 0_usize..20, inner in 1_usize..12, vectors in 1_usize..8, transposed: bool, with_bias: bool, seed: u64
+        ) {
+            let mut random = Random::new(seed);
+            let width = vectors * LANES;
+            let (a, b, bias) = (random.normal(rows * inner), random.normal(inner * width), random.normal(width));
+            let (down, right) = if transposed { (1, rows) } else { (inner, 1) };
+            let left = Left { at: &a, rows, inner, down, right };
+            let all = on_every_kind(|| Product { left, right: &b, bias: with_bias.then_some(&bias[..]), width });
+            for i in 0..rows * width {
+                let (r, c) = (i / width, i % width);
+                let start = if with_bias { f64::from(bias[c]) } else { 0.0 };
+                let want: f64 = start + (0..inner).map(|k| f64::from(a[r * down + k * right]) * f64::from(b[k * width + c])).sum::<f64>();
+                prop_assert!((f64::from(all[0][i]) - want).abs() < 1e-4, "{} {}", all[0][i], want);
+            }
+            let bits = |v: &Vec<f32>| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert!(all.iter().all(|one| bits(one) == bits(&all[0])));
+        }
+    }
+}
