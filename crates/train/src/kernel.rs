@@ -136,10 +136,10 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
         let start = number * problem.batch_size;
         while !rest.is_empty() {
             let at = start + batch.len() - rest.len();
-            let done = if V::IS_WIDE && rest.len() >= 4 {
-                rows::<V, 4>(w, &mut gradient, problem, at)
-            } else {
-                rows::<V, 1>(w, &mut gradient, problem, at)
+            let done = match rest.len() {
+                4.. if V::IS_WIDE => rows::<V, 4>(w, &mut gradient, problem, at),
+                2.. if V::IS_WIDE => rows::<V, 2>(w, &mut gradient, problem, at),
+                _ => rows::<V, 1>(w, &mut gradient, problem, at),
             };
             let Some(done) = done else { return Err(number + 1) };
             rest = rest.get(done..).unwrap_or_default();

@@ -375,11 +375,9 @@ fn column_sums(sums: &mut [f32], values: &[f32], width: usize) {
 /// `to` \[columns, rows\] ← the first `columns` of `from` \[rows, width\].
 #[inline(always)]
 fn transpose(to: &mut [f32], from: &[f32], rows: usize, width: usize, columns: usize) {
-    for (r, row) in from.chunks_exact(width).take(rows).enumerate() {
-        for (c, v) in row.iter().take(columns).enumerate() {
-            if let Some(to) = to.get_mut(c * rows + r) {
-                *to = *v;
-            }
+    for (column, to) in to.chunks_exact_mut(rows).take(columns).enumerate() {
+        for (to, from) in to.iter_mut().zip(from.iter().skip(column).step_by(width)) {
+            *to = *from;
         }
     }
 }
