@@ -6,13 +6,13 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use artifact::progress::Board;
-use artifact::{Failure, Options, Result};
+use artifact::{Failure, Result};
 use cache::{Ingredients, Key, Manifest, Store};
 
 use crate::binaries::{Binaries, stages};
@@ -22,7 +22,7 @@ use crate::graph::{GRAPH, Node, depends};
 use crate::pipeline::{Line, Selection};
 use crate::recipe::Recipes;
 use crate::remote::Remote;
-use crate::spawn::Call;
+use crate::spawn::Job;
 
 /// One run.
 pub struct Session<'s> {
@@ -97,39 +97,6 @@ impl Task {
     }
 }
 
-/// A stage's run, with all that its thread needs.
-struct Job {
-    node: &'static Node,
-    options: Options,
-    artifacts: PathBuf,
-    inputs: Vec<(&'static str, PathBuf)>,
-    work: PathBuf,
-    downloads: PathBuf,
-    lock: PathBuf,
-    device: String,
-    resume: bool,
-    commit: Option<String>,
-    board: Board,
-}
-
-impl Job {
-    fn run(&self, binaries: &Binaries) -> Result<String> {
-        binaries.run(&Call {
-            node: self.node,
-            options: &self.options,
-            artifacts: &self.artifacts,
-            inputs: &self.inputs,
-            work: &self.work,
-            downloads: &self.downloads,
-            lock: &self.lock,
-            device: &self.device,
-            resume: self.resume,
-            commit: self.commit.as_deref(),
-            board: &self.board,
-        })
-    }
-}
-
 /// What became of a node when it was its turn.
 enum Turn {
     Still,
@@ -158,7 +125,7 @@ impl Session<'_> {
                             let (sender, binaries) = (sender.clone(), &binaries);
                             scope.spawn(move || {
                                 let bug = |what| Failure::failed(what, job.node.name, "this is a bug; please report it");
-                                let run = || binaries.get().ok_or_else(|| bug("no binaries")).and_then(|binaries| job.run(binaries));
+                                let run = || binaries.get().ok_or_else(|| bug("no binaries")).and_then(|binaries| binaries.run(&job));
                                 // A thread that ends without a word would be waited for forever.
                                 let summary = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(bug("its thread stopped")));
                                 // The session waits for it.

@@ -1,7 +1,7 @@
 //! Runs a stage.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use artifact::progress::Board;
@@ -10,36 +10,36 @@ use artifact::{Event, Failure, Options, Result};
 use crate::binaries::Binaries;
 use crate::graph::Node;
 
-/// One run of a stage.
-pub struct Call<'a> {
+/// One run of a stage, with all that its thread needs.
+pub struct Job {
     /// The node.
-    pub node: &'a Node,
+    pub node: &'static Node,
     /// Its options.
-    pub options: &'a Options,
+    pub options: Options,
     /// Where the results of all nodes lie.
-    pub artifacts: &'a Path,
+    pub artifacts: PathBuf,
     /// Where the files that it reads lie, by node.
-    pub inputs: &'a [(&'static str, PathBuf)],
+    pub inputs: Vec<(&'static str, PathBuf)>,
     /// Where its own go.
-    pub work: &'a Path,
+    pub work: PathBuf,
     /// Where downloads are kept.
-    pub downloads: &'a Path,
+    pub downloads: PathBuf,
     /// The lock that the stage holds while it lives.
-    pub lock: &'a Path,
+    pub lock: PathBuf,
     /// What to compute on.
-    pub device: &'a str,
+    pub device: String,
     /// Whether to go on with what lies in `work`.
     pub resume: bool,
     /// The workspace's commit, where it is known.
-    pub commit: Option<&'a str>,
+    pub commit: Option<String>,
     /// Where to say how far it is.
-    pub board: &'a Board,
+    pub board: Board,
 }
 
 impl Binaries {
     /// Runs a node's stage and returns its one-line summary.
-    pub fn run(&self, call: &Call<'_>) -> Result<String> {
-        let Call { node, options, artifacts, inputs, work, downloads, lock, device, resume, commit, board } = *call;
+    pub fn run(&self, job: &Job) -> Result<String> {
+        let Job { node, options, artifacts, inputs, work, downloads, lock, device, resume, commit, board } = job;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
         let binary = self.path(node.package)?;
@@ -47,7 +47,7 @@ impl Binaries {
         let mut command = Command::new(binary);
         command.arg("--node").arg(node.name).arg("--artifacts").arg(artifacts).arg("--out").arg(work).arg("--downloads").arg(downloads);
         command.arg("--options").arg(options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
-        if resume {
+        if *resume {
             command.arg("--resume");
         }
         if let Some(commit) = commit {

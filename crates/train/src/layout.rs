@@ -5,10 +5,11 @@ use nets::{Net, Shape};
 
 use crate::data::Part;
 use crate::epoch::{Pass, Trouble};
-use crate::multilayer::{Epoch, Update, Weight, Weights, padded};
+use crate::multilayer::{Epoch, Weights, padded};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
 use crate::simd::dispatch;
+use crate::update::{Update, Weight};
 
 /// Trains the multi-layer net `net` for an epoch on the CPU.
 pub fn epoch(

@@ -34,6 +34,7 @@ mod step;
 mod stopping;
 mod sweep;
 mod tensorboard;
+mod update;
 mod watch;
 
 use artifact::{NodeSpec, Result, Stage};

@@ -17,22 +17,14 @@ use features::Category;
 
 use crate::gemm::{Left, gemm};
 use crate::kernel::probabilities;
-use crate::optimizer::Rule;
 use crate::random::Random;
 use crate::simd::{LANES, Vector, Work};
+use crate::update::{Update, Weight, step};
 
 const CLASSES: usize = Category::COUNT;
 /// PyTorch's `BatchNorm1d` defaults.
 const EPSILON: f32 = 1e-5;
 const MOMENTUM: f32 = 0.1;
-
-/// A weight, its gradient, and what the optimizer remembers of it, each with `rows` × `width` elements.
-#[derive(Clone, Default)]
-pub struct Weight {
-    pub value: Vec<f32>,
-    pub gradient: Vec<f32>,
-    pub memory: [Vec<f32>; 2],
-}
 
 /// The net's weights and statistics.
 pub struct Weights {
@@ -53,17 +45,6 @@ pub struct Weights {
     pub out_bias: Weight,
     pub running_mean: Vec<f32>,
     pub running_var: Vec<f32>,
-}
-
-/// How weights change.
-#[derive(Clone, Copy)]
-pub struct Update {
-    pub rule: Rule,
-    pub lr: f64,
-    pub momentum: f64,
-    pub weight_decay: f64,
-    /// Steps done before this epoch.
-    pub steps: u64,
 }
 
 /// An epoch.
@@ -378,43 +359,6 @@ fn transpose(to: &mut [f32], from: &[f32], rows: usize, width: usize, columns: u
     for (column, to) in to.chunks_exact_mut(rows).take(columns).enumerate() {
         for (to, from) in to.iter_mut().zip(from.iter().skip(column).step_by(width)) {
             *to = *from;
-        }
-    }
-}
-
-/// Changes a weight by its gradient; the rules are [`crate::optimizer::Optimizer`]'s.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
-fn step(weight: &mut Weight, update: &Update) {
-    let Weight { value, gradient, memory: [first, second] } = weight;
-    let Update { rule, lr, momentum, weight_decay, steps } = *update;
-    let (rate, decay) = (lr as f32, weight_decay as f32);
-    match rule {
-        Rule::Sgd if momentum > 0.0 => {
-            let momentum = momentum as f32;
-            for ((w, g), v) in value.iter_mut().zip(gradient.iter()).zip(first) {
-                *v = *v * momentum + (g + *w * decay);
-                *w -= *v * rate;
-            }
-        }
-        Rule::Sgd => {
-            for (w, g) in value.iter_mut().zip(gradient.iter()) {
-                *w -= (g + *w * decay) * rate;
-            }
-        }
-        Rule::AdamW => {
-            let (beta1, beta2) = crate::optimizer::BETAS;
-            let steps = i32::try_from(steps).unwrap_or(i32::MAX);
-            let root = (1.0 - beta2.powi(steps)).sqrt() as f32;
-            let rate = (lr / (1.0 - beta1.powi(steps))) as f32;
-            let kept = (1.0 - lr * weight_decay) as f32;
-            let (b1, b2, epsilon) = (beta1 as f32, beta2 as f32, crate::optimizer::EPSILON as f32);
-            let (new1, new2) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32);
-            for (((w, g), m), v) in value.iter_mut().zip(gradient.iter()).zip(first).zip(second) {
-                *m = *m * b1 + g * new1;
-                *v = *v * b2 + g * g * new2;
-                *w = *w * kept - *m / (v.sqrt() / root + epsilon) * rate;
-            }
         }
     }
 }
