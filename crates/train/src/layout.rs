@@ -6,7 +6,7 @@ use nets::{Net, Shape};
 use crate::data::Part;
 use crate::epoch::{Pass, Trouble};
 use crate::multilayer::{Epoch, Weights, padded};
-use crate::optimizer::{Optimizer, Rule};
+use crate::optimizer::Optimizer;
 use crate::random::Random;
 use crate::simd::dispatch;
 use crate::update::{Update, Weight};
@@ -49,22 +49,13 @@ pub fn epoch(
 /// The names of the weights, in the order in which [`take`] and [`put`] name them.
 const NAMES: [&str; 8] = ["fc.weight", "fc.bias", "fc_mid.weight", "fc_mid.bias", "bn.weight", "bn.bias", "fc_out.weight", "fc_out.bias"];
 
-/// What the optimizer remembers, by PyTorch's names.
-fn memories(optimizer: &Optimizer) -> &'static [&'static str] {
-    match optimizer.rule {
-        Rule::Sgd if optimizer.momentum > 0.0 => &["momentum_buffer"],
-        Rule::Sgd => &[],
-        Rule::AdamW => &["exp_avg", "exp_avg_sq"],
-    }
-}
-
 fn take(net: &Net, optimizer: &Optimizer) -> Result<Weights> {
     let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else { return Err(Error::Msg("this is no multi-layer net".into())) };
     let read = |name: &str| -> Result<Weight> {
         let var = net.weights.get(name).ok_or_else(|| Error::Msg(format!("the net has no `{name}`")))?;
         let value = filled_up(var.as_tensor())?;
         let mut weight = Weight { gradient: vec![0.0; value.len()], value, memory: Default::default() };
-        for (to, memory) in weight.memory.iter_mut().zip(memories(optimizer)) {
+        for (to, memory) in weight.memory.iter_mut().zip(optimizer.memories()) {
             let key = format!("{memory}.{name}");
             *to = filled_up(optimizer.state.get(&key).ok_or_else(|| Error::Msg(format!("the optimizer has no `{key}`")))?)?;
         }
@@ -105,7 +96,7 @@ fn put(net: &mut Net, optimizer: &mut Optimizer, weights: &Weights) -> Result<()
     for (name, weight) in NAMES.into_iter().zip([fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias]) {
         let dims = net.weights.get(name).map(|var| var.dims().to_vec()).unwrap_or_default();
         net.set(name, cut(&weight.value, &dims))?;
-        for (memory, values) in memories(optimizer).iter().zip(&weight.memory) {
+        for (memory, values) in optimizer.memories().iter().zip(&weight.memory) {
             optimizer.set(&format!("{memory}.{name}"), cut(values, &dims))?;
         }
     }
@@ -146,6 +137,7 @@ fn cut(values: &[f32], dims: &[usize]) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::init;
+    use crate::optimizer::Rule;
     use crate::step::Regularisation;
     use candle_core::Device;
     use proptest::prelude::*;

@@ -40,18 +40,22 @@ pub struct Optimizer {
 impl Optimizer {
     /// An optimizer for the weights of `net` that has done no step.
     pub fn new(rule: Rule, momentum: f64, weight_decay: f64, net: &Net) -> Result<Self> {
-        let memories: &[&str] = match rule {
-            Rule::Sgd if momentum > 0.0 => &["momentum_buffer"],
-            Rule::Sgd => &[],
-            Rule::AdamW => &["exp_avg", "exp_avg_sq"],
-        };
-        let mut state = BTreeMap::new();
-        for memory in memories {
+        let mut optimizer = Self { rule, momentum, weight_decay, steps: 0, state: BTreeMap::new() };
+        for memory in optimizer.memories() {
             for (name, var) in &net.weights {
-                state.insert(format!("{memory}.{name}"), var.as_tensor().zeros_like()?);
+                optimizer.state.insert(format!("{memory}.{name}"), var.as_tensor().zeros_like()?);
             }
         }
-        Ok(Self { rule, momentum, weight_decay, steps: 0, state })
+        Ok(optimizer)
+    }
+
+    /// What it remembers of a weight, by PyTorch's names.
+    pub fn memories(&self) -> &'static [&'static str] {
+        match self.rule {
+            Rule::Sgd if self.momentum > 0.0 => &["momentum_buffer"],
+            Rule::Sgd => &[],
+            Rule::AdamW => &["exp_avg", "exp_avg_sq"],
+        }
     }
 
     /// Changes the weights by their gradients.
