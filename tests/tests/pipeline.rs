@@ -78,7 +78,7 @@ fn two_folders_and_any_number_of_threads_give_the_same_bytes() {
     let (one, two) = (Artifacts::new(), Artifacts::new());
     one.run(&["pipeline"]).ok();
     let mut command = two.command(&["pipeline"]);
-    command.env("RAYON_NUM_THREADS", "2").env("POLARS_MAX_THREADS", "1");
+    command.env("KNOCKLINE_THREADS", "3").env("RAYON_NUM_THREADS", "2").env("POLARS_MAX_THREADS", "1");
     e2e::Ended::of(command).ok();
     let (one, two) = (one.bytes(), two.bytes());
     assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());

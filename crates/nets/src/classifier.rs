@@ -3,19 +3,15 @@
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use features::Category;
 use serde::Deserialize;
 
-use crate::{Net, Shape, file, probabilities};
-
-/// Rows are computed in multiples of so many: a product of few rows takes another path through the
-/// matrix kernels, with other rounding, and a row's answer should not depend on its neighbours.
-const TILE: usize = 192;
+use crate::{Inference, Net, Shape, file, softmax};
 
 /// A trained net on the CPU.
 pub struct Classifier {
-    net: Net,
+    net: Inference,
 }
 
 #[derive(Deserialize)]
@@ -42,30 +38,26 @@ impl Classifier {
         let shape = Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
         let mut net = Net::zeros(shape, config.features, &Device::Cpu).map_err(|e| Failure::artifact(e, &path))?;
         file::read_net(&folder.join("model.safetensors"), &mut net)?;
+        let net = Inference::of(&net).map_err(|e| Failure::artifact(e, &path))?;
         Ok(Self { net })
     }
 
     /// Components of a row of features.
     pub fn dimension(&self) -> usize {
-        self.net.dimension
+        self.net.dimension()
     }
 
-    /// The probabilities of each row of `x`, one row after the other, in label order.
-    pub fn probabilities(&self, x: &[f32]) -> Result<Vec<[f32; Category::COUNT]>> {
-        let rows = x.len() / self.net.dimension;
-        let mut whole = x.to_vec();
-        whole.resize(rows.next_multiple_of(TILE) * self.net.dimension, 0.0);
-        let tensor = Tensor::from_vec(whole, (rows.next_multiple_of(TILE), self.net.dimension), &Device::Cpu);
-        let all = tensor.and_then(|x| probabilities(&self.net, &x));
-        let mut all = all.map_err(|e| Failure::failed(e, "prediction", "this is a bug; please report it"))?;
-        all.truncate(rows);
-        Ok(all)
+    /// The probabilities of each row of `x`, one row after the other, in label order; the same for a row whatever rows are
+    /// beside it.
+    pub fn probabilities(&self, x: &[f32]) -> Vec<[f32; Category::COUNT]> {
+        self.net.logits(x, 1).into_iter().map(softmax).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Tensor;
 
     #[test]
     fn a_row_s_answer_does_not_depend_on_its_neighbours() {
@@ -77,15 +69,24 @@ mod tests {
             (state >> 8) as f32 / 8_388_608.0 - 1.0
         };
         for (name, tensor) in net.state() {
-            if !name.starts_with("bn.") {
-                net.set(&name, (0..tensor.elem_count()).map(|_| number() / 8.0).collect()).expect("sets");
+            // The running variance is positive.
+            let positive = if name == "bn.running_var" { 1.0 } else { 0.0 };
+            net.set(&name, (0..tensor.elem_count()).map(|_| number() / 8.0 + positive).collect()).expect("sets");
+        }
+        let classifier = Classifier { net: Inference::of(&net).expect("a net") };
+        let x: Vec<f32> = (0..300 * 1000).map(|_| number()).collect();
+        let all = classifier.probabilities(&x);
+        let tensor = Tensor::from_slice(&x, (1000, 300), &Device::Cpu).expect("X");
+        let by_candle = net.logits(&tensor).and_then(|z| z.to_vec2::<f32>()).expect("logits");
+        for (threads, number) in [(1, 1000), (3, 1000), (2, 7)] {
+            let logits = classifier.net.logits(&x[..300 * number], threads);
+            assert_eq!(logits.len(), number);
+            for (a, b) in logits.iter().flatten().zip(by_candle.iter().flatten()) {
+                assert!((a - b).abs() < 1e-5, "{a} {b}");
             }
         }
-        let classifier = Classifier { net };
-        let x: Vec<f32> = (0..300 * 1000).map(|_| number()).collect();
-        let all = classifier.probabilities(&x).expect("predicts");
         for count in [1, 2, 3, 17, 191, 193, 500] {
-            let some = classifier.probabilities(&x[..300 * count]).expect("predicts");
+            let some = classifier.probabilities(&x[..300 * count]);
             assert_eq!(some, all[..count], "the first {count} rows");
         }
     }
@@ -101,7 +102,7 @@ mod tests {
             |hidden: usize| format!(r#"{{"features": 2, "options": {{"hidden": {hidden}, "layers": 1, "relu_out": false, "lr": 1}}}}"#);
         std::fs::write(dir.path().join("config.json"), config(3)).expect("writes");
         let classifier = Classifier::read(dir.path()).expect("reads");
-        let p = classifier.probabilities(&[0.0; 4]).expect("predicts");
+        let p = classifier.probabilities(&[0.0; 4]);
         assert_eq!(p.len(), 2);
         assert!((p[1][2] - 0.4).abs() < 1e-6 && (p[1][0] - 0.2).abs() < 1e-6, "{p:?}");
         std::fs::write(dir.path().join("config.json"), config(4)).expect("writes");

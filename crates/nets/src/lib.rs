@@ -1,10 +1,11 @@
 //! The two nets on candle tensors: their weights under PyTorch's names, the forward pass, and
 //! the files that hold them.
 //!
-//! `train` changes the weights and `predict` only uses them; neither has a forward pass of its own.
+//! `train` changes the weights and `predict` only uses them; both ask a net by way of [`Inference`], or on a GPU of [`Net::logits`].
 
 mod classifier;
 pub mod file;
+mod inference;
 mod odds;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use features::Category;
 
 pub use classifier::Classifier;
+pub use inference::{Inference, on_cpu};
 pub use odds::{each_row, largest, log_sum_exp, probabilities, softmax};
 
 /// PyTorch's `BatchNorm1d` defaults.

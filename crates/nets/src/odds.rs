@@ -3,13 +3,21 @@
 use candle_core::{Result, Tensor};
 use features::Category;
 
-use crate::Net;
+use kernels::team;
 
-/// Rows whose logits are computed at once, so that hidden layers stay small.
+use crate::Net;
+use crate::inference::{Inference, on_cpu};
+
+/// Rows whose logits are computed at once on a GPU, so that hidden layers stay small.
 const ROWS: usize = 1 << 14;
 
 /// Gives `row` the logits of every row of `x`, \[n, d\], in order.
 pub fn each_row(net: &Net, x: &Tensor, mut row: impl FnMut([f32; Category::COUNT])) -> Result<()> {
+    if x.device().is_cpu() {
+        let inference = Inference::of(net)?;
+        on_cpu(x, |x| inference.logits(x, team::available()))?.into_iter().for_each(row);
+        return Ok(());
+    }
     let n = x.dim(0)?;
     for start in (0..n).step_by(ROWS) {
         let logits = net.logits(&x.narrow(0, start, ROWS.min(n - start))?)?;

@@ -89,7 +89,7 @@ fn run(cli: &Cli) -> Result<()> {
                 other => end = Some(other.map(drop)),
             }
         }
-        let all = classifier.probabilities(matrix.values())?;
+        let all = classifier.probabilities(matrix.values());
         let written = batch.iter().zip(all).try_for_each(|((title, words), p)| {
             Answer { title, words: *words, probabilities: p }.write(&mut out, form, usize::from(cli.top_k).min(Category::COUNT))
         });

@@ -18,6 +18,8 @@ pub struct Pass {
     pub batch_size: usize,
     /// A whole epoch at once, by hand. On the CPU alone.
     pub fused: bool,
+    /// How many threads share a step that is done by hand.
+    pub threads: usize,
     /// For the multi-layer net.
     pub regularisation: Regularisation,
 }

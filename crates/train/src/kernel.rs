@@ -1,30 +1,38 @@
 //! The arithmetic of an epoch of the single-layer net, on vector registers.
 //!
-//! A row of features is taken in vectors of sixteen, the last one filled up with zeros.
+//! At batch 1 each row needs the weights that the row before has left, so a step would wait for its softmax: dot products,
+//! exponentials and a division, one after the other, in which the registers have nothing to do. But the weights need not be
+//! there for the next row's logits: with W' = W − η e xᵀ,
 //!
-//! At batch 1 each row needs the weights that the row before has left. So a step's update and the next row's dot
-//! products are one pass over the weights: a weight is loaded, changed, stored, and multiplied while it is at hand.
+//! W' x' = W x' − η e (xᵀ x'),
+//!
+//! so that the pass over the weights that multiplies them with the next row can run while the softmax of this row is still
+//! being computed, and what the step changes is added afterwards, as four numbers. One pass does the step of the row before, and
+//! the products with the row after.
+//!
 //! In larger batches several rows share each load of a weight.
 
-#![allow(clippy::inline_always, reason = "a function that is not inlined into one that may use the registers cannot use them")]
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    reason = "what is not inlined into a function that may use the registers cannot use them, as an iterator's closure may not be"
+)]
 
-use features::Category;
+use kernels::linear::{Group, Matrix, dots, packed, unpack, vector};
+use kernels::simd::{LANES, Vector, Work, dispatch};
+pub use kernels::softmax::CLASSES;
+use kernels::softmax::softmax;
 
-use crate::simd::{LANES, Vector, Work, dispatch};
-
-pub const CLASSES: usize = Category::COUNT;
 /// How many rows ahead memory is asked for: the order is known, and jumps.
 const AHEAD: usize = 4;
 
-/// The weights, or a gradient, as vectors: for each sixteen features the four classes' side by side.
-type Matrix = Vec<[[f32; LANES]; CLASSES]>;
-
-/// One epoch; see [`crate::fused::SgdEpoch`]. The error is the first batch, from 1, whose loss is no finite number.
+/// One epoch; see [`crate::fused::SgdEpoch`]. The error is the first batch, from 1, whose loss is no finite number; the last
+/// step's weights are for the caller to look at.
 pub fn epoch(w: &mut [f32], x: &[f32], y: &[u32], order: &[u32], batch_size: usize, lr: f32) -> Result<(), usize> {
     let problem = Problem { x, y, d: w.len() / CLASSES, order, batch_size, lr };
-    let mut matrix = packed(w, problem.d);
+    let mut matrix = packed(w);
     let done = dispatch(Epoch(&mut matrix, &problem));
-    unpack(&matrix, w, problem.d);
+    unpack(&matrix, w);
     done
 }
 
@@ -43,28 +51,6 @@ impl Problem<'_> {
     #[expect(clippy::indexing_slicing, reason = "sizes are checked by the op, and the loop is hot")]
     fn row(&self, i: usize) -> &[f32] {
         &self.x[self.order[i.min(self.order.len() - 1)] as usize * self.d..][..self.d]
-    }
-}
-
-fn packed(w: &[f32], d: usize) -> Matrix {
-    let mut matrix = vec![[[0.0; LANES]; CLASSES]; d.div_ceil(LANES)];
-    for (class, row) in w.chunks_exact(d).enumerate() {
-        for (vectors, part) in matrix.iter_mut().zip(row.chunks(LANES)) {
-            if let Some(to) = vectors.get_mut(class).and_then(|v| v.get_mut(..part.len())) {
-                to.copy_from_slice(part);
-            }
-        }
-    }
-    matrix
-}
-
-fn unpack(matrix: &Matrix, w: &mut [f32], d: usize) {
-    for (class, row) in w.chunks_exact_mut(d).enumerate() {
-        for (vectors, part) in matrix.iter().zip(row.chunks_mut(LANES)) {
-            if let Some(from) = vectors.get(class).and_then(|v| v.get(..part.len())) {
-                part.copy_from_slice(from);
-            }
-        }
     }
 }
 
@@ -90,50 +76,107 @@ fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     if order.is_empty() {
         return Ok(());
     }
+    // Row i's logits by the weights after the step of row i − 1, and that step's factors.
     let mut logits = dots::<V, 1>(w, [problem.row(0)])[0];
+    let mut factors = [V::zero(); CLASSES];
     for i in 0..order.len() {
-        let Some(mut errors) = probabilities(logits) else { return Err(i + 1) };
-        errors[y[order[i] as usize] as usize] -= 1.0;
-        let mut factors = [V::zero(); CLASSES];
+        let rows = [problem.row(i.saturating_sub(1)), problem.row(i), problem.row(i + 1)];
+        let mut pass = Pass::new(factors, rows, problem.row(i + AHEAD).as_ptr());
+        // A processor looks some hundreds of instructions ahead. With its softmax in the middle, it finds work on both sides
+        // of it.
+        let middle = w.len() / 3;
+        let (first, second) = w.split_at_mut(middle);
+        pass.go(first, 0);
+        let Some(p) = softmax(logits) else { return Err(i + 1) };
+        let label = y[order[i] as usize] as usize;
+        let mut errors = [0.0; CLASSES];
         for k in 0..CLASSES {
-            factors[k] = V::all(-lr * errors[k]);
+            // Not by a store at the label: the load of all four would wait for it.
+            errors[k] = -lr * (p[k] - if k == label { 1.0 } else { 0.0 });
         }
-        let (this, this_rest) = problem.row(i).as_chunks::<LANES>();
-        let (next, next_rest) = problem.row(i + 1).as_chunks::<LANES>();
-        let ahead = problem.row(i + AHEAD).as_ptr();
-        let mut sums = [V::zero(); CLASSES];
-        let (whole, rest) = w.split_at_mut(this.len());
-        for (j, ((w, this), next)) in whole.iter_mut().zip(this).zip(next).enumerate() {
-            V::prefetch(ahead.wrapping_add(j * LANES));
-            update(w, factors, V::load(this), V::load(next), &mut sums);
+        for k in 0..CLASSES {
+            factors[k] = V::all(errors[k]);
         }
-        if let Some(w) = rest.first_mut() {
-            update(w, factors, V::load_part(this_rest), V::load_part(next_rest), &mut sums);
-        }
-        logits = V::sums(sums);
+        pass.go(second, middle);
+        logits = pass.end(factors);
     }
-    // The last pass multiplied the new weights with the last row, so what they have become is seen here.
-    if logits.iter().sum::<f32>().is_finite() { Ok(()) } else { Err(order.len()) }
+    let last = problem.row(order.len() - 1);
+    Pass::new(factors, [last; 3], last.as_ptr()).go(w, 0);
+    Ok(())
 }
 
-/// Changes the weights of sixteen features, and adds the products of the changed ones with the next row's.
-#[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "constant places; an iterator's closure would not be inlined")]
-fn update<V: Vector>(w: &mut [[f32; LANES]; CLASSES], factors: [V; CLASSES], this: V, next: V, sums: &mut [V; CLASSES]) {
-    for k in 0..CLASSES {
-        let new = this.mul_add(factors[k], V::load(&w[k]));
-        new.store(&mut w[k]);
-        sums[k] = new.mul_add(next, sums[k]);
+/// A pass over the weights: `factors` times the first row is added to them, and they are multiplied with the third row, which is
+/// multiplied with the second, too.
+struct Pass<'r, V> {
+    factors: [V; CLASSES],
+    rows: [&'r [f32]; 3],
+    ahead: *const f32,
+    sums: [V; CLASSES],
+    gram: V,
+}
+
+impl<'r, V: Vector> Pass<'r, V> {
+    #[inline(always)]
+    fn new(factors: [V; CLASSES], rows: [&'r [f32]; 3], ahead: *const f32) -> Self {
+        Self { factors, rows, ahead, sums: [V::zero(); CLASSES], gram: V::zero() }
+    }
+
+    /// Over some of the weights, which begin with those of the `from`th sixteen features.
+    #[inline(always)]
+    fn go(&mut self, w: &mut [Group], from: usize) {
+        let skip = |row: &'r [f32]| row.get(from * LANES..).unwrap_or_default().as_chunks::<LANES>();
+        let [(a, a_rest), (b, b_rest), (c, c_rest)] = [skip(self.rows[0]), skip(self.rows[1]), skip(self.rows[2])];
+        let (whole, rest) = w.split_at_mut(a.len().min(w.len()));
+        for (j, (((w, a), b), c)) in whole.iter_mut().zip(a).zip(b).zip(c).enumerate() {
+            V::prefetch(self.ahead.wrapping_add((from + j) * LANES));
+            self.update(w, [V::load(a), V::load(b), V::load(c)]);
+        }
+        if let Some(w) = rest.first_mut() {
+            self.update(w, [V::load_part(a_rest), V::load_part(b_rest), V::load_part(c_rest)]);
+        }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "constant places")]
+    fn update(&mut self, w: &mut Group, [a, b, c]: [V; 3]) {
+        self.gram = b.mul_add(c, self.gram);
+        for k in 0..CLASSES {
+            let new = a.mul_add(self.factors[k], V::load(&w.0[k]));
+            new.store(&mut w.0[k]);
+            self.sums[k] = new.mul_add(c, self.sums[k]);
+        }
+    }
+
+    /// The weights' products with the third row, once the second row's step with `factors` is done, too.
+    #[inline(always)]
+    #[expect(clippy::indexing_slicing, reason = "constant places")]
+    fn end(mut self, factors: [V; CLASSES]) -> [f32; CLASSES] {
+        for k in 0..CLASSES {
+            self.sums[k] = self.gram.mul_add(factors[k], self.sums[k]);
+        }
+        V::sums(self.sums)
     }
 }
 
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "constant places; an iterator's closure would not be inlined")]
 fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
-    let mut gradient: Matrix = vec![[[0.0; LANES]; CLASSES]; w.len()];
+    let mut gradient: Matrix = vec![Group::ZERO; w.len()];
     for (number, batch) in problem.order.chunks(problem.batch_size).enumerate() {
-        let mut rest = batch;
         let start = number * problem.batch_size;
+        let few = match batch.len() {
+            1 => Some(few::<V, 1>(w, problem, start)),
+            2 => Some(few::<V, 2>(w, problem, start)),
+            3 => Some(few::<V, 3>(w, problem, start)),
+            4 => Some(few::<V, 4>(w, problem, start)),
+            _ => None,
+        };
+        match few {
+            Some(true) => continue,
+            Some(false) => return Err(number + 1),
+            None => {}
+        }
+        let mut rest = batch;
         while !rest.is_empty() {
             let at = start + batch.len() - rest.len();
             let done = match rest.len() {
@@ -147,12 +190,61 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
         let rate = V::all(-problem.lr / batch.len() as f32);
         for (w, g) in w.iter_mut().zip(gradient.iter_mut()) {
             for k in 0..CLASSES {
-                V::load(&g[k]).mul_add(rate, V::load(&w[k])).store(&mut w[k]);
-                V::zero().store(&mut g[k]);
+                V::load(&g.0[k]).mul_add(rate, V::load(&w.0[k])).store(&mut w.0[k]);
+                V::zero().store(&mut g.0[k]);
             }
         }
     }
     Ok(())
+}
+
+/// A step on `R` rows from the place `at` of the order on, so few that their gradient needs no place of its own; `false` if a
+/// logit is no finite number.
+#[inline(always)]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "sizes are checked by the op, the places are constant, and an iterator's closure would not be inlined"
+)]
+fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usize) -> bool {
+    let &Problem { y, order, lr, .. } = problem;
+    let mut these = [problem.row(at); R];
+    let mut ahead = [std::ptr::null(); R];
+    for r in 0..R {
+        these[r] = problem.row(at + r);
+        ahead[r] = problem.row(at + R + r).as_ptr();
+    }
+    let mut logits = [[0.0; CLASSES]; R];
+    if V::IS_WIDE {
+        logits = dots::<V, R>(w, these);
+    } else {
+        for r in 0..R {
+            logits[r] = dots::<V, 1>(w, [these[r]])[0];
+        }
+    }
+    let rate = -lr / R as f32;
+    let mut factors = [[V::zero(); CLASSES]; R];
+    for r in 0..R {
+        let Some(p) = softmax(logits[r]) else { return false };
+        let label = y[order[at + r] as usize] as usize;
+        for k in 0..CLASSES {
+            factors[r][k] = V::all(rate * (p[k] - if k == label { 1.0 } else { 0.0 }));
+        }
+    }
+    for (j, w) in w.iter_mut().enumerate() {
+        let mut x = [V::zero(); R];
+        for r in 0..R {
+            x[r] = vector(these[r], j);
+            V::prefetch(ahead[r].wrapping_add(j * LANES));
+        }
+        for k in 0..CLASSES {
+            let mut new = V::load(&w.0[k]);
+            for r in 0..R {
+                new = x[r].mul_add(factors[r][k], new);
+            }
+            new.store(&mut w.0[k]);
+        }
+    }
+    true
 }
 
 /// Adds the gradient of `R` rows from the place `at` of the order on, and gives `R`; `None` if a logit is no finite number.
@@ -173,10 +265,10 @@ fn rows<V: Vector, const R: usize>(w: &Matrix, gradient: &mut Matrix, problem: &
     let logits = dots::<V, R>(w, these);
     let mut factors = [[V::zero(); CLASSES]; R];
     for r in 0..R {
-        let Some(mut errors) = probabilities(logits[r]) else { return None };
-        errors[y[order[at + r] as usize] as usize] -= 1.0;
+        let Some(p) = softmax(logits[r]) else { return None };
+        let label = y[order[at + r] as usize] as usize;
         for k in 0..CLASSES {
-            factors[r][k] = V::all(errors[k]);
+            factors[r][k] = V::all(p[k] - if k == label { 1.0 } else { 0.0 });
         }
     }
     for (j, g) in gradient.iter_mut().enumerate() {
@@ -186,84 +278,14 @@ fn rows<V: Vector, const R: usize>(w: &Matrix, gradient: &mut Matrix, problem: &
             V::prefetch(ahead[r].wrapping_add(j * LANES));
         }
         for k in 0..CLASSES {
-            let mut sum = V::load(&g[k]);
+            let mut sum = V::load(&g.0[k]);
             for r in 0..R {
                 sum = x[r].mul_add(factors[r][k], sum);
             }
-            sum.store(&mut g[k]);
+            sum.store(&mut g.0[k]);
         }
     }
     Some(R)
-}
-
-/// The dot products of rows with the weights of each class.
-#[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "constant places; an iterator's closure would not be inlined")]
-fn dots<V: Vector, const R: usize>(w: &Matrix, rows: [&[f32]; R]) -> [[f32; CLASSES]; R] {
-    let mut sums = [[V::zero(); CLASSES]; R];
-    for (j, w) in w.iter().enumerate() {
-        let mut x = [V::zero(); R];
-        for r in 0..R {
-            x[r] = vector(rows[r], j);
-        }
-        for k in 0..CLASSES {
-            let w = V::load(&w[k]);
-            for r in 0..R {
-                sums[r][k] = w.mul_add(x[r], sums[r][k]);
-            }
-        }
-    }
-    let mut out = [[0.0; CLASSES]; R];
-    for r in 0..R {
-        out[r] = V::sums(sums[r]);
-    }
-    out
-}
-
-/// The `j`th vector of a row, zeros behind its end.
-#[inline(always)]
-fn vector<V: Vector>(row: &[f32], j: usize) -> V {
-    let rest = row.get(j * LANES..).unwrap_or_default();
-    match rest.first_chunk() {
-        Some(whole) => V::load(whole),
-        None => V::load_part(rest),
-    }
-}
-
-/// softmax(logits), or `None` if one of them is no finite number. The largest is subtracted first, so that no exponential
-/// overflows.
-#[inline(always)]
-pub fn probabilities(logits: [f32; CLASSES]) -> Option<[f32; CLASSES]> {
-    let [a, b, c, d] = logits;
-    if !(a + b + c + d).is_finite() {
-        return None;
-    }
-    let largest = a.max(b).max(c.max(d));
-    let [e, f, g, h] = [exp(a - largest), exp(b - largest), exp(c - largest), exp(d - largest)];
-    let scale = 1.0 / ((e + f) + (g + h));
-    Some([e * scale, f * scale, g * scale, h * scale])
-}
-
-/// eˣ for x ≤ 0, to two units in the last place: 2ⁿ times a polynomial on [−ln 2 / 2, ln 2 / 2] (S. L. Moshier's Cephes,
-/// `expf`). Not the system's, so that every machine has the same.
-#[inline(always)]
-#[expect(clippy::excessive_precision, reason = "as published")]
-#[expect(clippy::cast_possible_truncation, reason = "n is between −127 and 0")]
-fn exp(x: f32) -> f32 {
-    // Below this the result is no normal number any more.
-    const LEAST: f32 = -87.0;
-    // Added and subtracted, it rounds to a whole number.
-    const ROUND: f32 = 12_582_912.0;
-    let x = x.max(LEAST);
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
-    let r = n.mul_add(-0.693_359_375, x);
-    let r = n.mul_add(2.121_944_4e-4, r);
-    let mut p = 1.987_569_15e-4_f32;
-    for c in [1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 5.000_000_120_1e-1] {
-        p = p.mul_add(r, c);
-    }
-    let p = p.mul_add(r * r, r) + 1.0;
-    p * f32::from_bits(((n as i32) + 127).cast_unsigned() << 23)
 }
 
 #[cfg(test)]

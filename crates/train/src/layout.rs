@@ -1,14 +1,14 @@
 //! Between candle's tensors and what [`crate::multilayer`] works on: transposed, with rows filled up.
 
-use candle_core::{CpuStorage, Error, Result, Storage, Tensor};
+use candle_core::{Error, Result, Tensor};
 use nets::{Net, Shape};
 
 use crate::data::Part;
 use crate::epoch::{Pass, Trouble};
-use crate::multilayer::{Epoch, Weights, padded};
+use crate::multilayer::Epoch;
 use crate::optimizer::Optimizer;
 use crate::random::Random;
-use crate::simd::dispatch;
+use crate::side::{Weights, padded};
 use crate::update::{Update, Weight};
 
 /// Trains the multi-layer net `net` for an epoch on the CPU.
@@ -24,13 +24,8 @@ pub fn epoch(
     let mut weights = take(net, optimizer)?;
     let update =
         Update { rule: optimizer.rule, lr, momentum: optimizer.momentum, weight_decay: optimizer.weight_decay, steps: optimizer.steps };
-    let done = {
-        let (storage, layout) = part.x.storage_and_layout();
-        let Storage::Cpu(CpuStorage::F32(x)) = &*storage else { return Err(Error::Msg("X is not f32 on the CPU".into()).into()) };
-        let x = layout.contiguous_offsets().and_then(|(start, end)| x.get(start..end));
-        let x = x.ok_or_else(|| Error::Msg("X is not contiguous".into()))?;
-        dispatch(Epoch {
-            weights: &mut weights,
+    let done = nets::on_cpu(&part.x, |x| {
+        let epoch = Epoch {
             x,
             y: &part.labels,
             order,
@@ -38,9 +33,10 @@ pub fn epoch(
             update,
             dropout: pass.regularisation.dropout,
             label_smoothing: pass.regularisation.label_smoothing,
-            random,
-        })
-    };
+            threads: pass.threads,
+        };
+        epoch.run(&mut weights, random)
+    })?;
     put(net, optimizer, &weights)?;
     optimizer.steps += order.len().div_ceil(pass.batch_size) as u64;
     done.map_err(Trouble::Diverged)
@@ -153,7 +149,7 @@ mod tests {
     }
 
     /// Two epochs by hand and by candle's automatic differentiation: the state of net and optimizer.
-    fn trained(case: Case, seed: u64, fused: bool) -> Vec<(String, Vec<f32>)> {
+    fn trained(case: Case, seed: u64, fused: bool, threads: usize) -> Vec<(String, Vec<f32>)> {
         let Case { rows, dimension, shape: (hidden, layers, relu_out), batch_size, rule: (rule, momentum, weight_decay), .. } = case;
         let (dropout, label_smoothing) = case.regularisation;
         let mut random = Random::new(seed);
@@ -166,7 +162,7 @@ mod tests {
         let part = Part { x, y, labels, ids: Vec::new() };
         let mut order: Vec<u32> = (0..).take(rows).collect();
         random.shuffle(&mut order);
-        let pass = Pass { batch_size, fused, regularisation: Regularisation { dropout, label_smoothing } };
+        let pass = Pass { batch_size, fused, threads, regularisation: Regularisation { dropout, label_smoothing } };
         for _ in 0..2 {
             assert!(pass.run(&mut net, &mut optimizer, &mut random, &part, &order, 0.05).is_ok(), "{case:?}");
         }
@@ -179,7 +175,7 @@ mod tests {
         #[test]
         fn an_epoch_by_hand_is_autograd_s(
             rows in 2_usize..40, dimension in 1_usize..40, hidden in 1_usize..40, layers in 0_usize..4, relu_out: bool,
-            batch_size in 2_usize..50, rule in 0_usize..4, dropout in 0_usize..2, smoothing in 0_usize..2, seed: u64
+            batch_size in 2_usize..50, rule in 0_usize..4, dropout in 0_usize..2, smoothing in 0_usize..2, threads in 2_usize..5, seed: u64
         ) {
             let rule = [(Rule::Sgd, 0.0, 0.0), (Rule::Sgd, 0.9, 0.01), (Rule::Sgd, 0.0, 0.01), (Rule::AdamW, 0.0, 0.01)][rule];
             // Statistics of two or three rows are so steep that rounding errors grow without bound.
@@ -189,7 +185,8 @@ mod tests {
             // The gradient of a bias before batch norm is 0 but for rounding, and AdamW's first steps are its sign.
             let layers = if rule.0 == Rule::AdamW { 0 } else { layers };
             let case = Case { rows, dimension, shape: (hidden, layers, relu_out), batch_size, rule, regularisation };
-            let (by_hand, autograd) = (trained(case, seed, true), trained(case, seed, false));
+            let (by_hand, autograd) = (trained(case, seed, true, 1), trained(case, seed, false, 1));
+            prop_assert_eq!(&trained(case, seed, true, threads), &by_hand, "{} threads", threads);
             for ((name, a), (_, b)) in by_hand.iter().zip(&autograd) {
                 let mut far = 0;
                 for (a, b) in a.iter().zip(b) {

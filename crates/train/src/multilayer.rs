@@ -10,46 +10,32 @@
 //!
 //! Matrices of weights lie transposed, [inputs, outputs], with rows filled up to whole vectors by zeros, which no step changes:
 //! their gradient is 0.
+//!
+//! Several threads share every step: each has some of the hidden units, with the weights that lead to them (`side.rs`), computes
+//! those columns of every matrix, and shows them to the others. Every element is computed by one thread, in an order that does not
+//! depend on how many there are; so neither do the bits.
 
 #![allow(clippy::inline_always, reason = "see simd.rs")]
+#![expect(clippy::indexing_slicing, reason = "one place a layer and a thread, and rows of known sizes")]
 
-use features::Category;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::gemm::{Left, gemm};
-use crate::kernel::probabilities;
+use kernels::gemm::{Left, Start, gemm};
+use kernels::simd::{LANES, Vector, Work, dispatch};
+use kernels::softmax::{CLASSES, softmax};
+use kernels::team::{self, Member};
+
 use crate::random::Random;
-use crate::simd::{LANES, Vector, Work};
+use crate::side::{Side, Weights, padded};
 use crate::update::{Update, Weight, step};
 
-const CLASSES: usize = Category::COUNT;
 /// PyTorch's `BatchNorm1d` defaults.
 const EPSILON: f32 = 1e-5;
 const MOMENTUM: f32 = 0.1;
 
-/// The net's weights and statistics.
-pub struct Weights {
-    pub dimension: usize,
-    pub hidden: usize,
-    pub layers: usize,
-    pub relu_out: bool,
-    /// [dimension, hidden].
-    pub fc: Weight,
-    pub fc_bias: Weight,
-    /// [hidden, hidden].
-    pub mid: Weight,
-    pub mid_bias: Weight,
-    pub scale: Weight,
-    pub shift: Weight,
-    /// [hidden, 4].
-    pub out: Weight,
-    pub out_bias: Weight,
-    pub running_mean: Vec<f32>,
-    pub running_var: Vec<f32>,
-}
-
 /// An epoch.
 pub struct Epoch<'e> {
-    pub weights: &'e mut Weights,
     pub x: &'e [f32],
     pub y: &'e [u32],
     pub order: &'e [u32],
@@ -57,127 +43,292 @@ pub struct Epoch<'e> {
     pub update: Update,
     pub dropout: f64,
     pub label_smoothing: f64,
-    pub random: &'e mut Random,
+    /// How many threads share it.
+    pub threads: usize,
+}
+
+impl Epoch<'_> {
+    /// Trains for an epoch. The error is the first batch, from 1, whose loss is no finite number.
+    pub fn run(&self, weights: &mut Weights, random: &mut Random) -> Result<(), usize> {
+        let count = self.threads.clamp(1, padded(weights.hidden) / LANES);
+        let (sides, mid, out) = weights.split(count);
+        let n = self.batch_size.min(self.order.len());
+        let many = |count: usize| (0..count).map(|_| sides.iter().map(|side| RwLock::new(vec![0.0; n * side.width()])).collect());
+        let shown = Shown {
+            h: many(weights.layers + 1).collect(),
+            by_z: many(weights.layers).collect(),
+            logits: sides.iter().map(|_| RwLock::new(vec![0.0; n * LANES])).collect(),
+            mid: mid.into_iter().map(RwLock::new).collect(),
+            out: out.into_iter().map(RwLock::new).collect(),
+            masks: RwLock::default(),
+            random: Mutex::new(random),
+            diverged: AtomicBool::new(false),
+        };
+        let sides: Vec<Mutex<Option<Side>>> = sides.into_iter().map(|side| Mutex::new(Some(side))).collect();
+        let done = team::run(count, |member| {
+            let side = sides[member.index].lock().unwrap_or_else(PoisonError::into_inner).take();
+            side.map(|side| dispatch(Part { epoch: self, shown: &shown, member, side, n }))
+        });
+        let (sides, ends): (Vec<Side>, Vec<Result<(), usize>>) = done.into_iter().flatten().unzip();
+        let inner = |one: RwLock<Weight>| one.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let of = |all: Vec<RwLock<Weight>>| all.into_iter().map(inner).collect::<Vec<_>>();
+        weights.join(&sides, &of(shown.mid), &of(shown.out));
+        ends.into_iter().collect()
+    }
+}
+
+/// What the threads show each other. Between two meetings each writes its own and reads what was written before.
+struct Shown<'s> {
+    /// H₀ and every layer's H, by thread: [rows, its units].
+    h: Vec<Vec<RwLock<Vec<f32>>>>,
+    /// The gradient by every layer's Z, likewise.
+    by_z: Vec<Vec<RwLock<Vec<f32>>>>,
+    /// The logits of each thread's rows, and then the gradient by them.
+    logits: Vec<RwLock<Vec<f32>>>,
+    /// [hidden, its units].
+    mid: Vec<RwLock<Weight>>,
+    /// [its units, 4].
+    out: Vec<RwLock<Weight>>,
+    /// Dropout's factors for all units, a matrix a layer.
+    masks: RwLock<Vec<Vec<f32>>>,
+    random: Mutex<&'s mut Random>,
+    diverged: AtomicBool,
+}
+
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread's part in an epoch.
+struct Part<'p, 's> {
+    epoch: &'p Epoch<'p>,
+    shown: &'p Shown<'s>,
+    member: Member<'p>,
+    side: Side,
+    /// Rows of the largest batch.
+    n: usize,
 }
 
 /// What a batch needs, made once.
 struct Scratch {
     x: Vec<f32>,
-    /// H₀ and every layer's H.
-    h: Vec<Vec<f32>>,
     /// Every layer's N, and 1 / √(variance + ε).
     normal: Vec<Vec<f32>>,
     inverse: Vec<Vec<f32>>,
     masks: Vec<Vec<f32>>,
-    logits: Vec<f32>,
-    /// The gradient by H, and by Z.
+    /// The gradient by H.
     by_h: Vec<f32>,
-    by_z: Vec<f32>,
     mid_transposed: Vec<f32>,
     out_transposed: Vec<f32>,
     sums: [Vec<f32>; 2],
     product: Vec<f32>,
 }
 
-/// The width of rows of so many elements.
-pub fn padded(n: usize) -> usize {
-    n.next_multiple_of(LANES)
-}
-
-impl Work for Epoch<'_> {
-    type Out = Result<(), usize>;
+impl Work for Part<'_, '_> {
+    type Out = (Side, Result<(), usize>);
     #[inline(always)]
-    fn run<V: Vector>(self) -> Self::Out {
-        let Self { weights, x, y, order, batch_size, mut update, dropout, label_smoothing, random } = self;
-        let (d, width, layers) = (weights.dimension, padded(weights.hidden), weights.layers);
-        let n = batch_size.min(order.len());
+    fn run<V: Vector>(mut self) -> Self::Out {
+        let Epoch { x, order, batch_size, dropout, .. } = *self.epoch;
+        let (d, width, layers) = (self.side.dimension, self.side.width(), self.side.layers);
         let many = |count: usize, size: usize| vec![vec![0.0; size]; count];
         let mut scratch = Scratch {
-            x: vec![0.0; n * d],
-            h: many(layers + 1, n * width),
-            normal: many(layers, n * width),
+            x: vec![0.0; self.n * d],
+            normal: many(layers, self.n * width),
             inverse: many(layers, width),
             masks: Vec::new(),
-            logits: vec![0.0; n * LANES],
-            by_h: vec![0.0; n * width],
-            by_z: vec![0.0; n * width],
-            mid_transposed: vec![0.0; width * width],
-            out_transposed: vec![0.0; LANES * width],
+            by_h: vec![0.0; self.n * width],
+            mid_transposed: vec![0.0; padded(self.side.hidden) * width],
+            out_transposed: vec![0.0; CLASSES * width],
             sums: [vec![0.0; width], vec![0.0; width]],
-            product: vec![0.0; d.max(width) * width],
+            product: vec![0.0; padded(self.side.hidden) * width],
         };
+        let mut update = self.epoch.update;
         for (number, batch) in order.chunks(batch_size).enumerate() {
             for (to, &row) in scratch.x.chunks_exact_mut(d).zip(batch) {
                 if let Some(from) = x.get(row as usize * d..).and_then(|rest| rest.get(..d)) {
                     to.copy_from_slice(from);
                 }
             }
-            scratch.masks.clear();
             if dropout > 0.0 {
-                for _ in 0..=layers {
-                    scratch.masks.push(mask(random, batch.len(), weights.hidden, dropout));
+                self.draw(&mut scratch, batch.len());
+            }
+            self.forward::<V>(&mut scratch, batch.len());
+            self.logits::<V>(batch);
+            self.member.meet();
+            if self.shown.diverged.load(Ordering::Relaxed) {
+                return (self.side, Err(number + 1));
+            }
+            self.backward::<V>(&mut scratch, batch.len());
+            update.steps += 1;
+            self.step(&update);
+            self.member.meet();
+        }
+        (self.side, Ok(()))
+    }
+}
+
+impl Part<'_, '_> {
+    /// This thread's units of dropout's factors. One thread draws for all, row by row, as one alone does.
+    #[inline(always)]
+    fn draw(&self, s: &mut Scratch, rows: usize) {
+        let Side { hidden, layers, .. } = self.side;
+        if self.member.index == 0 {
+            let mut random = self.shown.random.lock().unwrap_or_else(PoisonError::into_inner);
+            *write(&self.shown.masks) = (0..=layers).map(|_| random.mask(rows * hidden, self.epoch.dropout)).collect();
+        }
+        self.member.meet();
+        s.masks.clear();
+        for all in read(&self.shown.masks).iter() {
+            let mut own = vec![0.0; rows * self.side.width()];
+            for (to, from) in own.chunks_exact_mut(self.side.width()).zip(all.chunks_exact(hidden)) {
+                for (to, from) in to.iter_mut().zip(&from[self.side.units.start.min(hidden)..]) {
+                    *to = *from;
                 }
             }
-            forward::<V>(weights, &mut scratch, batch.len());
-            if !by_logits(weights.relu_out, &mut scratch.logits, y, batch, label_smoothing) {
-                return Err(number + 1);
-            }
-            backward::<V>(weights, &mut scratch, batch.len());
-            update.steps += 1;
-            for weight in weights.used() {
-                step(weight, &update);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Weights {
-    /// Every weight that the net uses; as in PyTorch, one that has no gradient does not decay, either.
-    fn used(&mut self) -> impl Iterator<Item = &mut Weight> {
-        let Self { fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias, layers, .. } = self;
-        let middle = (*layers > 0).then_some([mid, mid_bias, scale, shift]);
-        [fc, fc_bias, out, out_bias].into_iter().chain(middle.into_iter().flatten())
-    }
-}
-
-/// Dropout's factors, drawn row by row, with 0 in what fills the rows up.
-fn mask(random: &mut Random, rows: usize, hidden: usize, share: f64) -> Vec<f32> {
-    let width = padded(hidden);
-    let mut mask = vec![0.0; rows * width];
-    for (to, from) in mask.chunks_exact_mut(width).zip(random.mask(rows * hidden, share).chunks_exact(hidden)) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
+            s.masks.push(own);
         }
     }
-    mask
-}
 
-#[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "one place a layer")]
-fn forward<V: Vector>(weights: &mut Weights, s: &mut Scratch, rows: usize) {
-    let (d, width) = (weights.dimension, padded(weights.hidden));
-    let left = Left { at: &s.x, rows, inner: d, down: d, right: 1 };
-    gemm::<V>(&mut s.h[0], width, left, &weights.fc.value, Some(&weights.fc_bias.value));
-    relu(&mut s.h[0][..rows * width]);
-    drop_units(&mut s.h[0], s.masks.first());
-    for layer in 0..weights.layers {
-        let (before, after) = s.h.split_at_mut(layer + 1);
-        let left = Left { at: &before[layer], rows, inner: width, down: width, right: 1 };
-        gemm::<V>(&mut s.normal[layer], width, left, &weights.mid.value, Some(&weights.mid_bias.value));
-        let z = &mut s.normal[layer][..rows * width];
-        normalise(z, &mut s.inverse[layer], &mut s.sums, width, weights);
-        let h = &mut after[0][..rows * width];
-        for (h, normal) in h.chunks_exact_mut(width).zip(s.normal[layer].chunks_exact(width)) {
-            for (((h, n), scale), shift) in h.iter_mut().zip(normal).zip(&weights.scale.value).zip(&weights.shift.value) {
-                *h = scale * n + shift;
+    #[inline(always)]
+    fn forward<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
+        let (d, width, me) = (self.side.dimension, self.side.width(), self.member.index);
+        {
+            let mut h = write(&self.shown.h[0][me]);
+            let left = Left { at: &s.x, rows, inner: d, down: d, right: 1 };
+            gemm::<V>(&mut h, width, left, &self.side.fc.value, Start::Bias(&self.side.fc_bias.value));
+            relu(&mut h[..rows * width]);
+            drop_units(&mut h, s.masks.first());
+        }
+        self.member.meet();
+        for layer in 0..self.side.layers {
+            {
+                let mid = read(&self.shown.mid[me]);
+                let mut start = Start::Bias(&self.side.mid_bias.value);
+                for (other, units) in self.shown.h[layer].iter().zip(&self.side.all) {
+                    let down = units.len();
+                    let left = Left { at: &read(other), rows, inner: self.side.real(units), down, right: 1 };
+                    gemm::<V>(&mut s.normal[layer], width, left, &mid.value[units.start * width..], start);
+                    start = Start::Result;
+                }
+                let z = &mut s.normal[layer][..rows * width];
+                normalise(z, &mut s.inverse[layer], &mut s.sums, &mut self.side);
+                let mut h = write(&self.shown.h[layer + 1][me]);
+                for (h, normal) in h.chunks_exact_mut(width).zip(z.chunks_exact(width)) {
+                    for (((h, n), scale), shift) in h.iter_mut().zip(normal).zip(&self.side.scale.value).zip(&self.side.shift.value) {
+                        *h = scale * n + shift;
+                    }
+                }
+                relu(&mut h[..rows * width]);
+                drop_units(&mut h, s.masks.get(layer + 1));
+            }
+            self.member.meet();
+        }
+    }
+
+    /// The logits of this thread's rows, which become the gradient by them.
+    #[inline(always)]
+    fn logits<V: Vector>(&self, batch: &[u32]) {
+        let rows = self.member.share(batch.len());
+        let mut logits = write(&self.shown.logits[self.member.index]);
+        let mut start = Start::Bias(&self.side.out_bias.value);
+        for ((h, out), units) in self.shown.h[self.side.layers].iter().zip(&self.shown.out).zip(&self.side.all) {
+            let (h, down) = (read(h), units.len());
+            let left = Left { at: &h[rows.start * down..], rows: rows.len(), inner: self.side.real(units), down, right: 1 };
+            gemm::<V>(&mut logits, LANES, left, &read(out).value, start);
+            start = Start::Result;
+        }
+        if !by_logits(self.side.relu_out, &mut logits, self.epoch, batch, rows) {
+            self.shown.diverged.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn backward<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
+        let (d, width, layers, me) = (self.side.dimension, self.side.width(), self.side.layers, self.member.index);
+        self.last_layer::<V>(s, rows);
+        let Side { mid_bias, scale, shift, .. } = &mut self.side;
+        for weight in [mid_bias, scale, shift] {
+            weight.gradient.fill(0.0);
+        }
+        if layers > 0 {
+            // Before the others may change theirs.
+            for (other, units) in self.shown.mid.iter().zip(&self.side.all) {
+                let own = &read(other).value[self.side.units.start * units.len()..];
+                transpose(&mut s.mid_transposed[units.start * width..], own, width, units.len(), self.side.real(units));
             }
         }
-        relu(h);
-        drop_units(h, s.masks.get(layer + 1));
+        for layer in (0..layers).rev() {
+            by_relu(&mut s.by_h[..rows * width], &read(&self.shown.h[layer + 1][me]), s.masks.get(layer + 1));
+            by_batch_norm(s, &mut write(&self.shown.by_z[layer][me]), layer, rows, &mut self.side);
+            self.member.meet();
+            let by_z = read(&self.shown.by_z[layer][me]);
+            let mut mid = write(&self.shown.mid[me]);
+            for (other, units) in self.shown.h[layer].iter().zip(&self.side.all) {
+                let left = Left { at: &read(other), rows: units.len(), inner: rows, down: 1, right: units.len() };
+                let place = units.start * width..units.end * width;
+                if layer == layers - 1 {
+                    gemm::<V>(&mut mid.gradient[place], width, left, &by_z, Start::Zero);
+                } else {
+                    gemm::<V>(&mut s.product, width, left, &by_z, Start::Zero);
+                    add(&mut mid.gradient[place], &s.product);
+                }
+            }
+            column_sums(&mut s.sums[0], &by_z[..rows * width]);
+            add(&mut self.side.mid_bias.gradient, &s.sums[0]);
+            let mut start = Start::Zero;
+            for (other, units) in self.shown.by_z[layer].iter().zip(&self.side.all) {
+                let left = Left { at: &read(other), rows, inner: self.side.real(units), down: units.len(), right: 1 };
+                gemm::<V>(&mut s.by_h, width, left, &s.mid_transposed[units.start * width..], start);
+                start = Start::Result;
+            }
+        }
+        by_relu(&mut s.by_h[..rows * width], &read(&self.shown.h[0][me]), s.masks.first());
+        let left = Left { at: &s.x, rows: d, inner: rows, down: 1, right: d };
+        gemm::<V>(&mut self.side.fc.gradient, width, left, &s.by_h, Start::Zero);
+        column_sums(&mut self.side.fc_bias.gradient, &s.by_h[..rows * width]);
     }
-    let left = Left { at: &s.h[weights.layers], rows, inner: width, down: width, right: 1 };
-    gemm::<V>(&mut s.logits, LANES, left, &weights.out.value, Some(&weights.out_bias.value));
+
+    /// Back from the logits to the last H.
+    #[inline(always)]
+    fn last_layer<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
+        let (width, me) = (self.side.width(), self.member.index);
+        let h = read(&self.shown.h[self.side.layers][me]);
+        let mut out = write(&self.shown.out[me]);
+        transpose(&mut s.out_transposed, &out.value, width, LANES, CLASSES);
+        self.side.out_bias.gradient.fill(0.0);
+        let mut start = Start::Zero;
+        for (index, other) in self.shown.logits.iter().enumerate() {
+            let part = team::share(index, self.member.size, rows);
+            let logits = read(other);
+            let left = Left { at: &h[part.start * width..], rows: width, inner: part.len(), down: 1, right: width };
+            gemm::<V>(&mut out.gradient, LANES, left, &logits, start);
+            start = Start::Result;
+            add_rows(&mut self.side.out_bias.gradient, &logits[..part.len() * LANES]);
+            let left = Left { at: &logits, rows: part.len(), inner: CLASSES, down: LANES, right: 1 };
+            gemm::<V>(&mut s.by_h[part.start * width..], width, left, &s.out_transposed, Start::Zero);
+        }
+    }
+
+    /// Changes every weight that the net uses; as in PyTorch, one that has no gradient does not decay, either.
+    #[inline(always)]
+    fn step(&mut self, update: &Update) {
+        let me = self.member.index;
+        let Side { fc, fc_bias, mid_bias, scale, shift, out_bias, layers, .. } = &mut self.side;
+        for weight in [fc, fc_bias, out_bias] {
+            step(weight, update);
+        }
+        step(&mut write(&self.shown.out[me]), update);
+        if *layers > 0 {
+            step(&mut write(&self.shown.mid[me]), update);
+            for weight in [mid_bias, scale, shift] {
+                step(weight, update);
+            }
+        }
+    }
 }
 
 /// Not `max`, which makes 0 of NaN: a net that has diverged would look sound.
@@ -197,7 +348,8 @@ fn drop_units(values: &mut [f32], mask: Option<&Vec<f32>>) {
 
 /// Z becomes N; the running statistics remember mean and variance.
 #[inline(always)]
-fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], width: usize, weights: &mut Weights) {
+fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], side: &mut Side) {
+    let width = side.width();
     let n = z.len() / width;
     let share = 1.0 / n as f32;
     let [mean, variance] = sums;
@@ -231,27 +383,28 @@ fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], width
             *r = *r * (1.0 - MOMENTUM) + new * (MOMENTUM * factor);
         }
     };
-    remember(&mut weights.running_mean, mean, 1.0);
+    remember(&mut side.running_mean, mean, 1.0);
     // The variance that is remembered is divided by n − 1; a batch of one row has none.
     if n > 1 {
-        remember(&mut weights.running_var, variance, n as f32 / (n - 1) as f32);
+        remember(&mut side.running_var, variance, n as f32 / (n - 1) as f32);
     }
 }
 
-/// Logits become the gradient by them; `false` if one of them is no finite number.
+/// Logits of these rows of the batch become the gradient by them; `false` if one of them is no finite number.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "shares are f32")]
-fn by_logits(relu_out: bool, logits: &mut [f32], y: &[u32], batch: &[u32], smoothing: f64) -> bool {
+fn by_logits(relu_out: bool, logits: &mut [f32], epoch: &Epoch<'_>, batch: &[u32], rows: std::ops::Range<usize>) -> bool {
+    let smoothing = epoch.label_smoothing;
     let (right, wrong) = ((1.0 - smoothing + smoothing / CLASSES as f64) as f32, (smoothing / CLASSES as f64) as f32);
     let share = 1.0 / batch.len() as f32;
-    for (row, &place) in logits.chunks_exact_mut(LANES).zip(batch) {
+    for (row, &place) in logits.chunks_exact_mut(LANES).zip(&batch[rows]) {
         let Some(row) = row.first_chunk_mut::<CLASSES>() else { return false };
         let before = *row;
         if relu_out {
             relu(row);
         }
-        let Some(p) = probabilities(*row) else { return false };
-        let label = y.get(place as usize).map_or(0, |&y| y as usize);
+        let Some(p) = softmax(*row) else { return false };
+        let label = epoch.y.get(place as usize).map_or(0, |&y| y as usize);
         for (k, ((g, p), before)) in row.iter_mut().zip(p).zip(before).enumerate() {
             let passes = !relu_out || before > 0.0;
             let target = if k == label { right } else { wrong };
@@ -260,48 +413,6 @@ fn by_logits(relu_out: bool, logits: &mut [f32], y: &[u32], batch: &[u32], smoot
     }
     // What fills the rows up has no part in the loss; its weights are 0, and so it is.
     true
-}
-
-#[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "one place a layer")]
-fn backward<V: Vector>(weights: &mut Weights, s: &mut Scratch, rows: usize) {
-    let (d, hidden, width, layers) = (weights.dimension, weights.hidden, padded(weights.hidden), weights.layers);
-    // The last layer.
-    gemm::<V>(
-        &mut weights.out.gradient,
-        LANES,
-        Left { at: &s.h[layers], rows: width, inner: rows, down: 1, right: width },
-        &s.logits,
-        None,
-    );
-    column_sums(&mut weights.out_bias.gradient, &s.logits[..rows * LANES], LANES);
-    transpose(&mut s.out_transposed, &weights.out.value, width, LANES, CLASSES);
-    let left = Left { at: &s.logits, rows, inner: CLASSES, down: LANES, right: 1 };
-    gemm::<V>(&mut s.by_h, width, left, &s.out_transposed, None);
-    for weight in [&mut weights.mid, &mut weights.mid_bias, &mut weights.scale, &mut weights.shift] {
-        weight.gradient.fill(0.0);
-    }
-    if layers > 0 {
-        transpose(&mut s.mid_transposed, &weights.mid.value, width, width, hidden);
-    }
-    for layer in (0..layers).rev() {
-        by_relu(&mut s.by_h[..rows * width], &s.h[layer + 1], s.masks.get(layer + 1));
-        by_batch_norm(s, layer, rows, width, weights);
-        let left = Left { at: &s.h[layer], rows: width, inner: rows, down: 1, right: width };
-        gemm::<V>(&mut s.product, width, left, &s.by_z, None);
-        for (g, p) in weights.mid.gradient.iter_mut().zip(&s.product) {
-            *g += p;
-        }
-        column_sums(&mut s.sums[0], &s.by_z[..rows * width], width);
-        for (g, p) in weights.mid_bias.gradient.iter_mut().zip(&s.sums[0]) {
-            *g += p;
-        }
-        let left = Left { at: &s.by_z, rows, inner: hidden, down: width, right: 1 };
-        gemm::<V>(&mut s.by_h, width, left, &s.mid_transposed, None);
-    }
-    by_relu(&mut s.by_h[..rows * width], &s.h[0], s.masks.first());
-    gemm::<V>(&mut weights.fc.gradient, width, Left { at: &s.x, rows: d, inner: rows, down: 1, right: d }, &s.by_h, None);
-    column_sums(&mut weights.fc_bias.gradient, &s.by_h[..rows * width], width);
 }
 
 /// Through dropout and relu: what was dropped or below 0 has no part in the loss.
@@ -315,8 +426,8 @@ fn by_relu(by_h: &mut [f32], h: &[f32], mask: Option<&Vec<f32>>) {
 
 /// The gradient by γ N + β becomes that by Z; γ's and β's are added to theirs.
 #[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "one place a layer")]
-fn by_batch_norm(s: &mut Scratch, layer: usize, rows: usize, width: usize, weights: &mut Weights) {
+fn by_batch_norm(s: &mut Scratch, by_z: &mut [f32], layer: usize, rows: usize, side: &mut Side) {
+    let width = side.width();
     let [of_g, of_gn] = &mut s.sums;
     of_g.fill(0.0);
     of_gn.fill(0.0);
@@ -327,16 +438,16 @@ fn by_batch_norm(s: &mut Scratch, layer: usize, rows: usize, width: usize, weigh
         }
     }
     for ((gradient, by_shift), (a, b)) in
-        weights.scale.gradient.iter_mut().zip(weights.shift.gradient.iter_mut()).zip(of_g.iter_mut().zip(of_gn.iter_mut()))
+        side.scale.gradient.iter_mut().zip(side.shift.gradient.iter_mut()).zip(of_g.iter_mut().zip(of_gn.iter_mut()))
     {
         *gradient += *b;
         *by_shift += *a;
         *a /= rows as f32;
         *b /= rows as f32;
     }
-    let rows = s.by_z.chunks_exact_mut(width).zip(s.by_h.chunks_exact(width)).zip(s.normal[layer].chunks_exact(width)).take(rows);
+    let rows = by_z.chunks_exact_mut(width).zip(s.by_h.chunks_exact(width)).zip(s.normal[layer].chunks_exact(width)).take(rows);
     for ((z, g), n) in rows {
-        let parts = z.iter_mut().zip(g).zip(n).zip(of_g.iter().zip(of_gn.iter())).zip(s.inverse[layer].iter().zip(&weights.scale.value));
+        let parts = z.iter_mut().zip(g).zip(n).zip(of_g.iter().zip(of_gn.iter())).zip(s.inverse[layer].iter().zip(&side.scale.value));
         for ((((z, g), n), (mean_g, mean_gn)), (inverse, scale)) in parts {
             *z = scale * inverse * (g - mean_g - n * mean_gn);
         }
@@ -344,12 +455,22 @@ fn by_batch_norm(s: &mut Scratch, layer: usize, rows: usize, width: usize, weigh
 }
 
 #[inline(always)]
-fn column_sums(sums: &mut [f32], values: &[f32], width: usize) {
+fn column_sums(sums: &mut [f32], values: &[f32]) {
     sums.fill(0.0);
-    for row in values.chunks_exact(width) {
-        for (s, v) in sums.iter_mut().zip(row) {
-            *s += v;
-        }
+    add_rows(sums, values);
+}
+
+#[inline(always)]
+fn add_rows(sums: &mut [f32], values: &[f32]) {
+    for row in values.chunks_exact(sums.len()) {
+        add(sums, row);
+    }
+}
+
+#[inline(always)]
+fn add(sums: &mut [f32], values: &[f32]) {
+    for (s, v) in sums.iter_mut().zip(values) {
+        *s += v;
     }
 }
 

@@ -232,7 +232,7 @@ fn plan(options: &Options, device: &Device, checkpoints: Option<u32>) -> Plan {
     let fused = options.kernel.as_deref() == Some("fused") && device.is_cpu();
     Plan {
         epochs: options.epochs,
-        pass: Pass { batch_size: options.batch_size, fused, regularisation },
+        pass: Pass { batch_size: options.batch_size, fused, threads: kernels::team::available(), regularisation },
         shuffle: options.shuffle,
         schedule,
         patience: options.patience,

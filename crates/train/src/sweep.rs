@@ -149,7 +149,7 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(|e| wrong(&e))?;
         let mut order: Vec<u32> = (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
         random.shuffle(&mut order);
-        let pass = Pass { batch_size, fused, regularisation: Regularisation::default() };
+        let pass = Pass { batch_size, fused, threads: 1, regularisation: Regularisation::default() };
 
         let start = Instant::now();
         pass.run(&mut net, &mut optimizer, &mut random, &data.train, &order, options.lr).map_err(|e| e.explain("train.sweep", &place))?;

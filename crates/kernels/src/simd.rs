@@ -18,15 +18,19 @@ pub const LANES: usize = 16;
 pub trait Vector: Copy {
     /// Whether there are registers enough for two dozen sums.
     const IS_WIDE: bool;
+    /// Zeros.
     fn zero() -> Self;
+    /// The same number sixteen times.
     fn all(value: f32) -> Self;
+    /// Sixteen numbers from memory.
     fn load(from: &[f32; LANES]) -> Self;
     /// Fewer than sixteen, and zeros behind them.
     fn load_part(from: &[f32]) -> Self;
+    /// Sixteen numbers into memory.
     fn store(self, to: &mut [f32; LANES]);
     /// self · by + plus, rounded once.
     fn mul_add(self, by: Self, plus: Self) -> Self;
-    /// The sum of each: halves are added to halves until four lanes are left, then (0 + 1) + (2 + 3).
+    /// The sum of each: of each four neighbours (0 + 2) + (1 + 3), and of these four sums the same.
     fn sums(of: [Self; 4]) -> [f32; 4];
     /// Asks for the memory at an address, which need not be there.
     fn prefetch(address: *const f32);
@@ -54,8 +58,7 @@ pub fn dispatch<W: Work>(work: W) -> W::Out {
     work.run::<[f32; LANES]>()
 }
 
-/// What comes of the work on each kind of register that this processor has, the portable first.
-#[cfg(test)]
+/// What comes of the work on each kind of register that this processor has, the portable first. For tests: all must be the same.
 pub fn on_every_kind<W: Work>(work: impl Fn() -> W) -> Vec<W::Out> {
     let mut all = vec![work().run::<[f32; LANES]>()];
     #[cfg(target_arch = "x86_64")]
@@ -107,9 +110,13 @@ impl Vector for [f32; LANES] {
     }
     #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {
-        of.map(|[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]| {
-            let ([a, b, c, d], [e, f, g, h]) = ([a + i, b + j, c + k, d + l], [e + m, f + n, g + o, h + p]);
-            ((a + e) + (b + f)) + ((c + g) + (d + h))
+        of.map(|all| {
+            let quarter = |q: &[f32; 4]| (q[0] + q[2]) + (q[1] + q[3]);
+            let (quarters, _) = all.as_chunks::<4>();
+            match quarters {
+                [a, b, c, d] => quarter(&[quarter(a), quarter(b), quarter(c), quarter(d)]),
+                _ => 0.0,
+            }
         })
     }
     #[inline(always)]

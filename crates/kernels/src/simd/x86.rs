@@ -2,8 +2,6 @@
 //!
 //! `unsafe`, since the compiler cannot know that these instructions are there: a function that uses them asks the processor first, and every load and store is of a whole array or masked.
 
-#![expect(clippy::indexing_slicing, reason = "constant places; a closure would not be inlined")]
-
 #[allow(clippy::wildcard_imports, reason = "two dozen instructions")]
 use std::arch::x86_64::*;
 
@@ -70,12 +68,13 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
-            let mut halves = [_mm256_setzero_ps(); 4];
-            for k in 0..4 {
-                let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(of[k].0)));
-                halves[k] = _mm256_add_ps(_mm512_castps512_ps256(of[k].0), high);
-            }
-            sums_of_eight(halves)
+            let [a, b, c, d] = [of[0].0, of[1].0, of[2].0, of[3].0];
+            // a₀+a₂ b₀+b₂ a₁+a₃ b₁+b₃ in each quarter, and so on.
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let all = _mm512_add_ps(_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd));
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(all)));
+            sums_of_quarters(_mm512_castps512_ps256(all), high)
         }
     }
     #[inline(always)]
@@ -119,11 +118,8 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
-            let mut halves = [_mm256_setzero_ps(); 4];
-            for k in 0..4 {
-                halves[k] = _mm256_add_ps(of[k].0, of[k].1);
-            }
-            sums_of_eight(halves)
+            let (low, high) = ([of[0].0, of[1].0, of[2].0, of[3].0], [of[0].1, of[1].1, of[2].1, of[3].1]);
+            sums_of_quarters(quarters(low), quarters(high))
         }
     }
     #[inline(always)]
@@ -132,16 +128,22 @@ impl Vector for Avx2 {
     }
 }
 
-/// The sums of four vectors of eight at once.
+/// The sums of four neighbours each, of four vectors of eight at once.
 #[inline(always)]
-unsafe fn sums_of_eight(of: [__m256; 4]) -> [f32; 4] {
+unsafe fn quarters([a, b, c, d]: [__m256; 4]) -> __m256 {
     unsafe {
-        let mut quarters = [_mm_setzero_ps(); 4];
-        for k in 0..4 {
-            quarters[k] = _mm_add_ps(_mm256_castps256_ps128(of[k]), _mm256_extractf128_ps::<1>(of[k]));
-        }
-        let [a, b, c, d] = quarters;
-        let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
+        let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xee>(ab, cd))
+    }
+}
+
+/// The sums of four quarters: the first and the second lie in `low`.
+#[inline(always)]
+unsafe fn sums_of_quarters(low: __m256, high: __m256) -> [f32; 4] {
+    unsafe {
+        let halves = _mm256_add_ps(low, high);
+        let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
         let mut out = [0.0; 4];
         _mm_storeu_ps(out.as_mut_ptr(), sums);
         out

@@ -1,0 +1,146 @@
+//! Threads that share a piece of work and meet several times in it.
+//!
+//! A step of training on a batch takes a hundred microseconds, and its threads meet five times in it. To sleep and be woken
+//! takes about as long as the step, so whoever waits turns in a loop; after a while it gives the processor away, since where
+//! there are fewer processors than threads the others could not come otherwise.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Turns of the loop before the processor is given away: some tens of microseconds.
+const TURNS: u32 = 1 << 11;
+
+/// How many threads a team may have: what `KNOCKLINE_THREADS` says, or as many as there are processors.
+pub fn available() -> usize {
+    let said = std::env::var("KNOCKLINE_THREADS").ok().and_then(|text| text.parse().ok());
+    said.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+}
+
+/// One of a team's threads.
+#[derive(Clone, Copy)]
+pub struct Member<'t> {
+    /// Which one, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub size: usize,
+    meeting: &'t Meeting,
+}
+
+#[derive(Default)]
+struct Meeting {
+    arrived: AtomicUsize,
+    number: AtomicUsize,
+    broken: AtomicBool,
+}
+
+/// Does `work` on `size` threads, of which this is one, and returns what each gave.
+///
+/// # Panics
+/// If one of them panics.
+pub fn run<T: Send>(size: usize, work: impl Fn(Member<'_>) -> T + Sync) -> Vec<T> {
+    let meeting = &Meeting::default();
+    let work = &work;
+    let start = move |index| {
+        let _end = BreakUp(meeting);
+        work(Member { index, size, meeting })
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..size).map(|index| scope.spawn(move || start(index))).collect();
+        let mut all = vec![start(0)];
+        for other in others {
+            all.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        all
+    })
+}
+
+/// A thread that panics would be waited for without end.
+struct BreakUp<'t>(&'t Meeting);
+
+impl Drop for BreakUp<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Member<'_> {
+    /// Waits until every thread of the team has come as far. What was written before is seen after.
+    ///
+    /// # Panics
+    /// If another thread of the team has.
+    pub fn meet(&self) {
+        let Meeting { arrived, number, broken } = self.meeting;
+        let before = number.load(Ordering::Acquire);
+        if arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.size {
+            arrived.store(0, Ordering::Relaxed);
+            number.store(before.wrapping_add(1), Ordering::Release);
+            return;
+        }
+        let mut turns = 0;
+        while number.load(Ordering::Acquire) == before {
+            assert!(!broken.load(Ordering::Acquire), "another thread of the team has panicked");
+            if turns < TURNS {
+                turns += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// This member's share of `count` things: the shares of all differ by one at most.
+    pub fn share(&self, count: usize) -> Range<usize> {
+        share(self.index, self.size, count)
+    }
+}
+
+/// The share of member `index` of `size`.
+pub fn share(index: usize, size: usize, count: usize) -> Range<usize> {
+    // Earlier members have the larger shares.
+    let start = |index: usize| index * (count / size) + index.min(count % size);
+    start(index)..start(index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_passes_a_meeting_before_all_have_come() {
+        let rounds = 200;
+        let seen = AtomicUsize::new(0);
+        for size in 1..=4 {
+            seen.store(0, Ordering::SeqCst);
+            run(size, |member| {
+                for round in 1..=rounds {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                    member.meet();
+                    assert_eq!(seen.load(Ordering::SeqCst), round * size);
+                    member.meet();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn shares_are_everything_once() {
+        for size in 1..6 {
+            for count in 0..20 {
+                let all: Vec<usize> = (0..size).flat_map(|i| share(i, size, count)).collect();
+                assert!(all.into_iter().eq(0..count));
+                assert!((0..size).all(|i| share(i, size, count).len().abs_diff(count / size) <= 1));
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a bug")]
+    fn a_panic_ends_the_whole_team() {
+        run(3, |member| {
+            assert!(member.index != 0, "a bug");
+            member.meet();
+        });
+    }
+}

@@ -1,0 +1,159 @@
+//! A net's forward pass on the CPU, with weights laid out for it once.
+//!
+//! Batch norm with fixed statistics is a scale and a shift, which go into the matrix before it, so that the multi-layer net is
+//! nothing but matrix products with a bias and a ReLU. A row's logits are the same bits whatever rows are beside it.
+
+#![allow(clippy::inline_always, reason = "see kernels::simd")]
+
+use candle_core::{CpuStorage, Device, Error, Result, Storage, Tensor};
+use kernels::gemm::{Left, Start, gemm};
+use kernels::linear::{self, Matrix};
+use kernels::simd::{LANES, Vector, Work, dispatch};
+use kernels::softmax::CLASSES;
+use kernels::team;
+
+use crate::{EPSILON, Net, Shape};
+
+/// Rows that go through all layers before the next ones do: their hidden units stay in the second-level cache.
+const ROWS: usize = 96;
+/// Multiply-adds below which a further thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 24;
+
+/// A net that is ready to be asked.
+pub struct Inference {
+    dimension: usize,
+    layers: Layers,
+}
+
+enum Layers {
+    Single(Matrix),
+    Multi(Vec<Dense>),
+}
+
+/// relu(X W + b), or without the ReLU.
+struct Dense {
+    inputs: usize,
+    /// Of the rows of W and b, in whole vectors.
+    width: usize,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    relu: bool,
+}
+
+impl Inference {
+    /// The net as it is now; later changes to it are not seen.
+    pub fn of(net: &Net) -> Result<Self> {
+        let Shape::MultiLayer { layers, relu_out, .. } = net.shape else {
+            let w: Vec<f32> = net.var("fc.weight")?.flatten_all()?.to_vec1()?;
+            return Ok(Self { dimension: net.dimension, layers: Layers::Single(linear::packed(&w)) });
+        };
+        let vector = |name: &str| -> Result<Vec<f64>> {
+            let all: Vec<f32> = net.var(name)?.to_device(&Device::Cpu)?.to_vec1()?;
+            Ok(all.into_iter().map(f64::from).collect())
+        };
+        let plain = |name: &str, relu: bool| Dense::new(net.var(&format!("{name}.weight"))?, &vector(&format!("{name}.bias"))?, None, relu);
+        let mut all = vec![plain("fc", true)?];
+        for _ in 0..layers {
+            let [mean, variance] = [vector("bn.running_mean")?, vector("bn.running_var")?];
+            let [weight, bias, mid] = [vector("bn.weight")?, vector("bn.bias")?, vector("fc_mid.bias")?];
+            let scale: Vec<f64> = variance.iter().zip(&weight).map(|(variance, weight)| weight / (variance + EPSILON).sqrt()).collect();
+            let shifted = mid.iter().zip(&mean).zip(scale.iter().zip(&bias)).map(|((b, mean), (scale, bias))| (b - mean) * scale + bias);
+            all.push(Dense::new(net.var("fc_mid.weight")?, &shifted.collect::<Vec<_>>(), Some(&scale), true)?);
+        }
+        all.push(plain("fc_out", relu_out)?);
+        Ok(Self { dimension: net.dimension, layers: Layers::Multi(all) })
+    }
+
+    /// Components of a row of features.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// The logits of every row of `x`, one row after the other, by up to `threads` threads.
+    pub fn logits(&self, x: &[f32], threads: usize) -> Vec<[f32; CLASSES]> {
+        let d = self.dimension;
+        let rows = x.len() / d;
+        let cost = match &self.layers {
+            Layers::Single(_) => d * CLASSES,
+            Layers::Multi(all) => all.iter().map(|layer| layer.inputs * layer.width).sum(),
+        };
+        let threads = threads.clamp(1, (rows * cost / WORTH_A_THREAD).max(1));
+        let parts = team::run(threads, |member| {
+            let share = member.share(rows);
+            let x = x.get(share.start * d..share.end * d).unwrap_or_default();
+            let mut logits = Vec::with_capacity(share.len());
+            match &self.layers {
+                Layers::Single(matrix) => linear::logits(matrix, x, d, &mut logits),
+                Layers::Multi(layers) => dispatch(Pass { layers, x, d, logits: &mut logits }),
+            }
+            logits
+        });
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_default();
+        all.extend(parts.flatten());
+        all
+    }
+}
+
+/// The values of a tensor that lies on the CPU, without a copy.
+pub fn on_cpu<T>(x: &Tensor, use_values: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let (storage, layout) = x.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else { return Err(Error::Msg("the tensor is not f32 on the CPU".into())) };
+    let values = layout.contiguous_offsets().and_then(|(start, end)| values.get(start..end));
+    values.map(use_values).ok_or_else(|| Error::Msg("the tensor is not contiguous".into()))
+}
+
+impl Dense {
+    /// Of PyTorch's weight \[outputs, inputs\], whose outputs are scaled, and a bias.
+    #[expect(clippy::cast_possible_truncation, reason = "weights are f32; they are rounded once")]
+    fn new(weight: &Tensor, bias: &[f64], scale: Option<&[f64]>, relu: bool) -> Result<Self> {
+        let (outputs, inputs) = weight.dims2()?;
+        let width = outputs.next_multiple_of(LANES);
+        let mut dense = Self { inputs, width, weight: vec![0.0; inputs * width], bias: bias.iter().map(|b| *b as f32).collect(), relu };
+        dense.bias.resize(width, 0.0);
+        for (o, row) in weight.to_device(&Device::Cpu)?.to_vec2::<f32>()?.iter().enumerate() {
+            let scale = scale.and_then(|scale| scale.get(o)).copied();
+            for (to, w) in dense.weight.iter_mut().skip(o).step_by(width).zip(row) {
+                *to = scale.map_or(*w, |scale| (f64::from(*w) * scale) as f32);
+            }
+        }
+        Ok(dense)
+    }
+}
+
+struct Pass<'p> {
+    layers: &'p [Dense],
+    x: &'p [f32],
+    d: usize,
+    logits: &'p mut Vec<[f32; CLASSES]>,
+}
+
+impl Work for Pass<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { layers, x, d, logits } = self;
+        let widest = layers.iter().map(|layer| layer.width).max().unwrap_or(0);
+        let (mut from, mut to) = (vec![0.0; ROWS * widest], vec![0.0; ROWS * widest]);
+        for block in x.chunks(ROWS * d) {
+            let rows = block.len() / d;
+            let mut down = d;
+            for (number, layer) in layers.iter().enumerate() {
+                let at = if number == 0 { block } else { &from };
+                let left = Left { at, rows, inner: layer.inputs, down, right: 1 };
+                gemm::<V>(&mut to, layer.width, left, &layer.weight, Start::Bias(&layer.bias));
+                if layer.relu {
+                    for z in to.iter_mut().take(rows * layer.width) {
+                        // Not `max`, which makes 0 of NaN: a net that has diverged would look sound.
+                        *z = if *z < 0.0 { 0.0 } else { *z };
+                    }
+                }
+                std::mem::swap(&mut from, &mut to);
+                down = layer.width;
+            }
+            for row in from.chunks_exact(LANES).take(rows) {
+                logits.extend(row.first_chunk::<CLASSES>());
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The multi-layer net's weights as [`crate::multilayer`] works on them: whole, and as the sides that threads have.
+
+use std::ops::Range;
+
+use kernels::simd::LANES;
+use kernels::team::share;
+
+use crate::update::Weight;
+
+/// The net's weights and statistics.
+pub struct Weights {
+    pub dimension: usize,
+    pub hidden: usize,
+    pub layers: usize,
+    pub relu_out: bool,
+    /// [dimension, hidden].
+    pub fc: Weight,
+    pub fc_bias: Weight,
+    /// [hidden, hidden].
+    pub mid: Weight,
+    pub mid_bias: Weight,
+    pub scale: Weight,
+    pub shift: Weight,
+    /// [hidden, 4].
+    pub out: Weight,
+    pub out_bias: Weight,
+    pub running_mean: Vec<f32>,
+    pub running_var: Vec<f32>,
+}
+
+/// Some of the hidden units, and the weights that lead to them. The middle and the last matrix are shown to other threads, and
+/// so lie elsewhere.
+pub struct Side {
+    pub dimension: usize,
+    pub hidden: usize,
+    pub layers: usize,
+    pub relu_out: bool,
+    /// Its units, in whole vectors.
+    pub units: Range<usize>,
+    /// Every side's.
+    pub all: Vec<Range<usize>>,
+    pub fc: Weight,
+    pub fc_bias: Weight,
+    pub mid_bias: Weight,
+    pub scale: Weight,
+    pub shift: Weight,
+    /// Every side has all of it, and changes it alike.
+    pub out_bias: Weight,
+    pub running_mean: Vec<f32>,
+    pub running_var: Vec<f32>,
+}
+
+/// The width of rows of so many elements.
+pub fn padded(n: usize) -> usize {
+    n.next_multiple_of(LANES)
+}
+
+impl Side {
+    /// How many units it has, those that fill a vector up included.
+    pub fn width(&self) -> usize {
+        self.units.len()
+    }
+
+    /// How many of some units are no filling.
+    pub fn real(&self, units: &Range<usize>) -> usize {
+        units.end.min(self.hidden).saturating_sub(units.start)
+    }
+}
+
+impl Weights {
+    /// `count` sides, and their parts of the middle and the last matrix.
+    pub fn split(&self, count: usize) -> (Vec<Side>, Vec<Weight>, Vec<Weight>) {
+        let width = padded(self.hidden);
+        let units = |index: usize| {
+            let vectors = share(index, count, width / LANES);
+            vectors.start * LANES..vectors.end * LANES
+        };
+        let all: Vec<Range<usize>> = (0..count).map(units).collect();
+        let side = |units: &Range<usize>| Side {
+            dimension: self.dimension,
+            hidden: self.hidden,
+            layers: self.layers,
+            relu_out: self.relu_out,
+            units: units.clone(),
+            all: all.clone(),
+            fc: self.fc.columns(width, units),
+            fc_bias: self.fc_bias.columns(width, units),
+            mid_bias: self.mid_bias.columns(width, units),
+            scale: self.scale.columns(width, units),
+            shift: self.shift.columns(width, units),
+            out_bias: self.out_bias.clone(),
+            running_mean: columns(&self.running_mean, width, units),
+            running_var: columns(&self.running_var, width, units),
+        };
+        let mid = all.iter().map(|units| self.mid.columns(width, units)).collect();
+        // Whole rows, and so one range of a matrix of one row.
+        let rows = |units: &Range<usize>| self.out.columns(width * LANES, &(units.start * LANES..units.end * LANES));
+        (all.iter().map(side).collect(), mid, all.iter().map(rows).collect())
+    }
+
+    /// Takes back what [`Weights::split`] gave.
+    pub fn join(&mut self, sides: &[Side], mid: &[Weight], out: &[Weight]) {
+        let width = padded(self.hidden);
+        for ((side, mid), out) in sides.iter().zip(mid).zip(out) {
+            let units = &side.units;
+            self.fc.put(width, units, &side.fc);
+            self.fc_bias.put(width, units, &side.fc_bias);
+            self.mid.put(width, units, mid);
+            self.mid_bias.put(width, units, &side.mid_bias);
+            self.scale.put(width, units, &side.scale);
+            self.shift.put(width, units, &side.shift);
+            self.out.put(width * LANES, &(units.start * LANES..units.end * LANES), out);
+            put(&mut self.running_mean, width, units, &side.running_mean);
+            put(&mut self.running_var, width, units, &side.running_var);
+            self.out_bias = side.out_bias.clone();
+        }
+    }
+}
+
+impl Weight {
+    fn columns(&self, width: usize, of: &Range<usize>) -> Self {
+        let [first, second] = &self.memory;
+        Self {
+            value: columns(&self.value, width, of),
+            gradient: columns(&self.gradient, width, of),
+            memory: [columns(first, width, of), columns(second, width, of)],
+        }
+    }
+
+    fn put(&mut self, width: usize, at: &Range<usize>, from: &Self) {
+        put(&mut self.value, width, at, &from.value);
+        for (to, from) in self.memory.iter_mut().zip(&from.memory) {
+            put(to, width, at, from);
+        }
+    }
+}
+
+/// Some columns of a matrix with rows of `width`.
+fn columns(matrix: &[f32], width: usize, of: &Range<usize>) -> Vec<f32> {
+    matrix.chunks_exact(width).flat_map(|row| row.get(of.clone()).unwrap_or_default()).copied().collect()
+}
+
+fn put(matrix: &mut [f32], width: usize, at: &Range<usize>, from: &[f32]) {
+    for (row, from) in matrix.chunks_exact_mut(width).zip(from.chunks_exact(at.len().max(1))) {
+        if let Some(to) = row.get_mut(at.clone()) {
+            to.copy_from_slice(from);
+        }
+    }
+}
