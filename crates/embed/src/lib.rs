@@ -76,7 +76,7 @@ pub fn run(stage: &Stage) -> Result<String> {
         let share: &mut Share = parts.entry(*part).or_default();
         for word in titles.iter().flat_map(|t| features::tokens(t)) {
             share.words += 1;
-            share.known += usize::from(vocabulary.find(word).is_some_and(|place| found.has(place)));
+            share.known += usize::from(vocabulary.find(word.as_bytes()).is_some_and(|place| found.has(place)));
         }
     }
     let unknown = vocabulary.words.iter().enumerate().filter(|(place, _)| !found.has(*place)).map(|(_, w)| w.clone());
@@ -146,12 +146,12 @@ fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress
     if magic.starts_with(b"PK\x03\x04") {
         return Err(Failure::input("this is a zip archive", origin, "unpack it and give the vector file in it"));
     }
-    let mut counted = Counted { inner: file, done: 0, progress };
+    let counted = Counted { inner: file, done: 0, progress };
     if magic.starts_with(b"\x1f\x8b") {
-        let mut unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(1 << 17, counted));
-        return reader::read(&mut unpacked, origin, vocabulary);
+        let unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(1 << 17, counted));
+        return reader::read(unpacked, origin, vocabulary);
     }
-    reader::read(&mut counted, origin, vocabulary)
+    reader::read(counted, origin, vocabulary)
 }
 
 /// Says how much of the file has been read.

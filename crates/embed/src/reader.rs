@@ -5,7 +5,7 @@ use std::io::Read;
 
 use artifact::{Failure, Result};
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, read_ahead};
 use crate::vocabulary::{Found, Vocabulary};
 
 /// No word is longer; what is longer is no vector file.
@@ -28,8 +28,12 @@ pub struct Outcome<'v> {
 }
 
 /// Reads a vector file to its end. `place` names it in errors.
-pub fn read<'v>(reader: &mut dyn Read, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
-    let mut file = File { blocks: Blocks::new(reader), place, warnings: Vec::new() };
+pub fn read<'v>(reader: impl Read + Send, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
+    read_ahead(reader, |blocks| entries(File { blocks, place, warnings: Vec::new() }, vocabulary))
+}
+
+fn entries<'v>(mut file: File<'_, '_>, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
+    let place = file.place;
     let header = file.header()?;
     let binary = match header {
         Some((_, dimension)) => file.looks_binary(dimension)?,
@@ -50,7 +54,7 @@ pub fn read<'v>(reader: &mut dyn Read, place: &str, vocabulary: &'v Vocabulary) 
 }
 
 struct File<'r, 'p> {
-    blocks: Blocks<'r>,
+    blocks: &'r mut Blocks,
     place: &'p str,
     warnings: Vec<String>,
 }

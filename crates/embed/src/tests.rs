@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn read<'v>(bytes: &[u8], vocabulary: &'v Vocabulary) -> Result<reader::Outcome<'v>> {
-    reader::read(&mut &bytes[..], "v.bin", vocabulary)
+    reader::read(bytes, "v.bin", vocabulary)
 }
 
 fn words(text: &str) -> Vocabulary {
@@ -115,7 +115,7 @@ proptest! {
         let bytes = binary(&format!("{} 3\n", list.len()), &list, if newline { b"\n" } else { b"" });
         let text: Vec<&str> = entries.keys().map(String::as_str).collect();
         let vocabulary = words(&text.join(" "));
-        let outcome = reader::read(&mut Slow(&bytes, step), "v.bin", &vocabulary).expect("reads");
+        let outcome = reader::read(Slow(&bytes, step), "v.bin", &vocabulary).expect("reads");
         // All counts are 1, so the vocabulary is in byte order, as the map is.
         let expected: Vec<f32> = entries.values().flatten().copied().collect();
         prop_assert_eq!(outcome.found.into_matrix().1, expected);

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 /// The words, most frequent first, equally frequent ones in byte order.
 #[derive(Debug)]
 pub struct Vocabulary {
     /// The words and how often each occurs.
     pub words: Vec<(String, u32)>,
-    place: HashMap<String, usize>,
+    place: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
 impl Vocabulary {
     /// Counts the words of `titles`.
     pub fn count<'a>(titles: impl Iterator<Item = &'a str>) -> Self {
-        let mut counts: HashMap<&str, u32> = HashMap::new();
+        let mut counts: HashMap<&str, u32, RandomState> = HashMap::default();
         for title in titles {
             for word in features::tokens(title) {
                 *counts.entry(word).or_default() += 1;
@@ -21,12 +23,12 @@ impl Vocabulary {
         }
         let mut words: Vec<(String, u32)> = counts.into_iter().map(|(word, n)| (word.to_owned(), n)).collect();
         words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let place = words.iter().enumerate().map(|(i, (word, _))| (word.clone(), i)).collect();
+        let place = words.iter().enumerate().map(|(i, (word, _))| (word.as_bytes().into(), i)).collect();
         Self { words, place }
     }
 
     /// The place of a word.
-    pub fn find(&self, word: &str) -> Option<usize> {
+    pub fn find(&self, word: &[u8]) -> Option<usize> {
         self.place.get(word).copied()
     }
 }
@@ -50,7 +52,7 @@ impl<'v> Found<'v> {
     /// first counts, so a word that has its vector is wanted no more. A word that is not UTF-8 is
     /// in no headline.
     pub fn wants(&self, word: &[u8]) -> Option<usize> {
-        let place = self.vocabulary.find(std::str::from_utf8(word).ok()?)?;
+        let place = self.vocabulary.find(word)?;
         self.starts.get(place)?.is_none().then_some(place)
     }
 
@@ -108,7 +110,7 @@ mod tests {
         let vocabulary = Vocabulary::count(["b a", "c a", "B"].into_iter());
         let words: Vec<_> = vocabulary.words.iter().map(|(w, n)| (w.as_str(), *n)).collect();
         assert_eq!(words, [("a", 2), ("B", 1), ("b", 1), ("c", 1)]);
-        assert_eq!(vocabulary.find("c"), Some(3));
+        assert_eq!(vocabulary.find(b"c"), Some(3));
     }
 
     #[test]

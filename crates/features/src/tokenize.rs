@@ -3,8 +3,57 @@
 
 /// The words of `title`, in order.
 pub fn tokens(title: &str) -> impl Iterator<Item = &str> {
-    title.split(|c: char| c.is_ascii_punctuation() || is_python_space(c)).filter(|word| !word.is_empty())
+    Tokens { rest: title }
 }
+
+struct Tokens<'t> {
+    rest: &'t str,
+}
+
+impl<'t> Iterator for Tokens<'t> {
+    type Item = &'t str;
+
+    fn next(&mut self) -> Option<&'t str> {
+        let start = self.seek(true)?;
+        self.rest = self.rest.get(start..)?;
+        let end = self.seek(false).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at_checked(end)?;
+        self.rest = rest;
+        Some(word)
+    }
+}
+
+impl Tokens<'_> {
+    /// Where the next character of a word is, or the next one of none.
+    fn seek(&self, of_a_word: bool) -> Option<usize> {
+        let mut at = 0;
+        while let Some(&byte) = self.rest.as_bytes().get(at) {
+            // Nearly all characters are ASCII, and a look at a table tells; the others are decoded.
+            let (separates, length) = if byte.is_ascii() {
+                (SEPARATORS.get(usize::from(byte)).copied().unwrap_or(false), 1)
+            } else {
+                let c = self.rest.get(at..)?.chars().next()?;
+                (is_python_space(c), c.len_utf8())
+            };
+            if separates != of_a_word {
+                return Some(at);
+            }
+            at += length;
+        }
+        None
+    }
+}
+
+/// The ASCII characters that separate words.
+const SEPARATORS: [bool; 128] = {
+    let mut table = [false; 128];
+    let mut c = 0_u8;
+    while c < 128 {
+        table[c as usize] = c.is_ascii_punctuation() || matches!(c, 0x9..=0xd | 0x1c..=0x20);
+        c += 1;
+    }
+    table
+};
 
 /// Python's idea of white space is Unicode's `White_Space` and the four ASCII information
 /// separators, which Unicode leaves out (CPython, `Objects/unicodetype_db.h`).
