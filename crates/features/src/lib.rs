@@ -1,16 +1,13 @@
-//! From a headline to its feature vector: the categories, the parts, the tokenizer
-//! and the mean.
+//! From a headline to its feature vector: the categories, the parts and the tokenizer.
 //!
-//! These are shared because they must be: `embed` collects the words that `tensors`
+//! They are shared because they must be: `embed` collects the words that `tensors`
 //! averages, and a classifier must see its headlines as training saw them.
 
 mod category;
-mod mean;
 mod tokenize;
 
 /// The parts of the data, in the order of all listings.
 pub const PARTS: [&str; 3] = ["train", "valid", "test"];
 
 pub use category::Category;
-pub use mean::mean_into;
 pub use tokenize::tokens;

@@ -45,6 +45,7 @@ impl Tokens<'_> {
 }
 
 /// The ASCII characters that separate words.
+#[expect(clippy::indexing_slicing, reason = "a place outside of the table would not compile")]
 const SEPARATORS: [bool; 128] = {
     let mut table = [false; 128];
     let mut c = 0_u8;

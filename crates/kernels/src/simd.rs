@@ -30,6 +30,8 @@ pub trait Vector: Copy {
     fn store(self, to: &mut [f32; LANES]);
     /// self · by + plus, rounded once.
     fn mul_add(self, by: Self, plus: Self) -> Self;
+    /// Each divided by another.
+    fn div(self, by: Self) -> Self;
     /// The sum of each: of each four neighbours (0 + 2) + (1 + 3), and of these four sums the same.
     fn sums(of: [Self; 4]) -> [f32; 4];
     /// Asks for the memory at an address, which need not be there.
@@ -56,6 +58,16 @@ pub fn dispatch<W: Work>(work: W) -> W::Out {
         }
     }
     work.run::<[f32; LANES]>()
+}
+
+/// Asks for the memory of some numbers, which will be used soon.
+pub fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(LANES) {
+        x86::prefetch(line.as_ptr());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 /// What comes of the work on each kind of register that this processor has, the portable first. For tests: all must be the same.
@@ -105,6 +117,14 @@ impl Vector for [f32; LANES] {
         let mut out = plus;
         for ((out, a), b) in out.iter_mut().zip(self).zip(by) {
             *out = a.mul_add(b, *out);
+        }
+        out
+    }
+    #[inline(always)]
+    fn div(self, by: Self) -> Self {
+        let mut out = self;
+        for (out, by) in out.iter_mut().zip(by) {
+            *out /= by;
         }
         out
     }

@@ -52,13 +52,27 @@ impl Answer<'_> {
         match form {
             Form::Text => {
                 for (category, p) in &top {
-                    write!(out, "{} {p:.4}  ", category.letter())?;
+                    out.write_all(category.letter().as_bytes())?;
+                    out.write_all(b" ")?;
+                    out.write_all(&four_decimals(*p))?;
+                    out.write_all(b"  ")?;
+                }
+                // Without a known word an answer says nothing about the headline.
+                if known == 0 {
+                    out.write_all(b"   none known  ")?;
+                } else {
+                    let digits = |n: usize| n.checked_ilog10().map_or(1, |log| log as usize + 1);
+                    let width = 13_usize.saturating_sub("/ known".len() + digits(all));
+                    write!(out, "{known:>width$}/{all} known  ")?;
                 }
                 // A line a headline, whatever is in it, and nothing that a terminal would obey.
-                let title: String = self.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                // Without a known word an answer says nothing about the headline.
-                let known = if known == 0 { "none known".to_owned() } else { format!("{known}/{all} known") };
-                writeln!(out, "{known:>13}  {title}")
+                if self.title.bytes().all(|b| (b' '..0x7f).contains(&b)) {
+                    out.write_all(self.title.as_bytes())?;
+                } else {
+                    let title: String = self.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                    out.write_all(title.as_bytes())?;
+                }
+                out.write_all(b"\n")
             }
             Form::Json => {
                 let best = top.first().map_or(Category::Business, |t| t.0);
@@ -72,9 +86,37 @@ impl Answer<'_> {
     }
 }
 
+/// A probability as `{:.4}` writes it, without the search for digits that any number would need. An f32 times 10⁴ has 38 bits
+/// at most, so that the product is exact.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10,000")]
+fn four_decimals(p: f32) -> [u8; 6] {
+    let mut n = (f64::from(p.clamp(0.0, 1.0)) * 1e4).round_ties_even() as u32;
+    let mut text = *b"0.0000";
+    for (place, digit) in text.iter_mut().enumerate().rev() {
+        if place != 1 {
+            *digit = b'0' + (n % 10) as u8;
+            n /= 10;
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #[test]
+        fn four_decimals_are_the_library_s(p in 0.0_f32..=1.0, small in 0_u32..0x3f80_0001, sixteenth in 0_u16..=32_768) {
+            // The last are the ties: odd multiples of 2⁻⁵ · 10⁻⁴ · 625 = 1/32.
+            for p in [p, f32::from_bits(small), f32::from(sixteenth) / 32_768.0] {
+                let text = four_decimals(p);
+                prop_assert_eq!(String::from_utf8_lossy(&text), format!("{p:.4}"));
+            }
+        }
+    }
 
     fn said(form: Form, k: usize) -> String {
         let answer = Answer { title: "a\tb\nc\u{1b}[31m", words: Words { all: 3, known: 2 }, probabilities: [0.2, 0.125, 0.55, 0.125] };

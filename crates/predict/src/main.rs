@@ -10,17 +10,19 @@
 mod answer;
 mod titles;
 
-use std::io::{BufWriter, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use answer::{Answer, Form};
 use artifact::{Exit, Failure, Result};
 use clap::Parser;
 use features::Category;
+use kernels::team;
 use nets::Classifier;
 use titles::Titles;
-use vectors::{Lookup, Matrix};
+use vectors::{Lookup, Matrix, Words};
 
 /// Classify headlines with a trained run
 #[derive(Parser)]
@@ -47,8 +49,12 @@ struct Cli {
     json: bool,
 }
 
-/// Headlines that are classified at once.
-const BATCH: usize = 4096;
+/// Headlines that a thread has at once.
+const BATCH: usize = 8192;
+/// Or bytes that all threads have: a headline may be very long.
+const LARGEST: usize = 1 << 23;
+/// Headlines whose features are made at once, and stay in a cache until they are used.
+const ROWS: usize = 192;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -69,29 +75,39 @@ fn run(cli: &Cli) -> Result<()> {
         return Err(Failure::input(what, folder.display(), "bring both up to date: cargo xtask pipeline"));
     }
     let form = if cli.json { Form::Json } else { Form::Text };
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut matrix = Matrix::new(&lookup, BATCH);
-    let mut batch: Vec<(String, vectors::Words)> = Vec::new();
+    let mut out = std::io::stdout().lock();
+    let threads = team::available();
+    let desks: Vec<Mutex<Desk>> = (0..threads).map(|_| Mutex::new(Desk { matrix: Matrix::new(&lookup, ROWS), said: Vec::new() })).collect();
+    let desks_of = |member: usize| desks.get(member).map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut batch = vec![String::new(); BATCH * threads];
     loop {
-        matrix.clear();
-        batch.clear();
+        let (mut count, mut bytes) = (0, 0);
         let mut end = None;
-        while end.is_none() && batch.len() < BATCH {
-            match titles.next() {
-                Ok(Some(title)) => {
-                    let words = matrix.push(&title);
-                    batch.push((title, words));
-                    if !titles.more_waits() {
+        while let Some(title) = batch.get_mut(count) {
+            match titles.next(title) {
+                Ok(true) => {
+                    count += 1;
+                    bytes += title.len();
+                    if bytes > LARGEST || !titles.more_waits() {
                         break;
                     }
                 }
                 // A bad line takes no answer from the good ones before it.
-                other => end = Some(other.map(drop)),
+                other => {
+                    end = Some(other.map(drop));
+                    break;
+                }
             }
         }
-        let all = classifier.probabilities(matrix.values());
-        let written = batch.iter().zip(all).try_for_each(|((title, words), p)| {
-            Answer { title, words: *words, probabilities: p }.write(&mut out, form, usize::from(cli.top_k).min(Category::COUNT))
+        // A few headlines are answered before a thread has started.
+        let threads = if count > ROWS { threads } else { 1 };
+        let answered = team::run(threads, |member| {
+            let titles = batch.get(..count).and_then(|all| all.get(member.share(count))).unwrap_or_default();
+            desks_of(member.index).map_or(Ok(()), |mut desk| desk.answer(titles, &classifier, form, cli.top_k))
+        });
+        let written = answered.into_iter().enumerate().try_for_each(|(member, answered)| {
+            answered?;
+            desks_of(member).map_or(Ok(()), |desk| out.write_all(&desk.said))
         });
         match written.and_then(|()| out.flush()) {
             Ok(()) => {}
@@ -102,6 +118,28 @@ fn run(cli: &Cli) -> Result<()> {
         if let Some(end) = end {
             return end;
         }
+        batch.iter_mut().filter(|title| title.capacity() > LARGEST / BATCH).for_each(|title| *title = String::new());
+    }
+}
+
+/// What a thread answers headlines with.
+struct Desk<'l> {
+    matrix: Matrix<'l>,
+    said: Vec<u8>,
+}
+
+impl Desk<'_> {
+    fn answer(&mut self, titles: &[String], classifier: &Classifier, form: Form, top_k: u8) -> std::io::Result<()> {
+        self.said.clear();
+        for titles in titles.chunks(ROWS) {
+            self.matrix.clear();
+            let words: Vec<Words> = titles.iter().map(|title| self.matrix.push(title)).collect();
+            let all = classifier.probabilities(self.matrix.values());
+            for ((title, words), probabilities) in titles.iter().zip(words).zip(all) {
+                Answer { title, words, probabilities }.write(&mut self.said, form, usize::from(top_k).min(Category::COUNT))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -55,19 +55,20 @@ impl Titles {
         Self { given: VecDeque::new(), sources: VecDeque::from([source]) }
     }
 
-    /// The next headline, without its line's end; an empty line is one, too, so that answers and
-    /// lines stay side by side.
-    pub fn next(&mut self) -> Result<Option<String>> {
-        if let Some(title) = self.given.pop_front() {
-            return Ok(Some(title));
+    /// Puts the next headline into `title`, without its line's end; an empty line is one, too, so that answers and
+    /// lines stay side by side. `false`: there is none.
+    pub fn next(&mut self, title: &mut String) -> Result<bool> {
+        if let Some(given) = self.given.pop_front() {
+            *title = given;
+            return Ok(true);
         }
         while let Some(source) = self.sources.front_mut() {
-            if let Some(title) = source.next()? {
-                return Ok(Some(title));
+            if source.next(title)? {
+                return Ok(true);
             }
             self.sources.pop_front();
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// Whether more can be had without waiting for somebody to write it.
@@ -77,12 +78,13 @@ impl Titles {
 }
 
 impl Source {
-    fn next(&mut self) -> Result<Option<String>> {
+    fn next(&mut self, title: &mut String) -> Result<bool> {
         self.line += 1;
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(title).into_bytes();
+        bytes.clear();
         let read = self.reader.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', &mut bytes);
         match read {
-            Ok(0) => return Ok(None),
+            Ok(0) => return Ok(false),
             Ok(n) if n > LONGEST => return Err(self.wrong(format_args!("the line is longer than {LONGEST} bytes"))),
             Ok(_) => {}
             Err(e) => return Err(self.wrong(format_args!("cannot read: {e}"))),
@@ -96,7 +98,8 @@ impl Source {
         if self.line == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
             bytes.drain(..3);
         }
-        String::from_utf8(bytes).map(Some).map_err(|e| self.wrong(format_args!("the line is not UTF-8: {}", e.utf8_error())))
+        *title = String::from_utf8(bytes).map_err(|e| self.wrong(format_args!("the line is not UTF-8: {}", e.utf8_error())))?;
+        Ok(true)
     }
 
     fn wrong(&self, what: std::fmt::Arguments<'_>) -> Failure {
@@ -113,8 +116,9 @@ mod tests {
     fn all(bytes: &[u8]) -> Result<Vec<String>> {
         let mut titles = Titles::of("x".into(), Box::new(Cursor::new(bytes.to_vec())));
         let mut found = Vec::new();
-        while let Some(title) = titles.next()? {
-            found.push(title);
+        let mut title = String::new();
+        while titles.next(&mut title)? {
+            found.push(title.clone());
         }
         Ok(found)
     }

@@ -86,8 +86,8 @@ pub fn run(stage: &Stage) -> Result<String> {
             y.push(category);
             id.push(number);
             if first.len() < SHOWN.0 {
-                let row = matrix.values().len() - lookup.dimension();
-                let x = matrix.values().iter().skip(row).take(SHOWN.1).copied().collect();
+                let values = matrix.values();
+                let x = values.iter().skip(values.len() - lookup.dimension()).take(SHOWN.1).copied().collect();
                 first.push(Headline { id: number, title: title.to_owned(), y: category.label(), x });
             }
         }

@@ -8,12 +8,15 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use features::{mean_into, tokens};
+use features::tokens;
+use foldhash::fast::RandomState;
 use formats::{Arrays, table};
+use kernels::mean::mean_into;
+use kernels::simd::prefetch;
 
 /// From a word to its vector.
 pub struct Lookup {
-    rows: HashMap<String, usize>,
+    rows: HashMap<Box<str>, usize, RandomState>,
     dimension: usize,
     vectors: Vec<f32>,
 }
@@ -31,13 +34,13 @@ impl Lookup {
         let words = table::texts(&frame, "word", vocabulary)?.no_null_iter();
         let rows =
             frame.column("row").and_then(|c| c.u32()).map_err(|e| Failure::artifact(format_args!("column `row`: {e}"), vocabulary))?;
-        let mut lookup = Self { rows: HashMap::with_capacity(count), dimension, vectors: values };
+        let mut lookup = Self { rows: HashMap::with_capacity_and_hasher(count, RandomState::default()), dimension, vectors: values };
         for (word, row) in words.zip(rows.no_null_iter()) {
             let row = row as usize;
             if row >= count {
                 return Err(Failure::artifact(format_args!("word `{word}` has row {row}, but there are {count}"), vocabulary));
             }
-            lookup.rows.insert(word.to_owned(), row);
+            lookup.rows.insert(word.into(), row);
         }
         Ok(lookup)
     }
@@ -66,36 +69,56 @@ pub struct Words {
 pub struct Matrix<'l> {
     lookup: &'l Lookup,
     values: Vec<f32>,
+    /// The vectors of the last row, which is still to be computed. They come from all over memory, and are asked for when they
+    /// are found: by the time that the next title's words have been looked up, they are there.
+    pending: Option<Vec<&'l [f32]>>,
+    known: Vec<&'l [f32]>,
 }
 
 impl<'l> Matrix<'l> {
     /// No rows, and room for `rows`.
     pub fn new(lookup: &'l Lookup, rows: usize) -> Self {
-        Self { lookup, values: Vec::with_capacity(rows * lookup.dimension) }
+        Self { lookup, values: Vec::with_capacity(rows * lookup.dimension), pending: None, known: Vec::new() }
     }
 
     /// Adds the mean of the title's known words as a row, and returns how many there are.
     pub fn push(&mut self, title: &str) -> Words {
-        let start = self.values.len();
-        self.values.resize(start + self.lookup.dimension, 0.0);
-        let row = self.values.get_mut(start..).unwrap_or_default();
         let mut all = 0;
-        let known = mean_into(tokens(title).inspect(|_| all += 1).filter_map(|word| self.lookup.vector(word)), row);
+        let vectors = tokens(title).inspect(|_| all += 1).filter_map(|word| self.lookup.vector(word));
+        self.known.clear();
+        self.known.extend(vectors.inspect(|vector| prefetch(vector)));
+        let known = self.known.len();
+        let next = std::mem::take(&mut self.known);
+        self.finish();
+        self.values.resize(self.values.len() + self.lookup.dimension, 0.0);
+        self.pending = Some(next);
         Words { all, known }
+    }
+
+    /// Computes the last row, if that is still to be done.
+    fn finish(&mut self) {
+        if let Some(known) = self.pending.take() {
+            let start = self.values.len().saturating_sub(self.lookup.dimension);
+            mean_into(&known, self.values.get_mut(start..).unwrap_or_default());
+            self.known = known;
+        }
     }
 
     /// Takes the last row away.
     pub fn pop(&mut self) {
+        self.pending = None;
         self.values.truncate(self.values.len().saturating_sub(self.lookup.dimension));
     }
 
     /// Takes all rows away.
     pub fn clear(&mut self) {
+        self.pending = None;
         self.values.clear();
     }
 
     /// The values, row after row.
-    pub fn values(&self) -> &[f32] {
+    pub fn values(&mut self) -> &[f32] {
+        self.finish();
         &self.values
     }
 }
@@ -105,7 +128,7 @@ mod tests {
     use super::*;
 
     fn lookup() -> Lookup {
-        Lookup { rows: HashMap::from([("Fed".into(), 0), ("rates".into(), 1)]), dimension: 2, vectors: vec![1.0, 2.0, 3.0, -4.0] }
+        Lookup { rows: [("Fed".into(), 0), ("rates".into(), 1)].into_iter().collect(), dimension: 2, vectors: vec![1.0, 2.0, 3.0, -4.0] }
     }
 
     #[test]

@@ -35,6 +35,12 @@ pub fn with_avx2<W: Work>(work: W) -> W::Out {
     unsafe { inner(work) }
 }
 
+/// Asks for the memory at an address, which need not be there: the instruction never fails, and every x86-64 has it.
+#[inline(always)]
+pub fn prefetch(address: *const f32) {
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+}
+
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
 
@@ -66,6 +72,10 @@ impl Vector for Avx512 {
         unsafe { Self(_mm512_fmadd_ps(self.0, by.0, plus.0)) }
     }
     #[inline(always)]
+    fn div(self, by: Self) -> Self {
+        unsafe { Self(_mm512_div_ps(self.0, by.0)) }
+    }
+    #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
             let [a, b, c, d] = [of[0].0, of[1].0, of[2].0, of[3].0];
@@ -79,7 +89,7 @@ impl Vector for Avx512 {
     }
     #[inline(always)]
     fn prefetch(address: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        prefetch(address);
     }
 }
 
@@ -116,6 +126,10 @@ impl Vector for Avx2 {
         unsafe { Self(_mm256_fmadd_ps(self.0, by.0, plus.0), _mm256_fmadd_ps(self.1, by.1, plus.1)) }
     }
     #[inline(always)]
+    fn div(self, by: Self) -> Self {
+        unsafe { Self(_mm256_div_ps(self.0, by.0), _mm256_div_ps(self.1, by.1)) }
+    }
+    #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
             let (low, high) = ([of[0].0, of[1].0, of[2].0, of[3].0], [of[0].1, of[1].1, of[2].1, of[3].1]);
@@ -124,7 +138,7 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     fn prefetch(address: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        prefetch(address);
     }
 }
 
