@@ -49,25 +49,22 @@ struct Summary {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
-    let mut kept = rows::Kept::new(&options.publishers);
+    let mut table = table::Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
     let mut place = String::new();
     let mut consume = |reader: &mut dyn Read, size: u64, name: &str| {
         stage.progress.begin("reading", Some(size), Unit::Bytes);
         name.clone_into(&mut place);
-        rows::read(reader, name, &mut kept, |done| stage.progress.at(done, String::new))
+        rows::read(reader, name, &options.publishers, |frame| table.push(&frame), |done| stage.progress.at(done, String::new))
     };
-    let source = if *options.source == ["sample"] {
-        archive::stream_bytes(sample::zip()?, SAMPLE, &mut consume)?;
-        SAMPLE.to_owned()
+    let (counts, source) = if *options.source == ["sample"] {
+        (archive::stream_bytes(sample::zip()?, SAMPLE, &mut consume)?, SAMPLE.to_owned())
     } else {
         let file = fetch::obtain(&options.source, options.sha256.as_deref(), stage.downloads(), &stage.progress)?;
-        archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;
-        options.source.name()
+        let counts = archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;
+        (counts, options.source.name())
     };
-
-    let (mut frame, counts) = kept.finish(&place)?;
     check_counts(options.expect_rows, options.expect_kept, counts.rows, counts.kept, &place)?;
-    table::write(&stage.output("headlines.parquet"), &mut frame)?;
+    table.finish()?;
     let line = format!("{} of {} headlines kept", counts.kept, counts.rows);
     let summary = Summary { source, rows: counts.rows, kept: counts.kept, publishers: counts.publishers };
     stage.write_json("summary.json", &summary)?;

@@ -1,49 +1,29 @@
-//! From a stream of bytes to a table: rows are cut, checked and chosen in blocks, and polars
-//! parses those that are kept.
+//! From a stream of bytes to tables of rows: one thread unpacks, one cuts, checks and chooses rows, and one
+//! makes the tables and writes them.
+//!
+//! Memory is bounded by the blocks that are on their way, however large the archive.
 
-use std::io::{Cursor, Read};
+use std::io::Read;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use artifact::{Failure, Result};
 use features::Category;
-use formats::table::{HEADLINE_COLUMNS, headline_schema};
-use polars::prelude::{CsvParseOptions, CsvReadOptions, DataFrame, SerReader};
+use formats::table::HEADLINE_COLUMNS;
+use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, NewChunkedArray, Series, StringChunked};
 
-/// So many bytes are read, checked and parsed at once. A row may be longer.
-const BLOCK: usize = 1 << 22;
+/// So many bytes are read at once. A row may be longer.
+const BLOCK: usize = 1 << 20;
+/// No row is longer; what is longer is no table of headlines.
+const LONGEST_ROW: usize = 1 << 26;
+/// Rows of a table.
+const TABLE_ROWS: usize = 1 << 16;
+/// Bytes of a table, if its rows are long.
+const TABLE_BYTES: usize = 1 << 26;
+/// What waits between two threads.
+const WAITING: usize = 2;
 
 const COLUMNS: usize = HEADLINE_COLUMNS.len();
-
-/// Reads rows until the stream ends, and gives those that are wanted to `kept`. `place` names
-/// the stream in errors; `progress` hears how many bytes are done.
-pub fn read(reader: &mut dyn Read, place: &str, kept: &mut Kept, mut progress: impl FnMut(u64)) -> Result<()> {
-    let mut buffer = Vec::with_capacity(BLOCK);
-    let mut done = 0;
-    loop {
-        let n = Read::take(&mut *reader, BLOCK as u64).read_to_end(&mut buffer).map_err(|e| {
-            Failure::input(
-                format_args!("cannot read: {e}"),
-                format_args!("{place}, after byte {done}"),
-                "get the archive again; it may be damaged",
-            )
-        })?;
-        if done == 0 && buffer.starts_with(b"\xef\xbb\xbf") {
-            buffer.drain(..3);
-        }
-        done += n as u64;
-        progress(done);
-        let ended = n == 0;
-        let end = match memchr::memrchr(b'\n', &buffer) {
-            _ if ended => buffer.len(),
-            Some(at) => at + 1,
-            None => continue,
-        };
-        kept.block(buffer.get(..end).unwrap_or_default(), place)?;
-        buffer.drain(..end);
-        if ended {
-            return Ok(());
-        }
-    }
-}
 
 /// How many rows there were.
 pub struct Counts {
@@ -55,108 +35,187 @@ pub struct Counts {
     pub publishers: Vec<(String, u64)>,
 }
 
-/// The rows that were kept so far.
-pub struct Kept {
-    wanted: Vec<(String, u64)>,
-    all: bool,
-    rows: u64,
-    kept: u64,
-    bytes: Vec<u8>,
-    frame: Option<DataFrame>,
+/// Reads rows until the stream ends, and gives those of the wanted `publishers` (or of all, if they are `["*"]`) to `write`, in
+/// tables of equally many rows. `place` names the stream in errors; `progress` hears how many bytes are done.
+pub fn read(
+    reader: &mut dyn Read,
+    place: &str,
+    publishers: &[String],
+    mut write: impl FnMut(DataFrame) -> Result<()> + Send,
+    progress: impl FnMut(u64),
+) -> Result<Counts> {
+    let (blocks, cut) = sync_channel(WAITING);
+    let (tables, made) = sync_channel(WAITING);
+    std::thread::scope(|scope| {
+        let chosen = scope.spawn(move || choose(&cut, place, publishers, &tables));
+        let written = scope.spawn(move || made.into_iter().try_for_each(|table: Table| write(table.frame(place)?)));
+        let read = blocks_of(reader, place, &blocks, progress);
+        drop(blocks);
+        // Who reads stops when nobody takes the rows; what is wrong with them is the reason.
+        written.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        let counts = chosen.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        read.map(|()| counts)
+    })
+    .and_then(|counts| check(counts, place))
 }
 
-impl Kept {
-    /// Nothing yet. `publishers` are those whose rows are wanted, or `["*"]`.
-    pub fn new(publishers: &[String]) -> Self {
-        let all = publishers.iter().any(|p| p == "*");
-        let wanted = if all { Vec::new() } else { publishers.iter().map(|p| (p.clone(), 0)).collect() };
-        Self { wanted, all, rows: 0, kept: 0, bytes: Vec::new(), frame: None }
+fn check(counts: Counts, place: &str) -> Result<Counts> {
+    if counts.kept > 0 {
+        return Ok(counts);
     }
+    let none = "there are no rows".to_owned();
+    let (what, remedy) = match counts.rows {
+        0 => (none, "check the file"),
+        rows => (format!("none of the {rows} rows is of a chosen publisher"), "check the option `ingest.publishers`"),
+    };
+    Err(Failure::input(what, place, remedy))
+}
 
-    fn block(&mut self, block: &[u8], place: &str) -> Result<()> {
-        let mut rest = block;
+/// Sends the stream's bytes in blocks of whole rows, until its end or until nobody takes them.
+fn blocks_of(reader: &mut dyn Read, place: &str, blocks: &SyncSender<Vec<u8>>, mut progress: impl FnMut(u64)) -> Result<()> {
+    let mut rest = Vec::new();
+    let mut done = 0;
+    loop {
+        let mut block = Vec::with_capacity(rest.len() + BLOCK);
+        block.append(&mut rest);
+        let before = block.len();
+        let n = Read::take(&mut *reader, BLOCK as u64).read_to_end(&mut block).map_err(|e| {
+            Failure::input(
+                format_args!("cannot read: {e}"),
+                format_args!("{place}, after byte {done}"),
+                "get the archive again; it may be damaged",
+            )
+        })?;
+        if done == 0 && block.starts_with(b"\xef\xbb\xbf") {
+            block.drain(..3);
+        }
+        done += n as u64;
+        progress(done);
+        if n > 0 {
+            let new = block.get(before.min(block.len())..).unwrap_or_default();
+            match memchr::memrchr(b'\n', new) {
+                Some(at) => rest = block.split_off(block.len() - new.len() + at + 1),
+                None if block.len() > LONGEST_ROW => {
+                    let what = format_args!("a row is longer than {LONGEST_ROW} bytes");
+                    return Err(Failure::input(what, format_args!("{place}, before byte {done}"), "this is no table of headlines"));
+                }
+                None => {
+                    rest = block;
+                    continue;
+                }
+            }
+        }
+        if blocks.send(block).is_err() || n == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Cuts blocks into rows, and sends the chosen ones as tables.
+fn choose(blocks: &Receiver<Vec<u8>>, place: &str, publishers: &[String], tables: &SyncSender<Table>) -> Result<Counts> {
+    let all = publishers.iter().any(|p| p == "*");
+    let wanted = if all { Vec::new() } else { publishers.iter().map(|p| (p.clone(), 0)).collect() };
+    let mut choice = Choice { all, counts: Counts { rows: 0, kept: 0, publishers: wanted }, table: Table::default() };
+    for block in blocks {
+        let mut rest = &block[..];
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let (line, after) = rest.split_at(end);
             rest = after.get(1..).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if !line.is_empty() {
-                self.rows += 1;
-                self.line(line).map_err(|what| wrong_row(&what, place, self.rows))?;
+            if line.is_empty() {
+                continue;
+            }
+            choice.counts.rows += 1;
+            choice.line(line).map_err(|what| wrong_row(&what, place, choice.counts.rows))?;
+            // If nobody takes them, writing has failed and says why.
+            if choice.table.is_full() && tables.send(std::mem::take(&mut choice.table)).is_err() {
+                return Ok(choice.counts);
             }
         }
-        if self.bytes.len() >= BLOCK { self.parse(place) } else { Ok(()) }
     }
+    if !choice.table.rows.is_empty() {
+        let _ = tables.send(choice.table);
+    }
+    Ok(choice.counts)
+}
 
-    fn line(&mut self, line: &[u8]) -> Result<(), String> {
-        let [id, _title, _url, publisher, category, _story, _hostname, timestamp] = cut(line)?;
+/// The rows that are kept.
+struct Choice {
+    all: bool,
+    counts: Counts,
+    table: Table,
+}
+
+impl Choice {
+    fn line(&mut self, line: &[u8]) -> std::result::Result<(), String> {
+        let fields = cut(line)?;
+        let [id, _title, _url, publisher, category, _story, _hostname, timestamp] = fields;
         // Every row is checked, wanted or not: a damaged one could be of any publisher.
-        std::str::from_utf8(line).map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
-        for (name, field) in [("id", id), ("timestamp", timestamp)] {
+        let text = std::str::from_utf8(line).map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
+        let number = |name: &str, field: &[u8]| {
             let number = std::str::from_utf8(field).ok().and_then(|f| f.parse::<i64>().ok());
-            number.ok_or_else(|| format!("has `{}` as its {name}, which is not a whole number", lossy(field)))?;
-        }
+            number.ok_or_else(|| format!("has `{}` as its {name}, which is not a whole number", lossy(field)))
+        };
+        let numbers = [number("id", id)?, number("timestamp", timestamp)?];
         if std::str::from_utf8(category).ok().and_then(Category::from_letter).is_none() {
             return Err(format!("has the unknown category `{}`", lossy(category)));
         }
         if !self.all {
-            match self.wanted.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {
+            match self.counts.publishers.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {
                 Some((_, count)) => *count += 1,
                 None => return Ok(()),
             }
         }
-        self.kept += 1;
-        self.bytes.extend_from_slice(line);
-        self.bytes.push(b'\n');
+        self.counts.kept += 1;
+        self.table.push(text, fields.map(<[u8]>::len), numbers);
         Ok(())
     }
+}
 
-    /// Hands the kept bytes to polars. Without quoting: with it, a stray `"` swallows lines.
-    fn parse(&mut self, place: &str) -> Result<()> {
-        let bug =
-            |e: polars::error::PolarsError| Failure::input(format_args!("cannot parse: {e}"), place, "please report this with the row");
-        let parse = CsvParseOptions { separator: b'\t', quote_char: None, missing_is_null: false, ..CsvParseOptions::default() };
-        let bytes = std::mem::take(&mut self.bytes);
-        let rows = CsvReadOptions::default()
-            .with_has_header(false)
-            .with_schema(Some(headline_schema()))
-            .with_parse_options(parse)
-            .into_reader_with_file_handle(Cursor::new(bytes))
-            .finish()
-            .map_err(bug)?;
-        match &mut self.frame {
-            None => self.frame = Some(rows),
-            Some(frame) => drop(frame.vstack_mut(&rows).map_err(bug)?),
+/// Rows that are to become a table.
+#[derive(Default)]
+struct Table {
+    /// Their lines, one behind the other.
+    text: String,
+    /// Where each row's fields begin in it, and where the last one ends.
+    rows: Vec<[usize; COLUMNS + 1]>,
+    /// Each row's id and time stamp.
+    numbers: Vec<[i64; 2]>,
+}
+
+impl Table {
+    fn push(&mut self, line: &str, lengths: [usize; COLUMNS], numbers: [i64; 2]) {
+        let mut starts = [self.text.len(); COLUMNS + 1];
+        let mut at = self.text.len();
+        for (start, length) in starts.iter_mut().skip(1).zip(lengths) {
+            at += length + 1;
+            *start = at;
         }
-        Ok(())
+        self.text.push_str(line);
+        self.text.push('\n');
+        self.rows.push(starts);
+        self.numbers.push(numbers);
     }
 
-    /// The table of all kept rows.
-    pub fn finish(mut self, place: &str) -> Result<(DataFrame, Counts)> {
-        if self.kept == 0 {
-            let what = if self.rows == 0 {
-                "there are no rows".to_owned()
-            } else {
-                format!("none of the {} rows is of a chosen publisher", self.rows)
-            };
-            return Err(Failure::input(
-                what,
-                place,
-                if self.rows == 0 { "check the file" } else { "check the option `ingest.publishers`" },
-            ));
-        }
-        if !self.bytes.is_empty() {
-            self.parse(place)?;
-        }
-        let frame = self.frame.unwrap_or_default();
-        if frame.height() as u64 != self.kept {
-            return Err(Failure::failed(
-                format_args!("{} rows were parsed, not {}", frame.height(), self.kept),
-                place,
-                "please report this",
-            ));
-        }
-        Ok((frame, Counts { rows: self.rows, kept: self.kept, publishers: self.wanted }))
+    fn is_full(&self) -> bool {
+        self.rows.len() >= TABLE_ROWS || self.text.len() >= TABLE_BYTES
+    }
+
+    fn frame(&self, place: &str) -> Result<DataFrame> {
+        let column = |(at, name): (usize, &&str)| -> Column {
+            let number = |which: usize| self.numbers.iter().filter_map(|n| n.get(which).copied()).collect::<Vec<_>>();
+            match *name {
+                "id" => Series::new((*name).into(), number(0)).into_column(),
+                "timestamp" => Series::new((*name).into(), number(1)).into_column(),
+                name => {
+                    let field = |row: &[usize; COLUMNS + 1]| Some(self.text.get(*row.get(at)?..*row.get(at + 1)? - 1).unwrap_or_default());
+                    StringChunked::from_iter_values(name.into(), self.rows.iter().filter_map(field)).into_column()
+                }
+            }
+        };
+        let columns = HEADLINE_COLUMNS.iter().enumerate().map(column).collect();
+        DataFrame::new(self.rows.len(), columns).map_err(|e| Failure::failed(e, place, "this is a bug; please report it"))
     }
 }
 
@@ -188,14 +247,23 @@ mod tests {
     use super::*;
     use formats::table::{integers, texts};
     use proptest::prelude::*;
+    use std::io::Cursor;
     use std::path::Path;
 
     const ROW: &str = "1\tFed's \"hawk\" speaks\thttp://a\tReuters\tb\tdX\twww.a\t1394470370698\n";
 
     fn parse(text: &[u8]) -> Result<(DataFrame, Counts)> {
-        let mut kept = Kept::new(&["Reuters".into(), "Daily Mail".into()]);
-        read(&mut Cursor::new(text), "x.csv", &mut kept, |_| ())?;
-        kept.finish("x.csv")
+        read_all(&mut Cursor::new(text), &["Reuters".into(), "Daily Mail".into()])
+    }
+
+    fn read_all(reader: &mut dyn Read, publishers: &[String]) -> Result<(DataFrame, Counts)> {
+        let mut whole = DataFrame::empty();
+        let keep = |frame: DataFrame| {
+            whole.vstack_mut(&frame).expect("the same columns");
+            Ok(())
+        };
+        let counts = read(reader, "x.csv", publishers, keep, |_| ())?;
+        Ok((whole, counts))
     }
 
     fn titles(frame: &DataFrame) -> Vec<String> {
@@ -250,6 +318,27 @@ mod tests {
         assert!(parse(ROW.replace("Reuters", "X").as_bytes()).err().expect("refused").what.contains("none of the 1 rows"));
     }
 
+    #[test]
+    fn many_rows_come_in_tables_of_the_same_size_and_a_failed_write_ends_it() {
+        let text: String = (0..2 * TABLE_ROWS + 7).map(|i| ROW.replace("1\tFed", &format!("{i}\tFed"))).collect();
+        let mut sizes = Vec::new();
+        let mut size = |frame: DataFrame| {
+            sizes.push(frame.height());
+            Ok(())
+        };
+        let counts = read(&mut Cursor::new(&text), "x.csv", &["*".into()], &mut size, |_| ()).expect("reads");
+        assert_eq!((counts.kept, &sizes[..]), (2 * TABLE_ROWS as u64 + 7, &[TABLE_ROWS, TABLE_ROWS, 7][..]));
+        let full = |_| Err(Failure::failed("the disk is full", "x.parquet", "make room"));
+        let failure = read(&mut Cursor::new(&text), "x.csv", &["*".into()], full, |_| ()).err().expect("fails");
+        assert_eq!(failure.what, "the disk is full");
+    }
+
+    #[test]
+    fn a_row_without_end_is_refused() {
+        let failure = read_all(&mut std::io::repeat(b'x'), &["*".into()]).err().expect("refused");
+        assert_eq!(failure.what, "a row is longer than 67108864 bytes");
+    }
+
     /// A reader that gives a few bytes at a time.
     struct Slow<'a>(&'a [u8], usize);
     impl Read for Slow<'_> {
@@ -265,9 +354,7 @@ mod tests {
         #[test]
         fn any_title_comes_back(titles_in in prop::collection::vec("[^\\t\\n\\r]{0,30}", 1..20), step in 1_usize..70) {
             let text: String = titles_in.iter().map(|t| ROW.replace("Fed's \"hawk\" speaks", t)).collect();
-            let mut kept = Kept::new(&["*".into()]);
-            read(&mut Slow(text.as_bytes(), step), "x.csv", &mut kept, |_| ()).expect("reads");
-            let (frame, _) = kept.finish("x.csv").expect("parses");
+            let (frame, _) = read_all(&mut Slow(text.as_bytes(), step), &["*".into()]).expect("reads");
             prop_assert_eq!(titles(&frame), titles_in);
         }
     }
