@@ -5,9 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use artifact::{Failure, Result};
+use memmap2::Mmap;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors, View};
 
 /// An array to write: its type, its shape and its values.
@@ -56,16 +61,123 @@ pub fn write<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, Array<'
 
 const NOTE: &str = "knockline";
 
+/// Writes a file like [`write()`]'s in which one matrix comes row by row, and may be larger than memory.
+pub struct RowWriter {
+    file: BufWriter<File>,
+    path: PathBuf,
+    /// Values that are still to come.
+    missing: usize,
+}
+
+impl RowWriter {
+    /// A file at `path` with the vectors `before` and the f32 matrix `name` of `rows` × `columns`, which must be the last by
+    /// safetensors' order: wider types first, then by name.
+    pub fn create(path: &Path, before: &[(&str, Array<'_>)], name: &str, [rows, columns]: [usize; 2]) -> Result<Self> {
+        let fail = |e: std::io::Error| Failure::io("write", path, &e);
+        let bug = |e: &dyn std::fmt::Display| Failure::failed(e, path.display(), "this is a bug; please report it");
+        let mut end = 0;
+        let mut place = |dtype: Dtype, shape: Vec<usize>, length: usize| {
+            let data_offsets = (end, end + length);
+            end += length;
+            TensorInfo { dtype, shape, data_offsets }
+        };
+        let mut all: Vec<(String, TensorInfo)> =
+            before.iter().map(|(name, a)| ((*name).to_owned(), place(a.dtype, a.shape.clone(), a.data.len()))).collect();
+        all.push((name.to_owned(), place(Dtype::F32, vec![rows, columns], rows * columns * size_of::<f32>())));
+        let metadata = Metadata::new(None, all).map_err(|e| bug(&e))?;
+        let mut header = serde_json::to_vec(&metadata).map_err(|e| bug(&e))?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(fail)?);
+        file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).map_err(fail)?;
+        before.iter().try_for_each(|(_, array)| file.write_all(array.data)).map_err(fail)?;
+        Ok(Self { file, path: path.to_owned(), missing: rows * columns })
+    }
+
+    /// Writes the next rows.
+    pub fn push(&mut self, values: &[f32]) -> Result<()> {
+        let Some(missing) = self.missing.checked_sub(values.len()) else { return Err(self.wrong("more")) };
+        self.missing = missing;
+        self.file.write_all(bytemuck::cast_slice(values)).map_err(|e| Failure::io("write", &self.path, &e))
+    }
+
+    /// Ends the file, in which every row must be.
+    pub fn finish(mut self) -> Result<()> {
+        if self.missing > 0 {
+            return Err(self.wrong("fewer"));
+        }
+        self.file.flush().map_err(|e| Failure::io("write", &self.path, &e))
+    }
+
+    fn wrong(&self, what: &str) -> Failure {
+        Failure::failed(format_args!("{what} rows than were announced"), self.path.display(), "this is a bug; please report it")
+    }
+}
+
+/// Files from this size on are mapped into memory and not read.
+const LARGE: u64 = 1 << 20;
+
 /// A safetensors file that was read and whose header holds together.
 pub struct Arrays {
     path: PathBuf,
-    bytes: Vec<u8>,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Read(Vec<u8>),
+    Mapped(Mmap),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
+}
+
+impl Bytes {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() < LARGE {
+            return std::fs::read(path).map(Self::Read);
+        }
+        // Safety: a map is as good as memory while nobody changes the file. Artifacts get their place by a rename when they are
+        // whole and are never written to again; who cuts one off under a running stage ends that stage by a signal.
+        unsafe { Mmap::map(&file) }.map(Self::Mapped)
+    }
+}
+
+/// The values of an f32 array, where they lie in the file.
+pub struct Values(Place);
+
+enum Place {
+    InFile(Arrays, Range<usize>),
+    Held(Vec<f32>),
+}
+
+impl From<Vec<f32>> for Values {
+    fn from(values: Vec<f32>) -> Self {
+        Self(Place::Held(values))
+    }
+}
+
+impl Deref for Values {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        match &self.0 {
+            Place::Held(values) => values,
+            // That it is there and aligned was seen when it was found.
+            Place::InFile(arrays, place) => arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice),
+        }
+    }
 }
 
 impl Arrays {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| crate::table::missing(path, &e))?;
+        let bytes = Bytes::of(path).map_err(|e| crate::table::missing(path, &e))?;
         let arrays = Self { path: path.to_owned(), bytes };
         arrays.parse()?;
         Ok(arrays)
@@ -101,6 +213,18 @@ impl Arrays {
     pub fn f32(&self, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Vec<f32>)> {
         let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
         Ok((shape, bytemuck::pod_collect_to_vec(&bytes)))
+    }
+
+    /// The shape and values of the f32 array `name`, which stay where they are; every `Some` of `shape` must hold.
+    pub fn into_f32(self, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Values)> {
+        let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
+        // Some other program's file may be without the padding that aligns it.
+        if bytemuck::try_cast_slice::<u8, f32>(&bytes).is_err() {
+            return Ok((shape, Values(Place::Held(bytemuck::pod_collect_to_vec(&bytes)))));
+        }
+        let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
+        let place = start..start + bytes.len();
+        Ok((shape, Values(Place::InFile(self, place))))
     }
 
     /// The values of the i64 array `name`; every `Some` of `shape` must hold.
@@ -146,6 +270,37 @@ mod tests {
         assert_eq!(arrays.f32("X", &[None, Some(4)]).unwrap_err().what, "array `X` is F32 [2, 3], not F32 [n, 4]");
         assert!(arrays.f32("y", &[None]).unwrap_err().what.contains("is I64"));
         assert!(arrays.f32("W", &[None]).unwrap_err().what.contains("it has X, y"));
+    }
+
+    #[test]
+    fn a_matrix_that_comes_row_by_row_has_the_same_bytes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [one, two] = ["1", "2"].map(|n| dir.path().join(n));
+        // Larger than what is read, so that it is mapped.
+        let x: Vec<f32> = (0..300_000_u32).map(|i| i as f32).collect();
+        let ids: Vec<i64> = (0..1000).collect();
+        let vectors = || [("id", Array::i64(&ids)), ("y", Array::i64(&ids))];
+        write(&one, vectors().into_iter().chain([("X", Array::f32(&[1000, 300], &x))]), None).expect("writes");
+        let mut writer = RowWriter::create(&two, &vectors(), "X", [1000, 300]).expect("creates");
+        x.chunks(900).try_for_each(|rows| writer.push(rows)).expect("writes");
+        assert!(writer.push(&[1.0]).is_err());
+        writer.finish().expect("ends");
+        assert_eq!(std::fs::read(&one).expect("reads"), std::fs::read(&two).expect("reads"));
+        let (shape, values) = Arrays::read(&two).expect("reads").into_f32("X", &[None, Some(300)]).expect("X");
+        assert_eq!((shape, &values[..]), (vec![1000, 300], &x[..]));
+        assert!(RowWriter::create(&one, &vectors(), "X", [1, 2]).expect("creates").finish().is_err());
+    }
+
+    #[test]
+    fn values_that_are_not_aligned_come_back_too() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x");
+        for padding in 0..4 {
+            let header = format!(r#"{{"X":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}}}{}"#, " ".repeat(padding));
+            let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), bytemuck::cast_slice(&[1.5_f32, -2.0])].concat();
+            std::fs::write(&path, bytes).expect("writes");
+            assert_eq!(Arrays::read(&path).expect("reads").into_f32("X", &[None]).expect("X").1[..], [1.5, -2.0]);
+        }
     }
 
     #[test]

@@ -20,11 +20,16 @@ pub fn headline_schema() -> SchemaRef {
     std::sync::Arc::new(HEADLINE_COLUMNS.iter().map(|name| ((*name).into(), kind(name))).collect())
 }
 
+/// Rows that are read at once by [`groups`], and that [`write()`] puts into a row group.
+pub const GROUP_ROWS: usize = 1 << 16;
+
 /// Writes `frame` to `path`.
 pub fn write(path: &Path, frame: &mut DataFrame) -> Result<()> {
     let mut writer = Writer::create(path, frame.schema())?;
     frame.rechunk_mut();
-    writer.push(frame)?;
+    for start in (0..frame.height()).step_by(GROUP_ROWS) {
+        writer.push(&frame.slice(i64::try_from(start).unwrap_or(i64::MAX), GROUP_ROWS))?;
+    }
     writer.finish()
 }
 
@@ -61,10 +66,15 @@ fn cannot_write(error: &PolarsError, path: &Path) -> Failure {
 
 /// Reads the `columns` of the table at `path`, which must be there and without nulls.
 pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
+    part(path, columns, None)
+}
+
+fn part(path: &Path, columns: &[&str], slice: Option<(usize, usize)>) -> Result<DataFrame> {
     let file = File::open(path).map_err(|e| missing(path, &e))?;
     let names = columns.iter().map(|&c| c.to_owned()).collect();
     let frame = ParquetReader::new(file)
         .with_columns(Some(names))
+        .with_slice(slice)
         .finish()
         .map_err(|e| Failure::artifact(format_args!("not the expected parquet table: {e}"), path))?;
     for column in frame.columns() {
@@ -73,6 +83,21 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
         }
     }
     Ok(frame)
+}
+
+/// Reads the table as [`read`] does, [`GROUP_ROWS`] rows at a time, and gives each piece to `take`.
+pub fn groups(path: &Path, columns: &[&str], mut take: impl FnMut(&DataFrame) -> Result<()>) -> Result<()> {
+    let mut start = 0;
+    loop {
+        let piece = part(path, columns, Some((start, GROUP_ROWS)))?;
+        if piece.height() > 0 || start == 0 {
+            take(&piece)?;
+        }
+        start += piece.height();
+        if piece.height() < GROUP_ROWS {
+            return Ok(());
+        }
+    }
 }
 
 /// The failure to open an artifact of an earlier stage.
@@ -116,6 +141,24 @@ mod tests {
         let back = read(&one, &["title"]).expect("reads");
         let titles: Vec<&str> = texts(&back, "title", &one).expect("texts").no_null_iter().collect();
         assert_eq!(titles, ["a \"b\"", "é"]);
+    }
+
+    #[test]
+    fn a_table_comes_in_pieces() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.parquet");
+        for rows in [0, 3, GROUP_ROWS, GROUP_ROWS + 1, 2 * GROUP_ROWS + 5] {
+            let ids: Vec<i64> = (0..).take(rows).collect();
+            let mut whole = DataFrame::new(rows, vec![Column::from(Series::new("id".into(), &ids))]).expect("a column");
+            write(&path, &mut whole).expect("writes");
+            let mut seen = Vec::new();
+            groups(&path, &["id"], |piece| {
+                seen.extend(integers(piece, "id", &path)?.no_null_iter());
+                Ok(())
+            })
+            .expect("reads");
+            assert_eq!(seen, ids, "{rows} rows");
+        }
     }
 
     #[test]

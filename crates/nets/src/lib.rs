@@ -15,7 +15,7 @@ use features::Category;
 
 pub use classifier::Classifier;
 pub use inference::{Inference, on_cpu};
-pub use odds::{each_row, largest, log_sum_exp, probabilities, softmax};
+pub use odds::{Rows, each_row, largest, log_sum_exp, probabilities, softmax};
 
 /// PyTorch's `BatchNorm1d` defaults.
 const EPSILON: f64 = 1e-5;

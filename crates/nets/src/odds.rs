@@ -8,28 +8,44 @@ use kernels::team;
 use crate::Net;
 use crate::inference::{Inference, on_cpu};
 
-/// Rows whose logits are computed at once on a GPU, so that hidden layers stay small.
-const ROWS: usize = 1 << 14;
+/// Rows whose logits are computed at once.
+const ROWS: usize = 1 << 16;
 
-/// Gives `row` the logits of every row of `x`, \[n, d\], in order.
-pub fn each_row(net: &Net, x: &Tensor, mut row: impl FnMut([f32; Category::COUNT])) -> Result<()> {
-    if x.device().is_cpu() {
-        let inference = Inference::of(net)?;
-        on_cpu(x, |x| inference.logits(x, team::available()))?.into_iter().for_each(row);
-        return Ok(());
-    }
-    let n = x.dim(0)?;
-    for start in (0..n).step_by(ROWS) {
-        let logits = net.logits(&x.narrow(0, start, ROWS.min(n - start))?)?;
-        let values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
-        values.as_chunks::<{ Category::COUNT }>().0.iter().for_each(|&logits| row(logits));
+/// Rows of features, where they lie.
+#[derive(Clone, Copy)]
+pub enum Rows<'r> {
+    /// One row after the other.
+    Values(&'r [f32]),
+    /// \[n, d\].
+    Tensor(&'r Tensor),
+}
+
+/// Gives `row` the logits of every row of `x`, in order.
+pub fn each_row(net: &Net, x: Rows<'_>, mut row: impl FnMut([f32; Category::COUNT])) -> Result<()> {
+    match x {
+        Rows::Values(x) => {
+            let inference = Inference::of(net)?;
+            // A part may have more rows than their logits should take memory.
+            for x in x.chunks(ROWS * inference.dimension()) {
+                inference.logits(x, team::available()).into_iter().for_each(&mut row);
+            }
+        }
+        Rows::Tensor(x) if x.device().is_cpu() => on_cpu(x, |x| each_row(net, Rows::Values(x), row))??,
+        Rows::Tensor(x) => {
+            let n = x.dim(0)?;
+            for start in (0..n).step_by(ROWS) {
+                let logits = net.logits(&x.narrow(0, start, ROWS.min(n - start))?)?;
+                let values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
+                values.as_chunks::<{ Category::COUNT }>().0.iter().for_each(|&logits| row(logits));
+            }
+        }
     }
     Ok(())
 }
 
 /// The probabilities of every row of `x`, in label order.
-pub fn probabilities(net: &Net, x: &Tensor) -> Result<Vec<[f32; Category::COUNT]>> {
-    let mut rows = Vec::with_capacity(x.dim(0)?);
+pub fn probabilities(net: &Net, x: Rows<'_>) -> Result<Vec<[f32; Category::COUNT]>> {
+    let mut rows = Vec::new();
     each_row(net, x, |logits| rows.push(softmax(logits)))?;
     Ok(rows)
 }

@@ -5,13 +5,15 @@
 //! `y` i64 \[n\] and `id` i64 \[n\], and `summary.json`.
 //!
 //! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32
-//! mean of its words' vectors, bit for bit numpy's.
+//! mean of its words' vectors, bit for bit numpy's; memory holds the vectors and what a row has beside its features, and the
+//! features of a thousand rows.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use artifact::{Failure, NodeSpec, Result, Stage};
 use features::{Category, PARTS};
-use formats::arrays::{self, Array};
+use formats::arrays::{Array, RowWriter};
 use formats::table;
 use serde::{Deserialize, Serialize};
 use vectors::{Lookup, Matrix};
@@ -54,6 +56,8 @@ struct Headline {
     x: Vec<f32>,
 }
 
+/// Rows that are made and written at once.
+const AT_ONCE: usize = 1024;
 /// So many rows and components are shown.
 const SHOWN: (usize, usize) = (4, 6);
 
@@ -66,45 +70,46 @@ pub fn run(stage: &Stage) -> Result<String> {
     let mut empty = 0;
     for part in PARTS {
         let path = stage.input("split", &format!("{part}.parquet"));
-        let frame = table::read(&path, &["id", "title", "category"])?;
-        let ids = table::integers(&frame, "id", &path)?.no_null_iter();
-        let titles = table::texts(&frame, "title", &path)?.no_null_iter();
-        let categories = table::texts(&frame, "category", &path)?.no_null_iter();
-
-        let mut matrix = Matrix::new(&lookup, frame.height());
-        let (mut y, mut id) = (Vec::new(), Vec::new());
-        let (mut without, mut first) = (0, Vec::new());
-        for ((title, letter), number) in titles.zip(categories).zip(ids) {
-            let known = matrix.push(title).known;
-            without += usize::from(known == 0);
-            if known == 0 && options.empty == Empty::Drop {
-                matrix.pop();
-                continue;
-            }
-            let category = Category::from_letter(letter);
-            let category = category.ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), &path))?;
-            y.push(category);
-            id.push(number);
-            if first.len() < SHOWN.0 {
-                let values = matrix.values();
-                let x = values.iter().skip(values.len() - lookup.dimension()).take(SHOWN.1).copied().collect();
-                first.push(Headline { id: number, title: title.to_owned(), y: category.label(), x });
-            }
-        }
-        let labels: Vec<i64> = y.iter().map(|c| c.label()).collect();
-        let x = Array::f32(&[y.len(), lookup.dimension()], matrix.values());
+        let rows = Rows::read(&path, (options.empty == Empty::Drop).then_some(&lookup))?;
+        let (labels, ids) = (rows.labels(), &rows.ids);
+        let vectors = [("id", Array::i64(ids)), ("y", Array::i64(&labels))];
         let file = stage.output(&format!("{part}.safetensors"));
-        arrays::write(&file, [("X", x), ("y", Array::i64(&labels)), ("id", Array::i64(&id))], None)?;
+        let mut writer = RowWriter::create(&file, &vectors, "X", [ids.len(), lookup.dimension()])?;
+        let (mut without, mut kept) = (0, rows.ids.iter().zip(&labels));
+        let mut first = Vec::new();
+        let mut matrix = Matrix::new(&lookup, AT_ONCE);
+        table::groups(&path, &["title"], |frame| {
+            let titles: Vec<&str> = table::texts(frame, "title", &path)?.no_null_iter().collect();
+            for titles in titles.chunks(AT_ONCE) {
+                matrix.clear();
+                for title in titles {
+                    let known = matrix.push(title).known;
+                    without += usize::from(known == 0);
+                    if known == 0 && options.empty == Empty::Drop {
+                        matrix.pop();
+                        continue;
+                    }
+                    let Some((&id, &y)) = kept.next() else { break };
+                    if first.len() < SHOWN.0 {
+                        let values = matrix.values();
+                        let x = values.iter().skip(values.len() - lookup.dimension()).take(SHOWN.1).copied().collect();
+                        first.push(Headline { id, title: (*title).to_owned(), y, x });
+                    }
+                }
+                writer.push(matrix.values())?;
+            }
+            Ok(())
+        })?;
+        writer.finish()?;
 
         empty += without;
-        sizes.push(format!("{part} {}×{}", y.len(), lookup.dimension()));
-        let classes = Category::ALL.map(|c| (c.letter(), y.iter().filter(|&&is| is == c).count()));
+        sizes.push(format!("{part} {}×{}", ids.len(), lookup.dimension()));
         let summary = Summary {
-            rows: y.len(),
+            rows: ids.len(),
             columns: lookup.dimension(),
-            classes: classes.into(),
+            classes: Category::ALL.map(|c| (c.letter(), rows.categories.iter().filter(|&&is| is == c).count())).into(),
             without_known_word: without,
-            dropped: frame.height() - y.len(),
+            dropped: rows.dropped,
             first,
         };
         summaries.insert(part, summary);
@@ -113,4 +118,43 @@ pub fn run(stage: &Stage) -> Result<String> {
     let fate = if options.empty == Empty::Drop { "left out" } else { "all zeros" };
     let note = if empty > 0 { format!("; {empty} without a known word, {fate}") } else { String::new() };
     Ok(format!("{}{note}", sizes.join(", ")))
+}
+
+/// What is known of a part's rows before their features are made.
+struct Rows {
+    ids: Vec<i64>,
+    categories: Vec<Category>,
+    dropped: usize,
+}
+
+impl Rows {
+    /// The rows of the table at `path`; those without a known word are left out where `dropped_by` says what is known.
+    fn read(path: &Path, dropped_by: Option<&Lookup>) -> Result<Self> {
+        let mut rows = Self { ids: Vec::new(), categories: Vec::new(), dropped: 0 };
+        let columns = if dropped_by.is_some() { &["id", "category", "title"][..] } else { &["id", "category"] };
+        table::groups(path, columns, |frame| {
+            let ids = table::integers(frame, "id", path)?.no_null_iter();
+            let categories = table::texts(frame, "category", path)?.no_null_iter();
+            let mut kept: Box<dyn Iterator<Item = bool>> = match dropped_by {
+                None => Box::new(std::iter::repeat(true)),
+                Some(lookup) => Box::new(table::texts(frame, "title", path)?.no_null_iter().map(|title| lookup.knows_a_word_of(title))),
+            };
+            for (id, letter) in ids.zip(categories) {
+                let category = Category::from_letter(letter);
+                let category = category.ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), path))?;
+                if kept.next() == Some(true) {
+                    rows.ids.push(id);
+                    rows.categories.push(category);
+                } else {
+                    rows.dropped += 1;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    fn labels(&self) -> Vec<i64> {
+        self.categories.iter().map(|c| c.label()).collect()
+    }
 }

@@ -1,22 +1,27 @@
 //! The feature matrices and labels of the three parts, checked and on the device.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use artifact::{Failure, Result, Stage};
 use candle_core::{Device, Tensor};
 use features::Category;
 use formats::Arrays;
+use formats::arrays::Values;
+use nets::Rows;
 
 /// One part.
 pub struct Part {
-    /// The features, f32 \[n, d\].
-    pub x: Tensor,
-    /// The labels, u32 \[n\], as candle's loss wants them.
-    pub y: Tensor,
+    /// The features, row after row.
+    values: Values,
+    dimension: usize,
     /// The labels on the host, 0 to 3.
     pub labels: Vec<u32>,
     /// The headlines' ids.
     pub ids: Vec<i64>,
+    device: Device,
+    /// The same as tensors on the device, once they have been asked for.
+    tensors: OnceLock<(Tensor, Tensor)>,
 }
 
 /// The three parts.
@@ -45,8 +50,7 @@ impl Data {
 impl Part {
     fn read(path: &Path, dimension: Option<usize>, device: &Device) -> Result<(Self, usize)> {
         let wrong = |what: String| Failure::artifact(what, path);
-        let arrays = Arrays::read(path)?;
-        let (shape, x) = arrays.f32("X", &[None, dimension])?;
+        let (shape, x) = Arrays::read(path)?.into_f32("X", &[None, dimension])?;
         let [n, d] = shape[..] else { return Err(wrong("X is no matrix".into())) };
         if n == 0 || d == 0 {
             return Err(wrong(format!("X is empty: {n} rows of {d} columns")));
@@ -54,6 +58,7 @@ impl Part {
         if let Some(at) = x.iter().position(|v| !v.is_finite()) {
             return Err(wrong(format!("X has no finite number in row {}, column {}", at / d, at % d)));
         }
+        let arrays = Arrays::read(path)?;
         let ids = arrays.i64("id", &[Some(n)])?;
         let y = arrays.i64("y", &[Some(n)])?;
         let label = |(row, &y): (usize, &i64)| {
@@ -61,10 +66,40 @@ impl Part {
             label.ok_or_else(|| wrong(format!("label {y} in row {row}; labels are 0 to {}", Category::COUNT - 1)))
         };
         let labels = y.iter().enumerate().map(label).collect::<Result<Vec<u32>>>()?;
-        let on_device = |e| Failure::failed(format_args!("cannot put X on the device: {e}"), path.display(), "use --device cpu");
-        let x = Tensor::from_vec(x, (n, d), device).map_err(on_device)?;
-        let y = Tensor::from_slice(&labels, n, device).map_err(on_device)?;
-        Ok((Self { x, y, labels, ids }, d))
+        Ok((Self { values: x, dimension: d, labels, ids, device: device.clone(), tensors: OnceLock::new() }, d))
+    }
+
+    /// A part of these rows.
+    #[cfg(test)]
+    pub fn of(values: Vec<f32>, dimension: usize, labels: Vec<u32>) -> Self {
+        let tensors = OnceLock::new();
+        Self { values: values.into(), dimension, labels, ids: Vec::new(), device: Device::Cpu, tensors }
+    }
+
+    /// The features on the host, row after row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// X, f32 \[n, d\], and y, u32 \[n\], on the device. They take memory of their own, which what is done by hand needs none of.
+    pub fn tensors(&self) -> candle_core::Result<&(Tensor, Tensor)> {
+        if self.tensors.get().is_none() {
+            // Another thread's are as good.
+            let _ = self.tensors.set(self.first(self.len())?);
+        }
+        self.tensors.get().ok_or_else(|| candle_core::Error::Msg("the tensors are not there".into()))
+    }
+
+    /// The first rows as tensors.
+    pub fn first(&self, n: usize) -> candle_core::Result<(Tensor, Tensor)> {
+        let n = n.min(self.len());
+        let (x, y) = (self.values.get(..n * self.dimension).unwrap_or_default(), self.labels.get(..n).unwrap_or_default());
+        Ok((Tensor::from_slice(x, (n, self.dimension), &self.device)?, Tensor::from_slice(y, n, &self.device)?))
+    }
+
+    /// The features where a net on the device finds them.
+    pub fn rows(&self) -> candle_core::Result<Rows<'_>> {
+        if self.device.is_cpu() { Ok(Rows::Values(self.values())) } else { Ok(Rows::Tensor(&self.tensors()?.0)) }
     }
 
     /// How many headlines there are.

@@ -70,22 +70,23 @@ impl Pass {
         if self.fused {
             let Some(w) = net.weights.get("fc.weight") else { return Err(candle_core::Error::Msg("no fc.weight".into()).into()) };
             #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
-            let op = SgdEpoch::new(order, self.batch_size, lr as f32);
-            w.as_tensor().inplace_op3(&part.x, &part.y, &op)?;
+            let op = SgdEpoch::new(part.values(), &part.labels, order, self.batch_size, lr as f32);
+            w.as_tensor().inplace_op1(&op)?;
             optimizer.steps += order.len().div_ceil(self.batch_size) as u64;
             if let Some(batch) = op.diverged() {
                 return Err(Trouble::Diverged(batch));
             }
             return self.check_the_last_step(net, order);
         }
+        let (x, y) = part.tensors()?;
         // One gather an epoch is cheaper than one a batch; unshuffled rows lie right already.
         let gathered = if order.is_sorted() {
             None
         } else {
-            let rows = Tensor::from_slice(order, order.len(), part.x.device())?;
-            Some((part.x.index_select(&rows, 0)?, part.y.index_select(&rows, 0)?))
+            let rows = Tensor::from_slice(order, order.len(), x.device())?;
+            Some((x.index_select(&rows, 0)?, y.index_select(&rows, 0)?))
         };
-        let (x, y) = gathered.as_ref().map_or((&part.x, &part.y), |(x, y)| (x, y));
+        let (x, y) = gathered.as_ref().map_or((x, y), |(x, y)| (x, y));
         for (number, start) in (0..order.len()).step_by(self.batch_size).enumerate() {
             let n = self.batch_size.min(order.len() - start);
             let batch = (&x.narrow(0, start, n)?, &y.narrow(0, start, n)?);
@@ -95,7 +96,7 @@ impl Pass {
             }
         }
         // A GPU works on while the host goes on; an epoch is done when its work is.
-        part.x.device().synchronize()?;
+        x.device().synchronize()?;
         self.check_the_last_step(net, order)
     }
 

@@ -10,15 +10,20 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{CpuStorage, InplaceOp3, Layout, Result, bail};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, bail};
 
 use crate::kernel::{CLASSES, epoch};
 
 /// Batch number that stands for "none".
 const NONE: usize = usize::MAX;
 
-/// An epoch of stochastic gradient descent on `W` \[4, d\], given `X` f32 \[n, d\] and `y` u32 \[n\].
+/// An epoch of stochastic gradient descent on `W` \[4, d\], given `X` \[n, d\] and `y` \[n\], which lie outside of candle: X may
+/// be larger than memory.
 pub struct SgdEpoch<'a> {
+    /// X, row after row.
+    pub x: &'a [f32],
+    /// The labels.
+    pub y: &'a [u32],
     /// The rows in the order in which they are used.
     pub order: &'a [u32],
     /// Rows a step.
@@ -31,8 +36,8 @@ pub struct SgdEpoch<'a> {
 
 impl<'a> SgdEpoch<'a> {
     /// The op for one epoch.
-    pub fn new(order: &'a [u32], batch_size: usize, lr: f32) -> Self {
-        Self { order, batch_size, lr, diverged: AtomicUsize::new(NONE) }
+    pub fn new(x: &'a [f32], y: &'a [u32], order: &'a [u32], batch_size: usize, lr: f32) -> Self {
+        Self { x, y, order, batch_size, lr, diverged: AtomicUsize::new(NONE) }
     }
 
     /// The first batch, counted from 1, whose loss was no finite number.
@@ -41,26 +46,24 @@ impl<'a> SgdEpoch<'a> {
     }
 }
 
-impl InplaceOp3 for SgdEpoch<'_> {
+impl InplaceOp1 for SgdEpoch<'_> {
     fn name(&self) -> &'static str {
         "sgd-epoch"
     }
 
-    fn cpu_fwd(&self, w: &mut CpuStorage, wl: &Layout, x: &CpuStorage, xl: &Layout, y: &CpuStorage, yl: &Layout) -> Result<()> {
-        let (n, d) = xl.shape().dims2()?;
-        if wl.shape().dims() != [CLASSES, d] || yl.shape().dims() != [n] {
-            bail!("{}: W {:?}, X {:?}, y {:?} do not fit", self.name(), wl.shape(), xl.shape(), yl.shape());
+    fn cpu_fwd(&self, w: &mut CpuStorage, wl: &Layout) -> Result<()> {
+        let (n, d) = (self.y.len(), self.x.len() / self.y.len().max(1));
+        if wl.shape().dims() != [CLASSES, d] || self.x.len() != n * d {
+            bail!("{}: W {:?}, {} numbers in X and {n} in y do not fit", self.name(), wl.shape(), self.x.len());
         }
-        let (CpuStorage::F32(w), CpuStorage::F32(x), CpuStorage::U32(y)) = (w, x, y) else {
-            bail!("{}: W and X must be f32, y u32", self.name());
+        if self.order.iter().any(|&row| row as usize >= n) || self.y.iter().any(|&y| y as usize >= CLASSES) {
+            bail!("{}: a row or a label is not there", self.name());
+        }
+        let CpuStorage::F32(w) = w else { bail!("{}: W must be f32", self.name()) };
+        let Some(w) = wl.contiguous_offsets().and_then(|(start, end)| w.get_mut(start..end)) else {
+            bail!("{}: W must be contiguous", self.name());
         };
-        let (Some(wr), Some(xr), Some(yr)) = (wl.contiguous_offsets(), xl.contiguous_offsets(), yl.contiguous_offsets()) else {
-            bail!("{}: W, X and y must be contiguous", self.name());
-        };
-        let (Some(w), Some(x), Some(y)) = (w.get_mut(wr.0..wr.1), x.get(xr.0..xr.1), y.get(yr.0..yr.1)) else {
-            bail!("{}: a layout exceeds its storage", self.name());
-        };
-        if let Err(batch) = epoch(w, x, y, self.order, self.batch_size, self.lr) {
+        if let Err(batch) = epoch(w, self.x, self.y, self.order, self.batch_size, self.lr) {
             self.diverged.store(batch, Ordering::Relaxed);
         }
         Ok(())
@@ -105,10 +108,8 @@ mod tests {
     fn fused(p: &Problem, order: &[u32], batch_size: usize, lr: f32) -> Vec<f32> {
         let device = Device::Cpu;
         let w = Tensor::from_vec(p.w.clone(), (CLASSES, p.d), &device).expect("W");
-        let x = Tensor::from_vec(p.x.clone(), (p.y.len(), p.d), &device).expect("X");
-        let y = Tensor::from_vec(p.y.clone(), p.y.len(), &device).expect("y");
-        let op = SgdEpoch::new(order, batch_size, lr);
-        w.inplace_op3(&x, &y, &op).expect("runs");
+        let op = SgdEpoch::new(&p.x, &p.y, order, batch_size, lr);
+        w.inplace_op1(&op).expect("runs");
         assert_eq!(op.diverged(), None);
         w.flatten_all().and_then(|w| w.to_vec1()).expect("W")
     }

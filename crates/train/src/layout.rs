@@ -24,19 +24,17 @@ pub fn epoch(
     let mut weights = take(net, optimizer)?;
     let update =
         Update { rule: optimizer.rule, lr, momentum: optimizer.momentum, weight_decay: optimizer.weight_decay, steps: optimizer.steps };
-    let done = nets::on_cpu(&part.x, |x| {
-        let epoch = Epoch {
-            x,
-            y: &part.labels,
-            order,
-            batch_size: pass.batch_size,
-            update,
-            dropout: pass.regularisation.dropout,
-            label_smoothing: pass.regularisation.label_smoothing,
-            threads: pass.threads,
-        };
-        epoch.run(&mut weights, random)
-    })?;
+    let epoch = Epoch {
+        x: part.values(),
+        y: &part.labels,
+        order,
+        batch_size: pass.batch_size,
+        update,
+        dropout: pass.regularisation.dropout,
+        label_smoothing: pass.regularisation.label_smoothing,
+        threads: pass.threads,
+    };
+    let done = epoch.run(&mut weights, random);
     put(net, optimizer, &weights)?;
     optimizer.steps += order.len().div_ceil(pass.batch_size) as u64;
     done.map_err(Trouble::Diverged)
@@ -156,10 +154,7 @@ mod tests {
         let mut net = Net::zeros(Shape::MultiLayer { hidden, layers, relu_out }, dimension, &Device::Cpu).expect("a net");
         init::draw(&mut net, &mut random).expect("draws");
         let mut optimizer = Optimizer::new(rule, momentum, weight_decay, &net).expect("an optimizer");
-        let x = Tensor::from_vec(random.normal(rows * dimension), (rows, dimension), &Device::Cpu).expect("X");
-        let labels: Vec<u32> = (0..4).cycle().take(rows).collect();
-        let y = Tensor::from_slice(&labels, rows, &Device::Cpu).expect("y");
-        let part = Part { x, y, labels, ids: Vec::new() };
+        let part = Part::of(random.normal(rows * dimension), dimension, (0..4).cycle().take(rows).collect());
         let mut order: Vec<u32> = (0..).take(rows).collect();
         random.shuffle(&mut order);
         let pass = Pass { batch_size, fused, threads, regularisation: Regularisation { dropout, label_smoothing } };

@@ -129,7 +129,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("config.json", &config)?;
     file::write(&stage.output("model.safetensors"), &net.state(), None)?;
-    let predicted = |part: &crate::data::Part| probabilities(&net, &part.x).map_err(|e| bug(&e, stage.node));
+    let predicted = |part: &crate::data::Part| part.rows().and_then(|x| probabilities(&net, x)).map_err(|e| bug(&e, stage.node));
     let parts = [("valid", &data.valid, predicted(&data.valid)?), ("test", &data.test, predicted(&data.test)?)];
     predictions::write(&stage.output("predictions.parquet"), &parts)?;
 

@@ -19,7 +19,7 @@ pub struct Score {
 pub fn score(net: &Net, part: &Part) -> Result<Score> {
     let (mut loss, mut right) = (0.0, 0_usize);
     let mut labels = part.labels.iter();
-    each_row(net, &part.x, |logits| {
+    each_row(net, part.rows()?, |logits| {
         let label = labels.next().map_or(0, |&l| l as usize);
         let logit = logits.get(label).copied().unwrap_or(f32::NAN);
         loss += log_sum_exp(logits) - f64::from(logit);

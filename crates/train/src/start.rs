@@ -7,7 +7,7 @@ use artifact::{Failure, Result, Stage};
 use candle_core::{IndexOp, Tensor};
 use candle_nn::loss::cross_entropy;
 use features::Category;
-use nets::{Net, file, probabilities};
+use nets::{Net, Rows, file, probabilities};
 use serde::Serialize;
 
 use crate::data::Part;
@@ -59,13 +59,14 @@ pub fn write(net: &Net, part: &Part, stage: &Stage) -> Result<()> {
 }
 
 fn start(net: &Net, part: &Part, n: usize) -> candle_core::Result<(Start, BTreeMap<String, Tensor>)> {
-    let (x, y) = (part.x.i(..n)?, part.y.i(..n)?);
-    let p = probabilities(net, &x)?;
+    let (x, y) = part.first(n)?;
+    let p = probabilities(net, Rows::Tensor(&x))?;
     let flat: Vec<f32> = p.iter().flatten().copied().collect();
     let (first, gradient_first) = step(net, &x.i(..1)?, &y.i(..1)?)?;
     let (all, gradient_all) = step(net, &x, &y)?;
     let mut arrays = net.state();
-    let named = [("X", x), ("P", Tensor::from_vec(flat, (n, Category::COUNT), part.x.device())?)];
+    let p_of_x = Tensor::from_vec(flat, (n, Category::COUNT), x.device())?;
+    let named = [("X", x), ("P", p_of_x)];
     arrays.extend(named.map(|(name, tensor)| (name.to_owned(), tensor)));
     arrays.insert("gradient.x1".into(), gradient_first);
     arrays.insert(format!("gradient.x1-{n}"), gradient_all);
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn probabilities_losses_and_gradients_are_pytorch_s() {
         let (net, x, y) = problem();
-        let p = probabilities(&net, &x).expect("probabilities");
+        let p = probabilities(&net, Rows::Tensor(&x)).expect("probabilities");
         close(&p.concat(), &PROBABILITIES);
         assert!(p.iter().all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6));
         for ((n, loss), gradient) in [1, 4].into_iter().zip(LOSSES).zip(&GRADIENTS) {

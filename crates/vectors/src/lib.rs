@@ -10,6 +10,7 @@ use std::path::Path;
 use artifact::{Failure, Result};
 use features::tokens;
 use foldhash::fast::RandomState;
+use formats::arrays::Values;
 use formats::{Arrays, table};
 use kernels::mean::mean_into;
 use kernels::simd::prefetch;
@@ -18,13 +19,13 @@ use kernels::simd::prefetch;
 pub struct Lookup {
     rows: HashMap<Box<str>, usize, RandomState>,
     dimension: usize,
-    vectors: Vec<f32>,
+    vectors: Values,
 }
 
 impl Lookup {
     /// Reads the two artifacts of `embed` and holds them against each other.
     pub fn read(vocabulary: &Path, vectors: &Path) -> Result<Self> {
-        let (shape, values) = Arrays::read(vectors)?.f32("vectors", &[None, None])?;
+        let (shape, values) = Arrays::read(vectors)?.into_f32("vectors", &[None, None])?;
         let [count, dimension] = shape[..] else { return Err(Failure::artifact("array `vectors` is no matrix", vectors)) };
         let frame = table::read(vocabulary, &["word", "row"])?;
         if frame.height() != count || dimension == 0 {
@@ -48,6 +49,11 @@ impl Lookup {
     /// Components of a vector.
     pub fn dimension(&self) -> usize {
         self.dimension
+    }
+
+    /// Whether one of the title's words has a vector.
+    pub fn knows_a_word_of(&self, title: &str) -> bool {
+        tokens(title).any(|word| self.rows.contains_key(word))
     }
 
     fn vector(&self, word: &str) -> Option<&[f32]> {
@@ -128,7 +134,11 @@ mod tests {
     use super::*;
 
     fn lookup() -> Lookup {
-        Lookup { rows: [("Fed".into(), 0), ("rates".into(), 1)].into_iter().collect(), dimension: 2, vectors: vec![1.0, 2.0, 3.0, -4.0] }
+        Lookup {
+            rows: [("Fed".into(), 0), ("rates".into(), 1)].into_iter().collect(),
+            dimension: 2,
+            vectors: vec![1.0, 2.0, 3.0, -4.0].into(),
+        }
     }
 
     #[test]
