@@ -3,6 +3,7 @@
 //! It spawns the stages' binaries and links none of them, so it builds in seconds, and a run
 //! that finds everything up to date answers at once.
 
+mod bench;
 mod binaries;
 mod commit;
 mod config;
@@ -72,6 +73,12 @@ enum Command {
     /// Keys of results, and the care of what is kept
     #[command(subcommand)]
     Cache(Cache),
+    /// The benchmarks, each figure beside its peers': single, multi, vectors, gzip, ingest, predict, whole
+    Bench {
+        /// Names of benchmarks, and options of bench/run.py: --archive ZIP --vectors FILE --rounds N …
+        #[arg(value_name = "NAME", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -160,6 +167,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             pipeline::check_device(device)?;
             status::run(&root, &config()?, &artifacts, node.as_deref(), device, cli.json)
         }
+        Command::Bench { arguments } => return bench::run(&root, arguments),
         Command::Graph { format } => print(&graph::show(*format)),
         Command::Cache(Cache::Export { file, nodes }) => return storage::export(&root, &config()?, &artifacts, file, nodes, cli.json),
         Command::Cache(Cache::Import { file }) => return storage::import(&root, &artifacts, file, cli.json),

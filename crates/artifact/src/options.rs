@@ -217,9 +217,10 @@ impl Entry {
             (Kind::Source, toml::Value::String(s)) if !s.is_empty() => {
                 let prefix = self.builtin.iter().find(|b| b.ends_with(':') && s.starts_with(b.as_str()));
                 let number = prefix.and_then(|prefix| s.strip_prefix(prefix.as_str())).map(str::parse::<u32>);
+                let most = self.max.unwrap_or(65_536.0);
                 match (prefix, number) {
-                    (Some(prefix), Some(n)) if n.as_ref().map_or(true, |n| !(1..=65_536).contains(n)) => {
-                        Err(format!("must have a number from 1 to 65536 after `{prefix}`, not \"{s}\""))
+                    (Some(prefix), Some(n)) if n.as_ref().map_or(true, |&n| n == 0 || f64::from(n) > most) => {
+                        Err(format!("must have a number from 1 to {most} after `{prefix}`, not \"{s}\""))
                     }
                     _ => Ok(Json::from(s.as_str())),
                 }

@@ -26,7 +26,7 @@ use formats::arrays::{self, Array};
 use formats::table;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
-use vocabulary::{Found, Vocabulary};
+use vocabulary::{Counter, Found, Vocabulary};
 
 /// The node that this crate runs.
 pub const NODES: &[NodeSpec] = &[NodeSpec { name: "embed", options: &[include_str!("../options.toml")] }];
@@ -62,21 +62,24 @@ struct Share {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
-    let mut titles: Vec<(&str, Vec<String>)> = Vec::new();
-    for part in PARTS {
-        let path = stage.input("split", &format!("{part}.parquet"));
-        let frame = table::read(&path, &["title"])?;
-        titles.push((part, table::texts(&frame, "title", &path)?.no_null_iter().map(str::to_owned).collect()));
+    let mut counter = Counter::default();
+    for (part, name) in PARTS.iter().enumerate() {
+        let path = stage.input("split", &format!("{name}.parquet"));
+        table::groups(&path, &["title"], |frame| {
+            table::texts(frame, "title", &path)?.no_null_iter().for_each(|title| counter.add(title, part));
+            Ok(())
+        })?;
     }
-    let vocabulary = Vocabulary::count(titles.iter().flat_map(|(_, t)| t).map(String::as_str));
+    let vocabulary = counter.finish();
     let (found, source, entries) = vectors(&options, &vocabulary, stage)?;
 
     let mut parts = BTreeMap::new();
-    for (part, titles) in &titles {
-        let share: &mut Share = parts.entry(*part).or_default();
-        for word in titles.iter().flat_map(|t| features::tokens(t)) {
-            share.words += 1;
-            share.known += usize::from(vocabulary.find(word.as_bytes()).is_some_and(|place| found.has(place)));
+    for (part, name) in PARTS.iter().enumerate() {
+        let share: &mut Share = parts.entry(*name).or_default();
+        for (place, counts) in vocabulary.by_part.iter().enumerate() {
+            let count = counts.get(part).map_or(0, |&count| count as usize);
+            share.words += count;
+            share.known += if found.has(place) { count } else { 0 };
         }
     }
     let unknown = vocabulary.words.iter().enumerate().filter(|(place, _)| !found.has(*place)).map(|(_, w)| w.clone());

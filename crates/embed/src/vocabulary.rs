@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use features::PARTS;
 use foldhash::fast::RandomState;
 
 /// The words, most frequent first, equally frequent ones in byte order.
@@ -9,22 +10,47 @@ use foldhash::fast::RandomState;
 pub struct Vocabulary {
     /// The words and how often each occurs.
     pub words: Vec<(String, u32)>,
+    /// How often each occurs in each part.
+    pub by_part: Vec<[u32; PARTS.len()]>,
     place: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
-impl Vocabulary {
-    /// Counts the words of `titles`.
-    pub fn count<'a>(titles: impl Iterator<Item = &'a str>) -> Self {
-        let mut counts: HashMap<&str, u32, RandomState> = HashMap::default();
-        for title in titles {
-            for word in features::tokens(title) {
-                *counts.entry(word).or_default() += 1;
+/// Words that are being counted.
+#[derive(Default)]
+pub struct Counter(HashMap<Box<str>, [u32; PARTS.len()], RandomState>);
+
+impl Counter {
+    /// Counts the words of a title of a part.
+    pub fn add(&mut self, title: &str, part: usize) {
+        for word in features::tokens(title) {
+            let counts = match self.0.get_mut(word) {
+                Some(counts) => counts,
+                None => self.0.entry(word.into()).or_default(),
+            };
+            if let Some(count) = counts.get_mut(part) {
+                *count += 1;
             }
         }
-        let mut words: Vec<(String, u32)> = counts.into_iter().map(|(word, n)| (word.to_owned(), n)).collect();
-        words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let place = words.iter().enumerate().map(|(i, (word, _))| (word.as_bytes().into(), i)).collect();
-        Self { words, place }
+    }
+
+    /// The words that were counted.
+    pub fn finish(self) -> Vocabulary {
+        let mut all: Vec<(String, u32, [u32; PARTS.len()])> =
+            self.0.into_iter().map(|(word, counts)| (word.into(), counts.iter().sum(), counts)).collect();
+        all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let place = all.iter().enumerate().map(|(i, (word, ..))| (word.as_bytes().into(), i)).collect();
+        let by_part = all.iter().map(|word| word.2).collect();
+        Vocabulary { words: all.into_iter().map(|(word, count, _)| (word, count)).collect(), by_part, place }
+    }
+}
+
+impl Vocabulary {
+    /// The words of `titles`, which are of the first part.
+    #[cfg(test)]
+    pub fn count<'a>(titles: impl Iterator<Item = &'a str>) -> Self {
+        let mut counter = Counter::default();
+        titles.for_each(|title| counter.add(title, 0));
+        counter.finish()
     }
 
     /// The place of a word.

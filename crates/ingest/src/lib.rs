@@ -58,6 +58,15 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     let (counts, source) = if *options.source == ["sample"] {
         (archive::stream_bytes(sample::zip()?, SAMPLE, &mut consume)?, SAMPLE.to_owned())
+    } else if let [one] = &*options.source
+        && let Some(rows) = one.strip_prefix("sample:")
+    {
+        let rows = rows.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| {
+            Failure::usage(format_args!("`{one}` names no number of rows"), "option `ingest.source`", "write sample:1000000")
+        })?;
+        let mut stream = sample::Stream::new(rows);
+        let size = stream.size();
+        (consume(&mut stream, size, one)?, one.clone())
     } else {
         let file = fetch::obtain(&options.source, options.sha256.as_deref(), stage.downloads(), &stage.progress)?;
         let counts = archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;

@@ -3,10 +3,13 @@
 //! A seeded grammar writes stories, and one to four headlines about each. Every slot of a
 //! headline is filled from its category's words or from words that all categories share; the
 //! share is set so that the nets have something to learn and something to get wrong.
+//!
+//! The sample has no title twice; where more rows are asked for, as many as that, titles come again: to remember them all would
+//! take memory that grows with the rows.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{Cursor, Write as _};
+use std::io::{Cursor, Read, Write as _};
 
 use artifact::{Failure, Result};
 use features::Category;
@@ -19,7 +22,7 @@ use crate::archive::MEMBER;
 use crate::grammar::{COMMON, Lexicon, OTHERS, SHAPES, UPDATES, lexicon};
 
 /// Rows of the sample; about three in four are of the five publishers.
-const ROWS: usize = 5600;
+const ROWS: u64 = 5600;
 const SEED: u64 = 100;
 /// Of 100 slots, so many are filled from the category's own words.
 const OWN_WORDS: u32 = 50;
@@ -51,11 +54,43 @@ fn write_zip() -> std::result::Result<Vec<u8>, ZipError> {
 
 /// The table's text.
 fn rows() -> String {
-    let mut draw = Draw(ChaCha8Rng::seed_from_u64(SEED));
-    let mut seen = HashSet::new();
+    let mut stream = Stream { seen: Some(HashSet::new()), ..Stream::new(ROWS) };
     let mut text = String::new();
-    let mut count = 0;
-    while count < ROWS {
+    while stream.story() {
+        text.push_str(&stream.text);
+        stream.text.clear();
+    }
+    text
+}
+
+/// The text of a table of so many rows, written as it is read.
+pub struct Stream {
+    draw: Draw,
+    rows: u64,
+    count: u64,
+    seen: Option<HashSet<String>>,
+    text: String,
+    /// Bytes of the text that have been read.
+    read: usize,
+}
+
+impl Stream {
+    /// A table of `rows` rows.
+    pub fn new(rows: u64) -> Self {
+        Self { draw: Draw(ChaCha8Rng::seed_from_u64(SEED)), rows, count: 0, seen: None, text: String::new(), read: 0 }
+    }
+
+    /// About how many bytes it has.
+    pub fn size(&self) -> u64 {
+        self.rows * 150
+    }
+
+    /// Adds the headlines of one more story; `false`: there are rows enough.
+    fn story(&mut self) -> bool {
+        if self.count == self.rows {
+            return false;
+        }
+        let Self { draw, rows, count, seen, text, .. } = self;
         let category = draw.category();
         let words = lexicon(category);
         let story = draw.story();
@@ -65,18 +100,35 @@ fn rows() -> String {
             if version > 0 && draw.percent(30) {
                 title = format!("{}{title}", draw.pick(UPDATES));
             }
-            if count == ROWS || !seen.insert(title.clone()) {
+            if *count == *rows || seen.as_mut().is_some_and(|seen| !seen.insert(title.clone())) {
                 continue;
             }
-            count += 1;
+            *count += 1;
             let publisher = if draw.percent(74) { draw.five(category) } else { draw.pick(OTHERS) };
             let host: String = publisher.to_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
-            let at = EPOCH + 31_000 * i64::try_from(count).unwrap_or(0);
+            let at = EPOCH + 31_000 * i64::try_from(*count).unwrap_or(0);
             let letter = category.letter();
             let _ = writeln!(text, "{count}\t{title}\thttp://www.{host}.com/{count}\t{publisher}\t{letter}\t{story}\twww.{host}.com\t{at}");
         }
+        true
     }
-    text
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        if self.read == self.text.len() {
+            self.text.clear();
+            self.read = 0;
+            while self.text.len() < 1 << 16 && self.story() {}
+        }
+        let rest = self.text.as_bytes().get(self.read..).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..n), rest.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        self.read += n;
+        Ok(n)
+    }
 }
 
 /// Draws from the seeded generator.
@@ -157,7 +209,7 @@ mod tests {
     fn the_sample_is_the_same_every_time_and_as_various_as_it_should_be() {
         let text = rows();
         assert_eq!(text, rows());
-        assert_eq!(text.lines().count(), ROWS);
+        assert_eq!(text.lines().count() as u64, ROWS);
         assert!(text.lines().all(|line| line.split('\t').count() == 8));
 
         let kept: Vec<&str> = text.lines().filter(|l| l.split('\t').nth(3).is_some_and(|p| FIVE.contains(&p))).collect();
@@ -166,10 +218,22 @@ mod tests {
         assert!(titles.iter().any(|t| t.contains('"')) && titles.iter().any(|t| !t.is_ascii()));
 
         let stories: HashSet<&str> = column(&text, 5).into_iter().collect();
-        assert!(stories.len() < ROWS * 2 / 3, "stories have several headlines: {}", stories.len());
+        assert!((stories.len() as u64) < ROWS * 2 / 3, "stories have several headlines: {}", stories.len());
         let publishers: HashSet<&str> = column(&text, 3).into_iter().collect();
         assert_eq!(publishers.len(), FIVE.len() + OTHERS.len());
         assert_eq!(column(&text, 4).into_iter().collect::<HashSet<_>>().len(), 4);
+    }
+
+    #[test]
+    fn a_larger_sample_begins_as_a_smaller_one_and_has_the_rows_that_were_asked_for() {
+        let text = |rows: u64| {
+            let mut text = String::new();
+            Stream::new(rows).read_to_string(&mut text).expect("reads");
+            text
+        };
+        let (small, large) = (text(10), text(3000));
+        assert!(large.starts_with(&small) && rows().starts_with(&small));
+        assert_eq!((small.lines().count(), large.lines().count()), (10, 3000));
     }
 
     #[test]

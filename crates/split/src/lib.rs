@@ -5,13 +5,15 @@
 //!
 //! Always holds: every headline is in exactly one part. Without `group_by`, the parts are bit
 //! for bit what scikit-learn gives: `train_test_split(test_size, random_state=seed,
-//! stratify=category)`, then the same with 0.5 on the rest.
+//! stratify=category)`, then the same with 0.5 on the rest. Memory holds some dozens of bytes a row (its category and its
+//! place, which a shuffle of all rows cannot do without) and never the rows themselves.
 
 // Indices here are made by the code around them; `get` would only hide a mistake.
 #![allow(clippy::indexing_slicing)]
 
 mod grouped;
 mod numpy;
+mod scatter;
 mod stratified;
 
 use std::collections::BTreeMap;
@@ -19,7 +21,6 @@ use std::collections::BTreeMap;
 use artifact::{Failure, NodeSpec, Result, Stage};
 use features::{Category, PARTS};
 use formats::table;
-use polars::prelude::{IdxCa, IdxSize, NamedFrom};
 use serde::Deserialize;
 use stratified::{Impossible, train_test_split};
 
@@ -38,18 +39,20 @@ struct Options {
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
     let path = stage.input("ingest", "headlines.parquet");
-    let frame = table::read(&path, &table::HEADLINE_COLUMNS)?;
     // scikit-learn sorts the classes; the letters' order, not the labels', is what counts.
     let mut letters: Vec<&str> = Category::ALL.iter().map(|c| c.letter()).collect();
     letters.sort_unstable();
-    let classes = table::texts(&frame, "category", &path)?
-        .no_null_iter()
-        .map(|letter| {
-            letters.iter().position(|l| *l == letter).ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), &path))
-        })
-        .collect::<Result<Vec<usize>>>()?;
+    let mut classes = Vec::new();
+    table::groups(&path, &["category"], |frame| {
+        for letter in table::texts(frame, "category", &path)?.no_null_iter() {
+            let class = letters.iter().position(|l| *l == letter);
+            classes.push(class.ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), &path))?);
+        }
+        Ok(())
+    })?;
 
     let parts = if options.group_by.is_some() {
+        let frame = table::read(&path, &["story"])?;
         let stories: Vec<&str> = table::texts(&frame, "story", &path)?.no_null_iter().collect();
         let half = options.test_size / 2.0;
         grouped::split(&classes, letters.len(), &stories, &[1.0 - options.test_size, half, half], options.seed)
@@ -61,12 +64,14 @@ pub fn run(stage: &Stage) -> Result<String> {
         return Err(impossible(format_args!("the {name} part would be empty: {} headlines{of} are too few", classes.len())));
     }
 
+    let mut places = vec![0; classes.len()];
+    for (place, &row) in (0_u32..).zip(parts.iter().flatten()) {
+        places[row] = place;
+    }
+    let tables: Vec<_> = PARTS.iter().zip(&parts).map(|(name, rows)| (stage.output(&format!("{name}.parquet")), rows.len())).collect();
+    scatter::scatter(&path, &places, &tables, &stage.output("shards"))?;
     let mut summary = BTreeMap::new();
     for (name, rows) in PARTS.iter().zip(&parts) {
-        let index: Vec<IdxSize> = rows.iter().filter_map(|&row| row.try_into().ok()).collect();
-        let take = frame.take(&IdxCa::new("row".into(), index));
-        let mut part = take.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
-        table::write(&stage.output(&format!("{name}.parquet")), &mut part)?;
         let mut counts: BTreeMap<&str, usize> = letters.iter().map(|&l| (l, 0)).collect();
         for &row in rows {
             *counts.entry(letters[classes[row]]).or_default() += 1;

@@ -13,6 +13,7 @@
 mod checkpoint;
 mod data;
 mod device;
+mod elementwise;
 mod epoch;
 mod fit;
 mod fused;

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""The benchmarks: each of knockline's figures beside its peers' and, where there is one, its floor's, from the same run.
+
+    cargo xtask bench [NAME...] [-- --archive ZIP --vectors FILE --rounds 5 --words 300000 --lines 1000000]
+
+Without files it is the embedded sample and random vectors. Contenders take turns, a figure is the median of the rounds. The
+peers come from PyPI into a virtual environment below target/. Every single time goes into bench/results.json."""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "target" / "bench"
+VENV = WORK / "venv"
+PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2"]
+# Each benchmark's module, in the order in which they run.
+NAMES = {"single": "epochs", "multi": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "predict": "jobs", "whole": "jobs"}
+
+
+class Bench:
+    """What a benchmark needs: where things are, and how contenders are timed."""
+
+    def __init__(self, given):
+        self.given = given
+        self.target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
+        self.artifacts = WORK / "artifacts"
+        self.sources = [f"{option}={value}" for option, value in (("ingest.source", given.archive), ("embed.source", given.vectors)) if value]
+        self.results = {}
+
+    def prepare(self):
+        self.run(["cargo", "build", "--quiet", "--workspace", "--bins", "--examples"])
+        self.pipeline(self.artifacts)
+
+    def pipeline(self, artifacts, *more):
+        sets = (x for source in self.sources for x in ("--set", source))
+        return self.run([self.target / "xtask", "pipeline", "--artifacts", artifacts, "--set", "cache.remote=none", *sets, *more])
+
+    def run(self, command, env=None, cwd=ROOT, stdout=subprocess.PIPE):
+        """Runs a command, and gives its seconds, its output and its peak memory in MB."""
+        start = time.perf_counter()
+        child = subprocess.Popen([str(c) for c in command], cwd=cwd, env={**os.environ, **(env or {})}, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        out, errors = child.communicate()
+        seconds = time.perf_counter() - start
+        if child.returncode:
+            sys.exit(f"{' '.join(map(str, command))} failed:\n{out or ''}{errors}")
+        return seconds, out
+
+    def compare(self, name, what, contenders, floor=None):
+        """Lets the contenders take turns; the first is knockline. `floor` names the one that is no rival but a limit."""
+        times = {who: [] for who in contenders}
+        for turn in range(self.given.rounds):
+            for who, contend in contenders.items():
+                print(f"{what}: round {turn + 1} of {self.given.rounds}, {who}          ", end="\r", file=sys.stderr)
+                times[who].append(contend())
+        self.note(name, what, times, floor)
+
+    def note(self, name, what, times, floor=None):
+        median = {who: statistics.median(all) for who, all in times.items()}
+        ours = next(iter(median.values()))
+        row = {"what": what, "seconds": times, "median": median, "ratio": {who: m / ours for who, m in median.items()}, "floor": floor}
+        self.results.setdefault(name, []).append(row)
+        cells = [f"{who} {shown(m)}" + ("" if i == 0 else f" ({ours / m:.2f} of it)" if who == floor else f" ({m / ours:.1f}×)") for i, (who, m) in enumerate(median.items())]
+        print(f"{what:<28}", "; ".join(cells), flush=True)
+
+
+def shown(seconds):
+    return f"{1e3 * seconds:.2f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def machine():
+    info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    field = lambda name: next((line.split(":", 1)[1].strip() for line in info if line.startswith(name)), "")
+    from importlib.metadata import version
+    names = [peer.split("==")[0] for peer in PEERS]
+    return {
+        "processor": field("model name") or platform.processor(), "processors": os.cpu_count(), "avx512": "avx512f" in field("flags"),
+        "system": platform.system(), "python": platform.python_version(), "peers": {name: version(name) for name in names},
+        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip(),
+    }
+
+
+def in_own_environment():
+    """Goes on in the virtual environment with the peers, which is made first if need be."""
+    python, stamp = VENV / "bin" / "python", VENV / "peers.json"
+    if not stamp.exists() or json.loads(stamp.read_text()) != PEERS:
+        print(f"installing the peers into {VENV}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
+        stamp.write_text(json.dumps(PEERS))
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        os.execv(python, [python, *sys.argv])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    absolute = lambda path: str(Path(path).resolve())
+    parser.add_argument("--archive", type=absolute, help="the news archive")
+    parser.add_argument("--vectors", type=absolute, help="the word vectors of the headlines")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--words", type=int, default=300_000, help="words of the vector file that is made for `vectors` and `gzip`")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="headlines for `predict`")
+    given = parser.parse_args()
+    if unknown := [name for name in given.names if name not in NAMES]:
+        parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(NAMES)}")
+    in_own_environment()
+    # Some systems choose a kernel for OpenBLAS that is slow on a newer processor; peers are to be at their best.
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ.pop(name, None)
+    WORK.mkdir(parents=True, exist_ok=True)
+    bench = Bench(given)
+    bench.prepare()
+    for name in given.names or NAMES:
+        getattr(importlib.import_module(NAMES[name]), name)(bench)
+    file = ROOT / "bench" / "results.json"
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    about = {**machine(), "archive": Path(given.archive or "sample").name, "vectors": Path(given.vectors or "hash:300").name}
+    for name, rows in bench.results.items():
+        earlier[name] = {"about": about, "rows": rows}
+    file.write_text(json.dumps(earlier, indent=1, ensure_ascii=False) + "\n")
+    print(f"every time is in {file.relative_to(ROOT)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
