@@ -20,9 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "bench"
 VENV = WORK / "venv"
-PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2"]
+PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "matplotlib"]
 # Each benchmark's module, in the order in which they run.
-NAMES = {"single": "epochs", "multi": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "predict": "jobs", "whole": "jobs"}
+NAMES = {"single": "epochs", "multi": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "predict": "jobs", "whole": "jobs",
+         "growth": "growth"}
 
 
 class Bench:
@@ -108,6 +109,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--words", type=int, default=300_000, help="words of the vector file that is made for `vectors` and `gzip`")
     parser.add_argument("--lines", type=int, default=1_000_000, help="headlines for `predict`")
+    parser.add_argument("--most", type=int, default=1_000_000, help="headlines that `growth` goes up to, ten times more each time")
     given = parser.parse_args()
     if unknown := [name for name in given.names if name not in NAMES]:
         parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(NAMES)}")
@@ -118,14 +120,14 @@ def main():
     WORK.mkdir(parents=True, exist_ok=True)
     bench = Bench(given)
     bench.prepare()
+    file = ROOT / "bench" / "results.json"
+    about = {**machine(), "archive": Path(given.archive or "sample").name, "vectors": Path(given.vectors or "hash:300").name}
     for name in given.names or NAMES:
         getattr(importlib.import_module(NAMES[name]), name)(bench)
-    file = ROOT / "bench" / "results.json"
-    earlier = json.loads(file.read_text()) if file.exists() else {}
-    about = {**machine(), "archive": Path(given.archive or "sample").name, "vectors": Path(given.vectors or "hash:300").name}
-    for name, rows in bench.results.items():
-        earlier[name] = {"about": about, "rows": rows}
-    file.write_text(json.dumps(earlier, indent=1, ensure_ascii=False) + "\n")
+        if rows := bench.results.get(name):
+            # After each, so that one that fails takes nothing from those before it.
+            all = json.loads(file.read_text()) if file.exists() else {}
+            file.write_text(json.dumps({**all, name: {"about": about, "rows": rows}}, indent=1, ensure_ascii=False) + "\n")
     print(f"every time is in {file.relative_to(ROOT)}", file=sys.stderr)
 
 

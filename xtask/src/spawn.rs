@@ -60,7 +60,8 @@ impl Binaries {
         }
         // At batch 64 the multi-layer net's matrices are too small to share: waking a second
         // thread for each product took longer than the product (0.39 s an epoch on two threads,
-        // 0.19 s on one, real headlines). The bytes are the same with any number.
+        // 0.19 s on one, real headlines). The bytes are the same with any number. What is done by hand has threads of its own,
+        // as many as there are processors, also where several nodes train at once: all but one of them are done in a moment.
         if node.package == "train" && std::env::var_os("RAYON_NUM_THREADS").is_none() {
             command.env("RAYON_NUM_THREADS", "1");
         }

@@ -1,55 +1,117 @@
-//! A stream that a thread of its own reads ahead, looked at without copies.
+//! A stream that is read ahead by threads of its own, looked at without copies.
 //!
 //! Reading is half of the work, be it copying from the page cache or unpacking; the rest is done meanwhile.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes read at once. Few enough to stay in a cache between the two threads.
 const BLOCK: usize = 1 << 20;
 /// Room before them for what is left of the block before, which so becomes one piece with them.
 const HEAD: usize = 1 << 16;
 /// Blocks that are on their way at once.
-const BLOCKS: usize = 4;
+const BLOCKS: usize = 5;
+/// Threads that read a file.
+const READERS: usize = 2;
 
 /// A buffer, and where its bytes end; they begin at [`HEAD`].
 type Block = (Vec<u8>, usize);
+/// Its number, and what came of reading it.
+type Numbered = (u64, io::Result<Block>);
 
 /// Calls `work` with a window on the bytes of `reader`, which are read meanwhile.
 pub fn read_ahead<T>(reader: impl Read + Send, work: impl FnOnce(&mut Blocks) -> T) -> T {
+    let reader = Mutex::new(reader);
+    let read = |_: u64, buffer: &mut [u8]| {
+        // One thread alone: a stream's blocks come in their order.
+        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+        read_whole(buffer, |_, rest| reader.read(rest))
+    };
+    ahead(1, read, work)
+}
+
+/// The same for a file, of which two threads read a block each: copying from the page cache takes longer than looking through it.
+pub fn read_file_ahead<T>(file: &File, progress: impl Fn(u64) + Sync, work: impl FnOnce(&mut Blocks) -> T) -> T {
+    let read = |number: u64, buffer: &mut [u8]| {
+        let start = number * BLOCK as u64;
+        let end = read_whole(buffer, |at, rest| read_at(file, rest, start + at as u64))?;
+        progress(start + end as u64);
+        Ok(end)
+    };
+    ahead(READERS, read, work)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+/// Reads until the buffer is full or nothing more comes, and gives how many bytes there are.
+fn read_whole(buffer: &mut [u8], mut read: impl FnMut(usize, &mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+    let mut end = 0;
+    while end < buffer.len() {
+        match read(end, buffer.get_mut(end..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(more) => end += more,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(end)
+}
+
+fn ahead<T>(threads: usize, read: impl Fn(u64, &mut [u8]) -> io::Result<usize> + Sync, work: impl FnOnce(&mut Blocks) -> T) -> T {
     std::thread::scope(|scope| {
-        let (full, blocks) = sync_channel(BLOCKS);
+        let (full, blocks) = channel();
         let (free, buffers) = channel();
-        scope.spawn(move || fill(reader, &full, &buffers));
+        for _ in 0..BLOCKS {
+            // The other end is here.
+            let _ = free.send(Vec::new());
+        }
+        // Whoever has a buffer takes the next number, so that the block that is waited for always has one.
+        let next = Arc::new(Mutex::new((0, buffers)));
+        for _ in 0..threads {
+            let (next, full, read) = (Arc::clone(&next), full.clone(), &read);
+            scope.spawn(move || fill(read, &full, &next));
+        }
+        drop((next, full));
         // What it drops at its end stops the reading.
-        work(&mut Blocks { blocks, free, buffer: Vec::new(), start: 0, end: 0, passed: 0, ended: false })
+        work(&mut Blocks {
+            blocks,
+            free,
+            early: BTreeMap::new(),
+            next: 0,
+            buffer: Vec::new(),
+            joined: None,
+            start: 0,
+            end: 0,
+            passed: 0,
+            ended: false,
+        })
     })
 }
 
 /// Reads block after block, until the end or an error, or until nobody wants more.
-fn fill(mut reader: impl Read, full: &SyncSender<io::Result<Block>>, free: &Receiver<Vec<u8>>) {
-    for number in 0.. {
-        let buffer = if number < BLOCKS { Some(vec![0; HEAD + BLOCK]) } else { free.recv().ok() };
-        let Some(mut buffer) = buffer else { return };
-        let mut end = HEAD;
-        let error = loop {
-            match reader.read(buffer.get_mut(end..).unwrap_or_default()) {
-                Ok(0) => break None,
-                Ok(more) => end += more,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => break Some(e),
-            }
+fn fill(read: impl Fn(u64, &mut [u8]) -> io::Result<usize>, full: &Sender<Numbered>, next: &Mutex<(u64, Receiver<Vec<u8>>)>) {
+    loop {
+        let (number, mut buffer) = {
+            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(buffer) = next.1.recv() else { return };
+            next.0 += 1;
+            (next.0 - 1, buffer)
         };
-        let is_last = end < HEAD + BLOCK;
-        if full.send(Ok((buffer, end))).is_err() {
-            return;
-        }
-        if let Some(error) = error {
-            // Nobody may be there to hear it.
-            let _ = full.send(Err(error));
-            return;
-        }
-        if is_last {
+        buffer.resize(HEAD + BLOCK, 0);
+        let end = read(number, buffer.get_mut(HEAD..).unwrap_or_default());
+        let is_last = end.as_ref().map_or(true, |&end| end < BLOCK);
+        if full.send((number, end.map(|end| (buffer, HEAD + end)))).is_err() || is_last {
             return;
         }
     }
@@ -57,9 +119,15 @@ fn fill(mut reader: impl Read, full: &SyncSender<io::Result<Block>>, free: &Rece
 
 /// A window on a stream.
 pub struct Blocks {
-    blocks: Receiver<io::Result<Block>>,
+    blocks: Receiver<Numbered>,
     free: Sender<Vec<u8>>,
+    /// Blocks that came before their turn.
+    early: BTreeMap<u64, io::Result<Block>>,
+    /// The number of the next block.
+    next: u64,
     buffer: Vec<u8>,
+    /// An entry that is longer than the room for it, with what is behind it; in place of `buffer`.
+    joined: Option<Vec<u8>>,
     start: usize,
     end: usize,
     passed: u64,
@@ -69,7 +137,7 @@ pub struct Blocks {
 impl Blocks {
     /// The bytes that are at hand.
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.joined.as_ref().unwrap_or(&self.buffer).get(self.start..self.end).unwrap_or_default()
     }
 
     /// The offset in the stream of the first byte at hand.
@@ -96,29 +164,33 @@ impl Blocks {
     }
 
     fn next_block(&mut self) -> io::Result<()> {
-        let Ok(block) = self.blocks.recv() else {
-            self.ended = true;
-            return Ok(());
+        let block = loop {
+            if let Some(block) = self.early.remove(&self.next) {
+                break block.inspect_err(|_| self.ended = true)?;
+            }
+            let Ok((number, block)) = self.blocks.recv() else {
+                self.ended = true;
+                return Ok(());
+            };
+            self.early.insert(number, block);
         };
-        let (mut buffer, end) = block.inspect_err(|_| self.ended = true)?;
+        self.next += 1;
+        let (mut buffer, end) = block;
+        self.ended = end < HEAD + BLOCK;
         let rest = self.bytes();
-        match HEAD.checked_sub(rest.len()).and_then(|start| Some((start, buffer.get_mut(start..HEAD)?))) {
-            Some((start, head)) => {
-                head.copy_from_slice(rest);
-                (self.start, self.end) = (start, end);
-                std::mem::swap(&mut self.buffer, &mut buffer);
-            }
-            None => {
-                // An entry that is longer than the room for it.
-                let joined = [rest, buffer.get(HEAD..end).unwrap_or_default()].concat();
-                (self.start, self.end) = (0, joined.len());
-                self.buffer = joined;
-            }
+        let start = HEAD.checked_sub(rest.len());
+        if let Some((start, head)) = start.and_then(|start| Some((start, buffer.get_mut(start..HEAD)?))) {
+            head.copy_from_slice(rest);
+            (self.start, self.end) = (start, end);
+            self.joined = None;
+            std::mem::swap(&mut self.buffer, &mut buffer);
+        } else {
+            let joined = [rest, buffer.get(HEAD..end).unwrap_or_default()].concat();
+            (self.start, self.end) = (0, joined.len());
+            self.joined = Some(joined);
         }
-        if buffer.len() == HEAD + BLOCK {
-            // Where all is read, nobody needs it.
-            let _ = self.free.send(buffer);
-        }
+        // Where all is read, nobody needs it.
+        let _ = self.free.send(buffer);
         Ok(())
     }
 
@@ -165,29 +237,34 @@ mod tests {
 
     #[test]
     fn every_byte_comes_once_whatever_is_asked_for() {
-        let total = 9 * BLOCK + 12_345;
-        for step in [1000, HEAD - 1, HEAD + 1, BLOCK + 3, 3 * BLOCK] {
-            read_ahead(Source(0, total, false), |blocks| {
+        let total = 31 * BLOCK + 12_345;
+        let mut file = tempfile::tempfile().expect("a file");
+        std::io::copy(&mut Source(0, total, false), &mut file).expect("writes");
+        for (step, passed) in
+            [(1000, 700), (HEAD - 1, HEAD / 2), (HEAD + 1, HEAD), (160_010, 160_010), (BLOCK + 3, BLOCK), (3 * BLOCK, BLOCK)]
+        {
+            let look = |blocks: &mut Blocks| {
                 let mut at = 0;
                 while blocks.want(step).expect("reads") {
                     let bytes = &blocks.bytes()[..step];
                     assert!(bytes.iter().enumerate().all(|(i, b)| *b == number(at + i)), "step {step} at {at}");
                     assert_eq!(blocks.offset(), at as u64);
-                    // Most of it, so that a rest stays.
-                    let n = step - step / 3;
-                    blocks.pass(n);
-                    at += n;
+                    blocks.pass(passed);
+                    at += passed;
                 }
                 assert_eq!(at + blocks.bytes().len(), total);
-            });
+            };
+            read_ahead(Source(0, total, false), look);
+            read_file_ahead(&file, |_| (), look);
         }
     }
 
     #[test]
-    fn an_error_comes_after_what_was_read_before_it_and_nobody_waits_for_who_leaves() {
+    fn an_error_comes_after_the_blocks_before_it_and_nobody_waits_for_who_leaves() {
         read_ahead(Source(0, 2 * BLOCK + 7, true), |blocks| {
-            assert!(blocks.want(2 * BLOCK + 7).expect("reads"));
-            assert_eq!(blocks.want(2 * BLOCK + 8).expect_err("broken").to_string(), "broken");
+            assert!(blocks.want(2 * BLOCK).expect("reads"));
+            assert_eq!(blocks.want(2 * BLOCK + 1).expect_err("broken").to_string(), "broken");
+            assert!(!blocks.want(2 * BLOCK + 1).expect("no more"));
         });
         read_ahead(Source(0, 100 * BLOCK, false), |blocks| assert!(blocks.want(1).expect("reads")));
     }

@@ -149,12 +149,12 @@ fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress
     if magic.starts_with(b"PK\x03\x04") {
         return Err(Failure::input("this is a zip archive", origin, "unpack it and give the vector file in it"));
     }
-    let counted = Counted { inner: file, done: 0, progress };
     if magic.starts_with(b"\x1f\x8b") {
+        let counted = Counted { inner: file, done: 0, progress };
         let unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(1 << 17, counted));
         return reader::read(unpacked, origin, vocabulary);
     }
-    reader::read(counted, origin, vocabulary)
+    reader::read_file(&file, |done| progress.at(done, String::new), origin, vocabulary)
 }
 
 /// Says how much of the file has been read.

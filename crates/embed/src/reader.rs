@@ -5,7 +5,7 @@ use std::io::Read;
 
 use artifact::{Failure, Result};
 
-use crate::blocks::{Blocks, read_ahead};
+use crate::blocks::{Blocks, read_ahead, read_file_ahead};
 use crate::vocabulary::{Found, Vocabulary};
 
 /// No word is longer; what is longer is no vector file.
@@ -30,6 +30,11 @@ pub struct Outcome<'v> {
 /// Reads a vector file to its end. `place` names it in errors.
 pub fn read<'v>(reader: impl Read + Send, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
     read_ahead(reader, |blocks| entries(File { blocks, place, warnings: Vec::new() }, vocabulary))
+}
+
+/// The same for a file that is no stream; `progress` hears how many bytes have been read.
+pub fn read_file<'v>(file: &std::fs::File, progress: impl Fn(u64) + Sync, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
+    read_file_ahead(file, progress, |blocks| entries(File { blocks, place, warnings: Vec::new() }, vocabulary))
 }
 
 fn entries<'v>(mut file: File<'_, '_>, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {

@@ -113,9 +113,6 @@ impl RowWriter {
     }
 }
 
-/// Files from this size on are mapped into memory and not read.
-const LARGE: u64 = 1 << 20;
-
 /// A safetensors file that was read and whose header holds together.
 pub struct Arrays {
     path: PathBuf,
@@ -138,10 +135,10 @@ impl Deref for Bytes {
 }
 
 impl Bytes {
-    fn of(path: &Path) -> std::io::Result<Self> {
+    fn map(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
-        if file.metadata()?.len() < LARGE {
-            return std::fs::read(path).map(Self::Read);
+        if file.metadata()?.len() == 0 {
+            return Ok(Self::Read(Vec::new()));
         }
         // Safety: a map is as good as memory while nobody changes the file. Artifacts get their place by a rename when they are
         // whole and are never written to again; who cuts one off under a running stage ends that stage by a signal.
@@ -177,7 +174,16 @@ impl Deref for Values {
 impl Arrays {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = Bytes::of(path).map_err(|e| crate::table::missing(path, &e))?;
+        Self::of(path, std::fs::read(path).map(Bytes::Read))
+    }
+
+    /// Maps the file at `path` into memory, which must be an artifact: nobody changes one that is there.
+    pub fn map(path: &Path) -> Result<Self> {
+        Self::of(path, Bytes::map(path))
+    }
+
+    fn of(path: &Path, bytes: std::io::Result<Bytes>) -> Result<Self> {
+        let bytes = bytes.map_err(|e| crate::table::missing(path, &e))?;
         let arrays = Self { path: path.to_owned(), bytes };
         arrays.parse()?;
         Ok(arrays)
@@ -276,7 +282,6 @@ mod tests {
     fn a_matrix_that_comes_row_by_row_has_the_same_bytes() {
         let dir = tempfile::tempdir().expect("a folder");
         let [one, two] = ["1", "2"].map(|n| dir.path().join(n));
-        // Larger than what is read, so that it is mapped.
         let x: Vec<f32> = (0..300_000_u32).map(|i| i as f32).collect();
         let ids: Vec<i64> = (0..1000).collect();
         let vectors = || [("id", Array::i64(&ids)), ("y", Array::i64(&ids))];
@@ -286,7 +291,7 @@ mod tests {
         assert!(writer.push(&[1.0]).is_err());
         writer.finish().expect("ends");
         assert_eq!(std::fs::read(&one).expect("reads"), std::fs::read(&two).expect("reads"));
-        let (shape, values) = Arrays::read(&two).expect("reads").into_f32("X", &[None, Some(300)]).expect("X");
+        let (shape, values) = Arrays::map(&two).expect("maps").into_f32("X", &[None, Some(300)]).expect("X");
         assert_eq!((shape, &values[..]), (vec![1000, 300], &x[..]));
         assert!(RowWriter::create(&one, &vectors(), "X", [1, 2]).expect("creates").finish().is_err());
     }
@@ -299,7 +304,7 @@ mod tests {
             let header = format!(r#"{{"X":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}}}{}"#, " ".repeat(padding));
             let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), bytemuck::cast_slice(&[1.5_f32, -2.0])].concat();
             std::fs::write(&path, bytes).expect("writes");
-            assert_eq!(Arrays::read(&path).expect("reads").into_f32("X", &[None]).expect("X").1[..], [1.5, -2.0]);
+            assert_eq!(Arrays::map(&path).expect("maps").into_f32("X", &[None]).expect("X").1[..], [1.5, -2.0]);
         }
     }
 
@@ -310,6 +315,11 @@ mod tests {
         let header = br#"{"X":{"dtype":"F32","shape":[1000],"data_offsets":[0,4000]}}"#;
         let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 8]].concat();
         std::fs::write(&path, bytes).expect("writes");
-        assert!(Arrays::read(&path).err().expect("refused").what.contains("not a safetensors file"));
+        for bytes in [&std::fs::read(&path).expect("reads")[..], b"", b"x"] {
+            std::fs::write(&path, bytes).expect("writes");
+            for open in [Arrays::read, Arrays::map] {
+                assert!(open(&path).err().expect("refused").what.contains("not a safetensors file"));
+            }
+        }
     }
 }

@@ -7,8 +7,8 @@ use artifact::{Failure, Result};
 use polars::io::parquet::write::BatchedWriter;
 use polars::polars_utils::compression::ZstdLevel;
 use polars::prelude::{
-    DataFrame, DataType, Int64Chunked, ParquetCompression, ParquetReader, ParquetWriter, PolarsError, Schema, SchemaRef, SerReader,
-    StringChunked,
+    Column, DataFrame, DataType, Int64Chunked, IntoColumn, NamedFrom, NewChunkedArray, ParquetCompression, ParquetReader, ParquetWriter,
+    PolarsError, PolarsResult, Schema, SchemaRef, SerReader, Series, StringChunked,
 };
 
 /// The columns of the archive and of every table of headlines, in its order.
@@ -19,6 +19,25 @@ pub fn headline_schema() -> SchemaRef {
     let kind = |name: &&str| if matches!(*name, "id" | "timestamp") { DataType::Int64 } else { DataType::String };
     std::sync::Arc::new(HEADLINE_COLUMNS.iter().map(|name| ((*name).into(), kind(name))).collect())
 }
+
+/// A table of headlines: the numbers of the first and the last column, and for each column between them its texts.
+pub fn headlines<'t, T: Iterator<Item = &'t str>>(ids: &[i64], texts: impl Fn(usize) -> T, timestamps: &[i64]) -> PolarsResult<DataFrame> {
+    let mut between = 0;
+    let column = |name: &&str| -> Column {
+        match *name {
+            "id" => Series::new((*name).into(), ids).into_column(),
+            "timestamp" => Series::new((*name).into(), timestamps).into_column(),
+            name => {
+                between += 1;
+                StringChunked::from_iter_values(name.into(), texts(between - 1)).into_column()
+            }
+        }
+    };
+    DataFrame::new(ids.len(), HEADLINE_COLUMNS.iter().map(column).collect())
+}
+
+/// Columns of texts, which lie between the numbers.
+pub const TEXT_COLUMNS: usize = HEADLINE_COLUMNS.len() - 2;
 
 /// Rows that are read at once by [`groups`], and that [`write()`] puts into a row group.
 pub const GROUP_ROWS: usize = 1 << 16;
@@ -123,7 +142,6 @@ pub fn integers<'a>(frame: &'a DataFrame, name: &str, path: &Path) -> Result<&'a
 #[cfg(test)]
 mod tests {
     use super::*;
-    use polars::prelude::{Column, NamedFrom, Series};
 
     fn frame() -> DataFrame {
         let id = Column::from(Series::new("id".into(), [1_i64, 2]));

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use artifact::{Failure, Result};
 use features::Category;
-use formats::table::HEADLINE_COLUMNS;
-use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, NewChunkedArray, Series, StringChunked};
+use formats::table::{self, HEADLINE_COLUMNS};
+use polars::prelude::DataFrame;
 
 /// So many bytes are read at once. A row may be longer.
 const BLOCK: usize = 1 << 20;
@@ -203,19 +203,13 @@ impl Table {
     }
 
     fn frame(&self, place: &str) -> Result<DataFrame> {
-        let column = |(at, name): (usize, &&str)| -> Column {
-            let number = |which: usize| self.numbers.iter().filter_map(|n| n.get(which).copied()).collect::<Vec<_>>();
-            match *name {
-                "id" => Series::new((*name).into(), number(0)).into_column(),
-                "timestamp" => Series::new((*name).into(), number(1)).into_column(),
-                name => {
-                    let field = |row: &[usize; COLUMNS + 1]| Some(self.text.get(*row.get(at)?..*row.get(at + 1)? - 1).unwrap_or_default());
-                    StringChunked::from_iter_values(name.into(), self.rows.iter().filter_map(field)).into_column()
-                }
-            }
-        };
-        let columns = HEADLINE_COLUMNS.iter().enumerate().map(column).collect();
-        DataFrame::new(self.rows.len(), columns).map_err(|e| Failure::failed(e, place, "this is a bug; please report it"))
+        let numbers = |which: usize| self.numbers.iter().filter_map(|n| n.get(which).copied()).collect::<Vec<_>>();
+        // The first field is the id.
+        let field =
+            |at: usize, row: &[usize; COLUMNS + 1]| Some(self.text.get(*row.get(at + 1)?..*row.get(at + 2)? - 1).unwrap_or_default());
+        let texts = |at: usize| self.rows.iter().filter_map(move |row| field(at, row));
+        let frame = table::headlines(&numbers(0), texts, &numbers(1));
+        frame.map_err(|e| Failure::failed(e, place, "this is a bug; please report it"))
     }
 }
 

@@ -136,8 +136,9 @@ impl Tile {
                     }
                 }
             }
-            let mut left = self.at.add(row * self.down);
-            let mut right = self.right.add(self.column);
+            // Without an inner dimension there is nothing to point to.
+            let mut left = self.at.wrapping_add(row * self.down);
+            let mut right = self.right.wrapping_add(self.column);
             for _ in 0..self.inner {
                 let mut b = [V::zero(); N];
                 for n in 0..N {

@@ -5,15 +5,21 @@
 //! there are fewer processors than threads the others could not come otherwise.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Turns of the loop before the processor is given away: some tens of microseconds.
 const TURNS: u32 = 1 << 11;
 
-/// How many threads a team may have: what `KNOCKLINE_THREADS` says, or as many as there are processors.
+/// The variable that says how many threads a team may have.
+pub const THREADS: &str = "KNOCKLINE_THREADS";
+/// More are of no use: a step has fewer parts.
+const MOST: usize = 256;
+
+/// How many threads a team may have: what [`THREADS`] says, or as many as there are processors. What is no number says nothing.
 pub fn available() -> usize {
-    let said = std::env::var("KNOCKLINE_THREADS").ok().and_then(|text| text.parse().ok());
-    said.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1)
+    let said = std::env::var(THREADS).ok().and_then(|text| text.trim().parse().ok());
+    said.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, MOST)
 }
 
 /// One of a team's threads.
@@ -36,32 +42,44 @@ struct Meeting {
 /// Does `work` on `size` threads, of which this is one, and returns what each gave.
 ///
 /// # Panics
-/// If one of them panics.
+/// If one of them panics, with what it said; or if the system starts no more threads.
 pub fn run<T: Send>(size: usize, work: impl Fn(Member<'_>) -> T + Sync) -> Vec<T> {
     let meeting = &Meeting::default();
     let work = &work;
-    let start = move |index| {
+    let start = move |index| catch_unwind(AssertUnwindSafe(|| work(Member { index, size, meeting }))).inspect_err(|_| meeting.break_up());
+    let ends = std::thread::scope(|scope| {
         let _end = BreakUp(meeting);
-        work(Member { index, size, meeting })
-    };
-    std::thread::scope(|scope| {
         let others: Vec<_> = (1..size).map(|index| scope.spawn(move || start(index))).collect();
-        let mut all = vec![start(0)];
-        for other in others {
-            all.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        all
-    })
+        let mut ends = vec![start(0)];
+        ends.extend(others.into_iter().map(|other| other.join().unwrap_or_else(Err)));
+        ends
+    });
+    if ends.iter().all(Result::is_ok) {
+        return ends.into_iter().flatten().collect();
+    }
+    let mut panics: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
+    // The others only say that there was one.
+    let first = panics.iter().position(|panic| panic.downcast_ref::<&str>() != Some(&ANOTHER)).unwrap_or(0);
+    resume_unwind(panics.swap_remove(first))
 }
 
-/// A thread that panics would be waited for without end.
+/// What who waits for one that has panicked panics with.
+const ANOTHER: &str = "another thread of the team has panicked";
+
+/// A thread that cannot be started would be waited for without end by those that have been.
 struct BreakUp<'t>(&'t Meeting);
 
 impl Drop for BreakUp<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.broken.store(true, Ordering::Release);
+            self.0.break_up();
         }
+    }
+}
+
+impl Meeting {
+    fn break_up(&self) {
+        self.broken.store(true, Ordering::Release);
     }
 }
 
@@ -80,7 +98,9 @@ impl Member<'_> {
         }
         let mut turns = 0;
         while number.load(Ordering::Acquire) == before {
-            assert!(!broken.load(Ordering::Acquire), "another thread of the team has panicked");
+            if broken.load(Ordering::Acquire) {
+                std::panic::panic_any(ANOTHER);
+            }
             if turns < TURNS {
                 turns += 1;
                 std::hint::spin_loop();
@@ -139,7 +159,7 @@ mod tests {
     #[should_panic(expected = "a bug")]
     fn a_panic_ends_the_whole_team() {
         run(3, |member| {
-            assert!(member.index != 0, "a bug");
+            assert!(member.index != 2, "a bug");
             member.meet();
         });
     }

@@ -80,6 +80,7 @@ mod tests {
         let by_candle = net.logits(&tensor).and_then(|z| z.to_vec2::<f32>()).expect("logits");
         for (threads, number) in [(1, 1000), (3, 1000), (2, 7)] {
             let logits = classifier.net.logits(&x[..300 * number], threads);
+            assert_eq!(logits, classifier.net.logits(&x[..300 * number], 1));
             assert_eq!(logits.len(), number);
             for (a, b) in logits.iter().flatten().zip(by_candle.iter().flatten()) {
                 assert!((a - b).abs() < 1e-5, "{a} {b}");

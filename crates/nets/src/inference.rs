@@ -27,7 +27,22 @@ pub struct Inference {
 
 enum Layers {
     Single(Matrix),
-    Multi(Vec<Dense>),
+    Multi(Stack),
+}
+
+/// The layers of the multi-layer net; the middle one is passed several times.
+struct Stack {
+    first: Dense,
+    middle: Option<Dense>,
+    times: usize,
+    last: Dense,
+}
+
+impl Stack {
+    fn layers(&self) -> impl Iterator<Item = &Dense> {
+        let middle = self.middle.iter().flat_map(|middle| std::iter::repeat_n(middle, self.times));
+        std::iter::once(&self.first).chain(middle).chain(std::iter::once(&self.last))
+    }
 }
 
 /// relu(X W + b), or without the ReLU.
@@ -52,16 +67,16 @@ impl Inference {
             Ok(all.into_iter().map(f64::from).collect())
         };
         let plain = |name: &str, relu: bool| Dense::new(net.var(&format!("{name}.weight"))?, &vector(&format!("{name}.bias"))?, None, relu);
-        let mut all = vec![plain("fc", true)?];
-        for _ in 0..layers {
+        let middle = || {
             let [mean, variance] = [vector("bn.running_mean")?, vector("bn.running_var")?];
             let [weight, bias, mid] = [vector("bn.weight")?, vector("bn.bias")?, vector("fc_mid.bias")?];
             let scale: Vec<f64> = variance.iter().zip(&weight).map(|(variance, weight)| weight / (variance + EPSILON).sqrt()).collect();
             let shifted = mid.iter().zip(&mean).zip(scale.iter().zip(&bias)).map(|((b, mean), (scale, bias))| (b - mean) * scale + bias);
-            all.push(Dense::new(net.var("fc_mid.weight")?, &shifted.collect::<Vec<_>>(), Some(&scale), true)?);
-        }
-        all.push(plain("fc_out", relu_out)?);
-        Ok(Self { dimension: net.dimension, layers: Layers::Multi(all) })
+            Dense::new(net.var("fc_mid.weight")?, &shifted.collect::<Vec<_>>(), Some(&scale), true)
+        };
+        let middle = if layers > 0 { Some(middle()?) } else { None };
+        let stack = Stack { first: plain("fc", true)?, middle, times: layers, last: plain("fc_out", relu_out)? };
+        Ok(Self { dimension: net.dimension, layers: Layers::Multi(stack) })
     }
 
     /// Components of a row of features.
@@ -75,7 +90,7 @@ impl Inference {
         let rows = x.len() / d;
         let cost = match &self.layers {
             Layers::Single(_) => d * CLASSES,
-            Layers::Multi(all) => all.iter().map(|layer| layer.inputs * layer.width).sum(),
+            Layers::Multi(stack) => stack.layers().map(|layer| layer.inputs * layer.width).sum(),
         };
         let threads = threads.clamp(1, (rows * cost / WORTH_A_THREAD).max(1));
         let parts = team::run(threads, |member| {
@@ -84,7 +99,7 @@ impl Inference {
             let mut logits = Vec::with_capacity(share.len());
             match &self.layers {
                 Layers::Single(matrix) => linear::logits(matrix, x, d, &mut logits),
-                Layers::Multi(layers) => dispatch(Pass { layers, x, d, logits: &mut logits }),
+                Layers::Multi(stack) => dispatch(Pass { stack, x, d, logits: &mut logits }),
             }
             logits
         });
@@ -96,7 +111,7 @@ impl Inference {
 }
 
 /// The values of a tensor that lies on the CPU, without a copy.
-pub fn on_cpu<T>(x: &Tensor, use_values: impl FnOnce(&[f32]) -> T) -> Result<T> {
+pub(crate) fn on_cpu<T>(x: &Tensor, use_values: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = x.storage_and_layout();
     let Storage::Cpu(CpuStorage::F32(values)) = &*storage else { return Err(Error::Msg("the tensor is not f32 on the CPU".into())) };
     let values = layout.contiguous_offsets().and_then(|(start, end)| values.get(start..end));
@@ -122,7 +137,7 @@ impl Dense {
 }
 
 struct Pass<'p> {
-    layers: &'p [Dense],
+    stack: &'p Stack,
     x: &'p [f32],
     d: usize,
     logits: &'p mut Vec<[f32; CLASSES]>,
@@ -132,13 +147,13 @@ impl Work for Pass<'_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Self { layers, x, d, logits } = self;
-        let widest = layers.iter().map(|layer| layer.width).max().unwrap_or(0);
+        let Self { stack, x, d, logits } = self;
+        let widest = stack.layers().map(|layer| layer.width).max().unwrap_or(0);
         let (mut from, mut to) = (vec![0.0; ROWS * widest], vec![0.0; ROWS * widest]);
         for block in x.chunks(ROWS * d) {
             let rows = block.len() / d;
             let mut down = d;
-            for (number, layer) in layers.iter().enumerate() {
+            for (number, layer) in stack.layers().enumerate() {
                 let at = if number == 0 { block } else { &from };
                 let left = Left { at, rows, inner: layer.inputs, down, right: 1 };
                 gemm::<V>(&mut to, layer.width, left, &layer.weight, Start::Bias(&layer.bias));

@@ -14,7 +14,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use features::Category;
 
 pub use classifier::Classifier;
-pub use inference::{Inference, on_cpu};
+pub use inference::Inference;
 pub use odds::{Rows, each_row, largest, log_sum_exp, probabilities, softmax};
 
 /// PyTorch's `BatchNorm1d` defaults.

@@ -54,7 +54,10 @@ impl Answer<'_> {
                 for (category, p) in &top {
                     out.write_all(category.letter().as_bytes())?;
                     out.write_all(b" ")?;
-                    out.write_all(&four_decimals(*p))?;
+                    match four_decimals(*p) {
+                        Some(text) => out.write_all(&text)?,
+                        None => write!(out, "{p:.4}")?,
+                    }
                     out.write_all(b"  ")?;
                 }
                 // Without a known word an answer says nothing about the headline.
@@ -86,11 +89,14 @@ impl Answer<'_> {
     }
 }
 
-/// A probability as `{:.4}` writes it, without the search for digits that any number would need. An f32 times 10⁴ has 38 bits
-/// at most, so that the product is exact.
+/// A probability as `{:.4}` writes it, without the search for digits that any number would need; `None` if it is none. An f32
+/// times 10⁴ has 38 bits at most, so that the product is exact.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10,000")]
-fn four_decimals(p: f32) -> [u8; 6] {
-    let mut n = (f64::from(p.clamp(0.0, 1.0)) * 1e4).round_ties_even() as u32;
+fn four_decimals(p: f32) -> Option<[u8; 6]> {
+    if !(0.0..=1.0).contains(&p) {
+        return None;
+    }
+    let mut n = (f64::from(p) * 1e4).round_ties_even() as u32;
     let mut text = *b"0.0000";
     for (place, digit) in text.iter_mut().enumerate().rev() {
         if place != 1 {
@@ -98,7 +104,7 @@ fn four_decimals(p: f32) -> [u8; 6] {
             n /= 10;
         }
     }
-    text
+    Some(text)
 }
 
 #[cfg(test)]
@@ -106,15 +112,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn check(p: f32) {
+        let text = four_decimals(p).expect("a probability");
+        assert_eq!(String::from_utf8_lossy(&text), format!("{p:.4}"));
+    }
+
+    #[test]
+    fn ties_go_where_the_library_s_go_and_what_is_no_probability_is_no_number_of_ours() {
+        // Odd multiples of half of 10⁻⁴ that are f32s: those of 625 halves, 1/32.
+        (1_u8..32).step_by(2).for_each(|i| check(f32::from(i) / 32.0));
+        assert!([f32::NAN, -0.5, 1.5, f32::INFINITY].into_iter().all(|p| four_decimals(p).is_none()));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
         #[test]
-        fn four_decimals_are_the_library_s(p in 0.0_f32..=1.0, small in 0_u32..0x3f80_0001, sixteenth in 0_u16..=32_768) {
-            // The last are the ties: odd multiples of 2⁻⁵ · 10⁻⁴ · 625 = 1/32.
-            for p in [p, f32::from_bits(small), f32::from(sixteenth) / 32_768.0] {
-                let text = four_decimals(p);
-                prop_assert_eq!(String::from_utf8_lossy(&text), format!("{p:.4}"));
-            }
+        fn four_decimals_are_the_library_s(p in 0.0_f32..=1.0, small in 0_u32..0x3f80_0001) {
+            check(p);
+            check(f32::from_bits(small));
         }
     }
 

@@ -9,13 +9,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use artifact::{Failure, Result};
-use formats::table::{self, GROUP_ROWS, HEADLINE_COLUMNS, headline_schema};
-use polars::prelude::{Column, DataFrame, IntoColumn, NamedFrom, NewChunkedArray, Series, StringChunked};
+use formats::table::{self, GROUP_ROWS, HEADLINE_COLUMNS, TEXT_COLUMNS, headline_schema};
+use polars::prelude::DataFrame;
 
 /// Bytes of rows that wait in memory, over all shards.
 const BUDGET: usize = 1 << 26;
-/// The columns that are whole numbers, by their place.
-const NUMBERS: [usize; 2] = [0, 7];
 
 /// Writes the rows of the table at `from` into the tables `to`, each of so many rows. Row i goes to `places[i]`, counted through all of
 /// them. `scratch` is a folder that may be made, and is gone afterwards.
@@ -24,17 +22,20 @@ pub fn scatter(from: &Path, places: &[u32], to: &[(PathBuf, usize)], scratch: &P
 }
 
 fn within(from: &Path, places: &[u32], to: &[(PathBuf, usize)], scratch: &Path, budget: usize) -> Result<()> {
+    // What a killed run has left would be taken for rows.
+    match std::fs::remove_dir_all(scratch) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io("remove", scratch, &e)),
+        _ => {}
+    }
     let mut shards = Shards::new(to.iter().map(|(_, rows)| *rows), scratch);
     let mut places_left = places.iter();
     table::groups(from, &HEADLINE_COLUMNS, |frame| {
-        let of = |at: usize| HEADLINE_COLUMNS.get(at).copied().unwrap_or_default();
-        let numbers = NUMBERS.map(|at| table::integers(frame, of(at), from).map(|c| c.no_null_iter().collect::<Vec<i64>>()));
-        let [id, timestamp] = numbers;
-        let (ids, stamps) = (id?, timestamp?);
-        let texts = (1..7).map(|at| Ok(table::texts(frame, of(at), from)?.no_null_iter().collect())).collect::<Result<Vec<Vec<&str>>>>()?;
-        for (row, (id, stamp)) in ids.iter().zip(&stamps).enumerate() {
+        let texts = HEADLINE_COLUMNS.iter().skip(1).take(TEXT_COLUMNS);
+        let texts = texts.map(|name| Ok(table::texts(frame, name, from)?.no_null_iter().collect())).collect::<Result<Vec<Vec<&str>>>>()?;
+        let (ids, stamps) = (table::integers(frame, "id", from)?, table::integers(frame, "timestamp", from)?);
+        for (row, (id, stamp)) in ids.no_null_iter().zip(stamps.no_null_iter()).enumerate() {
             let Some(&place) = places_left.next() else { break };
-            shards.put(place, *id, texts.iter().filter_map(|column| column.get(row).copied()), *stamp);
+            shards.put(place, id, texts.iter().filter_map(|column| column.get(row).copied()), stamp);
             if shards.waiting > budget {
                 shards.spill()?;
             }
@@ -123,16 +124,10 @@ impl Shards {
             *parsed.get_mut(place as usize).ok_or_else(lost)? = Some(row);
         }
         let parsed: Vec<Row<'_>> = parsed.into_iter().collect::<Option<_>>().ok_or_else(lost)?;
-        let column = |(at, name): (usize, &&str)| -> Column {
-            let name = (*name).into();
-            match at {
-                0 => Series::new(name, parsed.iter().map(|row| row.id).collect::<Vec<_>>()).into_column(),
-                7 => Series::new(name, parsed.iter().map(|row| row.timestamp).collect::<Vec<_>>()).into_column(),
-                at => StringChunked::from_iter_values(name, parsed.iter().filter_map(|row| row.texts.get(at - 1).copied())).into_column(),
-            }
-        };
-        let columns = HEADLINE_COLUMNS.iter().enumerate().map(column).collect();
-        DataFrame::new(rows, columns).map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))
+        let [ids, timestamps] = [|row: &Row<'_>| row.id, |row: &Row<'_>| row.timestamp].map(|of| parsed.iter().map(of).collect::<Vec<_>>());
+        let texts = |at: usize| parsed.iter().filter_map(move |row| row.texts.get(at).copied());
+        let frame = table::headlines(&ids, texts, &timestamps);
+        frame.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))
     }
 
     fn end(self) -> Result<()> {
@@ -146,7 +141,7 @@ impl Shards {
 #[derive(Clone, Copy)]
 struct Row<'b> {
     id: i64,
-    texts: [&'b str; 6],
+    texts: [&'b str; TEXT_COLUMNS],
     timestamp: i64,
 }
 
@@ -155,7 +150,7 @@ impl<'b> Row<'b> {
     fn parse(rest: &mut &'b [u8]) -> Option<(u32, Self)> {
         let place = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?);
         let id = i64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?);
-        let mut texts = [""; 6];
+        let mut texts = [""; TEXT_COLUMNS];
         for text in &mut texts {
             let length = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?) as usize;
             *text = std::str::from_utf8(rest.split_off(..length)?).ok()?;
@@ -169,6 +164,7 @@ impl<'b> Row<'b> {
 mod tests {
     use super::*;
     use crate::numpy::RandomState;
+    use polars::prelude::{IntoColumn, NamedFrom, Series};
 
     #[test]
     fn rows_lie_where_they_should_with_and_without_the_disk() {
@@ -190,6 +186,9 @@ mod tests {
         let sizes = [GROUP_ROWS + 900, GROUP_ROWS - 1, 101];
         let mut bytes: Vec<Vec<u8>> = Vec::new();
         for budget in [usize::MAX, 1 << 20] {
+            // As a killed run leaves it.
+            std::fs::create_dir(dir.path().join("scratch")).expect("a folder");
+            std::fs::write(dir.path().join("scratch/0"), "half a row").expect("writes");
             let to: Vec<(PathBuf, usize)> = sizes.iter().map(|n| (dir.path().join(n.to_string()), *n)).collect();
             within(&from, &places, &to, &dir.path().join("scratch"), budget).expect("scatters");
             assert!(!dir.path().join("scratch").exists());

@@ -5,8 +5,8 @@
 //! `y` i64 \[n\] and `id` i64 \[n\], and `summary.json`.
 //!
 //! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32
-//! mean of its words' vectors, bit for bit numpy's; memory holds the vectors and what a row has beside its features, and the
-//! features of a thousand rows.
+//! mean of its words' vectors, bit for bit numpy's; memory holds the vectors, what a row has beside its features, the titles of
+//! a group of rows, and the features of a thousand.
 
 use std::collections::BTreeMap;
 use std::path::Path;

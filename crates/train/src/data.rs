@@ -45,12 +45,25 @@ impl Data {
         let (test, _) = read("test", Some(dimension))?;
         Ok(Self { train, valid, test, dimension })
     }
+
+    /// Puts what is needed there on the device, before a clock runs: on a GPU everything, on the CPU what candle's automatic
+    /// differentiation takes.
+    pub fn to_device(&self, autograd: bool) -> Result<()> {
+        let all: &[&Part] = if self.train.device.is_cpu() { &[&self.train] } else { &[&self.train, &self.valid, &self.test] };
+        if self.train.device.is_cpu() && !autograd {
+            return Ok(());
+        }
+        all.iter().try_for_each(|part| {
+            let on_device = |e| Failure::failed(format_args!("cannot put X on the device: {e}"), "tensors", "use --device cpu");
+            part.tensors().map(drop).map_err(on_device)
+        })
+    }
 }
 
 impl Part {
     fn read(path: &Path, dimension: Option<usize>, device: &Device) -> Result<(Self, usize)> {
         let wrong = |what: String| Failure::artifact(what, path);
-        let (shape, x) = Arrays::read(path)?.into_f32("X", &[None, dimension])?;
+        let (shape, x) = Arrays::map(path)?.into_f32("X", &[None, dimension])?;
         let [n, d] = shape[..] else { return Err(wrong("X is no matrix".into())) };
         if n == 0 || d == 0 {
             return Err(wrong(format!("X is empty: {n} rows of {d} columns")));
@@ -58,7 +71,7 @@ impl Part {
         if let Some(at) = x.iter().position(|v| !v.is_finite()) {
             return Err(wrong(format!("X has no finite number in row {}, column {}", at / d, at % d)));
         }
-        let arrays = Arrays::read(path)?;
+        let arrays = Arrays::map(path)?;
         let ids = arrays.i64("id", &[Some(n)])?;
         let y = arrays.i64("y", &[Some(n)])?;
         let label = |(row, &y): (usize, &i64)| {

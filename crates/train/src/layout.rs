@@ -167,6 +167,20 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Also where a batch has fewer rows than there are threads, or one.
+        #[test]
+        fn the_bits_do_not_depend_on_the_number_of_threads(
+            rows in 1_usize..30, hidden in 1_usize..100, layers in 0_usize..3, batch_size in 1_usize..9, dropout in 0_usize..2,
+            threads in 2_usize..6, seed: u64
+        ) {
+            let (rule, regularisation) = ((Rule::Sgd, 0.0, 0.0), ([0.0, 0.3][dropout], 0.0));
+            let case = Case { rows, dimension: 7, shape: (hidden, layers, false), batch_size, rule, regularisation };
+            let bits = |threads| -> Vec<Vec<u32>> {
+                trained(case, seed, true, threads).into_iter().map(|(_, values)| values.into_iter().map(f32::to_bits).collect()).collect()
+            };
+            prop_assert_eq!(bits(threads), bits(1));
+        }
+
         #[test]
         fn an_epoch_by_hand_is_autograd_s(
             rows in 2_usize..40, dimension in 1_usize..40, hidden in 1_usize..40, layers in 0_usize..4, relu_out: bool,

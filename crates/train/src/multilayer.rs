@@ -1,7 +1,7 @@
 //! An epoch of the multi-layer net, forward and backward by hand.
 //!
 //! Through automatic differentiation at batch 64 four fifths of the time went into copies, allocations and the graph; here
-//! nothing is allocated within an epoch. Checked against candle's autograd in the tests below.
+//! nothing is allocated within an epoch, dropout's masks aside. Checked against candle's autograd in the tests of `layout.rs`.
 //!
 //! The net, with the batch's rows below each other: H₀ = relu(X W₁ᵀ + b₁), then `layers` times Z = H W_mᵀ + b_m,
 //! N = (Z − mean) / √(variance + ε), H = relu(γ N + β), then logits = H W_oᵀ + b_o, in a relu if `relu_out`. Backward: with
@@ -15,7 +15,7 @@
 //! those columns of every matrix, and shows them to the others. Every element is computed by one thread, in an order that does not
 //! depend on how many there are; so neither do the bits.
 
-#![allow(clippy::inline_always, reason = "see simd.rs")]
+#![allow(clippy::inline_always, reason = "see kernels::simd")]
 #![expect(clippy::indexing_slicing, reason = "one place a layer and a thread, and rows of known sizes")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +52,7 @@ impl Epoch<'_> {
         let n = self.batch_size.min(self.order.len());
         let many = |count: usize| (0..count).map(|_| sides.iter().map(|side| RwLock::new(vec![0.0; n * side.width()])).collect());
         let shown = Shown {
+            x: (0..count).map(|index| RwLock::new(vec![0.0; team::share(index, count, n).len() * weights.dimension])).collect(),
             h: many(weights.layers + 1).collect(),
             by_z: many(weights.layers).collect(),
             logits: sides.iter().map(|_| RwLock::new(vec![0.0; n * LANES])).collect(),
@@ -76,6 +77,8 @@ impl Epoch<'_> {
 
 /// What the threads show each other. Between two meetings each writes its own and reads what was written before.
 struct Shown<'s> {
+    /// The batch's rows, of which each thread has some.
+    x: Vec<RwLock<Vec<f32>>>,
     /// H₀ and every layer's H, by thread: [rows, its units].
     h: Vec<Vec<RwLock<Vec<f32>>>>,
     /// The gradient by every layer's Z, likewise.
@@ -112,7 +115,6 @@ struct Part<'p, 's> {
 
 /// What a batch needs, made once.
 struct Scratch {
-    x: Vec<f32>,
     /// Every layer's N, and 1 / √(variance + ε).
     normal: Vec<Vec<f32>>,
     inverse: Vec<Vec<f32>>,
@@ -133,7 +135,6 @@ impl Work for Part<'_, '_> {
         let (d, width, layers) = (self.side.dimension, self.side.width(), self.side.layers);
         let many = |count: usize, size: usize| vec![vec![0.0; size]; count];
         let mut scratch = Scratch {
-            x: vec![0.0; self.n * d],
             normal: many(layers, self.n * width),
             inverse: many(layers, width),
             masks: Vec::new(),
@@ -145,11 +146,12 @@ impl Work for Part<'_, '_> {
         };
         let mut update = self.epoch.update;
         for (number, batch) in order.chunks(batch_size).enumerate() {
-            for (to, &row) in scratch.x.chunks_exact_mut(d).zip(batch) {
+            for (to, &row) in write(&self.shown.x[self.member.index]).chunks_exact_mut(d).zip(&batch[self.member.share(batch.len())]) {
                 if let Some(from) = x.get(row as usize * d..).and_then(|rest| rest.get(..d)) {
                     to.copy_from_slice(from);
                 }
             }
+            self.member.meet();
             if dropout > 0.0 {
                 self.draw(&mut scratch, batch.len());
             }
@@ -195,8 +197,11 @@ impl Part<'_, '_> {
         let (d, width, me) = (self.side.dimension, self.side.width(), self.member.index);
         {
             let mut h = write(&self.shown.h[0][me]);
-            let left = Left { at: &s.x, rows, inner: d, down: d, right: 1 };
-            gemm::<V>(&mut h, width, left, &self.side.fc.value, Start::Bias(&self.side.fc_bias.value));
+            for (index, x) in self.shown.x.iter().enumerate() {
+                let part = team::share(index, self.member.size, rows);
+                let left = Left { at: &read(x), rows: part.len(), inner: d, down: d, right: 1 };
+                gemm::<V>(&mut h[part.start * width..], width, left, &self.side.fc.value, Start::Bias(&self.side.fc_bias.value));
+            }
             relu(&mut h[..rows * width]);
             drop_units(&mut h, s.masks.first());
         }
@@ -287,8 +292,13 @@ impl Part<'_, '_> {
             }
         }
         by_relu(&mut s.by_h[..rows * width], &read(&self.shown.h[0][me]), s.masks.first());
-        let left = Left { at: &s.x, rows: d, inner: rows, down: 1, right: d };
-        gemm::<V>(&mut self.side.fc.gradient, width, left, &s.by_h, Start::Zero);
+        let mut start = Start::Zero;
+        for (index, x) in self.shown.x.iter().enumerate() {
+            let part = team::share(index, self.member.size, rows);
+            let left = Left { at: &read(x), rows: d, inner: part.len(), down: 1, right: d };
+            gemm::<V>(&mut self.side.fc.gradient, width, left, &s.by_h[part.start * width..], start);
+            start = Start::Result;
+        }
         column_sums(&mut self.side.fc_bias.gradient, &s.by_h[..rows * width]);
     }
 

@@ -183,7 +183,9 @@ impl Trainer<'_> {
         let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
         let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
         let run = Run { node: stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
-        let outcome = fit(&mut net, &mut optimizer, data, &plan(options, device, keep), random, &run)?;
+        let plan = plan(options, device, keep);
+        data.to_device(!plan.pass.fused)?;
+        let outcome = fit(&mut net, &mut optimizer, data, &plan, random, &run)?;
         let scored = |part| score(&net, part).map_err(wrong);
         let result = Trained { train: scored(&data.train)?, valid: scored(&data.valid)?, test: scored(&data.test)?, outcome };
         Ok((net, result))

@@ -142,6 +142,7 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
     let mut evaluations = Vec::new();
     let mut scores = None;
     let fused = options.kernel == "fused" && device.is_cpu();
+    data.to_device(!fused)?;
     for _ in 0..options.repeats {
         let mut random = Random::new(options.seed);
         let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(|e| wrong(&e))?;

@@ -1,6 +1,6 @@
 //! A step of an optimizer on plain numbers; the rules are [`crate::optimizer::Optimizer`]'s.
 
-#![allow(clippy::inline_always, reason = "see simd.rs")]
+#![allow(clippy::inline_always, reason = "see kernels::simd")]
 
 use crate::optimizer::Rule;
 

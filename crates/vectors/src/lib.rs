@@ -25,7 +25,7 @@ pub struct Lookup {
 impl Lookup {
     /// Reads the two artifacts of `embed` and holds them against each other.
     pub fn read(vocabulary: &Path, vectors: &Path) -> Result<Self> {
-        let (shape, values) = Arrays::read(vectors)?.into_f32("vectors", &[None, None])?;
+        let (shape, values) = Arrays::map(vectors)?.into_f32("vectors", &[None, None])?;
         let [count, dimension] = shape[..] else { return Err(Failure::artifact("array `vectors` is no matrix", vectors)) };
         let frame = table::read(vocabulary, &["word", "row"])?;
         if frame.height() != count || dimension == 0 {
