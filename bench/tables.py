@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Writes the tables of bench/README.md from bench/results.json, so that no number is copied by hand: python3 bench/tables.py"""
+
+import json
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def shown(seconds):
+    return f"{1e3 * seconds:,.2f} ms" if seconds < 0.1 else f"{seconds:,.2f} s"
+
+
+def times(ratio):
+    return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×"
+
+
+def table(rows):
+    peers = list(dict.fromkeys(who for row in rows for who in row["median"]))
+    lines = ["| | " + " | ".join(peers) + " |", "| --- |" + " ---: |" * len(peers)]
+    for row in rows:
+        cells = []
+        for who in peers:
+            median = row["median"].get(who)
+            note = "" if median is None or who == peers[0] else f" ({row['ratio'][who]:.2f}×)" if who == row["floor"] else f" ({times(row['ratio'][who])})"
+            cells.append("" if median is None else shown(median) + note)
+        lines.append(f"| {row['what']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def growth(rows):
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    lines = ["| headlines | " + " | ".join(stages) + " |", "| ---: |" + " ---: |" * len(stages)]
+    for size in dict.fromkeys(row["rows"] for row in rows):
+        of = {row["stage"]: row for row in rows if row["rows"] == size}
+        lines.append(f"| {size:,} | " + " | ".join(f"{of[s]['seconds']:.2f} s, {of[s]['private_mb']:.0f} MB" for s in stages) + " |")
+    return "\n".join(lines)
+
+
+def between(text, name, made):
+    """Puts what was made between its two comments."""
+    return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{made}\n{m[2]}", text, count=1, flags=re.DOTALL)
+
+
+def main():
+    results = json.loads((HERE / "results.json").read_text())
+    text = (HERE / "README.md").read_text()
+    for name, result in results.items():
+        made = growth(result["rows"]) if name == "growth" else table(result["rows"])
+        text = between(text, name, made)
+    about = next(iter(results.values()))["about"]
+    peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if name != "matplotlib")
+    machine = f"{about['processors']} cores of an {about['processor']}{' with AVX-512' if about['avx512'] else ''}, {about['system']}, Python {about['python']}; {peers}."
+    (HERE / "README.md").write_text(between(text, "machine", machine))
+
+
+if __name__ == "__main__":
+    main()
