@@ -1,6 +1,6 @@
 //! Threads that share a piece of work and meet several times in it.
 //!
-//! A step of training on a batch takes a hundred microseconds, and its threads meet five times in it. To sleep and be woken
+//! A step of training on a batch takes a hundred microseconds, and its threads meet six times in it. To sleep and be woken
 //! takes about as long as the step, so whoever waits turns in a loop; after a while it gives the processor away, since where
 //! there are fewer processors than threads the others could not come otherwise.
 
