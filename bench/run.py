@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "bench"
 VENV = WORK / "venv"
-PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "matplotlib"]
+PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "isal", "matplotlib"]
 # Each benchmark's module, in the order in which they run.
-NAMES = {"single": "epochs", "multi": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "predict": "jobs", "whole": "jobs",
+NAMES = {"single": "epochs", "multi": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
          "growth": "growth"}
 
 

@@ -29,6 +29,14 @@ def table(rows):
     return "\n".join(lines)
 
 
+def stages(rows):
+    lines = ["| | knockline | floor | resident |", "| --- | ---: | ---: | ---: |"]
+    for row in rows:
+        ours, floor = row["median"].values()
+        lines.append(f"| {row['what']} | {shown(ours)} | {shown(floor)} ({row['ratio']['floor']:.2f}×) | {row['memory_mb']:.0f} MB |")
+    return "\n".join(lines)
+
+
 def growth(rows):
     stages = list(dict.fromkeys(row["stage"] for row in rows))
     lines = ["| headlines | " + " | ".join(stages) + " |", "| ---: |" + " ---: |" * len(stages)]
@@ -47,7 +55,7 @@ def main():
     results = json.loads((HERE / "results.json").read_text())
     text = (HERE / "README.md").read_text()
     for name, result in results.items():
-        made = growth(result["rows"]) if name == "growth" else table(result["rows"])
+        made = {"growth": growth, "stages": stages}.get(name, table)(result["rows"])
         text = between(text, name, made)
     about = next(iter(results.values()))["about"]
     peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if name != "matplotlib")

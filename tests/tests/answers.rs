@@ -247,3 +247,50 @@ fn what_cannot_be_classified_is_named() {
     let damaged = predict(&artifacts, &["x"], b"");
     assert!(damaged.code == Some(3) && damaged.err.contains("model.safetensors has another content"), "{}", damaged.err);
 }
+
+/// The arrays of a safetensors file, by its format's definition: a length, a JSON header and the values.
+fn arrays(artifacts: &Artifacts, file: &str) -> (Vec<f32>, Vec<i64>) {
+    let bytes = std::fs::read(artifacts.path().join(file)).expect("reads");
+    let (length, rest) = bytes.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize);
+    let header: Value = serde_json::from_slice(header).expect("JSON");
+    let values = |name: &str| {
+        let at = |i: usize| header[name]["data_offsets"][i].as_u64().expect("a number") as usize;
+        &data[at(0)..at(1)]
+    };
+    (
+        values("X").chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes"))).collect(),
+        values("id").chunks(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes"))).collect(),
+    )
+}
+
+#[test]
+fn headlines_without_a_known_word_are_zeros_or_left_out() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (table, vectors) = (dir.path().join("newsCorpora.csv"), dir.path().join("vectors.txt"));
+    // Of ten headlines one has a word without vector; the others' one word tells their place.
+    let mut rows = String::new();
+    for id in 0..5000 {
+        let letter = ["b", "t", "e", "m"][id / 10 % 4];
+        rows.push_str(&format!("{id}\tw{}\tu\tReuters\t{letter}\ts\th\t1\n", id % 10));
+    }
+    std::fs::write(&table, rows).expect("writes");
+    let known = (0..10).filter(|k| *k != 3);
+    std::fs::write(&vectors, known.map(|k| format!("w{k} {k} {}\n", 2 * k)).collect::<String>()).expect("writes");
+    let row = |id: i64| if id % 10 == 3 { [0.0, 0.0] } else { [(id % 10) as f32, (2 * (id % 10)) as f32] };
+    let sources = [format!("ingest.source={}", table.display()), format!("embed.source={}", vectors.display())];
+    let options: Vec<&str> = sources.iter().map(String::as_str).collect();
+    let zeros = Artifacts::with(&options);
+    zeros.run(&["pipeline", "--to", "tensors"]).ok();
+    let (x, all) = arrays(&zeros, "tensors/train.safetensors");
+    assert_eq!(all.len(), 4000);
+    assert!(x.iter().copied().eq(all.iter().flat_map(|&id| row(id))));
+    let drop = Artifacts::with(&[&options[..], &["tensors.empty=drop"]].concat());
+    drop.run(&["pipeline", "--to", "tensors"]).ok();
+    let (x, kept) = arrays(&drop, "tensors/train.safetensors");
+    assert!(kept.iter().eq(all.iter().filter(|&&id| id % 10 != 3)));
+    assert!(x.iter().copied().eq(kept.iter().flat_map(|&id| row(id))));
+    let summary = &drop.json("tensors/summary.json")["train"];
+    assert_eq!(summary["dropped"].as_u64(), Some((all.len() - kept.len()) as u64));
+    assert_eq!(summary["without_known_word"], summary["dropped"]);
+}

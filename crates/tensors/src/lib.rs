@@ -5,16 +5,19 @@
 //! `y` i64 \[n\] and `id` i64 \[n\], and `summary.json`.
 //!
 //! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32
-//! mean of its words' vectors, bit for bit numpy's; memory holds the vectors, what a row has beside its features, the titles of
-//! a group of rows, and the features of a thousand.
+//! mean of its words' vectors, bit for bit numpy's, by however many threads; memory holds the vectors, what a row has beside its
+//! features, the titles of a group of rows, and the features of a few thousand.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 
 use artifact::{Failure, NodeSpec, Result, Stage};
 use features::{Category, PARTS};
 use formats::arrays::{Array, RowWriter};
 use formats::table;
+use kernels::team;
 use serde::{Deserialize, Serialize};
 use vectors::{Lookup, Matrix};
 
@@ -56,7 +59,7 @@ struct Headline {
     x: Vec<f32>,
 }
 
-/// Rows that are made and written at once.
+/// Rows that a thread makes and that are written at once.
 const AT_ONCE: usize = 1024;
 /// So many rows and components are shown.
 const SHOWN: (usize, usize) = (4, 6);
@@ -77,28 +80,18 @@ pub fn run(stage: &Stage) -> Result<String> {
         let mut writer = RowWriter::create(&file, &vectors, "X", [ids.len(), lookup.dimension()])?;
         let (mut without, mut kept) = (0, rows.ids.iter().zip(&labels));
         let mut first = Vec::new();
-        let mut matrix = Matrix::new(&lookup, AT_ONCE);
         table::groups(&path, &["title"], |frame| {
             let titles: Vec<&str> = table::texts(frame, "title", &path)?.no_null_iter().collect();
-            for titles in titles.chunks(AT_ONCE) {
-                matrix.clear();
-                for title in titles {
-                    let known = matrix.push(title).known;
-                    without += usize::from(known == 0);
-                    if known == 0 && options.empty == Empty::Drop {
-                        matrix.pop();
-                        continue;
-                    }
+            features_of(&titles, &lookup, options.empty, |titles, mut matrix, known| {
+                without += known.iter().filter(|&&known| known == 0).count();
+                let rows = matrix.values().chunks_exact(lookup.dimension());
+                let titles = titles.iter().zip(known).filter(|&(_, known)| known > 0 || options.empty == Empty::Zero);
+                for ((title, _), row) in titles.zip(rows).take(SHOWN.0.saturating_sub(first.len())) {
                     let Some((&id, &y)) = kept.next() else { break };
-                    if first.len() < SHOWN.0 {
-                        let values = matrix.values();
-                        let x = values.iter().skip(values.len() - lookup.dimension()).take(SHOWN.1).copied().collect();
-                        first.push(Headline { id, title: (*title).to_owned(), y, x });
-                    }
+                    first.push(Headline { id, title: (*title).to_owned(), y, x: row.iter().take(SHOWN.1).copied().collect() });
                 }
-                writer.push(matrix.values())?;
-            }
-            Ok(())
+                writer.push(matrix.values())
+            })
         })?;
         writer.finish()?;
 
@@ -118,6 +111,54 @@ pub fn run(stage: &Stage) -> Result<String> {
     let fate = if options.empty == Empty::Drop { "left out" } else { "all zeros" };
     let note = if empty > 0 { format!("; {empty} without a known word, {fate}") } else { String::new() };
     Ok(format!("{}{note}", sizes.join(", ")))
+}
+
+/// Makes the features of `titles`, a few at a time on every thread, and gives them to `take` in order: the titles, their rows
+/// (without those that are left out), and how many known words each title has.
+fn features_of(
+    titles: &[&str],
+    lookup: &Lookup,
+    empty: Empty,
+    mut take: impl FnMut(&[&str], Matrix<'_>, Vec<usize>) -> Result<()>,
+) -> Result<()> {
+    let pieces = titles.chunks(AT_ONCE);
+    let threads = team::available().min(pieces.len());
+    std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..threads)
+            .map(|maker| {
+                let (made, taken) = sync_channel(1);
+                let mine = pieces.clone().skip(maker).step_by(threads);
+                let thread = scope.spawn(move || {
+                    for titles in mine {
+                        let mut matrix = Matrix::new(lookup, titles.len());
+                        let row = |title: &&str| {
+                            let known = matrix.push(title).known;
+                            if known == 0 && empty == Empty::Drop {
+                                matrix.pop();
+                            }
+                            known
+                        };
+                        let known = titles.iter().map(row).collect();
+                        matrix.finish();
+                        if made.send((matrix, known)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                (thread, taken)
+            })
+            .collect();
+        for (titles, (_, taken)) in pieces.zip(makers.iter().cycle()) {
+            // Who sends nothing more has panicked.
+            let Ok((matrix, known)) = taken.recv() else { break };
+            take(titles, matrix, known)?;
+        }
+        for (thread, taken) in makers {
+            drop(taken);
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        Ok(())
+    })
 }
 
 /// What is known of a part's rows before their features are made.

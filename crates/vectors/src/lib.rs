@@ -102,7 +102,7 @@ impl<'l> Matrix<'l> {
     }
 
     /// Computes the last row, if that is still to be done.
-    fn finish(&mut self) {
+    pub fn finish(&mut self) {
         if let Some(known) = self.pending.take() {
             let start = self.values.len().saturating_sub(self.lookup.dimension);
             mean_into(&known, self.values.get_mut(start..).unwrap_or_default());

@@ -1,0 +1,104 @@
+"""Every stage before training on the whole archive, with every publisher's rows: its time and peak memory beside a floor's time.
+
+A floor does what no stage of this kind can go without, by other tools: ingest, unpacking by igzip, in memory; split, the same tables read
+and written by pyarrow, in the order in which they are; embed, the vector file and the titles read; tensors, its files copied; report, its files read.
+Memory is a process's resident set at its peak, mapped files included."""
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+STAGES = ["ingest", "split", "embed", "tensors", "report"]
+
+
+def run(command):
+    """Seconds and peak resident set in MB, which is read until the process ends: what the system keeps of it for `wait` begins with Python's own."""
+    start = time.perf_counter()
+    child = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    peak = 0.0
+    while child.poll() is None:
+        peak = resident(child.pid) or peak
+        time.sleep(0.001)
+    seconds = time.perf_counter() - start
+    if child.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{child.stderr.read().decode()}")
+    return seconds, peak
+
+
+def resident(pid):
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), None)
+
+
+def timed(what, *arguments):
+    start = time.perf_counter()
+    what(*arguments)
+    return time.perf_counter() - start
+
+
+def stages(bench):
+    from isal import isal_zlib
+    from pyarrow import parquet
+    given = bench.given
+    if not (given.archive and given.vectors):
+        print("stages: give --archive and --vectors")
+        return
+    sources = {"ingest": [f"source={given.archive}", 'publishers=["*"]'], "embed": [f"source={given.vectors}"]}
+    with zipfile.ZipFile(given.archive) as file:
+        entry = file.getinfo("newsCorpora.csv")
+    packed = Path(given.archive).read_bytes()
+    names = (int.from_bytes(packed[entry.header_offset + at:][:2], "little") for at in (26, 28))
+    packed = packed[entry.header_offset + 30 + sum(names):][: entry.compress_size]
+    folder = bench.artifacts.parent / "stages"
+    shutil.rmtree(folder, ignore_errors=True)
+    bench.pipeline(folder, "--set", 'ingest.publishers=["*"]', "--set", "train.mlp.epochs=1")
+
+    def copies(table):
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            for part in ("train", "valid", "test"):
+                whole = parquet.read_table(table / f"{part}.parquet")
+                parquet.write_table(whole, f"{out}/{part}.parquet", compression="zstd", compression_level=1, row_group_size=65_536)
+
+    def copy(files):
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            for at, file in enumerate(files):
+                shutil.copyfile(file, f"{out}/{at}")
+
+    def read(files):
+        block = bytearray(1 << 20)
+        for file in files:
+            with open(file, "rb", 0) as file:
+                while file.readinto(block):
+                    pass
+
+    inputs = [folder / node / name for node in ("tensors", "train.slp", "train.mlp") for name in ("metrics.json", "manifest.json")]
+    floors = {
+        "ingest": lambda: timed(isal_zlib.decompress, packed, -15, entry.file_size),
+        "split": lambda: timed(copies, folder / "split"),
+        "embed": lambda: timed(lambda: [read([given.vectors]), *(parquet.read_table(folder / "split" / f"{p}.parquet", columns=["title"]) for p in ("train", "valid", "test"))]),
+        "tensors": lambda: timed(copy, sorted((folder / "tensors").glob("*.safetensors"))),
+        "report": lambda: timed(read, [file for file in inputs if file.exists()]),
+    }
+
+    memory = {stage: [] for stage in STAGES}
+
+    def stage(name):
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            sets = [x for source in sources.get(name, []) for x in ("--set", source)]
+            seconds, peak = run([bench.target / name, "--artifacts", folder, "--out", f"{out}/{name}", *sets])
+        memory[name].append(peak)
+        return seconds
+
+    for name in STAGES:
+        bench.compare("stages", name, {"knockline": lambda: stage(name), "floor": floors[name]}, "floor")
+        bench.results["stages"][-1]["memory_mb"] = statistics.median(memory[name])
+        print(f"{'':<28} {statistics.median(memory[name]):.0f} MB")
+    shutil.rmtree(folder)
