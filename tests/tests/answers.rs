@@ -252,11 +252,12 @@ fn what_cannot_be_classified_is_named() {
 fn arrays(artifacts: &Artifacts, file: &str) -> (Vec<f32>, Vec<i64>) {
     let bytes = std::fs::read(artifacts.path().join(file)).expect("reads");
     let (length, rest) = bytes.split_at(8);
-    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().expect("8 bytes")) as usize);
+    let length = u64::from_le_bytes(length.try_into().expect("8 bytes"));
+    let (header, data) = rest.split_at(usize::try_from(length).expect("a length"));
     let header: Value = serde_json::from_slice(header).expect("JSON");
     let values = |name: &str| {
-        let at = |i: usize| header[name]["data_offsets"][i].as_u64().expect("a number") as usize;
-        &data[at(0)..at(1)]
+        let place = |i: usize| header[name]["data_offsets"][i].as_u64().and_then(|at| usize::try_from(at).ok()).expect("a place");
+        &data[place(0)..place(1)]
     };
     (
         values("X").chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes"))).collect(),
@@ -269,12 +270,9 @@ fn headlines_without_a_known_word_are_zeros_or_left_out() {
     let dir = tempfile::tempdir().expect("a folder");
     let (table, vectors) = (dir.path().join("newsCorpora.csv"), dir.path().join("vectors.txt"));
     // Of ten headlines one has a word without vector; the others' one word tells their place.
-    let mut rows = String::new();
-    for id in 0..5000 {
-        let letter = ["b", "t", "e", "m"][id / 10 % 4];
-        rows.push_str(&format!("{id}\tw{}\tu\tReuters\t{letter}\ts\th\t1\n", id % 10));
-    }
-    std::fs::write(&table, rows).expect("writes");
+    let letters = ["b", "t", "e", "m"];
+    let headline = |id: usize| format!("{id}\tw{}\tu\tReuters\t{}\ts\th\t1\n", id % 10, letters[id / 10 % 4]);
+    std::fs::write(&table, (0..5000).map(headline).collect::<String>()).expect("writes");
     let known = (0..10).filter(|k| *k != 3);
     std::fs::write(&vectors, known.map(|k| format!("w{k} {k} {}\n", 2 * k)).collect::<String>()).expect("writes");
     let row = |id: i64| if id % 10 == 3 { [0.0, 0.0] } else { [(id % 10) as f32, (2 * (id % 10)) as f32] };
