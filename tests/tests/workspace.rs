@@ -41,7 +41,7 @@ fn arrows_run_one_way() {
     assert_eq!(users("candle-core"), ["nets", "train"]);
     assert_eq!(users("candle-nn"), ["train"]);
     assert_eq!(users("nets"), ["predict", "train"]);
-    assert_eq!(users("kernels"), ["nets", "predict", "train", "vectors"]);
+    assert_eq!(users("kernels"), ["nets", "predict", "tensors", "train", "vectors"]);
     assert_eq!(users("vectors"), ["predict", "tensors"]);
     assert_eq!(users("plotters"), ["curves", "report"]);
     assert_eq!(users("reqwest"), ["fetch", "remote"]);

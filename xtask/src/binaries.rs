@@ -9,6 +9,7 @@ use cache::{Digest, Index, Ingredients, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::device;
 use crate::graph::GRAPH;
 
 /// Binaries by package.
@@ -51,7 +52,12 @@ impl Binaries {
         let made = made_of(root, packages, index)?;
         let of = |package: &str| made.get(package).map(|all| digest(all, package, device));
         // xtask itself was built into the same folder.
-        let here = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(STAMP)));
+        let here = std::env::current_exe().ok().and_then(|exe| {
+            let folder = exe.parent()?;
+            // cargo puts what is built for a named target into `target/NAME/debug`.
+            let beside = device::subfolder(device).and_then(|name| Some(folder.parent()?.join(name).join(folder.file_name()?)));
+            Some(beside.unwrap_or_else(|| folder.to_owned()).join(STAMP))
+        });
         let known = here.as_deref().map(read).unwrap_or_default();
         let current = |package: &str| {
             let known = known.get(package).filter(|k| Some(&k.of) == of(package).as_ref())?;
@@ -171,6 +177,7 @@ fn cargo_build(root: &Path, device: &str, packages: &[&str]) -> Result<Vec<Json>
     }
     command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped()).stdin(Stdio::null());
     command.args(packages.iter().flat_map(|package| ["--package", package]));
+    device::prepare(&mut command, device, root)?;
     if cuda && packages.contains(&"train") {
         command.args(["--features", "train/cuda"]);
     }

@@ -7,6 +7,7 @@ mod bench;
 mod binaries;
 mod commit;
 mod config;
+mod device;
 mod graph;
 mod pipeline;
 mod predict;
@@ -58,8 +59,8 @@ enum Command {
     Status {
         /// Only this node, with every reason
         node: Option<String>,
-        /// cpu, cuda or cuda:K
-        #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
         device: String,
     },
     /// Show the graph
@@ -87,8 +88,8 @@ enum Cache {
     Key {
         /// The node
         node: String,
-        /// cpu, cuda or cuda:K
-        #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
         device: String,
     },
     /// Write the current results of nodes into one file, for the next CI job
@@ -118,8 +119,8 @@ enum Cache {
         /// The nodes; without any, all
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
-        /// cpu, cuda or cuda:K
-        #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
         device: String,
     },
     /// Reread every result and set aside what is damaged
@@ -164,7 +165,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         }
         Command::Pipeline(selection) => pipeline::run(&root, &config()?, &artifacts, selection, cli.json),
         Command::Status { node, device } => {
-            pipeline::check_device(device)?;
+            device::check(device)?;
             status::run(&root, &config()?, &artifacts, node.as_deref(), device, cli.json)
         }
         Command::Bench { arguments } => return bench::run(&root, arguments),
@@ -173,14 +174,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Cache(Cache::Import { file }) => return storage::import(&root, &artifacts, file, cli.json),
         Command::Cache(Cache::Push { nodes, replace }) => shared::push(&root, &config()?, &artifacts, nodes, *replace, cli.json),
         Command::Cache(Cache::Pull { nodes, device }) => {
-            pipeline::check_device(device)?;
+            device::check(device)?;
             shared::pull(&root, &config()?, &artifacts, nodes, device, cli.json)
         }
         Command::Cache(Cache::Verify) => storage::verify(&artifacts, cli.json),
         Command::Cache(Cache::Gc { dry_run }) => storage::collect(&artifacts, *dry_run, cli.json),
         Command::Cache(Cache::Key { node, device }) => {
             let node = graph::find(node)?;
-            pipeline::check_device(device)?;
+            device::check(device)?;
             let key = recipe::Recipes::new(&root, &config()?, device, &Index::default())?.recipe(node)?;
             print(&format!("{key}\n"))
         }

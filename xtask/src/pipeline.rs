@@ -46,8 +46,8 @@ pub struct Selection {
     /// Take results from the remote of [cache], and put none there
     #[arg(long)]
     read_only: bool,
-    /// cpu, cuda or cuda:K
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = crate::device::parse)]
     pub device: String,
 }
 
@@ -63,7 +63,7 @@ impl Selection {
         for name in &self.force {
             find(name)?;
         }
-        check_device(&self.device)?;
+        crate::device::check(&self.device)?;
         let wanted = |node: &&Node| {
             only.is_none_or(|o| o.name == node.name)
                 && from.is_none_or(|f| f.name == node.name || depends(node, f.name))
@@ -82,16 +82,6 @@ impl Selection {
         }
         Ok(nodes)
     }
-}
-
-/// Refuses a device's name that no stage knows, before any runs.
-pub fn check_device(device: &str) -> Result<()> {
-    let known = match device.split_once(':') {
-        None => matches!(device, "cpu" | "cuda"),
-        Some((kind, number)) => kind == "cuda" && number.parse::<usize>().is_ok(),
-    };
-    let unknown = || Failure::usage(format_args!("there is no device `{device}`"), "--device", "use cpu, cuda or cuda:K");
-    known.then_some(()).ok_or_else(unknown)
 }
 
 /// Runs the command.

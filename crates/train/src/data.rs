@@ -10,6 +10,8 @@ use formats::Arrays;
 use formats::arrays::Values;
 use nets::Rows;
 
+use crate::device;
+
 /// One part.
 pub struct Part {
     /// The features, row after row.
@@ -54,8 +56,9 @@ impl Data {
             return Ok(());
         }
         all.iter().try_for_each(|part| {
-            let on_device = |e| Failure::failed(format_args!("cannot put X on the device: {e}"), "tensors", "use --device cpu");
-            part.tensors().map(drop).map_err(on_device)
+            let bytes = part.values.len() * size_of::<f32>();
+            let place = format!("a part of {} rows of {} features, {:.1} MB", part.len(), part.dimension, bytes as f64 / 1e6);
+            part.tensors().map(drop).map_err(|e| device::failed(&e, &place))
         })
     }
 }
@@ -87,6 +90,12 @@ impl Part {
     pub fn of(values: Vec<f32>, dimension: usize, labels: Vec<u32>) -> Self {
         let tensors = OnceLock::new();
         Self { values: values.into(), dimension, labels, ids: Vec::new(), device: Device::Cpu, tensors }
+    }
+
+    /// Where the features are.
+    #[cfg(feature = "cuda")]
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// The features on the host, row after row.

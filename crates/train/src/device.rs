@@ -3,21 +3,66 @@
 use artifact::{Failure, Result};
 use candle_core::Device;
 
-/// The device that the user named: `cpu`, `cuda` or `cuda:K`.
+/// The device that the user named: `cpu`, `cuda`, `cuda:K`, or `auto`, which is the first GPU where one can be used.
 pub fn open(name: &str) -> Result<Device> {
     let place = format!("--device {name}");
     let number = match name.split_once(':') {
         None if name == "cpu" => return Ok(Device::Cpu),
+        None if name == "auto" => return Ok(open("cuda").unwrap_or(Device::Cpu)),
         None if name == "cuda" => Ok(0),
         Some(("cuda", number)) => number.parse::<usize>(),
-        _ => return Err(Failure::usage(format_args!("there is no device `{name}`"), place, "use cpu, cuda or cuda:K")),
+        _ => return Err(Failure::usage(format_args!("there is no device `{name}`"), place, "use cpu, cuda, cuda:K or auto")),
     };
     let number = number.map_err(|_| Failure::usage("the device's number is no number", &place, "write cuda:0, cuda:1, …"))?;
     if !cfg!(feature = "cuda") {
         return Err(Failure::usage("this build cannot use CUDA", place, "build `train` with `--features cuda`, or use --device cpu"));
     }
+    if let Some(library) = missing() {
+        let what = format_args!("NVIDIA's {library} was not found");
+        return Err(Failure::usage(
+            what,
+            place,
+            "install NVIDIA's driver and CUDA's libraries where the loader finds them, or use --device cpu",
+        ));
+    }
     Device::new_cuda(number)
         .map_err(|e| Failure::failed(format_args!("cannot use the GPU: {e}"), place, "check `nvidia-smi`, or use --device cpu"))
+}
+
+/// The first of CUDA's libraries that is not there. They are opened when they are needed, so that the program starts without them; candle
+/// would panic if one were missing then.
+#[cfg(all(feature = "cuda", feature = "dynamic-loading"))]
+fn missing() -> Option<&'static str> {
+    use candle_core::cuda_backend::cudarc::{cublas, curand, driver};
+
+    // SAFETY: opening them runs their start-up code, which NVIDIA's libraries have to be trusted with.
+    let libraries = unsafe {
+        [
+            ("driver (libcuda)", driver::sys::is_culib_present()),
+            ("cuBLAS (libcublas)", cublas::sys::is_culib_present()),
+            ("cuRAND (libcurand)", curand::sys::is_culib_present()),
+        ]
+    };
+    libraries.into_iter().find(|(_, there)| !there).map(|(name, _)| name)
+}
+
+/// Without CUDA there is nothing to miss, and a program that is linked to its libraries does not start without them.
+#[cfg(not(all(feature = "cuda", feature = "dynamic-loading")))]
+fn missing() -> Option<&'static str> {
+    None
+}
+
+/// For the user: what candle or the device says happened at `place`.
+pub fn failed(error: &candle_core::Error, place: &str) -> Failure {
+    let said = error.to_string();
+    if ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|name| said.contains(name)) {
+        return Failure::failed(
+            "the GPU's memory is full",
+            place,
+            "see with `nvidia-smi` what else uses it, take a GPU with more (--device cuda:K), or use --device cpu",
+        );
+    }
+    Failure::failed(said, place, "this is a bug; please report it")
 }
 
 #[cfg(test)]
@@ -30,6 +75,16 @@ mod tests {
         assert!(open("gpu").unwrap_err().what.contains("no device `gpu`"));
         assert!(open("cuda:x").unwrap_err().what.contains("no number"));
         #[cfg(not(feature = "cuda"))]
+        assert!(open("auto").expect("the CPU").is_cpu());
+        #[cfg(not(feature = "cuda"))]
         assert!(open("cuda:1").unwrap_err().remedy.contains("--features cuda"));
+    }
+
+    #[test]
+    fn a_gpu_whose_memory_is_full_is_told_from_a_bug() {
+        // As cudarc 0.19 says it.
+        let full = candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
+        assert_eq!(failed(&full, "train.slp").what, "the GPU's memory is full");
+        assert!(failed(&candle_core::Error::Msg("shapes".into()), "train.slp").remedy.contains("bug"));
     }
 }

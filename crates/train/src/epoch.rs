@@ -1,10 +1,11 @@
 //! One epoch of training.
 
 use artifact::Failure;
-use candle_core::Tensor;
-use nets::Net;
+use candle_core::{Device, Tensor};
+use nets::{Net, Shape};
 
 use crate::data::Part;
+use crate::device;
 use crate::fused::SgdEpoch;
 use crate::layout;
 use crate::optimizer::Optimizer;
@@ -16,7 +17,7 @@ use crate::step::{Regularisation, step};
 pub struct Pass {
     /// Rows a step.
     pub batch_size: usize,
-    /// A whole epoch at once, by hand. On the CPU alone.
+    /// A whole epoch at once, by hand, where [`fuses`] says that it can be.
     pub fused: bool,
     /// How many threads share a step that is done by hand.
     pub threads: usize,
@@ -47,10 +48,26 @@ impl Trouble {
                 format_args!("{place}, batch {batch}"),
                 format_args!("use a smaller learning rate: --set {node}.lr=…"),
             ),
-            Self::Candle(error) => Failure::failed(error, place, "this is a bug; please report it"),
+            Self::Candle(error) => device::failed(&error, place),
         }
     }
 }
+
+/// Whether an epoch of such a net can be done at once by hand: on the CPU always, on a GPU if a block's memory has room for its part.
+pub fn fuses(device: &Device, shape: Shape, dimension: usize) -> bool {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return match shape {
+            Shape::SingleLayer => crate::gpu::fits_single(dimension),
+            Shape::MultiLayer { .. } => crate::gpu::fits_multi(shape, dimension),
+        };
+    }
+    let _ = (shape, dimension);
+    device.is_cpu()
+}
+
+/// Losses of so many steps are left on a GPU before they are looked at: each look waits for it.
+const UNSEEN: usize = 1024;
 
 impl Pass {
     /// Trains `net` on the rows of `part` in the given `order`.
@@ -63,7 +80,15 @@ impl Pass {
         order: &[u32],
         lr: f64,
     ) -> Result<(), Trouble> {
-        if self.fused && matches!(net.shape, nets::Shape::MultiLayer { .. }) {
+        if self.fused && matches!(net.shape, Shape::MultiLayer { .. }) {
+            #[cfg(feature = "cuda")]
+            if let Device::Cuda(device) = part.device() {
+                let resident = crate::gpu::addresses(device, part.tensors()?)?;
+                let epoch = crate::gpu::MultiEpoch { pass: self, resident, rows: part.len(), order, lr };
+                // SAFETY: these are the rows and labels of the part, which were checked when it was read.
+                unsafe { epoch.run(&crate::gpu::Gpu(device.clone()), net, optimizer, random)? };
+                return self.check_the_last_step(net, order);
+            }
             layout::epoch(self, net, optimizer, random, part, order, lr)?;
             return self.check_the_last_step(net, order);
         }
@@ -71,6 +96,12 @@ impl Pass {
             let Some(w) = net.weights.get("fc.weight") else { return Err(candle_core::Error::Msg("no fc.weight".into()).into()) };
             #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
             let op = SgdEpoch::new(part.values(), &part.labels, order, self.batch_size, lr as f32);
+            #[cfg(feature = "cuda")]
+            let op = match part.device() {
+                // SAFETY: these tensors are made of the same rows and labels, and the part keeps them.
+                Device::Cuda(device) => unsafe { op.on_gpu(crate::gpu::addresses(device, part.tensors()?)?) },
+                _ => op,
+            };
             w.as_tensor().inplace_op1(&op)?;
             optimizer.steps += order.len().div_ceil(self.batch_size) as u64;
             if let Some(batch) = op.diverged() {
@@ -87,14 +118,13 @@ impl Pass {
             Some((x.index_select(&rows, 0)?, y.index_select(&rows, 0)?))
         };
         let (x, y) = gathered.as_ref().map_or((x, y), |(x, y)| (x, y));
-        for (number, start) in (0..order.len()).step_by(self.batch_size).enumerate() {
+        let mut losses = Losses { seen: 0, unseen: Vec::new(), at_once: if x.device().is_cpu() { 1 } else { UNSEEN } };
+        for start in (0..order.len()).step_by(self.batch_size) {
             let n = self.batch_size.min(order.len() - start);
             let batch = (&x.narrow(0, start, n)?, &y.narrow(0, start, n)?);
-            let loss = step(net, optimizer, self.regularisation, random, batch, lr)?;
-            if !loss.is_finite() {
-                return Err(Trouble::Diverged(number + 1));
-            }
+            losses.push(step(net, optimizer, self.regularisation, random, batch, lr)?)?;
         }
+        losses.look()?;
         // A GPU works on while the host goes on; an epoch is done when its work is.
         x.device().synchronize()?;
         self.check_the_last_step(net, order)
@@ -103,5 +133,49 @@ impl Pass {
     /// A step's loss is taken before it, so the last step's weights are still to be looked at.
     fn check_the_last_step(self, net: &Net, order: &[u32]) -> Result<(), Trouble> {
         if net.is_finite()? { Ok(()) } else { Err(Trouble::Diverged(order.len().div_ceil(self.batch_size))) }
+    }
+}
+
+/// The steps' losses, which are on the device until they are looked at.
+struct Losses {
+    seen: usize,
+    unseen: Vec<Tensor>,
+    at_once: usize,
+}
+
+impl Losses {
+    fn push(&mut self, loss: Tensor) -> Result<(), Trouble> {
+        self.unseen.push(loss);
+        if self.unseen.len() < self.at_once { Ok(()) } else { self.look() }
+    }
+
+    /// All of them must be finite.
+    fn look(&mut self) -> Result<(), Trouble> {
+        if self.unseen.is_empty() {
+            return Ok(());
+        }
+        let values: Vec<f32> = Tensor::stack(&self.unseen, 0)?.to_vec1()?;
+        if let Some(at) = values.iter().position(|loss| !loss.is_finite()) {
+            return Err(Trouble::Diverged(self.seen + at + 1));
+        }
+        self.seen += values.len();
+        self.unseen.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_loss_that_is_no_number_is_named_whenever_it_is_looked_at() {
+        for at_once in [1, 3, 100] {
+            let mut losses = Losses { seen: 0, unseen: Vec::new(), at_once };
+            let all = [0.5, 0.25, 1.0, f32::NAN, f32::INFINITY, 0.5];
+            let done = all.into_iter().try_for_each(|loss| losses.push(Tensor::new(loss, &Device::Cpu).expect("a loss")));
+            let Err(Trouble::Diverged(batch)) = done.and_then(|()| losses.look()) else { panic!("not seen, {at_once} at once") };
+            assert_eq!(batch, 4);
+        }
     }
 }

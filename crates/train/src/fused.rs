@@ -7,6 +7,8 @@
 //! The formula: with p = softmax(W x) and the label's one-hot vector t, the gradient of the
 //! cross-entropy by W is (p − t) xᵀ (Bishop, "Pattern Recognition and Machine Learning", 2006,
 //! equation 4.109); a step subtracts its mean over the batch, times the learning rate.
+//!
+//! On an NVIDIA GPU the whole epoch is one launch (`gpu/kernels.cu`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,12 +34,45 @@ pub struct SgdEpoch<'a> {
     pub lr: f32,
     /// The first batch, counted from 1, whose loss was no finite number.
     diverged: AtomicUsize,
+    /// Where rows and labels are on the GPU.
+    #[cfg(feature = "cuda")]
+    resident: Option<crate::gpu::Resident>,
 }
 
 impl<'a> SgdEpoch<'a> {
     /// The op for one epoch.
     pub fn new(x: &'a [f32], y: &'a [u32], order: &'a [u32], batch_size: usize, lr: f32) -> Self {
-        Self { x, y, order, batch_size, lr, diverged: AtomicUsize::new(NONE) }
+        Self {
+            x,
+            y,
+            order,
+            batch_size,
+            lr,
+            diverged: AtomicUsize::new(NONE),
+            #[cfg(feature = "cuda")]
+            resident: None,
+        }
+    }
+
+    /// The op for weights on a GPU, where `x` and `y` are at these addresses.
+    ///
+    /// # Safety
+    /// They are, and stay there until the op is done.
+    #[cfg(feature = "cuda")]
+    pub unsafe fn on_gpu(self, resident: crate::gpu::Resident) -> Self {
+        Self { resident: Some(resident), ..self }
+    }
+
+    /// Rows and columns of X, if it, `y` and weights of this layout fit together.
+    fn size(&self, wl: &Layout) -> Result<[usize; 2]> {
+        let (n, d) = (self.y.len(), self.x.len() / self.y.len().max(1));
+        if wl.shape().dims() != [CLASSES, d] || self.x.len() != n * d {
+            bail!("{}: W {:?}, {} numbers in X and {n} in y do not fit", self.name(), wl.shape(), self.x.len());
+        }
+        if self.order.iter().any(|&row| row as usize >= n) || self.y.iter().any(|&y| y as usize >= CLASSES) {
+            bail!("{}: a row or a label is not there", self.name());
+        }
+        Ok([n, d])
     }
 
     /// The first batch, counted from 1, whose loss was no finite number.
@@ -52,13 +87,7 @@ impl InplaceOp1 for SgdEpoch<'_> {
     }
 
     fn cpu_fwd(&self, w: &mut CpuStorage, wl: &Layout) -> Result<()> {
-        let (n, d) = (self.y.len(), self.x.len() / self.y.len().max(1));
-        if wl.shape().dims() != [CLASSES, d] || self.x.len() != n * d {
-            bail!("{}: W {:?}, {} numbers in X and {n} in y do not fit", self.name(), wl.shape(), self.x.len());
-        }
-        if self.order.iter().any(|&row| row as usize >= n) || self.y.iter().any(|&y| y as usize >= CLASSES) {
-            bail!("{}: a row or a label is not there", self.name());
-        }
+        self.size(wl)?;
         let CpuStorage::F32(w) = w else { bail!("{}: W must be f32", self.name()) };
         let Some(w) = wl.contiguous_offsets().and_then(|(start, end)| w.get_mut(start..end)) else {
             bail!("{}: W must be contiguous", self.name());
@@ -66,6 +95,22 @@ impl InplaceOp1 for SgdEpoch<'_> {
         if let Err(batch) = epoch(w, self.x, self.y, self.order, self.batch_size, self.lr) {
             self.diverged.store(batch, Ordering::Relaxed);
         }
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, w: &mut candle_core::CudaStorage, wl: &Layout) -> Result<()> {
+        use candle_core::cuda_backend::cudarc::driver::DevicePtrMut;
+
+        let size = self.size(wl)?;
+        let Some(resident) = self.resident else { bail!("{}: X and y are not on the GPU", self.name()) };
+        let Some((start, _)) = wl.contiguous_offsets() else { bail!("{}: W must be contiguous", self.name()) };
+        let gpu = crate::gpu::Gpu(w.device.clone());
+        let stream = gpu.0.cuda_stream();
+        let (at, _until) = w.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&stream);
+        // SAFETY: W has its 4 × d numbers from `start`, as its layout says; the rest is `on_gpu`'s caller's word, and that the sizes fit was seen.
+        let diverged = unsafe { crate::gpu::single(&gpu, at + 4 * start as u64, resident, self.order, size, self.batch_size, self.lr) }?;
+        self.diverged.store(diverged.unwrap_or(NONE), Ordering::Relaxed);
         Ok(())
     }
 }

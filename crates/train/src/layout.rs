@@ -146,8 +146,17 @@ mod tests {
         regularisation: (f64, f64),
     }
 
-    /// Two epochs by hand and by candle's automatic differentiation: the state of net and optimizer.
-    fn trained(case: Case, seed: u64, fused: bool, threads: usize) -> Vec<(String, Vec<f32>)> {
+    /// What trains.
+    #[derive(Debug, Clone, Copy)]
+    enum How {
+        ByHand(usize),
+        Autograd,
+        #[cfg(feature = "emulator")]
+        Emulated,
+    }
+
+    /// Two epochs: the state of net and optimizer.
+    fn trained(case: Case, seed: u64, how: How) -> Vec<(String, Vec<f32>)> {
         let Case { rows, dimension, shape: (hidden, layers, relu_out), batch_size, rule: (rule, momentum, weight_decay), .. } = case;
         let (dropout, label_smoothing) = case.regularisation;
         let mut random = Random::new(seed);
@@ -157,12 +166,35 @@ mod tests {
         let part = Part::of(random.normal(rows * dimension), dimension, (0..4).cycle().take(rows).collect());
         let mut order: Vec<u32> = (0..).take(rows).collect();
         random.shuffle(&mut order);
+        let (fused, threads) = if let How::ByHand(threads) = how { (true, threads) } else { (false, 1) };
         let pass = Pass { batch_size, fused, threads, regularisation: Regularisation { dropout, label_smoothing } };
         for _ in 0..2 {
-            assert!(pass.run(&mut net, &mut optimizer, &mut random, &part, &order, 0.05).is_ok(), "{case:?}");
+            let done = match how {
+                #[cfg(feature = "emulator")]
+                How::Emulated => {
+                    let resident = crate::gpu::Resident { x: part.values().as_ptr() as u64, y: part.labels.as_ptr() as u64 };
+                    let epoch = crate::gpu::MultiEpoch { pass, resident, rows, order: &order, lr: 0.05 };
+                    // SAFETY: these are the rows of the part, and their labels.
+                    unsafe { epoch.run(&crate::gpu::emulator::Emulator, &mut net, &mut optimizer, &mut random) }
+                }
+                _ => pass.run(&mut net, &mut optimizer, &mut random, &part, &order, 0.05),
+            };
+            assert!(done.is_ok(), "{case:?}");
         }
         let all = net.state().into_iter().chain(optimizer.state.clone());
         all.map(|(name, tensor)| (name, tensor.flatten_all().and_then(|t| t.to_vec1()).expect("values"))).collect()
+    }
+
+    fn agree(by_hand: &[(String, Vec<f32>)], autograd: &[(String, Vec<f32>)]) -> std::result::Result<(), TestCaseError> {
+        for ((name, a), (_, b)) in by_hand.iter().zip(autograd) {
+            let mut far = 0;
+            for (a, b) in a.iter().zip(b) {
+                prop_assert!((a - b).abs() <= 2e-3 * b.abs().max(1.0), "{name}: {a} and {b}");
+                far += usize::from((a - b).abs() > 2e-4 * b.abs().max(1.0));
+            }
+            prop_assert!(far * 20 <= a.len().max(20), "{name}: {far} of {} differ", a.len());
+        }
+        Ok(())
     }
 
     proptest! {
@@ -176,7 +208,7 @@ mod tests {
             let (rule, regularisation) = ((Rule::Sgd, 0.0, 0.0), ([0.0, 0.3][dropout], 0.0));
             let case = Case { rows, dimension: 7, shape: (hidden, layers, false), batch_size, rule, regularisation };
             let bits = |threads| -> Vec<Vec<u32>> {
-                trained(case, seed, true, threads).into_iter().map(|(_, values)| values.into_iter().map(f32::to_bits).collect()).collect()
+                trained(case, seed, How::ByHand(threads)).into_iter().map(|(_, values)| values.into_iter().map(f32::to_bits).collect()).collect()
             };
             prop_assert_eq!(bits(threads), bits(1));
         }
@@ -194,16 +226,11 @@ mod tests {
             // The gradient of a bias before batch norm is 0 but for rounding, and AdamW's first steps are its sign.
             let layers = if rule.0 == Rule::AdamW { 0 } else { layers };
             let case = Case { rows, dimension, shape: (hidden, layers, relu_out), batch_size, rule, regularisation };
-            let (by_hand, autograd) = (trained(case, seed, true, 1), trained(case, seed, false, 1));
-            prop_assert_eq!(&trained(case, seed, true, threads), &by_hand, "{} threads", threads);
-            for ((name, a), (_, b)) in by_hand.iter().zip(&autograd) {
-                let mut far = 0;
-                for (a, b) in a.iter().zip(b) {
-                    prop_assert!((a - b).abs() <= 2e-3 * b.abs().max(1.0), "{name}: {a} and {b}");
-                    far += usize::from((a - b).abs() > 2e-4 * b.abs().max(1.0));
-                }
-                prop_assert!(far * 20 <= a.len().max(20), "{name}: {far} of {} differ", a.len());
-            }
+            let (by_hand, autograd) = (trained(case, seed, How::ByHand(1)), trained(case, seed, How::Autograd));
+            prop_assert_eq!(&trained(case, seed, How::ByHand(threads)), &by_hand, "{} threads", threads);
+            agree(&by_hand, &autograd)?;
+            #[cfg(feature = "emulator")]
+            agree(&trained(case, seed, How::Emulated), &autograd)?;
         }
     }
 }

@@ -17,6 +17,8 @@ mod elementwise;
 mod epoch;
 mod fit;
 mod fused;
+#[cfg(any(feature = "cuda", all(test, feature = "emulator")))]
+mod gpu;
 mod init;
 mod kernel;
 mod layout;

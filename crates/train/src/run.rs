@@ -10,7 +10,7 @@ use nets::{Net, Shape, file, probabilities};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
-use crate::epoch::Pass;
+use crate::epoch::{Pass, fuses};
 use crate::fit::{Outcome, Plan, Run, fit};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
@@ -129,7 +129,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("config.json", &config)?;
     file::write(&stage.output("model.safetensors"), &net.state(), None)?;
-    let predicted = |part: &crate::data::Part| part.rows().and_then(|x| probabilities(&net, x)).map_err(|e| bug(&e, stage.node));
+    let predicted = |part: &crate::data::Part| part.rows().and_then(|x| probabilities(&net, x)).map_err(|e| device::failed(&e, stage.node));
     let parts = [("valid", &data.valid, predicted(&data.valid)?), ("test", &data.test, predicted(&data.test)?)];
     predictions::write(&stage.output("predictions.parquet"), &parts)?;
 
@@ -146,10 +146,6 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(summary.join("; "))
 }
 
-fn bug(what: &dyn std::fmt::Display, node: &str) -> Failure {
-    Failure::failed(what, node, "this is a bug; please report it")
-}
-
 struct Trainer<'t> {
     stage: &'t Stage,
     options: &'t Options,
@@ -161,7 +157,7 @@ impl Trainer<'_> {
     /// Trains one net into `folder`.
     fn train(&mut self, seed: u64, folder: &Path, keep: Option<u32>) -> Result<(Net, Trained)> {
         let Self { stage, options, data, device } = *self;
-        let wrong = |e: candle_core::Error| bug(&e, stage.node);
+        let wrong = |e: candle_core::Error| device::failed(&e, stage.node);
         let shape = Shape::of(options.hidden, options.layers, options.relu_out);
         let mut random = Random::new(seed);
         let mut net = Net::zeros(shape, data.dimension, device).map_err(wrong)?;
@@ -183,7 +179,11 @@ impl Trainer<'_> {
         let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
         let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
         let run = Run { node: stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
-        let plan = plan(options, device, keep);
+        let plan = plan(options, fuses(device, shape, data.dimension), keep);
+        if options.kernel.as_deref() == Some("fused") && !plan.pass.fused && folder == stage.out() {
+            let text = "a net of this size does not fit into the GPU's fused kernels; candle's automatic differentiation trains it";
+            stage.progress.send(&Event::Note { text: text.to_owned() });
+        }
         data.to_device(!plan.pass.fused)?;
         let outcome = fit(&mut net, &mut optimizer, data, &plan, random, &run)?;
         let scored = |part| score(&net, part).map_err(wrong);
@@ -223,15 +223,14 @@ impl Trainer<'_> {
     }
 }
 
-fn plan(options: &Options, device: &Device, checkpoints: Option<u32>) -> Plan {
+fn plan(options: &Options, can_fuse: bool, checkpoints: Option<u32>) -> Plan {
     let schedule = match options.lr_min {
         Some(to) => Schedule::Cosine { from: options.lr, to, epochs: options.epochs },
         None => Schedule::Constant(options.lr),
     };
     let regularisation =
         Regularisation { dropout: options.dropout.unwrap_or(0.0), label_smoothing: options.label_smoothing.unwrap_or(0.0) };
-    // The fused op has no CUDA kernel; candle's differentiation runs there.
-    let fused = options.kernel.as_deref() == Some("fused") && device.is_cpu();
+    let fused = options.kernel.as_deref() == Some("fused") && can_fuse;
     Plan {
         epochs: options.epochs,
         pass: Pass { batch_size: options.batch_size, fused, threads: kernels::team::available(), regularisation },

@@ -17,7 +17,7 @@ pub struct Regularisation {
     pub label_smoothing: f64,
 }
 
-/// Takes one step on the batch `x` \[n, d\], `y` \[n\]; returns the loss before it.
+/// Takes one step on the batch `x` \[n, d\], `y` \[n\]; returns the loss before it, which is still on the device.
 pub fn step(
     net: &mut Net,
     optimizer: &mut Optimizer,
@@ -25,13 +25,14 @@ pub fn step(
     random: &mut Random,
     (x, y): (&Tensor, &Tensor),
     lr: f64,
-) -> Result<f32> {
+) -> Result<Tensor> {
     let Regularisation { dropout, label_smoothing } = regularisation;
     let mut draw = |n: usize| random.mask(n, dropout);
     let mask: Option<&mut dyn FnMut(usize) -> Vec<f32>> = if dropout > 0.0 { Some(&mut draw) } else { None };
     let loss = loss(&net.training_logits(x, Training { mask })?, y, label_smoothing)?;
     optimizer.step(net, &loss.backward()?, lr)?;
-    loss.to_scalar()
+    // Without the graph that it hangs on.
+    Ok(loss.detach())
 }
 
 /// Mean cross-entropy against labels of which a share is spread over all classes (Szegedy et al.,
@@ -67,7 +68,7 @@ mod tests {
 
     fn sgd_step(net: &mut Net, x: &Tensor, y: &Tensor, lr: f64) -> f32 {
         let mut sgd = Optimizer::new(Rule::Sgd, 0.0, 0.0, net).expect("an optimizer");
-        step(net, &mut sgd, Regularisation::default(), &mut Random::new(3), (x, y), lr).expect("steps")
+        step(net, &mut sgd, Regularisation::default(), &mut Random::new(3), (x, y), lr).and_then(|loss| loss.to_scalar()).expect("steps")
     }
 
     fn values(tensor: &Tensor) -> Vec<f32> {

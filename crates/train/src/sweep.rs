@@ -3,7 +3,6 @@
 //! Each batch size gets a fresh net from the same weights and the same order of rows, `repeats`
 //! times; the median counts. The data is on the device before the clock starts.
 
-use std::fmt::Display;
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use nets::{Net, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
-use crate::epoch::{Pass, Trouble};
+use crate::epoch::{Pass, Trouble, fuses};
 use crate::lines::Lines;
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
@@ -137,17 +136,17 @@ fn driver() -> &'static str {
 
 fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &Options) -> Result<Row> {
     let place = format!("train.sweep, {name}, batch size {batch_size}");
-    let wrong = |e: &dyn Display| Failure::failed(e, &place, "this is a bug; please report it");
+    let wrong = |e: candle_core::Error| device::failed(&e, &place);
     let mut times = Vec::new();
     let mut evaluations = Vec::new();
     let mut scores = None;
-    let fused = options.kernel == "fused" && device.is_cpu();
+    let fused = options.kernel == "fused" && fuses(device, Shape::SingleLayer, data.dimension);
     data.to_device(!fused)?;
     for _ in 0..options.repeats {
         let mut random = Random::new(options.seed);
-        let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(|e| wrong(&e))?;
-        init::draw(&mut net, &mut random).map_err(|e| wrong(&e))?;
-        let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(|e| wrong(&e))?;
+        let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(wrong)?;
+        init::draw(&mut net, &mut random).map_err(wrong)?;
+        let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(wrong)?;
         let mut order: Vec<u32> = (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
         random.shuffle(&mut order);
         let pass = Pass { batch_size, fused, threads: 1, regularisation: Regularisation::default() };
@@ -157,10 +156,10 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
         times.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         let both = score(&net, &data.train).and_then(|train| Ok((train, score(&net, &data.valid)?)));
-        scores = Some(both.map_err(|e| wrong(&e))?);
+        scores = Some(both.map_err(wrong)?);
         evaluations.push(start.elapsed().as_secs_f64());
     }
-    let (train, valid) = scores.ok_or_else(|| wrong(&"there was no repeat"))?;
+    let (train, valid) = scores.ok_or_else(|| wrong(candle_core::Error::Msg("there was no repeat".into())))?;
     if !(train.loss.is_finite() && valid.loss.is_finite()) {
         return Err(Trouble::Diverged(data.train.len().div_ceil(batch_size)).explain("train.sweep", &place));
     }

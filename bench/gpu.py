@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Problem 78 on a GPU: takes a program that was built with the feature `cuda` to a machine with one, runs it beside PyTorch there, checks it, and
+prints the table.
+
+    python3 bench/gpu.py --host user@machine [--program target/x86_64-unknown-linux-gnu/debug/train] [--artifacts artifacts]
+    python3 bench/gpu.py                                   on the machine with the GPU itself
+
+The machine needs NVIDIA's driver, CUDA's libraries for the program to open, and Python with torch (whose wheels bring those libraries), numpy and
+safetensors. What it shows and checks:
+
+  sweep    the single-layer net's epoch at batch 1 to 1024: knockline's CPU, knockline's GPU, PyTorch's GPU as the exercise's answers use it, and
+           PyTorch's GPU at its best, one CUDA graph a step on slices
+  multi    the multi-layer net's epoch at batch 64, likewise
+  agree    over 5 epochs from the same weights the losses of both devices differ by less than 1e-4, relatively
+  repeat   a run repeated on the same GPU has the same bits
+
+Exit status 1 if a check fails. All times go into OUT/gpu.json, and OUT/train.sweep is what `report --input train.sweep=OUT/train.sweep` makes
+problem 78's table and chart of."""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+HERE = Path(__file__).resolve()
+# What the machine needs of the artifacts.
+PARTS = ["train", "valid", "test"]
+TOLERANCE = 1e-4
+
+
+def libraries():
+    """Folders of CUDA's libraries that came with PyTorch, for the program to open."""
+    try:
+        import nvidia
+    except ImportError:
+        return []
+    return sorted({str(path.parent) for root in nvidia.__path__ for path in Path(root).rglob("lib*.so*")})
+
+
+class Machine:
+    def __init__(self, given):
+        self.given = given
+        self.out = Path(given.out)
+        self.failures = []
+        found = [*libraries(), "/usr/local/cuda/lib64", os.environ.get("LD_LIBRARY_PATH", "")]
+        self.environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(filter(None, found))}
+
+    def train(self, node, device, out, *sets):
+        command = [self.given.program, "--node", node, "--artifacts", self.given.artifacts, "--out", out, "--device", device]
+        command += [x for s in sets for x in ("--set", s)]
+        done = subprocess.run(list(map(str, command)), env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}")
+        return Path(out)
+
+    def check(self, what, holds, seen):
+        print(f"{'ok  ' if holds else 'FAIL'} {what}: {seen}", flush=True)
+        if not holds:
+            self.failures.append(what)
+
+
+def lines(file):
+    return [json.loads(line) for line in Path(file).read_text().splitlines()]
+
+
+def nets(torch):
+    from torch import nn
+
+    class Mlp(nn.Module):
+        def __init__(self, d):
+            super().__init__()
+            self.fc, self.fc_mid, self.fc_out, self.bn = nn.Linear(d, 200), nn.Linear(200, 200), nn.Linear(200, 4), nn.BatchNorm1d(200)
+
+        def forward(self, x):
+            x = torch.relu(self.fc(x))
+            x = torch.relu(self.bn(self.fc_mid(x)))
+            return torch.relu(self.fc_out(x))
+
+    return {"single": lambda d: nn.Linear(d, 4, bias=False), "multi": Mlp}
+
+
+def published(torch, net, rate, X, y, batch):
+    """Seconds of an epoch as the answers train: a shuffling DataLoader, each batch taken to the device."""
+    rows = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=batch, shuffle=True)
+    optimizer, loss = torch.optim.SGD(net.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
+    net.train()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for inputs, labels in rows:
+        inputs, labels = inputs.cuda(), labels.cuda()
+        optimizer.zero_grad()
+        loss(net(inputs), labels).backward()
+        optimizer.step()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def graphs(torch, net, rate, X, y, batch):
+    """Seconds of an epoch at PyTorch's best: rows on the GPU, unshuffled, each step one CUDA graph. Rows that fill no batch are left out."""
+    optimizer, loss = torch.optim.SGD(net.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
+    net.train()
+    inputs, labels = X[:batch].clone(), y[:batch].clone()
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss(net(inputs), labels).backward()
+        optimizer.step()
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for at in range(0, len(y) - batch + 1, batch):
+        inputs.copy_(X[at : at + batch])
+        labels.copy_(y[at : at + batch])
+        graph.replay()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def shown(seconds):
+    return f"{1e3 * seconds:.2f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def table(rows):
+    who = ["knockline, GPU", "knockline, CPU", "PyTorch, published", "PyTorch, graphs"]
+    print("\n| | " + " | ".join(who) + " |\n| --- |" + " ---: |" * len(who))
+    for what, times in rows.items():
+        ours = times[who[0]]
+        cells = [shown(times[w]) + ("" if w == who[0] else f" ({times[w] / ours:.1f}×)") if w in times else "" for w in who]
+        print(f"| {what} | " + " | ".join(cells) + " |")
+    print(flush=True)
+
+
+def times(machine):
+    import safetensors.torch
+    import torch
+    given, rounds = machine.given, machine.given.rounds
+    if not torch.cuda.is_available():
+        sys.exit("error: PyTorch finds no GPU here; give --host, or a PyTorch with CUDA")
+    arrays = safetensors.torch.load_file(Path(given.artifacts) / "tensors" / "train.safetensors")
+    X, y = arrays["X"], arrays["y"]
+    on_gpu = X.cuda(), y.cuda()
+    kinds, d = nets(torch), X.shape[1]
+    about = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": list(X.shape)}
+    print(f"{about['gpu']}, PyTorch {about['torch']}, {X.shape[0]} × {d}")
+    median = statistics.median
+    rows = {}
+    sweep = machine.train("train.sweep", "cuda", machine.out / "train.sweep", 'devices=["cpu","cuda"]', f"batch_sizes={json.dumps(BATCHES)}", f"repeats={rounds}")
+    for row in lines(sweep / "sweep.jsonl"):
+        rows.setdefault(f"single-layer, batch {row['batch_size']}", {})[f"knockline, {'GPU' if row['device'] == 'cuda' else 'CPU'}"] = row["seconds"]
+        if row["device"] == "cuda":
+            machine.check(f"batch {row['batch_size']} is one launch an epoch", row["kernel"] == "fused", row["kernel"])
+    for batch in BATCHES:
+        mine = rows[f"single-layer, batch {batch}"]
+        # The slowest of them takes seconds a round.
+        mine["PyTorch, published"] = median(published(torch, kinds["single"](d).cuda(), 0.1, X, y, batch) for _ in range(1 if batch < 8 else rounds))
+        mine["PyTorch, graphs"] = median(graphs(torch, kinds["single"](d).cuda(), 0.1, *on_gpu, batch) for _ in range(rounds))
+    mine = rows["multi-layer, batch 64"] = {}
+    for device, who in (("cuda", "knockline, GPU"), ("cpu", "knockline, CPU")):
+        with tempfile.TemporaryDirectory() as out:
+            # The first epoch loads the kernels.
+            epochs = lines(machine.train("train.mlp", device, Path(out) / "run", f"epochs={rounds + 1}") / "timings.jsonl")[1:]
+        mine[who] = median(row["seconds"] for row in epochs)
+    mine["PyTorch, published"] = median(published(torch, kinds["multi"](d).cuda(), 1e-3, X, y, 64) for _ in range(rounds))
+    mine["PyTorch, graphs"] = median(graphs(torch, kinds["multi"](d).cuda(), 1e-3, *on_gpu, 64) for _ in range(rounds))
+    table(rows)
+    (machine.out / "gpu.json").write_text(json.dumps({"about": about, "seconds": rows}, indent=1, ensure_ascii=False) + "\n")
+    ratio = {what: mine["PyTorch, published"] / mine["knockline, GPU"] for what, mine in rows.items()}
+    machine.check("batch 1 is 300 times PyTorch's", ratio["single-layer, batch 1"] >= 300, f"{ratio['single-layer, batch 1']:.0f}×")
+    machine.check("the multi-layer net is 5 times PyTorch's", ratio["multi-layer, batch 64"] >= 5, f"{ratio['multi-layer, batch 64']:.1f}×")
+    slower = [what for what, mine in rows.items() if mine["knockline, GPU"] >= min(mine["PyTorch, published"], mine["PyTorch, graphs"])]
+    machine.check("every batch size is faster than PyTorch", not slower, ", ".join(slower) or "all")
+
+
+def agreement(machine):
+    for node, sets in {"train.slp": ["batch_size=1"], "train.slp, batch 256": ["batch_size=256"], "train.mlp": []}.items():
+        with tempfile.TemporaryDirectory() as out:
+            run = lambda device, name, *more: machine.train(node.split(",")[0], device, Path(out) / name, "epochs=5", *sets, *more)
+            cpu, gpu, again = run("cpu", "cpu"), run("cuda", "gpu"), run("cuda", "again")
+            autograd = run("cuda", "autograd", "kernel=autograd")
+            for who, other in (("CPU and GPU", gpu), ("CPU and candle's autograd on the GPU", autograd)):
+                pairs = list(zip(lines(cpu / "history.jsonl"), lines(other / "history.jsonl"), strict=True))
+                worst = max(abs(b[key] / a[key] - 1) for a, b in pairs for key in ("loss_train", "loss_valid"))
+                machine.check(f"{node}: {who} agree over {len(pairs)} epochs", worst <= TOLERANCE, f"{worst:.1e}")
+            same = (gpu / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+            machine.check(f"{node}: a repeated run has the same bits", same, "yes" if same else "no")
+
+
+def elsewhere(given):
+    """Packs what is needed, runs it on the host, and brings the results back."""
+    program, artifacts = Path(given.program), Path(given.artifacts)
+    files = {program: "train", HERE: "gpu.py", **{artifacts / "tensors" / f"{part}.safetensors": f"artifacts/tensors/{part}.safetensors" for part in PARTS}}
+    if missing := [str(file) for file in files if not file.exists()]:
+        sys.exit(f"error: {missing[0]} is missing; build with `cargo xtask pipeline --device cuda --to tensors` or `make cuda-check`, and run the pipeline")
+    with tempfile.TemporaryDirectory() as folder:
+        pack = Path(folder) / "pack.tar"
+        import tarfile
+        with tarfile.open(pack, "w") as tar:
+            for file, name in files.items():
+                tar.add(file, name)
+        remote = "knockline-gpu"
+        run = lambda *command, **more: subprocess.run(list(map(str, command)), check=False, **more).returncode
+        with open(pack, "rb") as file:
+            if run("ssh", given.host, f"mkdir -p {remote} && tar -xf - -C {remote}", stdin=file):
+                sys.exit(f"error: {given.host} could not be reached by ssh, or did not take the files")
+        status = run("ssh", given.host, f"cd {remote} && python3 gpu.py --program ./train --artifacts artifacts --out out --rounds {given.rounds}")
+        Path(given.out).mkdir(parents=True, exist_ok=True)
+        if run("scp", "-q", "-r", f"{given.host}:{remote}/out/.", given.out):
+            sys.exit(f"error: the results could not be copied from {given.host}:{remote}/out")
+        sys.exit(status)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", help="a machine with a GPU, as ssh names it")
+    parser.add_argument("--program", default=str(HERE.parent.parent / "target/x86_64-unknown-linux-gnu/debug/train"))
+    parser.add_argument("--artifacts", default=str(HERE.parent.parent / "artifacts"), help="a folder with tensors/")
+    parser.add_argument("--out", default="gpu-results")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    if given.host:
+        elsewhere(given)
+    machine = Machine(given)
+    machine.out.mkdir(parents=True, exist_ok=True)
+    agreement(machine)
+    times(machine)
+    print(f"results in {machine.out}")
+    sys.exit(1 if machine.failures else 0)
+
+
+if __name__ == "__main__":
+    main()

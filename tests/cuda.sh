@@ -1,0 +1,24 @@
+#!/bin/sh
+# The program with the feature `cuda`, once built: it needs no library of CUDA's to start, and says what is missing when it is to use one.
+# Run by `make cuda-check`.
+set -eu
+program=${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/train
+fail() { echo "error: $*" >&2; exit 1; }
+
+if readelf -d "$program" | grep -E 'NEEDED.*(cuda|cublas|curand|nvrtc)'; then fail "$program is linked to CUDA's libraries"; fi
+# The kernels that a GPU would load are those of this commit, and whole.
+for kernel in single_rows_128 single_rows_320 single_rows_512 single_batches multi_epoch; do
+  grep -aq ".entry $kernel" "$program" || fail "$program has no kernel $kernel"
+done
+"$program" --help >/dev/null || fail "$program does not start"
+if [ ! -e /proc/driver/nvidia ]; then
+  out=$(mktemp -d)
+  trap 'rm -rf "$out"' EXIT
+  status=0
+  "$program" --node train.slp --artifacts "$out" --out "$out/run" --device cuda 2>"$out/said" || status=$?
+  [ "$status" = 2 ] && grep -q '^error: NVIDIA.s driver (libcuda) was not found$' "$out/said" || {
+    cat "$out/said" >&2
+    fail "exit $status in place of 2 and one sentence"
+  }
+fi
+echo "cuda: the program starts without CUDA's libraries and has its kernels"

@@ -1,0 +1,107 @@
+//! The device that nets train on: its name, and what a build for it needs.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use artifact::{Failure, Result};
+
+/// What `crates/train/cuda.sh` writes, for `make cuda-toolkit`.
+const TOOLKIT: &str = "target/cuda/environment";
+
+/// A device as the user names it. `auto` becomes the GPU or the CPU here, before any key is made of it.
+#[expect(clippy::unnecessary_wraps, reason = "clap's parsers may fail; this name is checked with the others")]
+pub fn parse(name: &str) -> std::result::Result<String, String> {
+    if name != "auto" {
+        return Ok(name.to_owned());
+    }
+    if !has_gpu() {
+        return Ok("cpu".into());
+    }
+    let found = crate::workspace().is_ok_and(|root| toolkit(&root).is_some());
+    if !found {
+        eprintln!("warning: there is a GPU, but no nvcc to build for it (`make cuda-toolkit` gets one); --device auto takes the CPU");
+    }
+    Ok(if found { "cuda" } else { "cpu" }.into())
+}
+
+/// Refuses a device's name that no stage knows, before any runs.
+pub fn check(device: &str) -> Result<()> {
+    let known = match device.split_once(':') {
+        None => matches!(device, "cpu" | "cuda"),
+        Some((kind, number)) => kind == "cuda" && number.parse::<usize>().is_ok(),
+    };
+    let unknown = || Failure::usage(format_args!("there is no device `{device}`"), "--device", "use cpu, cuda, cuda:K or auto");
+    known.then_some(()).ok_or_else(unknown)
+}
+
+/// Whether NVIDIA's driver has a GPU.
+fn has_gpu() -> bool {
+    if cfg!(target_os = "linux") {
+        return std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
+    }
+    Command::new("nvidia-smi").arg("--list-gpus").output().is_ok_and(|done| done.status.success() && !done.stdout.is_empty())
+}
+
+/// How a build finds CUDA's compiler: nothing to set where it is installed, else what `make cuda-toolkit` has brought; `None` without either.
+fn toolkit(root: &Path) -> Option<BTreeMap<String, OsString>> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let homes = [set("CUDA_HOME"), set("CUDA_PATH")].into_iter().flatten().map(|home| home.join("bin"));
+    let path = set("PATH").unwrap_or_default();
+    let installed = set("NVCC").is_some() || homes.chain(std::env::split_paths(&path)).any(|dir| dir.join("nvcc").is_file());
+    if installed {
+        return Some(BTreeMap::new());
+    }
+    let text = std::fs::read_to_string(root.join(TOOLKIT)).ok()?;
+    Some(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.into())).collect())
+}
+
+/// The folder below the build folder in which cargo puts what is built for `device`.
+pub fn subfolder(device: &str) -> Option<&'static str> {
+    device.starts_with("cuda").then_some(env!("KNOCKLINE_HOST"))
+}
+
+/// Lets `cargo` build for `device`.
+///
+/// A program for CUDA opens its libraries when it needs them, so that it starts where there are none: see crates/train/cuda.sh.
+pub fn prepare(cargo: &mut Command, device: &str, root: &Path) -> Result<()> {
+    if !device.starts_with("cuda") {
+        return Ok(());
+    }
+    let missing = || {
+        Failure::usage("there is no nvcc to build for CUDA", format_args!("--device {device}"), "`make cuda-toolkit` gets one from PyPI")
+    };
+    let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
+    flags.push(" --cfg feature=\"dynamic-loading\"");
+    cargo.envs(toolkit(root).ok_or_else(missing)?).env("RUSTFLAGS", flags).args(["--target", env!("KNOCKLINE_HOST")]);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        for known in ["cpu", "cuda", "cuda:0", "cuda:12"] {
+            assert!(check(known).is_ok() && parse(known).as_deref() == Ok(known), "{known}");
+        }
+        for unknown in ["gpu", "cuda:", "cuda:x", "cpu:1", "auto"] {
+            assert!(check(unknown).is_err(), "{unknown}");
+        }
+        let found = parse("auto").expect("a device");
+        assert!(found == "cpu" || has_gpu(), "{found}");
+    }
+
+    #[test]
+    fn the_toolkit_of_ones_own_is_found() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join(TOOLKIT);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("creates");
+        std::fs::write(&file, "NVCC=/a b/nvcc\nLIBRARY_PATH=/l\n").expect("writes");
+        if let Some(set) = toolkit(dir.path()).filter(|set| !set.is_empty()) {
+            assert_eq!((set["NVCC"].to_str(), set["LIBRARY_PATH"].to_str()), (Some("/a b/nvcc"), Some("/l")));
+        }
+    }
+}
