@@ -6,7 +6,9 @@ program=${CARGO_TARGET_DIR:-target}/$CARGO_BUILD_TARGET/debug/train
 fail() { echo "error: $*" >&2; exit 1; }
 
 if readelf -d "$program" | grep -E 'NEEDED.*(cuda|cublas|curand|nvrtc)'; then fail "$program is linked to CUDA's libraries"; fi
-# The kernels that a GPU would load are those of this commit, and whole.
+# A target with a letter is for one kind of GPU alone.
+if grep -aqE '^\.target sm_[0-9]+[af]' "$program"; then fail "$program has kernels for one kind of GPU alone"; fi
+# The kernels of our own are there.
 for kernel in single_rows_128 single_rows_320 single_rows_512 single_batches multi_epoch; do
   grep -aq ".entry $kernel" "$program" || fail "$program has no kernel $kernel"
 done

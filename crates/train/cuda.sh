@@ -43,12 +43,18 @@ exec '$root/bin/nvcc' "\$@"
 EOF
 chmod +x "$nvcc"
 
+# 80 is the oldest GPU that candle's kernels are made for here; newer ones translate them when they are loaded. (90 would be made into code for
+# the H100 and H200 alone.)
 cat > "$dir/environment" <<EOF
 CUDA_HOME=$root
 NVCC=$nvcc
-LIBRARY_PATH=$libraries
+LIBRARY_PATH=$libraries${LIBRARY_PATH:+:$LIBRARY_PATH}
 CUDARC_CUDA_VERSION=13000
-CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
+CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
 EOF
-[ $# -eq 0 ] || exec env $(cat "$dir/environment") RUSTFLAGS="${RUSTFLAGS:-} --cfg feature=\"dynamic-loading\"" \
+[ $# -gt 0 ] || exit 0
+while IFS='=' read -r name value; do
+  export "$name=$value"
+done < "$dir/environment"
+exec env -u CARGO_ENCODED_RUSTFLAGS RUSTFLAGS="${RUSTFLAGS:-} --cfg feature=\"dynamic-loading\"" \
   CARGO_BUILD_TARGET="$(rustc -vV | sed -n 's/^host: //p')" "$@"

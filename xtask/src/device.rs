@@ -19,11 +19,29 @@ pub fn parse(name: &str) -> std::result::Result<String, String> {
     if !has_gpu() {
         return Ok("cpu".into());
     }
-    let found = crate::workspace().is_ok_and(|root| toolkit(&root).is_some());
-    if !found {
-        eprintln!("warning: there is a GPU, but no nvcc to build for it (`make cuda-toolkit` gets one); --device auto takes the CPU");
+    let missing = if crate::workspace().is_ok_and(|root| toolkit(&root).is_none()) {
+        Some("no nvcc to build for it (`make cuda-toolkit` gets one)")
+    } else if !has_cublas() {
+        Some("no cuBLAS where the loader finds it (LD_LIBRARY_PATH)")
+    } else {
+        None
+    };
+    if let Some(missing) = missing {
+        eprintln!("warning: there is a GPU, but {missing}; --device auto takes the CPU");
     }
-    Ok(if found { "cuda" } else { "cpu" }.into())
+    Ok(if missing.is_none() { "cuda" } else { "cpu" }.into())
+}
+
+/// Whether the loader finds CUDA's library for matrix products, without which no program for it starts.
+fn has_cublas() -> bool {
+    let name = "libcublas.so";
+    let in_folder = |dir: PathBuf| {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        files.map(|file| file.file_name()).any(|file| file.to_string_lossy().starts_with(name))
+    };
+    let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let known = || Command::new("ldconfig").arg("-p").output().is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains(name));
+    !cfg!(target_os = "linux") || std::env::split_paths(&path).any(in_folder) || known()
 }
 
 /// Refuses a device's name that no stage knows, before any runs.
@@ -38,9 +56,11 @@ pub fn check(device: &str) -> Result<()> {
 
 /// Whether NVIDIA's driver has a GPU.
 fn has_gpu() -> bool {
-    if cfg!(target_os = "linux") {
-        return std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some());
-    }
+    // Under Windows' Linux there is no such folder, but the program.
+    std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some()) || has_smi()
+}
+
+fn has_smi() -> bool {
     Command::new("nvidia-smi").arg("--list-gpus").output().is_ok_and(|done| done.status.success() && !done.stdout.is_empty())
 }
 
@@ -51,7 +71,9 @@ fn toolkit(root: &Path) -> Option<BTreeMap<String, OsString>> {
     let path = set("PATH").unwrap_or_default();
     let installed = set("NVCC").is_some() || homes.chain(std::env::split_paths(&path)).any(|dir| dir.join("nvcc").is_file());
     if installed {
-        return Some(BTreeMap::new());
+        // Without a GPU to ask, candle's build wants to be told; see crates/train/cuda.sh for the number.
+        let told = set("CUDA_COMPUTE_CAP").is_some() || has_smi();
+        return Some(if told { BTreeMap::new() } else { BTreeMap::from([("CUDA_COMPUTE_CAP".to_owned(), "80".into())]) });
     }
     let text = std::fs::read_to_string(root.join(TOOLKIT)).ok()?;
     Some(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.into())).collect())
@@ -72,9 +94,23 @@ pub fn prepare(cargo: &mut Command, device: &str, root: &Path) -> Result<()> {
     let missing = || {
         Failure::usage("there is no nvcc to build for CUDA", format_args!("--device {device}"), "`make cuda-toolkit` gets one from PyPI")
     };
-    let mut flags = std::env::var_os("RUSTFLAGS").unwrap_or_default();
-    flags.push(" --cfg feature=\"dynamic-loading\"");
-    cargo.envs(toolkit(root).ok_or_else(missing)?).env("RUSTFLAGS", flags).args(["--target", env!("KNOCKLINE_HOST")]);
+    // What the user has set stays; paths come before the user's.
+    for (name, mut value) in toolkit(root).ok_or_else(missing)? {
+        match std::env::var_os(&name) {
+            Some(old) if name == "LIBRARY_PATH" => {
+                value.push(":");
+                value.push(old);
+            }
+            Some(_) => continue,
+            None => {}
+        }
+        cargo.env(name, value);
+    }
+    let encoded = std::env::var_os("CARGO_ENCODED_RUSTFLAGS");
+    let (name, between) = if encoded.is_some() { ("CARGO_ENCODED_RUSTFLAGS", "\x1f") } else { ("RUSTFLAGS", " ") };
+    let mut flags = encoded.or_else(|| std::env::var_os("RUSTFLAGS")).unwrap_or_default();
+    flags.push(format!("{between}--cfg{between}feature=\"dynamic-loading\""));
+    cargo.env(name, flags).args(["--target", env!("KNOCKLINE_HOST")]);
     Ok(())
 }
 
@@ -100,7 +136,7 @@ mod tests {
         let file = dir.path().join(TOOLKIT);
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("creates");
         std::fs::write(&file, "NVCC=/a b/nvcc\nLIBRARY_PATH=/l\n").expect("writes");
-        if let Some(set) = toolkit(dir.path()).filter(|set| !set.is_empty()) {
+        if let Some(set) = toolkit(dir.path()).filter(|set| set.contains_key("NVCC")) {
             assert_eq!((set["NVCC"].to_str(), set["LIBRARY_PATH"].to_str()), (Some("/a b/nvcc"), Some("/l")));
         }
     }

@@ -106,7 +106,7 @@ impl Part {
     /// X, f32 \[n, d\], and y, u32 \[n\], on the device. They take memory of their own, which what is done by hand needs none of.
     pub fn tensors(&self) -> candle_core::Result<&(Tensor, Tensor)> {
         if self.tensors.get().is_none() {
-            // Another thread's are as good.
+            // Another thread's are as good; on a GPU there is one, since each thread has a stream of its own there.
             let _ = self.tensors.set(self.first(self.len())?);
         }
         self.tensors.get().ok_or_else(|| candle_core::Error::Msg("the tensors are not there".into()))

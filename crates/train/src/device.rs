@@ -3,15 +3,14 @@
 use artifact::{Failure, Result};
 use candle_core::Device;
 
-/// The device that the user named: `cpu`, `cuda`, `cuda:K`, or `auto`, which is the first GPU where one can be used.
+/// The device that the user named: `cpu`, `cuda` or `cuda:K`. (xtask has made one of these of `auto`.)
 pub fn open(name: &str) -> Result<Device> {
     let place = format!("--device {name}");
     let number = match name.split_once(':') {
         None if name == "cpu" => return Ok(Device::Cpu),
-        None if name == "auto" => return Ok(open("cuda").unwrap_or(Device::Cpu)),
         None if name == "cuda" => Ok(0),
         Some(("cuda", number)) => number.parse::<usize>(),
-        _ => return Err(Failure::usage(format_args!("there is no device `{name}`"), place, "use cpu, cuda, cuda:K or auto")),
+        _ => return Err(Failure::usage(format_args!("there is no device `{name}`"), place, "use cpu, cuda or cuda:K")),
     };
     let number = number.map_err(|_| Failure::usage("the device's number is no number", &place, "write cuda:0, cuda:1, …"))?;
     if !cfg!(feature = "cuda") {
@@ -55,15 +54,36 @@ fn missing() -> Option<&'static str> {
 /// For the user: what candle or the device says happened at `place`.
 pub fn failed(error: &candle_core::Error, place: &str) -> Failure {
     let said = error.to_string();
-    if ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|name| said.contains(name)) {
-        return Failure::failed(
-            "the GPU's memory is full",
-            place,
-            "see with `nvidia-smi` what else uses it, take a GPU with more (--device cuda:K), or use --device cpu",
-        );
+    match KNOWN.iter().find(|(name, ..)| said.contains(name)) {
+        Some((_, what, remedy)) => Failure::failed(what, place, remedy),
+        None => Failure::failed(said, place, "this is a bug; please report it"),
     }
-    Failure::failed(said, place, "this is a bug; please report it")
 }
+
+const FULL: (&str, &str) =
+    ("the GPU's memory is full", "see with `nvidia-smi` what else uses it, take a GPU with more (--device cuda:K), or use --device cpu");
+const OTHER_GPU: (&str, &str) =
+    ("the program was built for another kind of GPU", "build it with CUDA_COMPUTE_CAP set to this one's, such as 80, or use --device cpu");
+
+/// What a GPU's driver says that is no bug of anybody's: a part of it, what it means, and what to do.
+const KNOWN: [(&str, &str, &str); 8] = [
+    ("OUT_OF_MEMORY", FULL.0, FULL.1),
+    ("ALLOC_FAILED", FULL.0, FULL.1),
+    ("NO_BINARY_FOR_GPU", OTHER_GPU.0, OTHER_GPU.1),
+    ("INVALID_PTX", OTHER_GPU.0, OTHER_GPU.1),
+    (
+        "UNSUPPORTED_PTX_VERSION",
+        "the GPU's driver is older than the toolkit that the program was built with",
+        "use a newer driver (nvcc 13.0 wants 580 or later), build with an older toolkit, or use --device cpu",
+    ),
+    ("COOPERATIVE_LAUNCH_TOO_LARGE", "the GPU is too small, or something else uses it", "see `nvidia-smi`, or use --device cpu"),
+    (
+        "LAUNCH_TIMEOUT",
+        "the GPU also draws the screen, and an epoch took longer than it waits",
+        "use another GPU (--device cuda:K), or --device cpu",
+    ),
+    ("without its kernels", "the program was built by a compiler that makes no kernels", "build it with NVIDIA's nvcc"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -74,8 +94,6 @@ mod tests {
         assert!(open("cpu").expect("the CPU").is_cpu());
         assert!(open("gpu").unwrap_err().what.contains("no device `gpu`"));
         assert!(open("cuda:x").unwrap_err().what.contains("no number"));
-        #[cfg(not(feature = "cuda"))]
-        assert!(open("auto").expect("the CPU").is_cpu());
         #[cfg(not(feature = "cuda"))]
         assert!(open("cuda:1").unwrap_err().remedy.contains("--features cuda"));
     }

@@ -23,15 +23,15 @@ const NONE: usize = usize::MAX;
 /// be larger than memory.
 pub struct SgdEpoch<'a> {
     /// X, row after row.
-    pub x: &'a [f32],
+    x: &'a [f32],
     /// The labels.
-    pub y: &'a [u32],
+    y: &'a [u32],
     /// The rows in the order in which they are used.
-    pub order: &'a [u32],
+    order: &'a [u32],
     /// Rows a step.
-    pub batch_size: usize,
+    batch_size: usize,
     /// The learning rate.
-    pub lr: f32,
+    lr: f32,
     /// The first batch, counted from 1, whose loss was no finite number.
     diverged: AtomicUsize,
     /// Where rows and labels are on the GPU.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{Failure, Result, Stage};
+use artifact::{Result, Stage};
 use candle_core::{IndexOp, Tensor};
 use candle_nn::loss::cross_entropy;
 use features::Category;
@@ -11,6 +11,7 @@ use nets::{Net, Rows, file, probabilities};
 use serde::Serialize;
 
 use crate::data::Part;
+use crate::device;
 
 /// The exercise takes x₁ alone and x₁ to x₄ together.
 const ROWS: usize = 4;
@@ -53,7 +54,7 @@ pub fn loss_and_gradient(net: &Net, x: &Tensor, y: &Tensor) -> candle_core::Resu
 /// Writes `start.json`, and the arrays in full as `start.safetensors`.
 pub fn write(net: &Net, part: &Part, stage: &Stage) -> Result<()> {
     let n = ROWS.min(part.len());
-    let made = start(net, part, n).map_err(|e| Failure::failed(e, stage.node, "this is a bug; please report it"))?;
+    let made = start(net, part, n).map_err(|e| device::failed(&e, stage.node))?;
     stage.write_json("start.json", &made.0)?;
     file::write(&stage.output("start.safetensors"), &made.1, None)
 }

@@ -20,7 +20,8 @@ struct Argument<P>(P);
 // SAFETY: a kernel's parameters, laid out as in C.
 unsafe impl<P: Parameters> DeviceRepr for Argument<P> {}
 
-impl Machine for Gpu {
+// SAFETY: a slice keeps its place and size, and `get` synchronises the one stream that everything is in.
+unsafe impl Machine for Gpu {
     type Words = CudaSlice<u32>;
 
     fn put(&self, words: &[u32]) -> Result<Self::Words> {
@@ -35,6 +36,10 @@ impl Machine for Gpu {
         let values = self.0.clone_dtoh(words)?;
         self.0.synchronize()?;
         Ok(values)
+    }
+
+    fn size(&self, words: &Self::Words) -> usize {
+        words.len()
     }
 
     fn address(&self, words: &mut Self::Words) -> u64 {

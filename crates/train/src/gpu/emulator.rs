@@ -14,7 +14,8 @@ unsafe extern "C" {
 /// Runs kernels on the processor, one thread after the other; slowly.
 pub struct Emulator;
 
-impl Machine for Emulator {
+// SAFETY: boxes keep their place and size, and `launch` returns when the kernel is done.
+unsafe impl Machine for Emulator {
     type Words = Box<[u32]>;
 
     fn put(&self, words: &[u32]) -> Result<Self::Words> {
@@ -27,6 +28,10 @@ impl Machine for Emulator {
 
     fn get(&self, words: &Self::Words) -> Result<Vec<u32>> {
         Ok(words.to_vec())
+    }
+
+    fn size(&self, words: &Self::Words) -> usize {
+        words.len()
     }
 
     fn address(&self, words: &mut Self::Words) -> u64 {

@@ -37,6 +37,7 @@ __device__ Four sum_over_warp(Four z) {
   c += __shfl_xor_sync(ALL, c, 2);
   c += __shfl_xor_sync(ALL, c, 1);
   Four sums;
+#pragma unroll
   for (int k = 0; k < 4; k++) sums.v[k] = __shfl_sync(ALL, c, 8 * k);
   return sums;
 }
@@ -52,26 +53,29 @@ __device__ Four products(const float *vector, const float *four, u32 stride, u32
 #pragma unroll 4
   for (u32 i = threadIdx.x % WARP; i < length; i += WARP) {
     const float v = vector[i];
+#pragma unroll
     for (int k = 0; k < 4; k++) z.v[k] += v * four[k * stride + i];
   }
   return sum_over_warp(z);
 }
 
-// (p − t) × share, where t is the label, of which `smoothing` is spread over all classes; `finite` is whether the loss is a number.
+// (p − t) × share, where t is the label, of which `smoothing` is spread over all classes; `finite` is whether all logits are finite, and so the loss.
 __device__ Four by_logits(Four z, u32 label, float smoothing, float share, bool *finite) {
-  // Not fmaxf of all: NaN must stay.
+  // fmaxf passes over NaN, but its exponential is NaN, too.
   const float most = fmaxf(fmaxf(z.v[0], z.v[1]), fmaxf(z.v[2], z.v[3]));
+  *finite = isfinite(z.v[0] + z.v[1] + z.v[2] + z.v[3]);
   Four p;
-  float sum = 0, right = 0;
-  for (int k = 0; k < 4; k++) {
+  float sum = 0;
+#pragma unroll
+  for (u32 k = 0; k < 4; k++) {
     p.v[k] = expf(z.v[k] - most);
     sum += p.v[k];
-    if ((u32)k == label) right = z.v[k];
   }
-  *finite = isfinite(logf(sum) + most - right);
-  for (int k = 0; k < 4; k++) {
-    const float target = smoothing / CLASSES + ((u32)k == label ? 1 - smoothing : 0);
-    p.v[k] = (p.v[k] / sum - target) * share;
+  const float inverse = 1 / sum;
+#pragma unroll
+  for (u32 k = 0; k < 4; k++) {
+    const float target = smoothing / CLASSES + (k == label ? 1 - smoothing : 0);
+    p.v[k] = (p.v[k] * inverse - target) * share;
   }
   return p;
 }
@@ -100,7 +104,7 @@ struct SingleEpoch {
   const u32 *order;  // [n]
   float *partial;    // [2, blocks, 4, d]
   u32 *arrived;      // 0
-  u32 *diverged;     // the first batch, from 1, whose loss is no finite number; else the largest number
+  u32 *diverged;     // the first batch, from 1, with logits that are no finite numbers; else the largest number
   u32 n, d, batch;
   float lr;
 };
@@ -258,17 +262,13 @@ struct MultiEpoch {
   float lr, momentum, weight_decay, kept, smoothing;
 };
 
-struct Rates {
-  float root, lr;
-};
-
-// Changes weight i.
-__device__ void change(const MultiEpoch &p, const Rates &rates, size_t i, float g) {
+// Changes weight i. `rates` are AdamW's of this step: what the root is divided by, and the learning rate.
+__device__ void change(const MultiEpoch &p, const float *rates, size_t i, float g) {
   float w = p.value[i];
   if (p.rule == ADAMW) {
     const float m = p.first[i] = p.first[i] * 0.9f + g * (float)(1.0 - 0.9);
     const float v = p.second[i] = p.second[i] * 0.999f + g * g * (float)(1.0 - 0.999);
-    w = w * p.kept - m / (sqrtf(v) / rates.root + ADAMW_EPSILON) * rates.lr;
+    w = w * p.kept - m / (sqrtf(v) / rates[0] + ADAMW_EPSILON) * rates[1];
   } else {
     g += w * p.weight_decay;
     if (p.rule == MOMENTUM) g = p.first[i] = p.first[i] * p.momentum + g;
@@ -294,7 +294,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
   const size_t plane = (size_t)p.batch * hidden;
   const size_t fc = 0, fc_bias = fc + (size_t)hidden * d, mid = fc_bias + hidden, mid_bias = mid + (size_t)hidden * hidden;
   const size_t scale = mid_bias + hidden, shift = scale + hidden, out = shift + hidden, out_bias = out + CLASSES * hidden;
-  float *sums = shared, *four = shared + 8;
+  float *sums = shared, *rates = shared + 8, *four = shared + 12;
   u32 meetings = 0;
   double beta1_power = p.beta1_power, beta2_power = p.beta2_power;
 
@@ -302,9 +302,13 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
     const u32 start = step * p.batch, m = min(p.batch, p.n - start);
     const u32 *rows = p.order + start;
     const float *masks = p.masks ? p.masks + (size_t)(step - p.first_step) * (layers + 1) * plane : 0;
-    beta1_power *= 0.9;
-    beta2_power *= 0.999;
-    const Rates rates = {(float)sqrt(1 - beta2_power), (float)(p.lr / (1 - beta1_power))};
+    if (p.rule == ADAMW && t == 0) {
+      // By one thread: most GPUs have few units for double precision. Whoever uses it has met the others before.
+      beta1_power *= 0.9;
+      beta2_power *= 0.999;
+      rates[0] = (float)sqrt(1 - beta2_power);
+      rates[1] = (float)(p.lr / (1 - beta1_power));
+    }
 
     // H₀ = relu(X W₁ᵀ + b₁)
     for (u32 group = blockIdx.x; group < groups; group += gridDim.x) {

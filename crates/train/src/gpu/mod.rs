@@ -38,7 +38,11 @@ pub struct Launch {
 }
 
 /// What runs the kernels.
-pub trait Machine {
+///
+/// # Safety
+/// What `put` and `zeros` return has as many words as they were given or told, at `address`, as long as it is there; and `get` waits for what
+/// was started.
+pub unsafe trait Machine {
     /// Memory there, in words of 32 bits.
     type Words;
     /// Copies words there.
@@ -47,6 +51,8 @@ pub trait Machine {
     fn zeros(&self, words: usize) -> Result<Self::Words>;
     /// Copies them back, when what was started before is done.
     fn get(&self, words: &Self::Words) -> Result<Vec<u32>>;
+    /// How many there are.
+    fn size(&self, words: &Self::Words) -> usize;
     /// Where they are.
     fn address(&self, words: &mut Self::Words) -> u64;
     /// Blocks that can be there at once, one a multiprocessor.
@@ -176,7 +182,11 @@ unsafe fn single_by<M: Machine>(
 }
 
 fn word(n: usize) -> Result<u32> {
-    u32::try_from(n).map_err(|_| candle_core::Error::Msg(format!("{n} is more than a GPU's kernel counts")))
+    // A sum of two of them is to fit, too.
+    u32::try_from(n)
+        .ok()
+        .filter(|&n| n <= u32::MAX / 2)
+        .ok_or_else(|| candle_core::Error::Msg(format!("{n} is more than a GPU's kernel counts")))
 }
 
 #[cfg(all(test, feature = "emulator"))]

@@ -14,7 +14,7 @@ const THREADS: u32 = 256;
 /// Hidden units that a block has at once.
 const UNITS: usize = 4;
 /// Words of a block's memory beside its units' weights.
-const SUMS: usize = 8;
+const SUMS: usize = 12;
 /// Words that the masks of the steps of one launch may take. Few in tests, so that there is more than one launch.
 const MASKS: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
@@ -64,10 +64,13 @@ struct MultiEpoch {
 // SAFETY: eighteen addresses, two doubles and fourteen words, with nothing between them or behind them.
 unsafe impl Parameters for MultiEpoch {}
 
-/// Whether a net of this shape can be trained by the kernel: a block's memory has the weights of four units.
+/// Units or components beyond which the kernel, whose products are made for small nets, is left for candle's.
+const WIDEST: usize = 1024;
+
+/// Whether a net of this shape is for the kernel: a block's memory has the weights of four units.
 pub fn fits(shape: Shape, dimension: usize) -> bool {
     match shape {
-        Shape::MultiLayer { hidden, .. } => SUMS + UNITS * hidden.max(dimension) <= SHARED,
+        Shape::MultiLayer { hidden, .. } => hidden.max(dimension) <= WIDEST && SUMS + UNITS * WIDEST <= SHARED,
         Shape::SingleLayer => false,
     }
 }
@@ -121,13 +124,23 @@ impl<W> There<W> {
             Some(memory) => machine.put(&flat(NAMES.iter().map(|name| optimizer.state.get(&format!("{memory}.{name}"))))?),
             None => machine.zeros(1),
         };
-        Ok(Self {
+        let there = Self {
             value: machine.put(&flat(NAMES.iter().map(|name| net.weights.get(*name).map(candle_core::Var::as_tensor)))?)?,
             first: remembered(0)?,
             second: remembered(1)?,
             running_mean: buffer("bn.running_mean")?,
             running_var: buffer("bn.running_var")?,
-        })
+        };
+        // The kernel takes the sizes from the shape.
+        let Shape::MultiLayer { hidden, .. } = net.shape else { candle_core::bail!("this is no multi-layer net") };
+        let count = hidden * (net.dimension + 1) + hidden * (hidden + 1) + 2 * hidden + CLASSES * (hidden + 1);
+        let memories = optimizer.memories().len();
+        let sizes = [(&there.value, count), (&there.running_mean, hidden), (&there.running_var, hidden)];
+        let remembered = [(&there.first, count), (&there.second, count)].into_iter().take(memories);
+        if sizes.into_iter().chain(remembered).any(|(words, size)| machine.size(words) != size) {
+            candle_core::bail!("the net's weights are not those of its shape");
+        }
+        Ok(there)
     }
 
     fn get<M: Machine<Words = W>>(&self, machine: &M, net: &mut Net, optimizer: &mut Optimizer) -> Result<()> {
