@@ -1,4 +1,4 @@
-"""Time and memory of every stage for ever more generated headlines, and a picture of both (bench/growth.svg).
+"""Time and memory of every stage for ever more generated headlines, and a picture of both (growth.svg beside the results).
 
 Memory is a process's private memory at its peak: what it has of its own. Files that are mapped count as the system's, which takes
 their pages back when it needs them. The training nodes run for one epoch."""
@@ -52,7 +52,7 @@ def growth(bench):
         mine = [row for row in rows if row["rows"] == size]
         print(f"{size:>10,} headlines  ", "; ".join(f"{r['stage']} {r['seconds']:.2f} s {r['private_mb']:.0f} MB" for r in mine), flush=True)
     bench.results["growth"] = rows
-    draw(rows, Path(__file__).parent / "growth.svg")
+    draw(rows, (Path(__file__).parent if bench.given.publish else bench.artifacts.parent) / "growth.svg")
 
 
 def draw(rows, file):

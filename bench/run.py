@@ -4,7 +4,8 @@
     cargo xtask bench [NAME...] [-- --archive ZIP --vectors FILE --rounds 5 --words 300000 --lines 1000000]
 
 Without files it is the embedded sample and random vectors. Contenders take turns, a figure is the median of the rounds. The
-peers come from PyPI into a virtual environment below target/. Every single time goes into bench/results.json."""
+peers come from PyPI into a virtual environment below target/ (some 6 GB, most of it PyTorch). Every single time goes into
+target/bench/results.json."""
 
 import argparse
 import importlib
@@ -68,7 +69,7 @@ class Bench:
         ours = next(iter(median.values()))
         row = {"what": what, "seconds": times, "median": median, "ratio": {who: m / ours for who, m in median.items()}, "floor": floor}
         self.results.setdefault(name, []).append(row)
-        cells = [f"{who} {shown(m)}" + ("" if i == 0 else f" ({ours / m:.2f} of it)" if who == floor else f" ({m / ours:.1f}×)") for i, (who, m) in enumerate(median.items())]
+        cells = [f"{who} {shown(m)}" + ("" if i == 0 else f" ({m / ours:.2f}×)" if who == floor else f" ({m / ours:.1f}×)") for i, (who, m) in enumerate(median.items())]
         print(f"{what:<28}", "; ".join(cells), flush=True)
 
 
@@ -92,7 +93,7 @@ def in_own_environment():
     """Goes on in the virtual environment with the peers, which is made first if need be."""
     python, stamp = VENV / "bin" / "python", VENV / "peers.json"
     if not stamp.exists() or json.loads(stamp.read_text()) != PEERS:
-        print(f"installing the peers into {VENV}", file=sys.stderr)
+        print(f"installing the peers into {VENV}: some minutes, some 6 GB", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
         stamp.write_text(json.dumps(PEERS))
@@ -101,16 +102,19 @@ def in_own_environment():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     absolute = lambda path: str(Path(path).resolve())
     parser.add_argument("--archive", type=absolute, help="the news archive")
     parser.add_argument("--vectors", type=absolute, help="the word vectors of the headlines")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--words", type=int, default=300_000, help="words of the vector file that is made for `vectors` and `gzip`")
-    parser.add_argument("--lines", type=int, default=1_000_000, help="headlines for `predict`")
-    parser.add_argument("--most", type=int, default=1_000_000, help="headlines that `growth` goes up to, ten times more each time")
+    parser.add_argument("--rounds", type=int, default=5, help="times that each contender runs (5)")
+    parser.add_argument("--words", type=int, default=300_000, help="words of the vector file that is made for `vectors` and `gzip` (300000)")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="headlines for `predict` (1000000)")
+    parser.add_argument("--most", type=int, default=1_000_000, help="headlines that `growth` goes up to, ten times more each time (1000000)")
+    parser.add_argument("--publish", action="store_true", help="write bench/results.json, which bench/README.md shows, and not target/bench/results.json")
     given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds must be at least 1")
     if unknown := [name for name in given.names if name not in NAMES]:
         parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(NAMES)}")
     in_own_environment()
@@ -120,7 +124,7 @@ def main():
     WORK.mkdir(parents=True, exist_ok=True)
     bench = Bench(given)
     bench.prepare()
-    file = ROOT / "bench" / "results.json"
+    file = (ROOT / "bench" if given.publish else WORK) / "results.json"
     about = {**machine(), "archive": Path(given.archive or "sample").name, "vectors": Path(given.vectors or "hash:300").name}
     for name in given.names or NAMES:
         getattr(importlib.import_module(NAMES[name]), name)(bench)

@@ -160,12 +160,9 @@ impl Built {
     }
 }
 
-/// Builds the packages and returns cargo's messages.
-fn cargo_build(root: &Path, device: &str, packages: &[&str]) -> Result<Vec<Json>> {
-    let cuda = device.starts_with("cuda");
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // `cargo run` describes xtask in variables that build scripts watch (ring's does); passed on,
-    // they would rebuild what a plain `cargo build` has built, and the other way round.
+/// Takes from a command's environment what `cargo run` says of xtask. Build scripts watch it (ring's does); passed on, it would
+/// rebuild what a plain `cargo build` has built, and the other way round.
+pub fn without_xtask(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let of_xtask = |name: &str| {
             let prefixes = ["OUT_DIR", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
@@ -175,6 +172,13 @@ fn cargo_build(root: &Path, device: &str, packages: &[&str]) -> Result<Vec<Json>
             command.env_remove(name);
         }
     }
+}
+
+/// Builds the packages and returns cargo's messages.
+fn cargo_build(root: &Path, device: &str, packages: &[&str]) -> Result<Vec<Json>> {
+    let cuda = device.starts_with("cuda");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    without_xtask(&mut command);
     command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped()).stdin(Stdio::null());
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     device::prepare(&mut command, device, root)?;

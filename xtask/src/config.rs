@@ -178,6 +178,13 @@ impl Config {
             return;
         };
         let Some((node, option)) = split(name) else {
+            let nodes: Vec<&str> =
+                self.nodes.iter().filter(|(_, (schema, _))| schema.0.contains_key(name)).map(|(node, _)| *node).collect();
+            if !nodes.is_empty() {
+                let node = nodes.join("`, `");
+                problems.0.push(format!("--set {set}: `{name}` is an option of `{node}`; write --set NODE.{name}=…"));
+                return;
+            }
             let known: Vec<String> = self.nodes.iter().flat_map(|(n, (s, _))| s.0.keys().map(move |o| format!("{n}.{o}"))).collect();
             problems.0.push(format!("--set {set}: `{name}` is not a known option{}", suggest(name, known.iter().map(String::as_str))));
             return;
@@ -274,6 +281,12 @@ mod tests {
             assert!(failure.place.contains(part), "{failure}");
         }
         assert_eq!(failure.exit, artifact::Exit::Usage);
+    }
+
+    #[test]
+    fn an_option_without_its_node_is_told_the_nodes() {
+        let failure = read(&["batch_sizes=[1]"]).err().expect("refused");
+        assert!(failure.place.contains("`batch_sizes` is an option of `train.sweep`; write --set NODE.batch_sizes=…"), "{failure}");
     }
 
     #[test]

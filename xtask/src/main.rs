@@ -74,7 +74,7 @@ enum Command {
     /// Keys of results, and the care of what is kept
     #[command(subcommand)]
     Cache(Cache),
-    /// The benchmarks, each figure beside its peers': single, multi, vectors, gzip, ingest, predict, whole, growth
+    /// The benchmarks, each figure beside its peers': single, multi, vectors, gzip, ingest, stages, predict, whole, growth
     Bench {
         /// Names of benchmarks, and options of bench/run.py: --archive ZIP --vectors FILE --rounds N …
         #[arg(value_name = "NAME", trailing_var_arg = true, allow_hyphen_values = true)]

@@ -57,6 +57,7 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             states.push(State { node: node.name, state: "fresh", reasons, nearest: None, would: "hit" });
             continue;
         }
+        let unfinished = now.as_ref().ok().map(Ingredients::key);
         let nearest = now.as_ref().ok().and_then(|now| nearest(store, manifest.as_ref(), node.name, now));
         if let Some(manifest) = manifest {
             match now {
@@ -68,6 +69,9 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             manifests.insert(node.name, manifest);
         } else {
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
+        }
+        if let Some(now) = unfinished.filter(|key| node.package == "train" && store.has_unfinished(node.name, key)) {
+            reasons.push(format!("an unfinished run {} is there; `pipeline --resume` goes on with it", now.short()));
         }
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
         let state = if missing {
@@ -128,8 +132,10 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, d
                 why.push(format!("and {rest} more (cargo xtask status {})", state.node));
             }
             if let Some((key, changes)) = state.nearest.as_ref().filter(|_| only.is_some()) {
+                // What the inputs will be is not known before they are made.
+                let unless = if state.would == "may run" { ", if what it reads stays as it is" } else { "" };
                 let differs =
-                    if changes.is_empty() { "is what is wanted".to_owned() } else { format!("differs in: {}", changes.join("; ")) };
+                    if changes.is_empty() { format!("is what is wanted{unless}") } else { format!("differs in: {}", changes.join("; ")) };
                 why.push(format!("the earlier result {} {differs}", key.short()));
             }
             let between = if only.is_some() { "\n                   " } else { "; " };

@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError};
 use artifact::Result;
 
 use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
-use crate::{Index, Ingredients, Key, Lock, Manifest};
+use crate::{Index, Ingredients, Key, Lock, Manifest, Said};
 
 /// A folder of artifacts.
 pub struct Store {
@@ -239,6 +239,11 @@ impl Store {
         Ok(to)
     }
 
+    /// Whether there is an unfinished run of `node` under `key`.
+    pub fn has_unfinished(&self, node: &str, key: &Key) -> bool {
+        self.inner("unfinished").join(node).join(key.as_str()).is_dir()
+    }
+
     /// Whether there is an unfinished run of `node`, and none under `key`.
     pub fn has_other_unfinished(&self, node: &str, key: &Key) -> bool {
         let folder = self.inner("unfinished").join(node);
@@ -274,10 +279,10 @@ impl Store {
     }
 
     /// Makes what a run wrote into its work folder the current result of `node`.
-    pub fn publish(&self, node: &str, recipe: Key, ingredients: Ingredients, summary: String) -> Result<Manifest> {
+    pub fn publish(&self, node: &str, recipe: Key, ingredients: Ingredients, said: impl Into<Said>) -> Result<Manifest> {
         let work = self.work(node, &ingredients.key())?;
         let outputs = digest_all(&work)?;
-        let manifest = Manifest::new(node, recipe, ingredients, summary, outputs);
+        let manifest = Manifest::new(node, recipe, ingredients, said, outputs);
         manifest.write(&work)?;
         self.store(&work, &manifest)?;
         Ok(manifest)
