@@ -46,6 +46,9 @@ pub struct Selection {
     /// Take results from the remote of [cache], and put none there
     #[arg(long)]
     read_only: bool,
+    /// Download nothing and ask no remote but a folder; what was downloaded earlier is used
+    #[arg(long)]
+    pub offline: bool,
     /// cpu, cuda, cuda:K, or auto: a GPU where there is one
     #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = crate::device::parse)]
     pub device: String,
@@ -96,7 +99,7 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
         eprintln!("warning: an unfinished run of `{node}` was dropped; --resume goes on with one");
     }
     let board = Board::default();
-    let remote = Remote::new(root, config, &store, &board).read_only(selection.read_only);
+    let remote = Remote::new(root, config, &store, &board).read_only(selection.read_only).offline(selection.offline);
     let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
     let mut tasks = BTreeMap::new();
     for node in GRAPH {
@@ -233,6 +236,7 @@ mod tests {
             dry_run: false,
             jobs: None,
             read_only: false,
+            offline: false,
             device: "cpu".into(),
         };
         Ok(selection.nodes()?.into_iter().map(|n| n.name).collect())

@@ -72,6 +72,13 @@ impl<'r> Remote<'r> {
         self
     }
 
+    /// Without what is not on this machine's disks.
+    pub fn offline(mut self, offline: bool) -> Self {
+        let far = |remote: &str| artifact::stage::is_url(remote) && !remote.starts_with("file://");
+        self.options = self.options.filter(|options| !(offline && far(&options.remote)));
+        self
+    }
+
     /// For commands that make nothing.
     pub fn on_purpose(mut self) -> Self {
         self.instead = "`cargo xtask pipeline` makes what it cannot give, and replaces it";

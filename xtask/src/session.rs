@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use artifact::progress::Board;
 use artifact::{Failure, Result};
-use cache::{Ingredients, Key, Manifest, Store};
+use cache::{Ingredients, Key, Manifest, Said, Store};
 
 use crate::binaries::{Binaries, stages};
 use crate::commit;
@@ -147,8 +147,8 @@ impl Session<'_> {
                     let names = running.join("`, `");
                     self.board.aside(|| eprintln!("waiting for `{names}`, whose result is kept"));
                 }
-                let Ok((node, summary)) = ended.recv() else { break };
-                if let Err(failure) = summary.and_then(|summary| self.finish(node, summary)) {
+                let Ok((node, said)) = ended.recv() else { break };
+                if let Err(failure) = said.and_then(|said| self.finish(node, said)) {
                     if let Some(task) = self.tasks.get_mut(node.name) {
                         task.state = State::Waiting;
                     }
@@ -302,6 +302,7 @@ impl Session<'_> {
             lock: self.store.stage_lock(),
             device: self.selection.device.clone(),
             resume: self.selection.resume,
+            offline: self.selection.offline,
             commit: self.commit.get_or_init(|| commit::describe(self.root)).clone(),
             board: self.board.clone(),
         };
@@ -314,7 +315,7 @@ impl Session<'_> {
     }
 
     /// Publishes what a stage has made.
-    fn finish(&mut self, node: &'static Node, summary: String) -> Result<()> {
+    fn finish(&mut self, node: &'static Node, said: Said) -> Result<()> {
         // The key was made before the stage was built and read its source.
         let now = Recipes::new(self.root, self.config, &self.selection.device, &self.store.index)?.own(node)?;
         let changes = self.recipes.own(node)?.changes(&now);
@@ -324,7 +325,7 @@ impl Session<'_> {
         }
         let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
         let State::Running(wanted, start) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
-        let manifest = self.store.publish(node.name, wanted.recipe, wanted.ingredients, summary)?;
+        let manifest = self.store.publish(node.name, wanted.recipe, wanted.ingredients, said)?;
         task.line = Some(Line::new("run", "here", &manifest, start));
         task.state = State::Here(manifest.clone());
         let lost = task.lost.take();

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use artifact::progress::Board;
 use artifact::{Event, Failure, Options, Result};
+use cache::{Download, Said};
 
 use crate::binaries::Binaries;
 use crate::graph::Node;
@@ -30,6 +31,8 @@ pub struct Job {
     pub device: String,
     /// Whether to go on with what lies in `work`.
     pub resume: bool,
+    /// Whether nothing may be downloaded.
+    pub offline: bool,
     /// The workspace's commit, where it is known.
     pub commit: Option<String>,
     /// Where to say how far it is.
@@ -37,9 +40,9 @@ pub struct Job {
 }
 
 impl Binaries {
-    /// Runs a node's stage and returns its one-line summary.
-    pub fn run(&self, job: &Job) -> Result<String> {
-        let Job { node, options, artifacts, inputs, work, downloads, lock, device, resume, commit, board } = job;
+    /// Runs a node's stage and returns what it said of its result.
+    pub fn run(&self, job: &Job) -> Result<Said> {
+        let Job { node, options, artifacts, inputs, work, downloads, lock, device, resume, offline, commit, board } = job;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
         let binary = self.path(node.package)?;
@@ -47,8 +50,8 @@ impl Binaries {
         let mut command = Command::new(binary);
         command.arg("--node").arg(node.name).arg("--artifacts").arg(artifacts).arg("--out").arg(work).arg("--downloads").arg(downloads);
         command.arg("--options").arg(options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
-        if *resume {
-            command.arg("--resume");
+        for (flag, _) in [("--resume", resume), ("--offline", offline)].into_iter().filter(|(_, is)| **is) {
+            command.arg(flag);
         }
         if let Some(commit) = commit {
             command.arg("--commit").arg(commit);
@@ -70,12 +73,13 @@ impl Binaries {
         let mut child = child.map_err(|e| Failure::failed(format_args!("cannot run the stage: {e}"), binary.display(), bug))?;
         let stdin = child.stdin.take();
         let mut console = board.console(node.name);
-        let (mut summary, mut failure) = (None, None);
+        let (mut summary, mut failure, mut downloaded) = (None, None, Vec::new());
         let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
         for line in lines.map_while(std::io::Result::ok) {
             match serde_json::from_str(&line) {
                 Ok(Event::Summary { text }) => summary = Some(text),
                 Ok(Event::Failure { failure: f }) => failure = Some(f),
+                Ok(Event::Download { url, bytes, sha256 }) => downloaded.push(Download { url, bytes, sha256 }),
                 Ok(event) => console.show(&event),
                 Err(_) => console.line(&line),
             }
@@ -85,7 +89,7 @@ impl Binaries {
         drop(stdin);
         match (failure, summary) {
             (Some(failure), _) => Err(failure),
-            (None, Some(summary)) if status.success() => Ok(summary),
+            (None, Some(summary)) if status.success() => Ok(Said { summary, downloads: downloaded }),
             _ => {
                 let remedy = "if the system killed it, it may have run out of memory; --resume goes on with a training run";
                 Err(Failure::failed(format_args!("the stage ended with {status}"), place(), remedy))

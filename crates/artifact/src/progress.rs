@@ -40,6 +40,15 @@ pub enum Event {
         /// What.
         text: String,
     },
+    /// A file was downloaded, now or earlier, and is used; this is kept in the manifest.
+    Download {
+        /// Its address, without user, password and query.
+        url: String,
+        /// Its size.
+        bytes: u64,
+        /// Its SHA-256, in hex.
+        sha256: String,
+    },
     /// The result in one line; it is kept in the manifest.
     Summary {
         /// The line.
@@ -202,6 +211,7 @@ impl Console {
             },
             Event::Note { text } => self.line(text),
             Event::Warn { text } => self.line(&format!("warning: {text}")),
+            Event::Download { .. } => {}
             Event::Summary { .. } | Event::Failure { .. } => self.clear(),
         }
     }

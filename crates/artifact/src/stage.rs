@@ -30,6 +30,8 @@ pub struct Stage {
     pub progress: Progress,
     /// The device to compute on, as the user named it.
     pub device: String,
+    /// Whether nothing may be downloaded.
+    pub offline: bool,
     /// Whether to go on with an unfinished run that lies in the output folder.
     pub resume: bool,
     /// The commit of the workspace that runs it, where that is known.
@@ -186,6 +188,7 @@ fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
                 .action(ArgAction::SetTrue)
                 .help("go on with the unfinished run in --out, where the stage can"),
         )
+        .arg(Arg::new("offline").long("offline").action(ArgAction::SetTrue).help("download nothing"))
         .arg(Arg::new("commit").long("commit").hide(true))
         .arg(Arg::new("stage-lock").long("stage-lock").value_parser(dir()).hide(true))
         .arg(Arg::new("options").long("options").value_name("JSON").hide(true))
@@ -239,6 +242,7 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         progress: report_to(matches.get_flag("events"), spec.name),
         device: matches.get_one::<String>("device").cloned().unwrap_or_default(),
         resume: matches.get_flag("resume"),
+        offline: matches.get_flag("offline"),
         commit: matches.get_one::<String>("commit").cloned(),
         options,
         recorded,

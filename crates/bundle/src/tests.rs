@@ -17,7 +17,7 @@ fn made() -> (TempDir, Store) {
         fs::create_dir(work.join("sub")).expect("a folder");
         fs::write(work.join("file"), text.repeat(100)).expect("writes");
         fs::write(work.join("sub/file"), text).expect("writes");
-        store.publish(node, all.key(), all, "made".into()).expect("publishes");
+        store.publish(node, all.key(), all, "made".to_owned()).expect("publishes");
     }
     (dir, store)
 }

@@ -22,7 +22,7 @@ pub use index::Index;
 pub use key::{Ingredients, Key};
 pub use lock::Lock;
 pub use lockfile::Lockfile;
-pub use manifest::{FORMAT as MANIFEST_FORMAT, Manifest, Output};
+pub use manifest::{Download, FORMAT as MANIFEST_FORMAT, Manifest, Output, Said};
 pub use sources::Workspace;
 pub use store::{Finding, Store};
 pub use tend::Checked;

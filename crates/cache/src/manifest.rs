@@ -35,6 +35,33 @@ pub struct Output {
     pub digest: Digest,
 }
 
+/// A file that was downloaded for a result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// Its address, without user, password and query.
+    pub url: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256, in hex.
+    pub sha256: String,
+}
+
+/// What a stage said of its result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// In one line.
+    pub summary: String,
+    /// What it downloaded.
+    pub downloads: Vec<Download>,
+}
+
+impl From<String> for Said {
+    fn from(summary: String) -> Self {
+        Self { summary, downloads: Vec::new() }
+    }
+}
+
 /// What a result is, what it was made of, and what its files are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +76,9 @@ pub struct Manifest {
     pub recipe: Key,
     /// The stage's own words on it.
     pub summary: String,
+    /// What was downloaded for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub downloads: Vec<Download>,
     /// What the content key is made of, by name.
     pub ingredients: Ingredients,
     /// The files, sorted by path.
@@ -57,8 +87,9 @@ pub struct Manifest {
 
 impl Manifest {
     /// A manifest of this version's format.
-    pub fn new(node: &str, recipe: Key, ingredients: Ingredients, summary: String, outputs: Vec<Output>) -> Self {
-        Self { format: FORMAT, node: node.to_owned(), key: ingredients.key(), recipe, summary, ingredients, outputs }
+    pub fn new(node: &str, recipe: Key, ingredients: Ingredients, said: impl Into<Said>, outputs: Vec<Output>) -> Self {
+        let Said { summary, downloads } = said.into();
+        Self { format: FORMAT, node: node.to_owned(), key: ingredients.key(), recipe, summary, downloads, ingredients, outputs }
     }
 
     /// The manifest in `folder`; `None` if there is none.

@@ -9,16 +9,51 @@ use sha2::{Digest, Sha256};
 
 /// The SHA-256 of the file at `path`, in hex.
 pub fn sha256_of(path: &Path) -> Result<String> {
-    let fail = |e: std::io::Error| Failure::io("read", path, &e);
-    let mut file = File::open(path).map_err(fail)?;
-    let mut hasher = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block).map_err(fail)? {
-            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            n => hasher.update(block.get(..n).unwrap_or_default()),
+    Sum::default().finish(path)
+}
+
+/// SHA-256 of the part of a file that is there so far.
+#[derive(Default)]
+pub struct Sum {
+    hasher: Sha256,
+    /// So many bytes.
+    pub of: u64,
+}
+
+impl Sum {
+    /// Makes it that of the first `size` bytes of the file at `path`, which are read only if they were not seen.
+    pub fn reach(&mut self, path: &Path, size: u64) -> Result<()> {
+        if self.of == size {
+            return Ok(());
+        }
+        *self = Self::default();
+        let fail = |e: std::io::Error| Failure::io("read", path, &e);
+        let mut file = File::open(path).map_err(fail)?.take(size);
+        let mut block = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut block).map_err(fail)? {
+                0 => return Ok(()),
+                n => self.update(block.get(..n).unwrap_or_default()),
+            }
         }
     }
+
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.of += bytes.len() as u64;
+    }
+
+    /// That of the whole file at `path`, in hex.
+    pub fn finish(mut self, path: &Path) -> Result<String> {
+        let size = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?.len();
+        self.reach(path, size)?;
+        Ok(hex(self.hasher))
+    }
+}
+
+fn hex(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Twelve hex digits that tell `text` from other texts.

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use artifact::progress::Unit;
-use artifact::{Exit, Failure, Progress, Result};
+use artifact::{Event, Exit, Failure, Progress, Result};
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
+use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::{Obtained, checksum, masquerade};
+use crate::checksum::{self, Sum};
+use crate::{Downloads, Obtained, drive, masquerade};
 
 /// Attempts in a row that bring no new byte before a mirror is given up.
 const ATTEMPTS: u32 = 5;
@@ -20,6 +22,10 @@ const ATTEMPTS: u32 = 5;
 const STALL: Duration = Duration::from_secs(30);
 /// No wait between attempts is longer, whatever the server asks for.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// Redirects that are followed.
+const REDIRECTS: usize = 10;
+/// No page that asks for confirmation is longer.
+const LONGEST_PAGE: u64 = 1 << 20;
 
 /// What makes a partial file resumable, kept beside it.
 #[derive(Default, Serialize, Deserialize)]
@@ -32,10 +38,12 @@ enum Trouble {
     /// Worth another attempt, after this wait if the server named one.
     Passing(String, Option<Duration>),
     Final(Failure),
+    /// The server asks whether the file is really wanted; this address says yes.
+    Asked(Url),
 }
 
-/// Downloads `url` into `folder` unless it is there already.
-pub fn download(url: &str, sha256: Option<&str>, folder: &Path, progress: &Progress) -> Result<Obtained> {
+/// Downloads `url` into the downloads' folder unless it is there already.
+pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progress: &Progress) -> Result<Obtained> {
     let parsed = Url::parse(url).map_err(|e| Failure::usage(format_args!("not a URL: {e}"), url, "check the option `source`"))?;
     let origin = shown(&parsed);
     if !matches!(parsed.scheme(), "http" | "https") {
@@ -45,16 +53,28 @@ pub fn download(url: &str, sha256: Option<&str>, folder: &Path, progress: &Progr
             "give an http or https address, or a path",
         ));
     }
+    let Downloads { folder, offline } = downloads;
     let path = folder.join(file_name(&parsed));
-    let obtained = Obtained { path: path.clone(), origin: origin.clone(), downloaded: true };
-    if path.exists() && right_sum(&path, sha256)? {
-        return Ok(obtained);
+    let right = |is: &str| sha256.is_none_or(|want| is.eq_ignore_ascii_case(want));
+    let obtained = |is: String| {
+        let bytes = size(&path);
+        progress.send(&Event::Download { url: origin.clone(), bytes, sha256: is });
+        Ok(Obtained { path: path.clone(), origin: origin.clone(), downloaded: true })
+    };
+    if path.exists() {
+        let is = checksum::sha256_of(&path)?;
+        if right(&is) {
+            return obtained(is);
+        }
+    }
+    if offline {
+        let remedy = "run it once without --offline, or give the path of a file";
+        return Err(Failure::download("the file has not been downloaded, and --offline forbids it", origin, remedy));
     }
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
     let part = with_suffix(&path, ".part");
-    transfer(&parsed, &origin, &part, progress)?;
-    if !right_sum(&part, sha256)? {
-        let is = checksum::sha256_of(&part)?;
+    let is = transfer(parsed.clone(), &origin, &part, progress)?;
+    if !right(&is) {
         remove(&part)?;
         let want = sha256.unwrap_or_default();
         return Err(Failure::download(
@@ -65,26 +85,26 @@ pub fn download(url: &str, sha256: Option<&str>, folder: &Path, progress: &Progr
     }
     std::fs::rename(&part, &path).map_err(|e| Failure::io("rename", &part, &e))?;
     remove(&with_suffix(&part, ".json"))?;
-    Ok(obtained)
+    obtained(is)
 }
 
-fn right_sum(path: &Path, sha256: Option<&str>) -> Result<bool> {
-    match sha256 {
-        None => Ok(true),
-        Some(want) => Ok(checksum::sha256_of(path)?.eq_ignore_ascii_case(want)),
-    }
-}
-
-/// Attempts until the file is whole. An attempt that brought bytes does not count against the
+/// Attempts until the file is whole, and returns its SHA-256. An attempt that brought bytes does not count against the
 /// limit: a line that is cut every few megabytes still ends.
-fn transfer(url: &Url, origin: &str, part: &Path, progress: &Progress) -> Result<()> {
+fn transfer(mut url: Url, origin: &str, part: &Path, progress: &Progress) -> Result<String> {
     let client = client()?;
+    let mut sum = Sum::default();
     let mut failures = 0;
+    let mut asked = false;
     loop {
         let before = size(part);
-        let (what, wait) = match attempt(&client, url, origin, part, progress) {
-            Ok(()) => return Ok(()),
+        let (what, wait) = match attempt(&client, &url, origin, part, &mut sum, progress) {
+            Ok(()) => return sum.finish(part),
             Err(Trouble::Final(failure)) => return Err(failure),
+            Err(Trouble::Asked(page)) if asked => return Err(masquerade::refusal(Exit::Download, masquerade::PAGE, &shown(&page))),
+            Err(Trouble::Asked(yes)) => {
+                (url, asked) = (yes, true);
+                continue;
+            }
             Err(Trouble::Passing(what, wait)) => (what, wait),
         };
         failures = if size(part) > before { 1 } else { failures + 1 };
@@ -105,11 +125,21 @@ fn client() -> Result<Client> {
         .user_agent(concat!("knockline/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(15))
         .timeout(STALL)
+        .redirect(Policy::custom(|attempt| {
+            let from_https = attempt.previous().last().is_some_and(|before| before.scheme() == "https");
+            if attempt.previous().len() > REDIRECTS {
+                attempt.error("too many redirects")
+            } else if from_https && attempt.url().scheme() != "https" {
+                attempt.error("a redirect from https to http, where anybody could send the file")
+            } else {
+                attempt.follow()
+            }
+        }))
         .build()
         .map_err(|e| Failure::download(e, "HTTP client", "check the proxy variables and the system's certificates"))
 }
 
-fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, progress: &Progress) -> Result<(), Trouble> {
+fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, sum: &mut Sum, progress: &Progress) -> Result<(), Trouble> {
     let state = with_suffix(part, ".json");
     let resume: Resume = std::fs::read(&state).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let have = if resume.validator.is_some() { size(part) } else { 0 };
@@ -117,7 +147,10 @@ fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, progress: &Pro
     if let Some(validator) = resume.validator.filter(|_| have > 0) {
         request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
     }
-    let passing = |e: reqwest::Error| Trouble::Passing(plain(e), None);
+    let passing = |e: reqwest::Error| {
+        let remedy = "check the address, or add a mirror to the option `source`";
+        if e.is_redirect() { Trouble::Final(Failure::download(plain(e), origin, remedy)) } else { Trouble::Passing(plain(e), None) }
+    };
     let mut response = request.send().map_err(passing)?;
     let start = match response.status() {
         StatusCode::PARTIAL_CONTENT if content_range(response.headers(), "").is_none_or(|from| from == have) => have,
@@ -132,6 +165,7 @@ fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, progress: &Pro
     };
     let total = response.content_length().map(|rest| start + rest);
     let io = |e: std::io::Error| Trouble::Final(Failure::io("write", part, &e));
+    room(total.map_or(0, |total| total - start), part).map_err(Trouble::Final)?;
     // First the old bytes go, then the new validator comes: the two never stand together.
     let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(io)?;
     file.set_len(start).map_err(io)?;
@@ -139,16 +173,36 @@ fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, progress: &Pro
     let json = serde_json::to_vec(&Resume { validator }).unwrap_or_default();
     std::fs::write(&state, json).map_err(io)?;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).map_err(io)?;
+    sum.reach(part, start).map_err(Trouble::Final)?;
     progress.begin("downloading", total, Unit::Bytes);
-    let done = copy(&mut response, &mut file, start, origin, part, progress)?;
+    let done = copy(&mut response, &mut file, sum, origin, part, progress)?;
     match total {
         Some(total) if done < total => Err(Trouble::Passing(format!("the connection ended after {done} of {total} bytes"), None)),
         _ => file.sync_all().map_err(io),
     }
 }
 
-fn copy(response: &mut Response, file: &mut File, start: u64, origin: &str, part: &Path, progress: &Progress) -> Result<u64, Trouble> {
-    let mut done = start;
+/// Refuses to begin what the disk has no room for.
+fn room(wanted: u64, part: &Path) -> Result<()> {
+    let Some(folder) = part.parent() else { return Ok(()) };
+    let Some(free) = free(folder) else { return Ok(()) };
+    if wanted <= free {
+        return Ok(());
+    }
+    let what = format_args!("{:.1} MB are still to come, and the disk has room for {:.1} MB", wanted as f64 / 1e6, free as f64 / 1e6);
+    Err(Failure::download(what, folder.display(), "make room, or let --artifacts name a folder on another disk"))
+}
+
+/// Bytes that the disk of this folder has room for, where the system says it.
+fn free(folder: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    #[cfg(not(unix))]
+    return None;
+}
+
+fn copy(response: &mut Response, file: &mut File, sum: &mut Sum, origin: &str, part: &Path, progress: &Progress) -> Result<u64, Trouble> {
+    let mut done = sum.of;
     let mut block = vec![0; 1 << 18];
     loop {
         let n = response.read(&mut block).map_err(|e| Trouble::Passing(format!("the connection broke after {done} bytes: {e}"), None))?;
@@ -159,9 +213,17 @@ fn copy(response: &mut Response, file: &mut File, start: u64, origin: &str, part
         if done == 0
             && let Some(what) = masquerade::recognise(bytes)
         {
+            if what == masquerade::PAGE {
+                let mut page = bytes.to_vec();
+                let _ = response.take(LONGEST_PAGE).read_to_end(&mut page);
+                if let Some(yes) = drive::confirmed(response.url(), &page) {
+                    return Err(Trouble::Asked(yes));
+                }
+            }
             return Err(Trouble::Final(masquerade::refusal(Exit::Download, what, origin)));
         }
         file.write_all(bytes).map_err(|e| Trouble::Final(Failure::io("write", part, &e)))?;
+        sum.update(bytes);
         done += n as u64;
         progress.at(done, String::new);
     }

@@ -1,11 +1,13 @@
 //! Gets a stage's source file: a local path, or URLs that are tried in order.
 //!
 //! A download goes into a `.part` file that survives a kill and is resumed with `Range` and
-//! `If-Range`; it gets its name only when it is whole and has the wanted SHA-256. A web page, a
-//! Git LFS pointer or an error message under the file's name is recognised by its first bytes.
+//! `If-Range`; it gets its name only when it is whole and has the wanted SHA-256, which is computed as the bytes come. A web page, a
+//! Git LFS pointer or an error message under the file's name is recognised by its first bytes; Google Drive's question whether one
+//! really wants the file is answered. What was downloaded is told as an event, for the manifest.
 
 mod checksum;
 mod download;
+mod drive;
 mod masquerade;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +45,15 @@ impl Sources {
     }
 }
 
+/// Where downloads are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Downloads<'d> {
+    /// The folder.
+    pub folder: &'d Path,
+    /// Whether only what is there already counts.
+    pub offline: bool,
+}
+
 /// A source file that is on the disk.
 #[derive(Clone, Debug)]
 pub struct Obtained {
@@ -65,8 +76,7 @@ impl Obtained {
 }
 
 /// The first of `sources` that can be had, held against `sha256` (hex) where there is one.
-/// Downloads are kept in the folder `downloads`.
-pub fn obtain(sources: &[String], sha256: Option<&str>, downloads: &Path, progress: &Progress) -> Result<Obtained> {
+pub fn obtain(sources: &[String], sha256: Option<&str>, downloads: Downloads<'_>, progress: &Progress) -> Result<Obtained> {
     let mut last = None;
     for source in sources {
         let got = if artifact::stage::is_url(source) {

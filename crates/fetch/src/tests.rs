@@ -50,7 +50,7 @@ fn serve(answers: Vec<Answer>) -> (String, Asked) {
 }
 
 fn get(urls: &[String], sha256: Option<&str>, folder: &Path) -> Result<Vec<u8>> {
-    let obtained = obtain(urls, sha256, folder, &Progress::console("test"))?;
+    let obtained = obtain(urls, sha256, Downloads { folder, offline: false }, &Progress::console("test"))?;
     Ok(std::fs::read(obtained.path).expect("a file"))
 }
 
@@ -111,6 +111,57 @@ fn a_web_page_under_the_file_s_name_is_no_file_and_secrets_stay_secret() {
     assert_eq!(failure.exit, artifact::Exit::Download);
     assert!(failure.what.contains("a web page"), "{failure}");
     assert!(!failure.to_string().contains("secret"), "{failure}");
+}
+
+#[test]
+fn a_page_that_asks_whether_the_file_is_wanted_is_answered_once() {
+    let page = b"<!DOCTYPE html><form id=\"download-form\" action=\"/file.bin\"><input name=\"confirm\" value=\"t\"></form>";
+    let (url, asked) = serve(vec![whole(page, "a"), whole(b"data", "b")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    assert_eq!(get(&[url], None, dir.path()).expect("downloads"), b"data");
+    assert_eq!(asked.lock().expect("a log").len(), 2);
+    let (url, asked) = serve(vec![whole(page, "a")]);
+    assert!(get(&[url], None, dir.path()).unwrap_err().what.contains("a web page"));
+    assert_eq!(asked.lock().expect("a log").len(), 2);
+}
+
+#[test]
+fn nothing_is_downloaded_offline_but_what_is_there_counts() {
+    let (url, asked) = serve(vec![whole(b"data", "a")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let offline = Downloads { folder: dir.path(), offline: true };
+    let failure = obtain(std::slice::from_ref(&url), None, offline, &Progress::console("test")).unwrap_err();
+    assert_eq!(failure.exit, artifact::Exit::Download);
+    assert!(failure.what.contains("--offline") && asked.lock().expect("a log").is_empty(), "{failure}");
+    get(std::slice::from_ref(&url), None, dir.path()).expect("downloads");
+    assert!(obtain(&[url], None, offline, &Progress::console("test")).is_ok());
+}
+
+#[test]
+fn redirects_without_end_are_an_error_at_once() {
+    let around = Answer { status: "302 Found", headers: "Location: /again\r\n".into(), body: Vec::new(), cut: 0 };
+    let (url, asked) = serve(vec![around]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let failure = get(&[url], None, dir.path()).unwrap_err();
+    assert!(failure.what.contains("too many redirects"), "{failure}");
+    assert_eq!(asked.lock().expect("a log").len(), 11);
+}
+
+#[test]
+fn what_the_disk_has_no_room_for_is_not_begun() {
+    let huge = Answer { headers: "Content-Length: 900000000000000000\r\nETag: \"a\"\r\n".into(), ..whole(b"", "a") };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/data.bin", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(std::result::Result::ok);
+            let _ = lines.take_while(|l| !l.is_empty()).count();
+            let _ = write!(stream, "HTTP/1.1 {}\r\n{}Connection: close\r\n\r\nabc", huge.status, huge.headers);
+        }
+    });
+    let dir = tempfile::tempdir().expect("a folder");
+    let failure = get(&[url], None, dir.path()).unwrap_err();
+    assert!(failure.what.contains("MB are still to come, and the disk has room for"), "{failure}");
 }
 
 #[test]

@@ -12,6 +12,11 @@ use zip::result::ZipError;
 /// it, so the whole name counts.
 pub const MEMBER: &str = "newsCorpora.csv";
 
+/// Headlines unpack to some three times their packed size, and repeated ones to a hundred times; a zip bomb's zeros to a thousand times.
+const RATIO: u64 = 200;
+/// What is no larger unpacked does no harm, whatever it was.
+const SMALL: u64 = 1 << 28;
+
 /// What is done with the stream: its bytes, how many there will be, and its name for messages.
 pub type Consumer<'a, T> = &'a mut dyn FnMut(&mut dyn Read, u64, &str) -> Result<T>;
 
@@ -39,7 +44,13 @@ pub fn stream_bytes<T>(bytes: Vec<u8>, origin: &str, consume: Consumer<'_, T>) -
 
 fn member<R: Read + Seek, T>(reader: R, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
     let refuse = |e: ZipError| {
-        Failure::input(format_args!("cannot read the zip archive: {e}"), origin, "get the archive again; it may have been cut off")
+        let remedy = match e {
+            ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
+                "unpack it with another program, and give the table itself"
+            }
+            _ => "get the archive again; it may have been cut off",
+        };
+        Failure::input(format_args!("cannot read the zip archive: {e}"), origin, remedy)
     };
     let mut archive = ZipArchive::new(reader).map_err(refuse)?;
     let Some(index) = archive.index_for_name(MEMBER) else {
@@ -51,8 +62,34 @@ fn member<R: Read + Seek, T>(reader: R, origin: &str, consume: Consumer<'_, T>) 
         ));
     };
     let mut file = archive.by_index(index).map_err(refuse)?;
-    let size = file.size();
-    consume(&mut file, size, &format!("{origin}, {MEMBER}"))
+    let (size, packed) = (file.size(), file.compressed_size());
+    let wrong = |what: String| Failure::input(what, format_args!("{origin}, {MEMBER}"), "get the archive again from where you trust it");
+    if file.is_symlink() {
+        return Err(wrong("it is a link, and no file".into()));
+    }
+    if size > SMALL && size / RATIO > packed {
+        return Err(wrong(format!("{packed} bytes claim to unpack to {size}; no headlines do")));
+    }
+    // What unpacks to more than it claims is not what was looked at above.
+    let mut claimed = Claimed { reader: &mut file, left: size };
+    consume(&mut claimed, size, &format!("{origin}, {MEMBER}"))
+}
+
+/// A reader of no more bytes than were claimed.
+struct Claimed<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Claimed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(n as u64)
+            .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "the member is larger than the archive says"))?;
+        Ok(n)
+    }
 }
 
 #[cfg(test)]
