@@ -92,3 +92,63 @@ fn a_stage_built_alone_has_the_workspace_s_features() {
         }
     }
 }
+
+/// Every package comes from the registry, under a licence that deny.toml allows. `cargo deny check` says the same and more, where it is
+/// installed; this needs no network and no tool.
+#[test]
+fn what_is_built_of_others_is_licensed_and_from_the_registry() {
+    let metadata: serde_json::Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--locked"])).expect("JSON");
+    let policy = std::fs::read_to_string(root().join("deny.toml")).expect("reads");
+    let list = policy.split("\nallow = [").nth(1).and_then(|rest| rest.split(']').next()).expect("a list");
+    let allowed: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(allowed.len() > 5, "{allowed:?}");
+    let mut seen = 0;
+    for package in metadata["packages"].as_array().expect("packages") {
+        let (name, Some(source)) = (package["name"].as_str().expect("a name"), package["source"].as_str()) else { continue };
+        assert!(source.starts_with("registry+"), "{name} comes from {source}");
+        let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
+        // `A OR B`, where one of them must be allowed, of `C AND D`, where both must.
+        let one = |alternative: &str| {
+            alternative.trim_matches(['(', ')', ' ']).split(" AND ").all(|l| allowed.contains(&l.trim_matches(['(', ')', ' '])))
+        };
+        let all = licence.split(" AND (").all(|part| part.split(" OR ").any(one));
+        assert!(all, "{name} has the licence `{licence}`, which deny.toml does not allow");
+        seen += 1;
+    }
+    assert!(seen > 200, "{seen} packages");
+}
+
+/// Where there is `unsafe` code: vector instructions, products on raw pointers, memory maps, and a GPU. clippy wants a reason at each.
+#[test]
+fn unsafe_code_is_where_it_is_known_to_be() {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![root().join("crates"), root().join("xtask"), root().join("tests/src")];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).expect("reads");
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                if code.flat_map(str::split_whitespace).any(|word| word == "unsafe") {
+                    found.insert(path.strip_prefix(root()).expect("below").display().to_string());
+                }
+            }
+        }
+    }
+    let known = [
+        "crates/formats/src/arrays.rs",
+        "crates/kernels/src/gemm.rs",
+        "crates/kernels/src/simd/x86.rs",
+        "crates/train/src/device.rs",
+        "crates/train/src/epoch.rs",
+        "crates/train/src/fused.rs",
+        "crates/train/src/gpu/cuda.rs",
+        "crates/train/src/gpu/emulator.rs",
+        "crates/train/src/gpu/mod.rs",
+        "crates/train/src/gpu/multi.rs",
+        "crates/train/src/layout.rs",
+    ];
+    assert!(found.iter().map(String::as_str).eq(known), "{found:?}");
+}

@@ -21,6 +21,7 @@ use crate::status;
 
 /// What to bring up to date, and how.
 #[derive(clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Selection {
     /// Only this node and what depends on it; what comes before is taken as it is
     #[arg(long, value_name = "NODE")]

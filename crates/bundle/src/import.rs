@@ -111,7 +111,10 @@ impl<'b> Bundle<'b> {
     fn node(&mut self, store: &Store, node: &str) -> Result<Item> {
         let name = format!("{node}/manifest.json");
         let bytes = self.small(&name)?;
-        let manifest = Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display()))?;
+        let manifest = Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display()));
+        // Mending it is not for the pipeline.
+        let manifest =
+            manifest.map_err(|e| if e.exit == artifact::Exit::BadInput { self.damaged(format_args!("{name}: {}", e.what)) } else { e })?;
         if manifest.node != node {
             return Err(self.damaged(format_args!("{name} is that of `{}`", manifest.node)));
         }

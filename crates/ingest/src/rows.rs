@@ -148,7 +148,7 @@ fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: Wanted<'_>, tables: &
             }
             choice.counts.rows += 1;
             if let Err(what) = choice.line(line) {
-                choice.bad(what, place, wanted.most_bad)?;
+                choice.bad(&what, place, wanted.most_bad)?;
             }
             // If nobody takes them, writing has failed and says why.
             if choice.table.is_full() && tables.send(std::mem::take(&mut choice.table)).is_err() {
@@ -172,7 +172,7 @@ struct Choice {
 
 impl Choice {
     /// Leaves the row out, if that is allowed.
-    fn bad(&mut self, what: String, place: &str, most: u64) -> Result<()> {
+    fn bad(&mut self, what: &str, place: &str, most: u64) -> Result<()> {
         let row = self.counts.rows;
         self.counts.bad += 1;
         if self.counts.bad > most {

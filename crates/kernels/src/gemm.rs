@@ -98,6 +98,7 @@ impl Tile {
     #[inline(always)]
     unsafe fn down<V: Vector, const R: usize, const N: usize>(&self, rows: usize) {
         let mut row = 0;
+        // SAFETY: the caller has seen to it that all `rows` are there.
         unsafe {
             while row + R <= rows {
                 self.product::<V, R, N>(row);

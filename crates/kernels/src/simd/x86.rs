@@ -2,6 +2,8 @@
 //!
 //! `unsafe`, since the compiler cannot know that these instructions are there: a function that uses them asks the processor first, and every load and store is of a whole array or masked.
 
+#![expect(clippy::undocumented_unsafe_blocks, reason = "all for the two reasons above")]
+
 #[allow(clippy::wildcard_imports, reason = "two dozen instructions")]
 use std::arch::x86_64::*;
 

@@ -1,0 +1,44 @@
+//! Options as a user writes them, on the command line and in a file: an error in words, or a configuration.
+#![no_main]
+#![allow(dead_code)]
+
+#[path = "../../xtask/src/config.rs"]
+mod config;
+#[path = "../../xtask/src/graph.rs"]
+mod graph;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+
+static ROOT: LazyLock<std::path::PathBuf> = LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned());
+
+/// The options of all stages.
+static SCHEMAS: LazyLock<Vec<artifact::Schema>> = LazyLock::new(|| {
+    let read = |file: &&str| std::fs::read_to_string(ROOT.join("crates").join(file)).expect("reads");
+    graph::GRAPH.iter().map(|node| artifact::Schema::parse(&node.options.iter().map(read).collect::<Vec<_>>()).expect("parses")).collect()
+});
+
+fuzz_target!(|data: &str| {
+    let sets: Vec<String> = data.lines().take(8).map(str::to_owned).collect();
+    if let Err(failure) = config::Config::read(&ROOT, "sample", &sets) {
+        assert!(failure.what.contains("mistake") && !failure.place.is_empty());
+    }
+    if let Ok(table) = toml::from_str::<toml::Table>(data) {
+        for (name, value) in &table {
+            for schema in &*SCHEMAS {
+                let mut options = schema.defaults();
+                if schema.set(&mut options, name, value).is_ok() {
+                    // Canonical form is a form that can be given, too.
+                    let again = options.get(name).cloned();
+                    let text = serde_json::to_string(&again).expect("JSON");
+                    if !text.contains('\\') {
+                        schema.set_text(&mut options, name, &text).unwrap_or_else(|e| panic!("{name} = {text}: {e}"));
+                        assert_eq!(options.get(name).cloned(), again, "{name}");
+                    }
+                }
+            }
+        }
+    }
+});

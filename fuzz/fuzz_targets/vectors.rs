@@ -1,0 +1,34 @@
+//! A word2vec file, binary or text; packed, if the first byte says so. Whatever it is, there is an outcome or an error with a place.
+#![no_main]
+#![allow(dead_code)]
+
+// The modules themselves: the crate that they are in also has polars.
+#[path = "../../crates/embed/src/blocks.rs"]
+mod blocks;
+#[path = "../../crates/embed/src/reader.rs"]
+mod reader;
+#[path = "../../crates/embed/src/vocabulary.rs"]
+mod vocabulary;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((how, bytes)) = data.split_first() else { return };
+    let mut counter = vocabulary::Counter::default();
+    counter.add("the Fed of a in rates w1 w2", 0);
+    let words = counter.finish();
+    let read = if how & 1 == 0 {
+        reader::read(bytes, "f", &words)
+    } else {
+        reader::read(flate2::read::MultiGzDecoder::new(bytes), "f", &words)
+    };
+    match read {
+        Ok(outcome) => {
+            let dimension = outcome.found.dimension();
+            let (places, matrix) = outcome.found.into_matrix();
+            assert!(!places.is_empty() && places.is_sorted() && matrix.len() == places.len() * dimension);
+            assert!(matrix.iter().all(|v| v.is_finite()));
+        }
+        Err(failure) => assert!(!failure.what.is_empty() && failure.place.starts_with('f') && !failure.remedy.is_empty()),
+    }
+});
