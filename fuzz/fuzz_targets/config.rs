@@ -12,7 +12,8 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 
-static ROOT: LazyLock<std::path::PathBuf> = LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned());
+static ROOT: LazyLock<std::path::PathBuf> =
+    LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned());
 
 /// The options of all stages.
 static SCHEMAS: LazyLock<Vec<artifact::Schema>> = LazyLock::new(|| {

@@ -24,7 +24,8 @@ fn slowly(data: &[u8]) -> (Vec<String>, u64) {
             let fields: Vec<&str> = line.split('\t').collect();
             let [id, title, _, _, category, _, _, time] = fields[..] else { return None };
             let (id, _) = (id.parse::<i64>().ok()?, time.parse::<i64>().ok()?);
-            (["b", "t", "e", "m"].contains(&category) && title.len() <= 1 << 16 && !line.contains('\0') && ids.insert(id)).then(|| title.to_owned())
+            (["b", "t", "e", "m"].contains(&category) && title.len() <= 1 << 16 && !line.contains('\0') && ids.insert(id))
+                .then(|| title.to_owned())
         });
         match title {
             Some(title) => titles.push(title),

@@ -17,11 +17,8 @@ fuzz_target!(|data: &[u8]| {
     let mut counter = vocabulary::Counter::default();
     counter.add("the Fed of a in rates w1 w2", 0);
     let words = counter.finish();
-    let read = if how & 1 == 0 {
-        reader::read(bytes, "f", &words)
-    } else {
-        reader::read(flate2::read::MultiGzDecoder::new(bytes), "f", &words)
-    };
+    let read =
+        if how & 1 == 0 { reader::read(bytes, "f", &words) } else { reader::read(flate2::read::MultiGzDecoder::new(bytes), "f", &words) };
     match read {
         Ok(outcome) => {
             let dimension = outcome.found.dimension();
