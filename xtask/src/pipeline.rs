@@ -47,7 +47,7 @@ pub struct Selection {
     /// Take results from the remote of [cache], and put none there
     #[arg(long)]
     read_only: bool,
-    /// Download nothing and ask no remote but a folder; what was downloaded earlier is used
+    /// Download no data and ask no remote but a folder; what was downloaded earlier is used
     #[arg(long)]
     pub offline: bool,
     /// cpu, cuda, cuda:K, or auto: a GPU where there is one

@@ -49,7 +49,8 @@ impl Binaries {
         let options = serde_json::to_string(options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut command = Command::new(binary);
         command.arg("--node").arg(node.name).arg("--artifacts").arg(artifacts).arg("--out").arg(work).arg("--downloads").arg(downloads);
-        command.arg("--options").arg(options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
+        // Not as an argument, which every user of the machine may read: a source's address may have a secret in it.
+        command.env(artifact::stage::OPTIONS_VARIABLE, options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
         for (flag, _) in [("--resume", resume), ("--offline", offline)].into_iter().filter(|(_, is)| **is) {
             command.arg(flag);
         }

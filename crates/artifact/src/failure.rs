@@ -58,8 +58,8 @@ impl Failure {
     fn new(exit: Exit, what: impl Display, place: impl Display, remedy: impl Display) -> Self {
         Self {
             exit,
-            what: without_credentials(&what.to_string()),
-            place: without_credentials(&place.to_string()),
+            what: visible(&without_credentials(&what.to_string())),
+            place: visible(&without_credentials(&place.to_string())),
             remedy: remedy.to_string(),
         }
     }
@@ -120,6 +120,12 @@ impl Failure {
     }
 }
 
+/// The text with its control characters spelled out: data that is quoted in a message must not command a terminal.
+fn visible(text: &str) -> String {
+    let spelled = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { c.escape_default().to_string() } else { c.to_string() };
+    if text.chars().any(char::is_control) { text.chars().map(spelled).collect() } else { text.to_owned() }
+}
+
 /// The text without the users and passwords of the URLs in it, whether they are sound URLs or not: what stands between
 /// `://` and the last `@` before a blank or a quote.
 pub fn without_credentials(text: &str) -> String {
@@ -152,6 +158,12 @@ mod tests {
             assert!(!shown.contains("secret") && shown.contains("a.example/x"), "{shown}");
         }
         assert_eq!(without_credentials("mail me@a.example about s3://b/c"), "mail me@a.example about s3://b/c");
+    }
+
+    #[test]
+    fn what_is_quoted_commands_no_terminal() {
+        let shown = Failure::input("has `\u{1b}[31m\u{7}` as its id\nand more", "x", "y").what;
+        assert_eq!(shown, "has `\\u{1b}[31m\\u{7}` as its id\nand more");
     }
 
     #[test]

@@ -85,6 +85,9 @@ impl Stage {
 /// The artifact that says which options a result was made with.
 pub const OPTIONS: &str = "options.json";
 
+/// The variable in which xtask gives a stage its options, as JSON.
+pub const OPTIONS_VARIABLE: &str = "KNOCKLINE_OPTIONS";
+
 /// Runs a stage's command line: parses it, calls `run`, reports its one-line summary or its
 /// failure, and gives the exit status.
 pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> Result<String>) -> ExitCode {
@@ -191,7 +194,6 @@ fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
         .arg(Arg::new("offline").long("offline").action(ArgAction::SetTrue).help("download nothing"))
         .arg(Arg::new("commit").long("commit").hide(true))
         .arg(Arg::new("stage-lock").long("stage-lock").value_parser(dir()).hide(true))
-        .arg(Arg::new("options").long("options").value_name("JSON").hide(true))
         .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).hide(true))
 }
 
@@ -204,8 +206,8 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         .map_err(|e| Failure::usage(e, format_args!("options of `{}`", spec.name), "this is a bug in the stage's options file"))?;
 
     let mut options = schema.defaults();
-    if let Some(json) = matches.get_one::<String>("options") {
-        let given: Options = serde_json::from_str(json).map_err(|e| Failure::usage(e, "--options", "give a JSON object"))?;
+    if let Ok(json) = std::env::var(OPTIONS_VARIABLE) {
+        let given: Options = serde_json::from_str(&json).map_err(|e| Failure::usage(e, OPTIONS_VARIABLE, "give a JSON object"))?;
         options.extend(given);
     }
     let pairs = |name: &'static str| -> Result<Vec<(String, String)>> {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes read at once. Few enough to stay in a cache between the two threads.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = if cfg!(fuzzing) { 64 } else { 1 << 20 };
 /// Room before them for what is left of the block before, which so becomes one piece with them.
 const HEAD: usize = 1 << 16;
 /// Blocks that are on their way at once.

@@ -1,7 +1,7 @@
 //! One download: partial file, resume, retries.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +26,12 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const REDIRECTS: usize = 10;
 /// No page that asks for confirmation is longer.
 const LONGEST_PAGE: u64 = 1 << 20;
+/// What something is, is seen in so many of its first bytes.
+const START: u64 = 512;
+/// A download whose end is not known stops when the disk has no more room than this.
+const RESERVE: u64 = 1 << 26;
+/// An attempt that brings fewer new bytes is none that helps.
+const SOME: u64 = 1 << 12;
 
 /// What makes a partial file resumable, kept beside it.
 #[derive(Default, Serialize, Deserialize)]
@@ -44,7 +50,9 @@ enum Trouble {
 
 /// Downloads `url` into the downloads' folder unless it is there already.
 pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progress: &Progress) -> Result<Obtained> {
-    let parsed = Url::parse(url).map_err(|e| Failure::usage(format_args!("not a URL: {e}"), url, "check the option `source`"))?;
+    // What stands behind `?` may be a secret, also where the rest is no URL.
+    let public = url.split(['?', '#']).next().unwrap_or_default();
+    let parsed = Url::parse(url).map_err(|e| Failure::usage(format_args!("not a URL: {e}"), public, "check the option `source`"))?;
     let origin = shown(&parsed);
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(Failure::usage(
@@ -61,17 +69,26 @@ pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progr
         progress.send(&Event::Download { url: origin.clone(), bytes, sha256: is });
         Ok(Obtained { path: path.clone(), origin: origin.clone(), downloaded: true })
     };
+    // Two that download at once would write into the same file.
+    std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
+    let lock = File::create(folder.join(".lock")).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock.map_err(|e| Failure::io("lock", folder, &e))?;
+    let mut there = None;
     if path.exists() {
         let is = checksum::sha256_of(&path)?;
         if right(&is) {
             return obtained(is);
         }
+        there = Some(is);
     }
     if offline {
+        let what = there.map_or_else(
+            || "the file has not been downloaded".to_owned(),
+            |is| format!("the SHA-256 of what was downloaded is {is}, not {}", sha256.unwrap_or_default()),
+        );
         let remedy = "run it once without --offline, or give the path of a file";
-        return Err(Failure::download("the file has not been downloaded, and --offline forbids it", origin, remedy));
+        return Err(Failure::download(format_args!("{what}, and --offline forbids a download"), origin, remedy));
     }
-    std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
     let part = with_suffix(&path, ".part");
     let is = transfer(parsed.clone(), &origin, &part, progress)?;
     if !right(&is) {
@@ -95,8 +112,8 @@ fn transfer(mut url: Url, origin: &str, part: &Path, progress: &Progress) -> Res
     let mut sum = Sum::default();
     let mut failures = 0;
     let mut asked = false;
+    let mut most = size(part);
     loop {
-        let before = size(part);
         let (what, wait) = match attempt(&client, &url, origin, part, &mut sum, progress) {
             Ok(()) => return sum.finish(part),
             Err(Trouble::Final(failure)) => return Err(failure),
@@ -107,7 +124,9 @@ fn transfer(mut url: Url, origin: &str, part: &Path, progress: &Progress) -> Res
             }
             Err(Trouble::Passing(what, wait)) => (what, wait),
         };
-        failures = if size(part) > before { 1 } else { failures + 1 };
+        // Where the server cannot go on, every attempt begins at 0; one byte more is not worth a further one.
+        failures = if size(part) >= most + SOME { 1 } else { failures + 1 };
+        most = most.max(size(part));
         if failures >= ATTEMPTS {
             let remedy = "run the same command again to go on where it stopped, or add a mirror to the option `source`";
             return Err(Failure::download(format_args!("{what}, {ATTEMPTS} times"), origin, remedy));
@@ -125,9 +144,13 @@ fn client() -> Result<Client> {
         .user_agent(concat!("knockline/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(15))
         .timeout(STALL)
+        // The address may have a secret in it.
+        .referer(false)
         .redirect(Policy::custom(|attempt| {
             let from_https = attempt.previous().last().is_some_and(|before| before.scheme() == "https");
-            if attempt.previous().len() > REDIRECTS {
+            if !matches!(attempt.url().scheme(), "http" | "https") {
+                attempt.error("a redirect to what is neither http nor https")
+            } else if attempt.previous().len() > REDIRECTS {
                 attempt.error("too many redirects")
             } else if from_https && attempt.url().scheme() != "https" {
                 attempt.error("a redirect from https to http, where anybody could send the file")
@@ -144,48 +167,73 @@ fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, sum: &mut Sum,
     let resume: Resume = std::fs::read(&state).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let have = if resume.validator.is_some() { size(part) } else { 0 };
     let mut request = client.get(url.clone());
-    if let Some(validator) = resume.validator.filter(|_| have > 0) {
+    if let Some(validator) = resume.validator.as_ref().filter(|_| have > 0) {
         request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
     }
     let passing = |e: reqwest::Error| {
         let remedy = "check the address, or add a mirror to the option `source`";
-        if e.is_redirect() { Trouble::Final(Failure::download(plain(e), origin, remedy)) } else { Trouble::Passing(plain(e), None) }
+        let is_final = e.is_redirect() || e.is_builder();
+        if is_final { Trouble::Final(Failure::download(plain(e), origin, remedy)) } else { Trouble::Passing(plain(e), None) }
     };
     let mut response = request.send().map_err(passing)?;
-    let start = match response.status() {
-        StatusCode::PARTIAL_CONTENT if content_range(response.headers(), "").is_none_or(|from| from == have) => have,
-        StatusCode::PARTIAL_CONTENT => return Err(start_anew(part)),
+    let range = content_range(response.headers());
+    let (start, total) = match response.status() {
+        // What comes is what was asked for, and may be less than all that is still missing.
+        StatusCode::PARTIAL_CONTENT => match range {
+            Some((Some(from), total)) if have > 0 && from == have => (have, total),
+            _ => return Err(start_anew(part)),
+        },
         // A run that was killed after the last byte left the whole file.
-        StatusCode::RANGE_NOT_SATISFIABLE if content_range(response.headers(), "*/") == Some(have) => return Ok(()),
-        StatusCode::RANGE_NOT_SATISFIABLE => {
-            return Err(start_anew(part));
-        }
-        status if status.is_success() => 0,
+        StatusCode::RANGE_NOT_SATISFIABLE if range == Some((None, Some(have))) => return Ok(()),
+        StatusCode::RANGE_NOT_SATISFIABLE => return Err(start_anew(part)),
+        status if status.is_success() => (0, response.content_length()),
         status => return Err(refused(status, response.headers(), origin)),
     };
-    let total = response.content_length().map(|rest| start + rest);
     let io = |e: std::io::Error| Trouble::Final(Failure::io("write", part, &e));
-    room(total.map_or(0, |total| total - start), part).map_err(Trouble::Final)?;
+    // What is there already goes, where it begins anew.
+    let freed = if start == 0 { size(part) } else { 0 };
+    room(total.map_or(0, |total| total.saturating_sub(start)), freed, part).map_err(Trouble::Final)?;
+    let first = if start == 0 { beginning(&mut response, origin)? } else { Vec::new() };
     // First the old bytes go, then the new validator comes: the two never stand together.
     let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(io)?;
     file.set_len(start).map_err(io)?;
-    let validator = validator(response.headers());
+    // An answer with a part need not say again what was said with the whole.
+    let validator = validator(response.headers()).or_else(|| resume.validator.filter(|_| start > 0));
     let json = serde_json::to_vec(&Resume { validator }).unwrap_or_default();
     std::fs::write(&state, json).map_err(io)?;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).map_err(io)?;
     sum.reach(part, start).map_err(Trouble::Final)?;
     progress.begin("downloading", total, Unit::Bytes);
-    let done = copy(&mut response, &mut file, sum, origin, part, progress)?;
+    copy(&mut Cursor::new(first).chain(&mut response), &mut file, sum, total.is_none(), part, progress)?;
+    file.sync_all().map_err(io)?;
     match total {
-        Some(total) if done < total => Err(Trouble::Passing(format!("the connection ended after {done} of {total} bytes"), None)),
-        _ => file.sync_all().map_err(io),
+        Some(total) if sum.of < total => Err(Trouble::Passing(format!("the connection ended after {} of {total} bytes", sum.of), None)),
+        Some(total) if sum.of > total => Err(start_anew(part)),
+        // A part of a whole that nobody knows: asked for what is behind its end, the server says whether there is more.
+        None if start > 0 => Err(Trouble::Passing("the server does not say how long the file is".into(), None)),
+        _ => Ok(()),
     }
 }
 
-/// Refuses to begin what the disk has no room for.
-fn room(wanted: u64, part: &Path) -> Result<()> {
+/// The first bytes of an answer that is a file; nothing has been written yet if it is none.
+fn beginning(response: &mut Response, origin: &str) -> Result<Vec<u8>, Trouble> {
+    let broke = |e: std::io::Error| Trouble::Passing(format!("the connection broke at its beginning: {e}"), None);
+    let mut first = Vec::new();
+    response.take(START).read_to_end(&mut first).map_err(broke)?;
+    let Some(what) = masquerade::recognise(&first) else { return Ok(first) };
+    if what == masquerade::PAGE {
+        let _ = response.take(LONGEST_PAGE).read_to_end(&mut first);
+        if let Some(yes) = drive::confirmed(response.url(), &first) {
+            return Err(Trouble::Asked(yes));
+        }
+    }
+    Err(Trouble::Final(masquerade::refusal(Exit::Download, what, origin)))
+}
+
+/// Refuses to begin what the disk has no room for, when `freed` bytes of it are given back.
+fn room(wanted: u64, freed: u64, part: &Path) -> Result<()> {
     let Some(folder) = part.parent() else { return Ok(()) };
-    let Some(free) = free(folder) else { return Ok(()) };
+    let Some(free) = free(folder).map(|free| free.saturating_add(freed)) else { return Ok(()) };
     if wanted <= free {
         return Ok(());
     }
@@ -196,43 +244,45 @@ fn room(wanted: u64, part: &Path) -> Result<()> {
 /// Bytes that the disk of this folder has room for, where the system says it.
 fn free(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
-    return rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    // Some systems of files say nothing, by zeros.
+    return rustix::fs::statvfs(folder).ok().filter(|disk| disk.f_blocks > 0).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     #[cfg(not(unix))]
     return None;
 }
 
-fn copy(response: &mut Response, file: &mut File, sum: &mut Sum, origin: &str, part: &Path, progress: &Progress) -> Result<u64, Trouble> {
-    let mut done = sum.of;
+/// Appends what comes. `endless`: nobody knows how much that is.
+fn copy(from: &mut impl Read, file: &mut File, sum: &mut Sum, endless: bool, part: &Path, progress: &Progress) -> Result<(), Trouble> {
     let mut block = vec![0; 1 << 18];
+    let mut looked = 0;
     loop {
-        let n = response.read(&mut block).map_err(|e| Trouble::Passing(format!("the connection broke after {done} bytes: {e}"), None))?;
+        let broke = |e: std::io::Error| Trouble::Passing(format!("the connection broke after {} bytes: {e}", sum.of), None);
+        let n = from.read(&mut block).map_err(broke)?;
         let bytes = block.get(..n).unwrap_or_default();
         if n == 0 {
-            return Ok(done);
-        }
-        if done == 0
-            && let Some(what) = masquerade::recognise(bytes)
-        {
-            if what == masquerade::PAGE {
-                let mut page = bytes.to_vec();
-                let _ = response.take(LONGEST_PAGE).read_to_end(&mut page);
-                if let Some(yes) = drive::confirmed(response.url(), &page) {
-                    return Err(Trouble::Asked(yes));
-                }
-            }
-            return Err(Trouble::Final(masquerade::refusal(Exit::Download, what, origin)));
+            return Ok(());
         }
         file.write_all(bytes).map_err(|e| Trouble::Final(Failure::io("write", part, &e)))?;
         sum.update(bytes);
-        done += n as u64;
-        progress.at(done, String::new);
+        progress.at(sum.of, String::new);
+        if endless && sum.of - looked >= RESERVE / 4 {
+            looked = sum.of;
+            if let Err(failure) = room(RESERVE, 0, part) {
+                // It may never have ended.
+                remove(part).map_err(Trouble::Final)?;
+                return Err(Trouble::Final(failure));
+            }
+        }
     }
 }
 
-/// The number after `prefix` in `Content-Range: bytes …`.
-fn content_range(headers: &HeaderMap, prefix: &str) -> Option<u64> {
-    let value = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.strip_prefix(prefix)?;
-    value.split(['-', '/']).next()?.parse().ok()
+/// The first byte and the whole length of `Content-Range: bytes 0-9/100`, each where it is known.
+fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
+    let (range, whole) = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let from = range.split_once('-').and_then(|(from, _)| from.parse().ok());
+    if from.is_none() && range != "*" {
+        return None;
+    }
+    Some((from, whole.parse().ok()))
 }
 
 fn start_anew(part: &Path) -> Trouble {
@@ -278,7 +328,7 @@ fn shown(url: &Url) -> String {
 /// A file name that tells downloads of different addresses apart.
 fn file_name(url: &Url) -> String {
     let name = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
-    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).collect();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(80).collect();
     let id = checksum::short(url.as_str());
     format!("{id}-{}", if name.is_empty() { "file" } else { &name })
 }

@@ -5,6 +5,9 @@
 
 use reqwest::Url;
 
+/// Bytes of a tag.
+const LONGEST_TAG: usize = 4096;
+
 /// The address that the form of the `page` at `url` leads to. A page may lead to its own host, or from one of Google's to another.
 pub fn confirmed(url: &Url, page: &[u8]) -> Option<Url> {
     let page = String::from_utf8_lossy(page);
@@ -29,9 +32,10 @@ pub fn confirmed(url: &Url, page: &[u8]) -> Option<Url> {
 fn tags<'p>(page: &'p str, name: &'p str) -> impl Iterator<Item = (usize, &'p str)> {
     page.match_indices('<').filter_map(move |(at, _)| {
         let rest = page.get(at + 1..)?;
-        let attributes = rest.strip_prefix(name)?;
-        let end = attributes.find('>')?;
-        attributes.starts_with(char::is_whitespace).then(|| (at + 1 + name.len() + end, attributes.get(..end).unwrap_or_default()))
+        let attributes = rest.strip_prefix(name).filter(|rest| rest.starts_with(char::is_whitespace))?;
+        // No tag of such a page is longer, and a search for each through all the rest would take for ever.
+        let end = attributes.bytes().take(LONGEST_TAG).position(|b| b == b'>')?;
+        Some((at + 1 + name.len() + end, attributes.get(..end).unwrap_or_default()))
     })
 }
 

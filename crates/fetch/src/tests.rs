@@ -21,6 +21,12 @@ fn whole(body: &[u8], tag: &str) -> Answer {
     Answer { status: "200 OK", headers: format!("ETag: \"{tag}\"\r\n"), body: body.to_vec(), cut: usize::MAX }
 }
 
+/// A part of a file, as it says itself.
+fn part(file: &[u8], range: std::ops::Range<usize>) -> Answer {
+    let headers = format!("Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, file.len());
+    Answer { status: "206 Partial Content", headers, body: file[range].to_vec(), cut: usize::MAX }
+}
+
 /// What the server was asked for with `Range` and `If-Range`, request by request.
 type Asked = Arc<Mutex<Vec<String>>>;
 
@@ -57,11 +63,59 @@ fn get(urls: &[String], sha256: Option<&str>, folder: &Path) -> Result<Vec<u8>> 
 #[test]
 fn a_cut_download_goes_on_where_it_stopped() {
     let file: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let rest = Answer { status: "206 Partial Content", ..whole(&file[40_000..], "a") };
+    let rest = part(&file, 40_000..100_000);
     let (url, asked) = serve(vec![Answer { cut: 40_000, ..whole(&file, "a") }, rest]);
     let dir = tempfile::tempdir().expect("a folder");
     assert!(get(&[url], None, dir.path()).expect("downloads") == file);
     assert_eq!(asked.lock().expect("a log")[1], "range: bytes=40000-; if-range: \"a\"");
+}
+
+#[test]
+fn a_server_that_gives_less_than_was_asked_for_is_asked_for_the_rest() {
+    let file: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let answers = vec![Answer { cut: 40_000, ..whole(&file, "a") }, part(&file, 40_000..60_000), part(&file, 60_000..100_000)];
+    let (url, asked) = serve(answers);
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(get(&[url], None, dir.path()).expect("downloads") == file);
+    // The answer with a part said nothing of the tag, which still holds.
+    assert_eq!(asked.lock().expect("a log")[2], "range: bytes=60000-; if-range: \"a\"");
+}
+
+#[test]
+fn a_part_that_does_not_fit_is_not_taken() {
+    let file: Vec<u8> = (0..=255).cycle().take(50_000).collect();
+    for wrong in [
+        Answer { headers: String::new(), ..part(&file, 0..50_000) },
+        part(&file, 0..50_000),
+        Answer { headers: "Content-Range: bytes 20000-49999/18446744073709551615\r\nContent-Length: 3\r\n".into(), ..part(&file, 0..3) },
+    ] {
+        let (url, _) = serve(vec![Answer { cut: 20_000, ..whole(&file, "a") }, wrong, whole(&file, "a")]);
+        let dir = tempfile::tempdir().expect("a folder");
+        let got = get(&[url], None, dir.path());
+        assert!(got.as_ref().is_ok_and(|got| *got == file) || got.is_err_and(|e| e.what.contains("MB are still to come")));
+    }
+    // One that nobody asked for, too.
+    let (url, _) = serve(vec![part(&file, 0..100), whole(&file, "a")]);
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(get(&[url], None, dir.path()).expect("downloads") == file);
+}
+
+#[test]
+fn a_page_in_the_file_s_stead_leaves_what_was_downloaded() {
+    let file: Vec<u8> = (0..=255).cycle().take(50_000).collect();
+    let page = whole(b"<!DOCTYPE html><html>log in</html>", "p");
+    let (url, asked) = serve(vec![Answer { cut: 20_000, ..whole(&file, "a") }, page, part(&file, 20_000..50_000)]);
+    let dir = tempfile::tempdir().expect("a folder");
+    assert!(get(std::slice::from_ref(&url), None, dir.path()).unwrap_err().what.contains("a web page"));
+    assert!(get(&[url], None, dir.path()).expect("downloads") == file);
+    assert_eq!(asked.lock().expect("a log")[2], "range: bytes=20000-; if-range: \"a\"");
+}
+
+#[test]
+fn a_secret_in_what_is_no_url_stays_secret() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let failure = get(&["http://me:secret@ho st/x.csv?token=secret".to_owned()], None, dir.path()).unwrap_err();
+    assert!(failure.what.contains("not a URL") && !failure.to_string().contains("secret"), "{failure}");
 }
 
 #[test]
@@ -173,7 +227,7 @@ fn a_wrong_checksum_leaves_no_file_behind() {
     let left: Vec<_> = std::fs::read_dir(dir.path())
         .expect("a folder")
         .flatten()
-        .filter(|f| !f.file_name().to_string_lossy().ends_with(".json"))
+        .filter(|f| ![".json", ".lock"].iter().any(|end| f.file_name().to_string_lossy().ends_with(end)))
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }

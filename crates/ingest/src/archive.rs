@@ -1,12 +1,12 @@
 //! Opens the archive as a stream of its table's bytes.
 
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use zip::ZipArchive;
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
 /// The archive's member that holds the headlines. The archive also has a `__MACOSX/._` twin of
 /// it, so the whole name counts.
@@ -42,7 +42,7 @@ pub fn stream_bytes<T>(bytes: Vec<u8>, origin: &str, consume: Consumer<'_, T>) -
     member(Cursor::new(bytes), origin, consume)
 }
 
-fn member<R: Read + Seek, T>(reader: R, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
+fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
     let refuse = |e: ZipError| {
         let remedy = match e {
             ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
@@ -52,9 +52,11 @@ fn member<R: Read + Seek, T>(reader: R, origin: &str, consume: Consumer<'_, T>) 
         };
         Failure::input(format_args!("cannot read the zip archive: {e}"), origin, remedy)
     };
+    let length = reader.seek(SeekFrom::End(0)).map_err(|e| refuse(e.into()))?;
     let mut archive = ZipArchive::new(reader).map_err(refuse)?;
     let Some(index) = archive.index_for_name(MEMBER) else {
-        let names: Vec<_> = archive.file_names().filter_map(std::result::Result::ok).take(10).collect();
+        let shown = |name: &str| name.chars().take(80).collect::<String>();
+        let names: Vec<_> = archive.file_names().filter_map(std::result::Result::ok).take(10).map(|name| shown(&name)).collect();
         return Err(Failure::input(
             format_args!("the archive has no {MEMBER}; it has {}", names.join(", ")),
             origin,
@@ -62,7 +64,13 @@ fn member<R: Read + Seek, T>(reader: R, origin: &str, consume: Consumer<'_, T>) 
         ));
     };
     let mut file = archive.by_index(index).map_err(refuse)?;
-    let (size, packed) = (file.size(), file.compressed_size());
+    // What it says of itself may be more than there is.
+    let (size, packed) = (file.size(), file.compressed_size().min(length));
+    let method = file.compression();
+    if !matches!(method, CompressionMethod::Stored | CompressionMethod::Deflated) {
+        let remedy = "unpack it with another program, and give the table itself";
+        return Err(Failure::input(format_args!("it is packed by {method}"), format_args!("{origin}, {MEMBER}"), remedy));
+    }
     let wrong = |what: String| Failure::input(what, format_args!("{origin}, {MEMBER}"), "get the archive again from where you trust it");
     if file.is_symlink() {
         return Err(wrong("it is a link, and no file".into()));

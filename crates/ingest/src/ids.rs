@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Ranges that are kept: some 40 MB of them.
+const MOST: usize = 1 << 20;
+
 /// Whole numbers as ranges: an archive's ids follow each other, so that there are few.
 #[derive(Debug, Default)]
 pub struct Ids {
@@ -10,8 +13,16 @@ pub struct Ids {
 }
 
 impl Ids {
+    /// Whether there are so many gaps between the ids that further ones are not looked for.
+    pub fn is_full(&self) -> bool {
+        self.ranges.len() >= MOST
+    }
+
     /// Takes `id`; `false` if it was there.
     pub fn insert(&mut self, id: i64) -> bool {
+        if self.is_full() {
+            return true;
+        }
         let mut before = self.ranges.range_mut(..=id).next_back();
         if let Some((_, last)) = &mut before {
             if **last >= id {

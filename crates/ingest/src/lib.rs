@@ -98,8 +98,11 @@ pub fn run(stage: &Stage) -> Result<String> {
     for what in &counts.told {
         stage.progress.warn(format!("left out: {what}"));
     }
+    if !counts.ids_checked {
+        stage.progress.warn("the ids have more than a million gaps between them; whether one comes twice was not looked at to the end");
+    }
     let line = if counts.bad > 0 { format!("{line}, {} bad ones left out", counts.bad) } else { line };
-    let rows::Counts { rows, kept, publishers, bad: bad_rows, told: bad } = counts;
+    let rows::Counts { rows, kept, publishers, bad: bad_rows, told: bad, .. } = counts;
     stage.write_json("summary.json", &Summary { source, rows, kept, publishers, bad_rows, bad })?;
     Ok(line)
 }
