@@ -47,6 +47,10 @@ fuzz_target!(|data: &[u8]| {
     let (want, bad) = slowly(data);
     match counts {
         Ok(counts) => assert!(titles == want && counts.bad == bad && bad <= 5),
-        Err(failure) => assert!((bad > 5 || want.is_empty()) && failure.place.starts_with("t.csv"), "{failure}"),
+        Err(failure) => {
+            // A row is refused before it is looked at, if it is longer than four kilobytes (here).
+            let endless = data.split(|b| *b == b'\n').any(|line| line.len() > 1 << 12);
+            assert!((bad > 5 || want.is_empty() || endless) && failure.place.starts_with("t.csv"), "{failure}");
+        }
     }
 });
