@@ -178,7 +178,7 @@ fn headlines_of_ones_own_get_answers() {
     let artifacts = Artifacts::with(&[&format!("ingest.source={}", table.display()), "train.mlp.epochs=20"]);
     let nothing = predict(&artifacts, &["markets"], b"");
     assert_eq!(nothing.code, Some(2));
-    assert!(nothing.err.contains("cargo xtask pipeline --to embed --artifacts "), "{}", nothing.err);
+    assert!(nothing.err.contains("cargo xtask pipeline --to train.mlp --artifacts "), "{}", nothing.err);
 
     artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
     let answer = predict(&artifacts, &["markets bank rates unheard", "virus drug study"], b"").ok();
