@@ -98,6 +98,10 @@ pub fn run(stage: &Stage) -> Result<String> {
     for what in &counts.told {
         stage.progress.warn(format!("left out: {what}"));
     }
+    let more = counts.bad - counts.told.len() as u64;
+    if more > 0 {
+        stage.progress.warn(format!("left out: {more} more"));
+    }
     if !counts.ids_checked {
         stage.progress.warn("the ids have more than a million gaps between them; whether one comes twice was not looked at to the end");
     }

@@ -137,7 +137,7 @@ fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: Wanted<'_>, tables: &
     let all = wanted.publishers.iter().any(|p| p == "*");
     let publishers = if all { Vec::new() } else { wanted.publishers.iter().map(|p| (p.clone(), 0)).collect() };
     let counts = Counts { rows: 0, kept: 0, publishers, bad: 0, told: Vec::new(), ids_checked: true };
-    let mut choice = Choice { all, counts, ids: Ids::default(), table: Table::default() };
+    let mut choice = Choice { all, counts, number: 0, ids: Ids::default(), table: Table::default() };
     for block in blocks {
         let mut rest = &block[..];
         while !rest.is_empty() {
@@ -145,6 +145,7 @@ fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: Wanted<'_>, tables: &
             let (line, after) = rest.split_at(end);
             rest = after.get(1..).unwrap_or_default();
             let line = line.strip_suffix(b"\r").unwrap_or(line);
+            choice.number += 1;
             if line.is_empty() {
                 continue;
             }
@@ -169,6 +170,8 @@ fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: Wanted<'_>, tables: &
 struct Choice {
     all: bool,
     counts: Counts,
+    /// Of the row at hand, as an editor counts lines: blank ones, too.
+    number: u64,
     ids: Ids,
     table: Table,
 }
@@ -176,7 +179,7 @@ struct Choice {
 impl Choice {
     /// Leaves the row out, if that is allowed.
     fn bad(&mut self, what: &str, place: &str, most: u64) -> Result<()> {
-        let row = self.counts.rows;
+        let row = self.number;
         self.counts.bad += 1;
         if self.counts.bad > most {
             let before = if most > 0 { format!(", and {most} rows before it are bad, too") } else { String::new() };
@@ -371,12 +374,12 @@ mod tests {
 
     #[test]
     fn some_bad_rows_may_be_left_out_and_one_more_is_an_error() {
-        let text = [&row(1), "x\n", &row(2), &row(1), &row(3)].concat();
+        let text = [&row(1), "x\n", &row(2), "\r\n", &row(1), &row(3)].concat();
         let (tables, counts) = read_all(&mut Cursor::new(&text), &["*".into()], 2).expect("reads");
         assert_eq!((ids(&tables), counts.rows, counts.kept, counts.bad), (vec![1, 2, 3], 5, 3, 2));
-        assert_eq!(counts.told, ["row 2 has 1 columns, not 8", "row 4 has the id 1, as a row before it"]);
+        assert_eq!(counts.told, ["row 2 has 1 columns, not 8", "row 5 has the id 1, as a row before it"]);
         let failure = read_all(&mut Cursor::new(&text), &["*".into()], 1).err().expect("refused");
-        assert_eq!(failure.what, "row 4 has the id 1, as a row before it, and 1 rows before it are bad, too");
+        assert_eq!(failure.what, "row 5 has the id 1, as a row before it, and 1 rows before it are bad, too");
         let all = read_all(&mut Cursor::new("x\ny\n"), &["*".into()], 9).err().expect("refused");
         assert_eq!(all.what, "all of the 2 rows are wrong: row 1 has 1 columns, not 8; row 2 has 1 columns, not 8");
     }
