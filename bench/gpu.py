@@ -71,20 +71,10 @@ def lines(file):
     return [json.loads(line) for line in Path(file).read_text().splitlines()]
 
 
-def nets(torch):
-    from torch import nn
-
-    class Mlp(nn.Module):
-        def __init__(self, d):
-            super().__init__()
-            self.fc, self.fc_mid, self.fc_out, self.bn = nn.Linear(d, 200), nn.Linear(200, 200), nn.Linear(200, 4), nn.BatchNorm1d(200)
-
-        def forward(self, x):
-            x = torch.relu(self.fc(x))
-            x = torch.relu(self.bn(self.fc_mid(x)))
-            return torch.relu(self.fc_out(x))
-
-    return {"single": lambda d: nn.Linear(d, 4, bias=False), "multi": Mlp}
+def nets():
+    # The same as in the benchmarks on the processor.
+    from epochs import Mlp, slp
+    return {"single": slp, "multi": Mlp}
 
 
 def published(torch, net, rate, X, y, batch):
@@ -169,7 +159,7 @@ def times(machine):
     arrays = safetensors.torch.load_file(Path(given.artifacts) / "tensors" / "train.safetensors")
     X, y = arrays["X"], arrays["y"]
     on_gpu = X.cuda(), y.cuda()
-    kinds, d = nets(torch), X.shape[1]
+    kinds, d = nets(), X.shape[1]
     about = {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": list(X.shape)}
     print(f"{about['gpu']}, PyTorch {about['torch']}, {X.shape[0]} × {d}")
     median = statistics.median
@@ -224,7 +214,7 @@ def agreement(machine):
 def elsewhere(given):
     """Packs what is needed, runs it on the host, and brings the results back."""
     program, artifacts = Path(given.program), Path(given.artifacts)
-    files = {program: "train", HERE: "gpu.py", **{artifacts / "tensors" / f"{part}.safetensors": f"artifacts/tensors/{part}.safetensors" for part in PARTS}}
+    files = {program: "train", HERE: "gpu.py", HERE.with_name("epochs.py"): "epochs.py", **{artifacts / "tensors" / f"{part}.safetensors": f"artifacts/tensors/{part}.safetensors" for part in PARTS}}
     if missing := [str(file) for file in files if not file.exists()]:
         sys.exit(f"error: {missing[0]} is missing; build with `cargo xtask pipeline --device cuda --to tensors` or `make cuda-check`, and run the pipeline")
     with tempfile.TemporaryDirectory() as folder:

@@ -3,39 +3,17 @@
 Memory is a process's private memory at its peak: what it has of its own. Files that are mapped count as the system's, which takes
 their pages back when it needs them. The training nodes run for one epoch."""
 
-import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 SIZES = [10_000, 100_000, 1_000_000, 10_000_000]
 STAGES = ["ingest", "split", "embed", "tensors", "train.slp", "train.mlp"]
 
 
-def private(pid):
-    """In MB."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("RssAnon")), 0.0)
-
-
 def run(bench, node, folder, *sets):
-    package = node.split(".")[0]
-    command = [bench.target / package, "--node", node, "--artifacts", folder, "--out", folder / node, *(x for s in sets for x in ("--set", s))]
-    start = time.perf_counter()
-    child = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "RAYON_NUM_THREADS": "1"})
-    peak = 0.0
-    while child.poll() is None:
-        peak = max(peak, private(child.pid))
-        time.sleep(0.002)
-    seconds = time.perf_counter() - start
-    if child.returncode:
-        sys.exit(f"{node} failed:\n{child.stderr.read().decode()}")
-    return seconds, peak
+    command = [bench.target / node.split(".")[0], "--node", node, "--artifacts", folder, "--out", folder / node, *(x for s in sets for x in ("--set", s))]
+    return bench.watch(command, "RssAnon", {"RAYON_NUM_THREADS": "1"})
 
 
 def growth(bench):

@@ -55,6 +55,19 @@ class Bench:
             sys.exit(f"{' '.join(map(str, command))} failed:\n{out or ''}{errors}")
         return seconds, out
 
+    def watch(self, command, field, env=None):
+        """Runs a command, and gives its seconds and the peak of a field of its status in MB: RssAnon is what it has of its own, VmHWM all that was ever resident."""
+        start = time.perf_counter()
+        child = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
+        command, peak = Path(command[0]).name, 0.0
+        while child.poll() is None:
+            peak = max(peak, status(child.pid, command, field))
+            time.sleep(0.002)
+        seconds = time.perf_counter() - start
+        if child.returncode:
+            sys.exit(f"{command} failed:\n{child.stderr.read().decode()}")
+        return seconds, peak
+
     def compare(self, name, what, contenders, floor=None):
         """Lets the contenders take turns; the first is knockline. `floor` names the one that is no rival but a limit."""
         times = {who: [] for who in contenders}
@@ -71,6 +84,15 @@ class Bench:
         self.results.setdefault(name, []).append(row)
         cells = [f"{who} {shown(m)}" + ("" if i == 0 else f" ({m / ours:.2f}×)" if who == floor else f" ({m / ours:.1f}×)") for i, (who, m) in enumerate(median.items())]
         print(f"{what:<28}", "; ".join(cells), flush=True)
+
+
+def status(pid, command, field):
+    """In MB; 0 while the process is still Python's, before it becomes the command."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    except OSError:
+        return 0.0
+    return int(lines[field].split()[0]) / 1000 if field in lines and lines["Name"].strip() == command[:15] else 0.0
 
 
 def shown(seconds):

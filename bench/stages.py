@@ -6,36 +6,12 @@ Memory is a process's resident set at its peak, mapped files included."""
 
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import zipfile
 from pathlib import Path
 
 STAGES = ["ingest", "split", "embed", "tensors", "report"]
-
-
-def run(command):
-    """Seconds and peak resident set in MB, which is read until the process ends: what the system keeps of it for `wait` begins with Python's own."""
-    start = time.perf_counter()
-    child = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak = 0.0
-    while child.poll() is None:
-        peak = resident(child.pid) or peak
-        time.sleep(0.001)
-    seconds = time.perf_counter() - start
-    if child.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{child.stderr.read().decode()}")
-    return seconds, peak
-
-
-def resident(pid):
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), None)
 
 
 def timed(what, *arguments):
@@ -93,7 +69,7 @@ def stages(bench):
     def stage(name):
         with tempfile.TemporaryDirectory(dir=folder) as out:
             sets = [x for source in sources.get(name, []) for x in ("--set", source)]
-            seconds, peak = run([bench.target / name, "--artifacts", folder, "--out", f"{out}/{name}", *sets])
+            seconds, peak = bench.watch([bench.target / name, "--artifacts", folder, "--out", f"{out}/{name}", *sets], "VmHWM")
         memory[name].append(peak)
         return seconds
 

@@ -20,7 +20,7 @@ use std::path::Path;
 use artifact::progress::Unit;
 use artifact::{Failure, NodeSpec, Progress, Result, Stage};
 use features::PARTS;
-use fetch::{Downloads, Sources};
+use fetch::Sources;
 use flate2::read::MultiGzDecoder;
 use formats::arrays::{self, Array};
 use formats::table;
@@ -131,12 +131,7 @@ fn vectors<'v>(options: &Options, vocabulary: &'v Vocabulary, stage: &Stage) -> 
         hashed::fill(&vocabulary.words, &mut found, options.seed);
         return Ok((found, one.clone(), None));
     }
-    let file = fetch::obtain(
-        &options.source,
-        options.sha256.as_deref(),
-        Downloads { folder: stage.downloads(), offline: stage.offline },
-        &stage.progress,
-    )?;
+    let file = options.source.file(options.sha256.as_deref(), stage)?;
     let outcome = read_file(&file.path, &file.origin, vocabulary, &stage.progress).map_err(|e| file.explain(e))?;
     for warning in outcome.warnings {
         stage.progress.warn(warning);

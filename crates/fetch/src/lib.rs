@@ -12,7 +12,7 @@ mod masquerade;
 
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Progress, Result};
+use artifact::{Failure, Progress, Result, Stage};
 use serde::Deserialize;
 
 pub use checksum::sha256_of;
@@ -38,6 +38,11 @@ impl std::ops::Deref for Sources {
 }
 
 impl Sources {
+    /// The file for a stage, downloaded if need be; see [`obtain`].
+    pub fn file(&self, sha256: Option<&str>, stage: &Stage) -> Result<Obtained> {
+        obtain(self, sha256, Downloads { folder: stage.downloads(), offline: stage.offline }, &stage.progress)
+    }
+
     /// What artifacts call it.
     pub fn name(&self) -> String {
         let sources: Vec<&str> = self.iter().map(String::as_str).collect();

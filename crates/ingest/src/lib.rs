@@ -18,7 +18,7 @@ use std::io::Read;
 
 use artifact::progress::Unit;
 use artifact::{Failure, NodeSpec, Result, Stage};
-use fetch::{Downloads, Sources};
+use fetch::Sources;
 use formats::table;
 use serde::{Deserialize, Serialize};
 
@@ -83,12 +83,7 @@ pub fn run(stage: &Stage) -> Result<String> {
         let size = stream.size();
         (consume(&mut stream, size, one)?, one.clone())
     } else {
-        let file = fetch::obtain(
-            &options.source,
-            options.sha256.as_deref(),
-            Downloads { folder: stage.downloads(), offline: stage.offline },
-            &stage.progress,
-        )?;
+        let file = options.source.file(options.sha256.as_deref(), stage)?;
         let counts = archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;
         (counts, options.source.name())
     };

@@ -108,8 +108,10 @@ impl InplaceOp1 for SgdEpoch<'_> {
         let gpu = crate::gpu::Gpu(w.device.clone());
         let stream = gpu.0.cuda_stream();
         let (at, _until) = w.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&stream);
+        let w = at + 4 * start as u64;
+        let epoch = crate::gpu::Single { w, resident, size, order: self.order, batch_size: self.batch_size, lr: self.lr };
         // SAFETY: W has its 4 × d numbers from `start`, as its layout says; the rest is `on_gpu`'s caller's word, and that the sizes fit was seen.
-        let diverged = unsafe { crate::gpu::single(&gpu, at + 4 * start as u64, resident, self.order, size, self.batch_size, self.lr) }?;
+        let diverged = unsafe { epoch.run(&gpu) }?;
         self.diverged.store(diverged.unwrap_or(NONE), Ordering::Relaxed);
         Ok(())
     }

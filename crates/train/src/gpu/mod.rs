@@ -118,67 +118,66 @@ fn single_launch(d: usize, batch_size: usize, most_blocks: u32) -> Launch {
     Launch { kernel: "single_batches", blocks, threads: 512, shared: 2 * CLASSES * d + CLASSES * TILE }
 }
 
-/// Trains the weights at `w`, \[4, d\], for an epoch. The number is the first batch, from 1, whose loss is no finite number.
-///
-/// # Safety
-/// `w` is the address of 4 × d words, the rows and labels are those of at least `rows`, and labels are less than 4.
-pub unsafe fn single<M: Machine>(
-    machine: &M,
-    w: u64,
-    resident: Resident,
-    order: &[u32],
-    [rows, d]: [usize; 2],
-    batch_size: usize,
-    lr: f32,
-) -> Result<Option<usize>> {
-    let launch = single_launch(d, batch_size, machine.most_blocks()?);
-    // SAFETY: the caller's word.
-    unsafe { single_by(machine, launch, w, resident, order, [rows, d], batch_size, lr) }
+/// An epoch of the single-layer net on a machine.
+#[derive(Clone, Copy)]
+pub struct Single<'e> {
+    /// Where the weights are, \[4, d\].
+    pub w: u64,
+    pub resident: Resident,
+    /// Rows and columns there.
+    pub size: [usize; 2],
+    /// The rows that are used, in this order.
+    pub order: &'e [u32],
+    pub batch_size: usize,
+    pub lr: f32,
 }
 
-/// The same, by a launch of the caller's.
-///
-/// # Safety
-/// That of [`single`].
-#[expect(clippy::too_many_arguments, reason = "an epoch has as many")]
-unsafe fn single_by<M: Machine>(
-    machine: &M,
-    launch: Launch,
-    w: u64,
-    resident: Resident,
-    order: &[u32],
-    [rows, d]: [usize; 2],
-    batch_size: usize,
-    lr: f32,
-) -> Result<Option<usize>> {
-    if !fits_single(d) || order.iter().any(|&row| row as usize >= rows) {
-        candle_core::bail!("an epoch of {rows} rows of {d} does not fit");
+impl Single<'_> {
+    /// Trains the weights. The number is the first batch, from 1, whose loss is no finite number.
+    ///
+    /// # Safety
+    /// `w` is the address of 4 × d words, the rows and labels are those of at least as many rows, and labels are less than 4.
+    pub unsafe fn run<M: Machine>(&self, machine: &M) -> Result<Option<usize>> {
+        let launch = single_launch(self.size[1], self.batch_size, machine.most_blocks()?);
+        // SAFETY: the caller's word.
+        unsafe { self.run_by(machine, launch) }
     }
-    if order.is_empty() {
-        return Ok(None);
+
+    /// The same, by a launch of the caller's.
+    ///
+    /// # Safety
+    /// That of [`Single::run`].
+    unsafe fn run_by<M: Machine>(&self, machine: &M, launch: Launch) -> Result<Option<usize>> {
+        let Self { w, resident, size: [rows, d], order, batch_size, lr } = *self;
+        if !fits_single(d) || order.iter().any(|&row| row as usize >= rows) {
+            candle_core::bail!("an epoch of {rows} rows of {d} does not fit");
+        }
+        if order.is_empty() {
+            return Ok(None);
+        }
+        let mut places = machine.put(order)?;
+        let mut partial = machine.zeros(2 * launch.blocks as usize * CLASSES * d)?;
+        let mut signs = machine.put(&[0, NONE])?;
+        let signs_at = machine.address(&mut signs);
+        let parameters = SingleEpoch {
+            w,
+            x: resident.x,
+            y: resident.y,
+            order: machine.address(&mut places),
+            partial: machine.address(&mut partial),
+            arrived: signs_at,
+            diverged: signs_at + 4,
+            n: word(order.len())?,
+            d: word(d)?,
+            // A batch that is larger than the rows is all of them.
+            batch: word(batch_size.min(order.len()))?,
+            lr,
+        };
+        // SAFETY: every row of `order` is there, as the caller says of `resident` and `w`; `get` waits for the kernel.
+        unsafe { machine.launch(launch, &parameters)? };
+        let diverged = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE);
+        Ok(diverged.map(|batch| batch as usize))
     }
-    let mut places = machine.put(order)?;
-    let mut partial = machine.zeros(2 * launch.blocks as usize * CLASSES * d)?;
-    let mut signs = machine.put(&[0, NONE])?;
-    let signs_at = machine.address(&mut signs);
-    let parameters = SingleEpoch {
-        w,
-        x: resident.x,
-        y: resident.y,
-        order: machine.address(&mut places),
-        partial: machine.address(&mut partial),
-        arrived: signs_at,
-        diverged: signs_at + 4,
-        n: word(order.len())?,
-        d: word(d)?,
-        // A batch that is larger than the rows is all of them.
-        batch: word(batch_size.min(order.len()))?,
-        lr,
-    };
-    // SAFETY: every row of `order` is there, as the caller says of `resident` and `w`; `get` waits for the kernel.
-    unsafe { machine.launch(launch, &parameters)? };
-    let diverged = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE);
-    Ok(diverged.map(|batch| batch as usize))
 }
 
 fn word(n: usize) -> Result<u32> {
@@ -208,7 +207,7 @@ mod tests {
         let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
         let at = w.as_mut_ptr() as u64;
         // SAFETY: the sizes are as they should be.
-        let diverged = unsafe { single_by(&Emulator, launch, at, resident, &order, [n, d], batch_size, 0.05) };
+        let diverged = unsafe { Single { w: at, resident, size: [n, d], order: &order, batch_size, lr: 0.05 }.run_by(&Emulator, launch) };
         assert_eq!(diverged.expect("runs"), None);
         (w, by_hand)
     }
@@ -261,7 +260,9 @@ mod tests {
             let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
             let launch = Launch { threads: 32, ..single_launch(d, batch_size, 1) };
             // SAFETY: the sizes are as they should be.
-            let diverged = unsafe { single_by(&Emulator, launch, w.as_mut_ptr() as u64, resident, &order, [6, d], batch_size, 0.1) };
+            let diverged = unsafe {
+                Single { w: w.as_mut_ptr() as u64, resident, size: [6, d], order: &order, batch_size, lr: 0.1 }.run_by(&Emulator, launch)
+            };
             assert_eq!(diverged.expect("runs"), Some(batch));
         }
     }
