@@ -55,7 +55,7 @@ fuzz_target!(|data: &[u8]| {
     let store = Store::open(&artifacts);
     let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
     outside(dir.path(), &artifacts, &mut before);
-    let lock = store.lock(false, || ()).expect("a lock");
+    let lock = store.lock(|| ()).expect("a lock");
     let done = bundle::import(&store, &file);
     outside(dir.path(), &artifacts, &mut after);
     assert_eq!(before, after);

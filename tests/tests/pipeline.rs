@@ -189,8 +189,7 @@ fn a_training_run_that_is_killed_again_and_again_ends_in_the_same_bytes() {
     }
     let resumed = killed.run(&["pipeline", "--to", "train.mlp", "--resume"]).ok();
     assert_eq!(resumed.nodes("status", "run"), ["train.mlp"]);
-    let first = resumed.err.lines().find(|l| l.contains("epoch ") && l.contains(" of ")).expect("an epoch's line").to_owned();
-    assert!(!first.contains("epoch 1 of"), "it started anew: {first}");
+    assert!(resumed.err.contains("going on after epoch "), "it started anew: {}", resumed.err);
     let (whole, killed) = (whole.bytes(), killed.bytes());
     assert_eq!(whole.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
     for (file, bytes) in whole.iter().filter(|(file, _)| !file.ends_with("manifest.json")) {

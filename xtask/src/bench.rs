@@ -10,7 +10,7 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<ExitCode> {
     let remedy = "install Python 3 with its `venv` module, or run bench/run.py with another Python";
     let mut command = Command::new("python3");
     command.arg(root.join("bench/run.py")).args(arguments);
-    crate::binaries::without_xtask(&mut command);
+    crate::cargo::without_xtask(&mut command);
     let status = command.status().map_err(|e| Failure::failed(format_args!("cannot run python3: {e}"), "bench/run.py", remedy))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }

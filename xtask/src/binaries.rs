@@ -1,199 +1,302 @@
-//! The programs that xtask runs: built by cargo, and only when something that they are built of has changed.
+//! The programs that xtask runs, and the proof that each was built of today's sources.
+//!
+//! cargo tells a changed file by its time stamp, keys by its content. Where the two disagree (a file that was replaced by one
+//! with an older time stamp, a program that was built of an edit that is gone again) cargo says "fresh" of a program that is
+//! none. So xtask believes cargo of what it has built while xtask watched, and of nothing else: it notes the digest of what
+//! cargo wrote beside the digest of the sources, and has everything built again whose note is missing or does not match. A
+//! program is read again each time before it runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ExitCode};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use artifact::{Failure, Result};
-use cache::{Digest, Index, Ingredients, Workspace};
+use cache::{Digest, Digests as _, Index, Ingredients, Workspace};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
+use crate::cargo::{Builder, Cargo, Unit};
 use crate::device;
 use crate::graph::GRAPH;
 
-/// Binaries by package.
-pub struct Binaries(BTreeMap<String, PathBuf>);
-
-/// What packages are built of, by name, as keys have it.
-type Made = BTreeMap<String, Vec<(String, String)>>;
-
-/// Beside the binaries: what they were built of when xtask last built them.
+/// Beside the programs: what each thing that cargo wrote was built of.
 const STAMP: &str = "knockline-built.json";
-
-/// An entry of that file.
-#[derive(Clone, Serialize, Deserialize)]
-struct Known {
-    /// Of everything that it was built of.
-    of: Digest,
-    /// Its source files and their digests, relative to the workspace.
-    files: Vec<(String, String)>,
-    /// The executable's name, beside this file: a copied build folder runs its own.
-    executable: String,
-    /// The executable's, then.
-    state: String,
-}
+/// How often sources may change while they are built, and programs while they are started.
+const TRIES: usize = 5;
 
 /// The packages of all stages, each once.
 pub fn stages() -> Vec<&'static str> {
     GRAPH.iter().map(|node| node.package).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-impl Binaries {
-    /// Builds the `packages` at once; for the stages, all of them: cargo then chooses one set of features for what they share,
-    /// and nothing is compiled twice. Where nothing that they are built of has changed since xtask built them, cargo is not
-    /// even asked, which takes it a quarter of a second to answer.
+/// The programs of some packages.
+///
+/// Those of the stages are built at once: cargo then chooses one set of features for what they share, and compiles nothing
+/// twice.
+pub struct Binaries<'b> {
+    root: &'b Path,
+    device: &'b str,
+    packages: Vec<&'static str>,
+    index: &'b Index,
+    builder: Box<dyn Builder + 'b>,
+    built: Mutex<BTreeMap<String, Program>>,
+}
+
+/// A program that was built of known sources.
+#[derive(Clone)]
+struct Program {
+    path: PathBuf,
+    digest: Digest,
+    /// Of everything that it was built of.
+    of: Digest,
+}
+
+/// What is noted of a library or program.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+struct Note {
+    /// Of everything that it was built of.
+    of: Digest,
+    /// The files that cargo wrote, by their paths beside the stamp. A build folder that was copied has its own.
+    files: BTreeMap<String, Digest>,
+}
+
+type Notes = BTreeMap<String, Note>;
+
+/// What packages are built of, and the state of every file of it.
+#[derive(PartialEq)]
+struct Sources {
+    of: BTreeMap<String, Vec<(String, String)>>,
+    states: BTreeMap<String, Option<String>>,
+}
+
+impl<'b> Binaries<'b> {
+    /// The programs of `packages`, built when they are first asked for.
+    pub fn new(root: &'b Path, device: &'b str, packages: &[&'static str], index: &'b Index) -> Self {
+        Self::built_by(Box::new(Cargo { root, device }), root, device, packages, index)
+    }
+
+    /// The same, built by something else than cargo.
+    pub fn built_by(
+        builder: Box<dyn Builder + 'b>,
+        root: &'b Path,
+        device: &'b str,
+        packages: &[&'static str],
+        index: &'b Index,
+    ) -> Self {
+        Self { root, device, packages: packages.to_vec(), index, builder, built: Mutex::default() }
+    }
+
+    /// Starts the program of a package, which is read before and cannot change after. `sources` are what it must have been
+    /// built of, where that matters.
     ///
-    /// cargo tells a changed file by its time stamp, keys by its content. A file that was replaced
-    /// by one with an older time stamp (`cp -p`, `rsync -a`) would be built into a key and not into
-    /// the binary; so where contents changed and cargo saw nothing, the files are touched and the
-    /// build is run again.
-    pub fn build(root: &Path, device: &str, packages: &[&str], index: &Index) -> Result<Self> {
-        let made = made_of(root, packages, index)?;
-        let of = |package: &str| made.get(package).map(|all| digest(all, package, device));
-        // xtask itself was built into the same folder.
-        let here = std::env::current_exe().ok().and_then(|exe| {
-            let folder = exe.parent()?;
-            // cargo puts what is built for a named target into `target/NAME/debug`.
-            let beside = device::subfolder(device).and_then(|name| Some(folder.parent()?.join(name).join(folder.file_name()?)));
-            Some(beside.unwrap_or_else(|| folder.to_owned()).join(STAMP))
-        });
-        let known = here.as_deref().map(read).unwrap_or_default();
-        let current = |package: &str| {
-            let known = known.get(package).filter(|k| Some(&k.of) == of(package).as_ref())?;
-            let executable = here.as_ref()?.with_file_name(&known.executable);
-            (Index::state(&executable).as_ref() == Some(&known.state)).then(|| (package.to_owned(), executable))
-        };
-        if let Some(all) = packages.iter().map(|&package| current(package)).collect() {
-            return Ok(Self(all));
-        }
-
-        let messages = cargo_build(root, device, packages)?;
-        let built: Vec<Built> = messages.iter().filter_map(Built::of).collect();
-        let Some(stamp) = built.first().and_then(|b| b.executable.parent()).map(|dir| dir.join(STAMP)) else {
-            return Err(Failure::failed("cargo built no program", "cargo build", "this is a bug; please report it"));
-        };
-        let mut known = read(&stamp);
-        let sources = |name: &str| made.get(name).map(|all| files(all)).unwrap_or_default();
-        let unseen = |b: &&Built| b.fresh && known.get(&b.name).is_some_and(|old| old.files != sources(&b.name));
-        let touched: Vec<&Built> = built.iter().filter(unseen).collect();
-        for built in &touched {
-            let old = known.get(&built.name).map(|known| known.files.as_slice()).unwrap_or_default();
-            // A file that is gone leaves nothing to touch, but cargo sees that by itself.
-            for (file, _) in sources(&built.name).iter().filter(|source| !old.contains(source)) {
-                let path = root.join(file);
-                let touch = std::fs::File::options().append(true).open(&path).and_then(|f| f.set_modified(std::time::SystemTime::now()));
-                touch.map_err(|e| Failure::io("touch", &path, &e))?;
+    /// # Errors
+    /// If it cannot be built or started, or if the sources are others by now.
+    pub fn spawn(
+        &self,
+        package: &str,
+        sources: Option<&[(String, String)]>,
+        mut start: impl FnMut(&Path) -> std::io::Result<Child>,
+    ) -> Result<Child> {
+        for _ in 0..TRIES {
+            let program = self.program(package)?;
+            if sources.is_some_and(|sources| digest(sources, package, self.device) != program.of) {
+                let what = format_args!("the sources of `{package}` changed while the pipeline ran");
+                return Err(Failure::failed(what, format_args!("package `{package}`"), "run the same command again"));
             }
-        }
-        if !touched.is_empty() {
-            cargo_build(root, device, packages)?;
-        }
-        // What was edited while cargo built may or may not be in the binaries.
-        let still = made_of(root, packages, index)?;
-        for built in &built {
-            let name = built.name.as_str();
-            let beside = built.executable.file_name().and_then(|n| n.to_str()).filter(|_| built.executable.parent() == stamp.parent());
-            match (of(name).filter(|_| made.get(name) == still.get(name)), Index::state(&built.executable), beside) {
-                (Some(of), Some(state), Some(executable)) => {
-                    let entry = Known { of, files: sources(name), executable: executable.to_owned(), state };
-                    known.insert(name.to_owned(), entry);
+            let before = Index::state(&program.path);
+            if self.index.read_again(&program.path).ok().as_ref() == Some(&program.digest) {
+                let child = start(&program.path);
+                let mut child = child.map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), program.path.display(), "report this"))?;
+                // The system keeps a file that runs from being written to; one that was replaced in between is another file.
+                if Index::state(&program.path) == before {
+                    return Ok(child);
                 }
-                _ => drop(known.remove(name)),
+                let _ = child.kill().and_then(|()| child.wait());
+            }
+            self.built.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        let what = format_args!("the program of `{package}` is replaced again and again by another one");
+        Err(Failure::failed(what, format_args!("package `{package}`"), "wait until other builds in this checkout are done"))
+    }
+
+    fn program(&self, package: &str) -> Result<Program> {
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if built.is_empty() {
+            *built = self.build()?;
+        }
+        let missing = || Failure::failed("cargo built no such program", format_args!("package `{package}`"), "this is a bug; please report it");
+        built.get(package).cloned().ok_or_else(missing)
+    }
+
+    /// Every program, built of the sources as they are. Where all notes match, cargo is not asked: it takes a quarter of a
+    /// second to say that there is nothing to do.
+    fn build(&self) -> Result<BTreeMap<String, Program>> {
+        let mut sources = self.sources()?;
+        if let Some(programs) = self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, &sources)) {
+            return Ok(programs);
+        }
+        // What cargo has built of the sources as they are.
+        let mut watched: BTreeSet<String> = BTreeSet::new();
+        for _ in 0..TRIES {
+            let units = self.builder.build(&self.packages)?;
+            let now = self.sources_with(&units)?;
+            if !sources.is_within(&now) {
+                // What was built may be of either.
+                (sources, watched) = (now, BTreeSet::new());
+                continue;
+            }
+            sources = now;
+            watched.extend(units.iter().filter(|unit| !unit.fresh).map(Unit::name));
+            let stamp = units.iter().find_map(|unit| unit.executable.as_ref()?.parent()).map(|folder| folder.join(STAMP));
+            let Some(stamp) = stamp else {
+                return Err(Failure::failed("cargo built no program", "cargo build", "this is a bug; please report it"));
+            };
+            let mut notes = read(&stamp);
+            let doubtful: Vec<&Unit> = units.iter().filter(|unit| !self.is_known(unit, &watched, &notes, &stamp, &sources)).collect();
+            if doubtful.is_empty() {
+                for unit in &units {
+                    if let Some(note) = self.note(unit, &stamp, &sources) {
+                        notes.insert(unit.name(), note);
+                    }
+                }
+                write(&stamp, &notes)?;
+                return self.known(&stamp, &sources).ok_or_else(|| {
+                    Failure::failed("a program changed as soon as it was built", stamp.display(), "wait until other builds in this checkout are done")
+                });
+            }
+            self.touch(&doubtful, &sources)?;
+            // What is linked against them is to be built again, too.
+            let changed: BTreeSet<&str> = doubtful.iter().map(|unit| unit.package.as_str()).collect();
+            let uses = |unit: &Unit| sources.crates_of(&unit.package).iter().any(|package| changed.contains(package.as_str()));
+            for unit in units.iter().filter(|unit| uses(unit)) {
+                watched.remove(&unit.name());
+            }
+            let touched = self.sources_with(&units)?;
+            if touched.of != sources.of {
+                watched.clear();
+            }
+            sources = touched;
+        }
+        Err(Failure::failed("the sources change faster than they can be built", self.root.display(), "run the same command again when they stay as they are"))
+    }
+
+    /// Every program, if all are noted to be of these sources and are still what was noted.
+    fn known(&self, stamp: &Path, sources: &Sources) -> Option<BTreeMap<String, Program>> {
+        let notes = read(stamp);
+        let program = |package: &&'static str| {
+            let note = notes.get(&format!("bin {package}"))?;
+            let of = digest(sources.of.get(*package)?, package, self.device);
+            let file = format!("{package}{}", std::env::consts::EXE_SUFFIX);
+            let digest = note.files.get(&file).filter(|_| note.of == of)?;
+            let path = stamp.with_file_name(file);
+            (self.index.digest(&path).ok().as_ref() == Some(digest)).then(|| ((*package).to_owned(), Program { path, digest: digest.clone(), of }))
+        };
+        self.packages.iter().map(program).collect()
+    }
+
+    /// Whether a library or program is of these sources: cargo built it while they were watched, or it is what was noted then.
+    fn is_known(&self, unit: &Unit, watched: &BTreeSet<String>, notes: &Notes, stamp: &Path, sources: &Sources) -> bool {
+        let name = unit.name();
+        watched.contains(&name) || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
+    }
+
+    fn note(&self, unit: &Unit, stamp: &Path, sources: &Sources) -> Option<Note> {
+        let of = digest(sources.of.get(&unit.package)?, &unit.package, self.device);
+        let file = |path: &PathBuf| {
+            let relative = path.strip_prefix(stamp.parent()?).ok()?.to_str()?.to_owned();
+            Some((relative, self.index.read_again(path).ok()?))
+        };
+        Some(Note { of, files: unit.files.iter().map(file).collect::<Option<_>>()? })
+    }
+
+    /// Has cargo see the sources of these as changed.
+    fn touch(&self, units: &[&Unit], sources: &Sources) -> Result<()> {
+        for unit in units {
+            let mut paths = vec![unit.root_file.clone()];
+            if unit.has_build_script {
+                // It watches files of its own choice.
+                paths.extend(sources.files(&unit.package).map(|file| self.root.join(file)));
+            }
+            for path in paths {
+                let touched = std::fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                touched.map_err(|e| Failure::io("touch", &path, &e))?;
             }
         }
-        write(&stamp, &known)?;
-        Ok(Self(built.into_iter().map(|b| (b.name, b.executable)).collect()))
+        Ok(())
     }
 
-    /// The binary of a package.
-    pub fn path(&self, package: &str) -> Result<&Path> {
-        let missing =
-            || Failure::failed("cargo built no such binary", format_args!("package `{package}`"), "this is a bug; please report it");
-        self.0.get(package).map(PathBuf::as_path).ok_or_else(missing)
+    fn sources(&self) -> Result<Sources> {
+        self.sources_of(self.packages.iter().map(|package| (*package).to_owned()))
+    }
+
+    /// The sources of the libraries, too.
+    fn sources_with(&self, units: &[Unit]) -> Result<Sources> {
+        self.sources_of(units.iter().map(|unit| unit.package.clone()).chain(self.packages.iter().map(|package| (*package).to_owned())))
+    }
+
+    fn sources_of(&self, packages: impl Iterator<Item = String>) -> Result<Sources> {
+        let workspace = Workspace::read(self.root)?;
+        let packages: BTreeSet<String> = packages.collect();
+        let mut sources = Sources { of: BTreeMap::new(), states: BTreeMap::new() };
+        for package in packages {
+            let of = workspace.ingredients(&package, self.index)?;
+            for (file, _) in source_files(&of) {
+                sources.states.entry(file.to_owned()).or_insert_with(|| Index::state(&self.root.join(file)));
+            }
+            sources.of.insert(package, of);
+        }
+        Ok(sources)
     }
 }
 
-fn made_of(root: &Path, packages: &[&str], index: &Index) -> Result<Made> {
-    let workspace = Workspace::read(root)?;
-    packages.iter().map(|&package| Ok((package.to_owned(), workspace.ingredients(package, index)?))).collect()
+impl Sources {
+    /// Whether all of these are the same in `other`, which may have more.
+    fn is_within(&self, other: &Self) -> bool {
+        self.of.iter().all(|(package, of)| other.of.get(package) == Some(of))
+            && self.states.iter().all(|(file, state)| other.states.get(file) == Some(state))
+    }
+
+    /// The files of a package itself.
+    fn files(&self, package: &str) -> impl Iterator<Item = &str> {
+        let prefix = format!("crates/{package}/");
+        let all = self.of.get(package).into_iter().flat_map(|of| source_files(of));
+        all.map(|(file, _)| file).filter(move |file| file.starts_with(&prefix))
+    }
+
+    /// The packages of the workspace that a package is built of.
+    fn crates_of(&self, package: &str) -> BTreeSet<String> {
+        let all = self.of.get(package).into_iter().flat_map(|of| source_files(of));
+        all.filter_map(|(file, _)| file.split('/').nth(1).map(str::to_owned)).collect()
+    }
 }
 
-fn digest(all: &[(String, String)], package: &str, device: &str) -> Digest {
-    let mut all = Ingredients::new().with(all);
+/// The source files among what a package is built of, with their digests.
+fn source_files(of: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    of.iter().filter_map(|(name, digest)| Some((name.strip_prefix("source ")?, digest.as_str())))
+}
+
+fn digest(of: &[(String, String)], package: &str, device: &str) -> Digest {
+    let mut all = Ingredients::new().with(of);
     all.add("compiler", env!("KNOCKLINE_RUSTC"));
-    all.add("cuda", (package == "train" && device.starts_with("cuda")).to_string());
+    all.add("compiler-flags", env!("KNOCKLINE_FLAGS"));
+    all.add("cuda", (package == "train" && device::is_cuda(device)).to_string());
     all.key()
 }
 
-/// The source files among what a package is built of.
-fn files(all: &[(String, String)]) -> Vec<(String, String)> {
-    all.iter().filter_map(|(name, digest)| Some((name.strip_prefix("source ")?.to_owned(), digest.clone()))).collect()
+/// Waits for a program that speaks for itself, and gives its exit status.
+pub fn ended(mut child: Child) -> Result<ExitCode> {
+    let status = child.wait().map_err(|e| Failure::failed(format_args!("cannot wait for it: {e}"), "program", "report this"))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
-fn read(stamp: &Path) -> BTreeMap<String, Known> {
+fn read(stamp: &Path) -> Notes {
     std::fs::read(stamp).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 /// By way of a file of its own: another xtask may read it at the same time.
-fn write(stamp: &Path, known: &BTreeMap<String, Known>) -> Result<()> {
+fn write(stamp: &Path, notes: &Notes) -> Result<()> {
     let partial = stamp.with_extension(format!("{}.partial", std::process::id()));
-    let written = serde_json::to_vec(known).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&partial, bytes));
+    let written = serde_json::to_vec(notes).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&partial, bytes));
     written.and_then(|()| std::fs::rename(&partial, stamp)).map_err(|e| Failure::io("write", stamp, &e))
-}
-
-/// A binary that cargo built, or found built.
-struct Built {
-    name: String,
-    executable: PathBuf,
-    fresh: bool,
-}
-
-impl Built {
-    /// From one of cargo's messages, if it is about a binary.
-    fn of(message: &Json) -> Option<Self> {
-        Some(Self {
-            name: message.pointer("/target/name")?.as_str()?.to_owned(),
-            executable: PathBuf::from(message.get("executable")?.as_str()?),
-            fresh: message.get("fresh")?.as_bool()?,
-        })
-    }
-}
-
-/// Takes from a command's environment what `cargo run` says of xtask. Build scripts watch it (ring's does); passed on, it would
-/// rebuild what a plain `cargo build` has built, and the other way round.
-pub fn without_xtask(command: &mut Command) {
-    for (name, _) in std::env::vars_os() {
-        let of_xtask = |name: &str| {
-            let prefixes = ["OUT_DIR", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-            prefixes.iter().any(|prefix| name.starts_with(prefix))
-        };
-        if name.to_str().is_some_and(of_xtask) {
-            command.env_remove(name);
-        }
-    }
-}
-
-/// Builds the packages and returns cargo's messages.
-fn cargo_build(root: &Path, device: &str, packages: &[&str]) -> Result<Vec<Json>> {
-    let cuda = device.starts_with("cuda");
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    without_xtask(&mut command);
-    command.current_dir(root).args(["build", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped()).stdin(Stdio::null());
-    command.args(packages.iter().flat_map(|package| ["--package", package]));
-    device::prepare(&mut command, device, root)?;
-    if cuda && packages.contains(&"train") {
-        command.args(["--features", "train/cuda"]);
-    }
-    let remedy = if cuda {
-        "see the messages above; a build for CUDA needs NVIDIA's toolkit, with nvcc"
-    } else {
-        "see the compiler's messages above"
-    };
-    let failed = |what: String| Failure::failed(what, "cargo build", remedy);
-    let output = command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| failed(format!("cannot run cargo: {e}")))?;
-    if !output.status.success() {
-        return Err(failed("it does not build".into()));
-    }
-    Ok(output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }

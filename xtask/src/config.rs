@@ -186,7 +186,13 @@ impl Config {
                 return;
             }
             let known: Vec<String> = self.nodes.iter().flat_map(|(n, (s, _))| s.0.keys().map(move |o| format!("{n}.{o}"))).collect();
-            problems.0.push(format!("--set {set}: `{name}` is not a known option{}", suggest(name, known.iter().map(String::as_str))));
+            // `mlp.lr` is the end of one of them, and far from it letter by letter.
+            let end = format!(".{name}");
+            let nearest = match known.iter().find(|option| option.ends_with(&end)) {
+                Some(option) => format!("; did you mean `{option}`?"),
+                None => suggest(name, known.iter().map(String::as_str)),
+            };
+            problems.0.push(format!("--set {set}: `{name}` is not a known option{nearest}"));
             return;
         };
         let Some((schema, options)) = self.nodes.get_mut(node) else { return };
@@ -287,6 +293,12 @@ mod tests {
     fn an_option_without_its_node_is_told_the_nodes() {
         let failure = read(&["batch_sizes=[1]"]).err().expect("refused");
         assert!(failure.place.contains("`batch_sizes` is an option of `train.sweep`; write --set NODE.batch_sizes=…"), "{failure}");
+    }
+
+    #[test]
+    fn the_end_of_an_option_s_name_gets_the_whole() {
+        let failure = read(&["mlp.lr=1"]).err().expect("refused");
+        assert!(failure.place.contains("did you mean `train.mlp.lr`?"), "{failure}");
     }
 
     #[test]

@@ -54,6 +54,11 @@ pub fn check(device: &str) -> Result<()> {
     known.then_some(()).ok_or_else(unknown)
 }
 
+/// Whether a device is one of NVIDIA's GPUs.
+pub fn is_cuda(device: &str) -> bool {
+    device.starts_with("cuda")
+}
+
 /// Whether NVIDIA's driver has a GPU.
 fn has_gpu() -> bool {
     // Under Windows' Linux there is no such folder, but the program.
@@ -81,14 +86,14 @@ fn toolkit(root: &Path) -> Option<BTreeMap<String, OsString>> {
 
 /// The folder below the build folder in which cargo puts what is built for `device`.
 pub fn subfolder(device: &str) -> Option<&'static str> {
-    device.starts_with("cuda").then_some(env!("KNOCKLINE_HOST"))
+    is_cuda(device).then_some(env!("KNOCKLINE_HOST"))
 }
 
 /// Lets `cargo` build for `device`.
 ///
 /// A program for CUDA opens its libraries when it needs them, so that it starts where there are none: see crates/train/cuda.sh.
 pub fn prepare(cargo: &mut Command, device: &str, root: &Path) -> Result<()> {
-    if !device.starts_with("cuda") {
+    if !is_cuda(device) {
         return Ok(());
     }
     let missing = || {

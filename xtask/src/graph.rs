@@ -21,6 +21,13 @@ pub struct Node {
     pub reads: &'static [(&'static str, &'static [&'static str])],
 }
 
+impl Node {
+    /// Whether a run that was killed leaves checkpoints that the next one goes on from.
+    pub fn resumes(&self) -> bool {
+        self.package == "train" && !self.alone
+    }
+}
+
 const PARTS: &[&str] = &["train.parquet", "valid.parquet", "test.parquet"];
 const MATRICES: &[&str] = &["train.safetensors", "valid.safetensors", "test.safetensors"];
 const RUN: &[&str] = &["config.json", "history.jsonl", "metrics.json", "predictions.parquet"];
@@ -72,7 +79,7 @@ pub const GRAPH: &[Node] = &[
             ("train.slp", &["config.json", "history.jsonl", "metrics.json", "predictions.parquet", "start.json"]),
             ("train.curve", RUN),
             ("train.mlp", RUN),
-            ("train.sweep", &["config.json", "sweep.jsonl"]),
+            ("train.sweep", &["config.json", "machine.json", "sweep.jsonl"]),
         ],
     },
 ];

@@ -5,10 +5,12 @@
 
 mod bench;
 mod binaries;
+mod cargo;
 mod commit;
 mod config;
 mod device;
 mod graph;
+mod interrupt;
 mod pipeline;
 mod predict;
 mod recipe;
@@ -62,6 +64,12 @@ enum Command {
         /// cpu, cuda, cuda:K, or auto: a GPU where there is one
         #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
         device: String,
+        /// Exit with status 1 if a result is stale or missing
+        #[arg(long)]
+        check: bool,
+        /// Read every file again, whatever its time stamps say
+        #[arg(long)]
+        paranoid: bool,
     },
     /// Show the graph
     Graph {
@@ -125,11 +133,14 @@ enum Cache {
     },
     /// Reread every result and set aside what is damaged
     Verify,
-    /// Drop what no current result needs: earlier results, unfinished runs, what was set aside
+    /// Drop what no current result needs: earlier results and unfinished runs; list what was set aside
     Gc {
         /// Say how much that is, and drop nothing
         #[arg(long)]
         dry_run: bool,
+        /// Drop also what was set aside: damaged results, and files that were not of a result
+        #[arg(long)]
+        aside: bool,
     },
 }
 
@@ -153,6 +164,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let root = workspace()?;
+    artifact::machine::threads()?;
     let artifacts = match &cli.artifacts {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?,
         None => root.join("artifacts"),
@@ -164,9 +176,11 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             return predict::run(&root, &config()?, as_described, &artifacts, arguments, cli.json);
         }
         Command::Pipeline(selection) => pipeline::run(&root, &config()?, &artifacts, selection, cli.json),
-        Command::Status { node, device } => {
+        Command::Status { node, device, check, paranoid } => {
             device::check(device)?;
-            status::run(&root, &config()?, &artifacts, node.as_deref(), device, cli.json)
+            let store = cache::Store::open(&artifacts).paranoid(*paranoid);
+            let fresh = status::run(&root, &config()?, &store, node.as_deref(), device, cli.json)?;
+            return Ok(if fresh || !check { Exit::Done } else { Exit::Failed }.into());
         }
         Command::Bench { arguments } => return bench::run(&root, arguments),
         Command::Graph { format } => print(&graph::show(*format)),
@@ -178,12 +192,13 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             shared::pull(&root, &config()?, &artifacts, nodes, device, cli.json)
         }
         Command::Cache(Cache::Verify) => storage::verify(&artifacts, cli.json),
-        Command::Cache(Cache::Gc { dry_run }) => storage::collect(&artifacts, *dry_run, cli.json),
+        Command::Cache(Cache::Gc { dry_run, aside }) => storage::collect(&artifacts, *dry_run, *aside, cli.json),
         Command::Cache(Cache::Key { node, device }) => {
             let node = graph::find(node)?;
             device::check(device)?;
             let key = recipe::Recipes::new(&root, &config()?, device, &Index::default())?.recipe(node)?;
-            print(&format!("{key}\n"))
+            let line = if cli.json { serde_json::json!({ "node": node.name, "key": key }).to_string() } else { key.to_string() };
+            print(&format!("{line}\n"))
         }
     };
     done.map(|()| Exit::Done.into())

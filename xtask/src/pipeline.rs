@@ -12,12 +12,13 @@ use artifact::{Failure, Result};
 use cache::{Manifest, Store};
 use serde_json::json;
 
+use crate::binaries::{Binaries, stages};
 use crate::config::Config;
 use crate::graph::{GRAPH, Node, depends, find};
 use crate::recipe::Recipes;
 use crate::remote::Remote;
 use crate::session::{Session, Task};
-use crate::status;
+use crate::{interrupt, status};
 
 /// What to bring up to date, and how.
 #[derive(clap::Args)]
@@ -35,9 +36,15 @@ pub struct Selection {
     /// Run this node even if its result is there
     #[arg(long, value_name = "NODE")]
     pub force: Vec<String>,
-    /// Go on with a training run that was killed, from its last checkpoint
+    /// Go on with a training run that was killed, from its last checkpoint; this is the default
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Start training anew, and drop the checkpoints of a run that was killed
     #[arg(long)]
-    pub resume: bool,
+    pub fresh: bool,
+    /// Read every file again, whatever its time stamps say
+    #[arg(long)]
+    paranoid: bool,
     /// Say what would run, and run nothing
     #[arg(long)]
     dry_run: bool,
@@ -91,13 +98,14 @@ impl Selection {
 /// Runs the command.
 pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection, json: bool) -> Result<()> {
     let nodes = selection.nodes()?;
-    let store = Store::open(artifacts);
+    let store = Store::open(artifacts).paranoid(selection.paranoid);
     if selection.dry_run {
         return dry_run(root, config, &store, selection, &nodes, json);
     }
-    let lock = store.lock(selection.resume, || eprintln!("waiting for another run in {}", artifacts.display()))?;
-    for node in store.dropped() {
-        eprintln!("warning: an unfinished run of `{node}` was dropped; --resume goes on with one");
+    interrupt::watch();
+    let lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
+    for node in &nodes {
+        store.refuse_foreign_node(node.name)?;
     }
     let board = Board::default();
     let remote = Remote::new(root, config, &store, &board).read_only(selection.read_only).offline(selection.offline);
@@ -114,7 +122,9 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection
         }
     }
     let commit = OnceCell::new();
-    let session = Session { root, config, artifacts, selection, store: &store, recipes, remote, board: &board, json, tasks, commit };
+    let binaries = Binaries::new(root, &selection.device, &stages(), &store.index);
+    let (board, store, runner) = (&board, &store, &binaries);
+    let session = Session { root, config, artifacts, selection, store, recipes, remote, runner, board, json, tasks, commit };
     let done = { session }.run();
     store.index.save();
     drop(lock);
@@ -234,6 +244,8 @@ mod tests {
             only: own(only),
             force: Vec::new(),
             resume: false,
+            fresh: false,
+            paranoid: false,
             dry_run: false,
             jobs: None,
             read_only: false,

@@ -7,7 +7,7 @@ use artifact::options::suggest;
 use artifact::{Failure, Result};
 use cache::{Manifest, Store};
 
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, ended};
 use crate::config::Config;
 use crate::graph::find;
 use crate::recipe::Recipes;
@@ -62,20 +62,18 @@ pub fn run(
             );
         }
     }
-    let binaries = Binaries::build(root, "cpu", &["predict"], &store.index)?;
     if artifacts.join(".knockline").exists() {
         store.index.save();
     }
-    let mut command = Command::new(binaries.path("predict")?);
-    command.arg("--artifacts").arg(artifacts).arg("--run").arg(run).arg("--top-k").arg(top_k.to_string());
-    if json {
-        command.arg("--json");
-    }
-    command.args(file.iter().flat_map(|path| [Path::new("--file"), path]));
-    command.arg("--").args(texts);
-    let status = command.status().map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), "predict", "report this"))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(std::process::ExitCode::from(code.unwrap_or(1)))
+    let start = |program: &Path| {
+        let mut command = Command::new(program);
+        command.arg("--artifacts").arg(artifacts).arg("--run").arg(run).arg("--top-k").arg(top_k.to_string());
+        if json {
+            command.arg("--json");
+        }
+        command.args(file.iter().flat_map(|path| [Path::new("--file"), path])).arg("--").args(texts).spawn()
+    };
+    ended(Binaries::new(root, "cpu", &["predict"], &store.index).spawn("predict", None, start)?)
 }
 
 /// The run and the word vectors must be there and whole, and the one be trained on the other:

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use artifact::stage::{is_url, source_name};
-use artifact::{Failure, Result};
-use cache::{Digest, Index, Ingredients, Key, Manifest, Workspace};
+use artifact::{Failure, Machine, Result};
+use cache::{Digest, Digests, Ingredients, Key, Manifest, Workspace};
 use serde_json::Value as Json;
 
 use crate::config::Config;
@@ -15,29 +15,54 @@ use crate::graph::{GRAPH, Node, find};
 pub struct Recipes {
     /// Or why that is not known: a node whose source cannot be read is no concern of another's.
     own: BTreeMap<&'static str, Result<Ingredients>>,
+    /// What each package is built of.
+    packages: BTreeMap<&'static str, Vec<(String, String)>>,
+    /// What times depend on.
+    machine: Machine,
 }
 
 impl Recipes {
     /// The recipes of every node that `config` describes. Files that it names are read (the
     /// index spares what it can); no artifact is.
-    pub fn new(root: &Path, config: &Config, device: &str, index: &Index) -> Result<Self> {
+    pub fn new(root: &Path, config: &Config, device: &str, digests: &dyn Digests) -> Result<Self> {
+        Self::of(root, config, device, digests, GRAPH.iter())
+    }
+
+    /// The same for one node.
+    pub fn of_node(root: &Path, config: &Config, device: &str, digests: &dyn Digests, node: &'static Node) -> Result<Self> {
+        Self::of(root, config, device, digests, std::iter::once(node))
+    }
+
+    fn of(
+        root: &Path,
+        config: &Config,
+        device: &str,
+        digests: &dyn Digests,
+        nodes: impl Iterator<Item = &'static Node>,
+    ) -> Result<Self> {
         let workspace = Workspace::read(root)?;
-        let mut packages: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
+        let mut packages: BTreeMap<&'static str, Vec<(String, String)>> = BTreeMap::new();
         let mut own = BTreeMap::new();
-        for node in GRAPH {
+        for node in nodes {
             if !packages.contains_key(node.package) {
-                packages.insert(node.package, workspace.ingredients(node.package, index)?);
+                packages.insert(node.package, workspace.ingredients(node.package, digests)?);
             }
             let mut all = Ingredients::new().with(packages.get(node.package).map_or(&[], Vec::as_slice));
             all.add("node", node.name);
             all.add("compiler", env!("KNOCKLINE_RUSTC"));
+            all.add("compiler-flags", env!("KNOCKLINE_FLAGS"));
             // The CPU is the default everywhere; only what differs from it is worth a key.
             if node.package == "train" && device != "cpu" {
                 all.add("device", device.split(':').next().unwrap_or(device));
             }
-            own.insert(node.name, options(&mut all, node, config, index).map(|()| all));
+            own.insert(node.name, options(&mut all, node, config, digests).map(|()| all));
         }
-        Ok(Self { own })
+        Ok(Self { own, packages, machine: Machine::here()? })
+    }
+
+    /// What the program of a node is built of.
+    pub fn sources(&self, node: &Node) -> &[(String, String)] {
+        self.packages.get(node.package).map_or(&[], Vec::as_slice)
     }
 
     /// A node's own ingredients.
@@ -74,12 +99,16 @@ impl Recipes {
                 inputs.push((format!("input {name}/{file}"), digest.to_string()));
             }
         }
+        if node.alone {
+            // What measures time says nothing of another machine. The recipe is the same on all of them.
+            inputs.push(("machine".to_owned(), self.machine.to_string()));
+        }
         Ok(self.own(node)?.with(&inputs))
     }
 }
 
 /// Ingredient 4, and of 5 what comes from outside.
-fn options(all: &mut Ingredients, node: &Node, config: &Config, index: &Index) -> Result<()> {
+fn options(all: &mut Ingredients, node: &Node, config: &Config, digests: &dyn Digests) -> Result<()> {
     let mut options = config.options(node);
     for (name, pin) in config.sources(node) {
         let Some(source) = options.remove(&name).filter(|s| !s.is_null()) else { continue };
@@ -90,8 +119,8 @@ fn options(all: &mut Ingredients, node: &Node, config: &Config, index: &Index) -
             [one] if config.is_builtin(node, &name, one) => (*one).to_owned(),
             _ => {
                 let content = match pin.as_ref().and_then(|pin| options.get(pin)).and_then(Json::as_str) {
-                    Some(sum) => format!("sha256 {sum}"),
-                    None => unpinned(&sources, &place, index)?,
+                    Some(sum) => pinned(sum, &sources, &place, digests)?,
+                    None => unpinned(&sources, &place, digests)?,
                 };
                 // Artifacts name a source that can be pinned by its file name, so that belongs to
                 // the key, too.
@@ -106,9 +135,32 @@ fn options(all: &mut Ingredients, node: &Node, config: &Config, index: &Index) -
     Ok(())
 }
 
+/// What stands for sources with a checksum: the checksum, so that machines without the file agree with those that have it. A
+/// file that is here must have it, unless another source may.
+fn pinned(sum: &str, sources: &[&str], place: &str, digests: &dyn Digests) -> Result<String> {
+    let mut wrong = None;
+    for source in sources {
+        match digests.sha256(Path::new(source)) {
+            _ if is_url(source) => return Ok(format!("sha256 {sum}")),
+            Ok(is) if is.eq_ignore_ascii_case(sum) => return Ok(format!("sha256 {sum}")),
+            Ok(is) => wrong = Some((source, is)),
+            // It is not on this machine.
+            Err(_) => {}
+        }
+    }
+    match wrong {
+        None => Ok(format!("sha256 {sum}")),
+        Some((source, is)) => Err(Failure::input(
+            format_args!("SHA-256 is {is}, not {sum}"),
+            source,
+            format_args!("get the file again, or change the checksum beside `{place}` if this is the file you want"),
+        )),
+    }
+}
+
 /// What stands for sources without a checksum: the content of each that is a file, the address
 /// of each that is none. Which of them will be used is not known before.
-fn unpinned(sources: &[&str], place: &str, index: &Index) -> Result<String> {
+fn unpinned(sources: &[&str], place: &str, digests: &dyn Digests) -> Result<String> {
     let mut all = Vec::new();
     let mut last = None;
     for source in sources {
@@ -117,7 +169,7 @@ fn unpinned(sources: &[&str], place: &str, index: &Index) -> Result<String> {
             all.push(format!("address {}", Digest::of(source.as_bytes())));
             continue;
         }
-        match index.digest(Path::new(source)) {
+        match digests.digest(Path::new(source)) {
             Ok(digest) => all.push(format!("blake3 {digest}")),
             Err(error) => last = Some((source, error)),
         }
@@ -133,6 +185,7 @@ fn unpinned(sources: &[&str], place: &str, index: &Index) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cache::Index;
 
     fn root() -> &'static Path {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
@@ -211,9 +264,52 @@ mod tests {
             format!("ingest.source=[\"http://127.0.0.1:9/x.csv\", \"{}\"]", two.path().join("x.csv").display())
         };
         assert_ne!(key("ingest", &[&list("a")], "cpu"), key("ingest", &[&list("b")], "cpu"));
-        // A checksum stands for the content.
-        let pin = format!("ingest.sha256={}", "0".repeat(64));
-        assert_eq!(key("ingest", &[&put(&one, "a"), &pin], "cpu"), key("ingest", &[&put(&one, "b"), &pin], "cpu"));
+    }
+
+    #[test]
+    fn a_pinned_file_that_is_here_must_have_the_checksum_and_one_that_is_not_counts_by_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("x.csv");
+        std::fs::write(&file, "abc").expect("writes");
+        // FIPS 180-2, appendix B.1.
+        let pin = "ingest.sha256=ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let source = format!("ingest.source={}", file.display());
+        let recipe = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|&s| s.to_owned()).collect();
+            let config = Config::read(root(), "sample", &sets).expect("a configuration");
+            Recipes::new(root(), &config, "cpu", &Index::default()).and_then(|r| r.recipe(find("ingest").expect("a node")))
+        };
+        let right = recipe(&[&source, pin]).expect("a key");
+        std::fs::write(&file, "ab").expect("cuts");
+        let failure = recipe(&[&source, pin]).expect_err("refused");
+        assert!(failure.what.starts_with("SHA-256 is fb8e20fc") && failure.exit == artifact::Exit::BadInput, "{failure}");
+        // The run takes the first source that has the checksum.
+        let list = format!("ingest.source=[\"{}\", \"http://127.0.0.1:9/x.csv\"]", file.display());
+        assert_eq!(recipe(&[&list, pin]).expect("a key"), right);
+        std::fs::remove_file(&file).expect("removes");
+        assert_eq!(recipe(&[&source, pin]).expect("a key"), right);
+    }
+
+    #[test]
+    fn key_differs_when_the_machine_does_and_only_for_what_measures_it() {
+        let config = Config::read(root(), "sample", &[]).expect("a configuration");
+        let mut recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
+        let file = |path: &&str| cache::Output { path: (*path).into(), size: 0, digest: Digest::of(b"x") };
+        let files = ["train.safetensors", "valid.safetensors", "test.safetensors"].iter().map(file).collect();
+        let tensors = Manifest::new("tensors", Digest::of(b""), Ingredients::new(), String::new(), files);
+        let keys = |recipes: &Recipes| {
+            ["train.sweep", "train.mlp"].map(|node| {
+                let node = find(node).expect("a node");
+                let content = recipes.content(node, |_| Some(&tensors)).expect("ingredients").key();
+                (content, recipes.recipe(node).expect("a key"))
+            })
+        };
+        let [sweep, mlp] = keys(&recipes);
+        recipes.machine.threads += 1;
+        let [other_sweep, other_mlp] = keys(&recipes);
+        assert_ne!(sweep.0, other_sweep.0);
+        assert_eq!(sweep.1, other_sweep.1, "a CI job asks for the same everywhere");
+        assert_eq!(mlp, other_mlp);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use artifact::progress::{Board, Unit};
-use artifact::{Event, Failure, Result};
+use artifact::{Event, Result};
 use cache::wire::{Ask, Reply};
 use cache::{Key, Manifest, Store};
 
@@ -264,13 +264,11 @@ impl<'r> Remote<'r> {
 impl Program {
     /// Builds and starts it. Gives whether nothing can be put there, or what went wrong.
     fn start(root: &Path, store: &Store, options: &RemoteOptions, read_only: bool) -> Result<(Self, bool), String> {
-        let build = || {
-            let binaries = Binaries::build(root, "cpu", &["remote"], &store.index)?;
-            let mut command = Command::new(binaries.path("remote")?);
-            command.arg("--stage-lock").arg(store.stage_lock()).stdin(Stdio::piped()).stdout(Stdio::piped());
-            command.spawn().map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), "remote", "report this"))
+        let start = |program: &Path| {
+            Command::new(program).arg("--stage-lock").arg(store.stage_lock()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
         };
-        let mut child: Child = build().map_err(|failure| failure.what)?;
+        let started = Binaries::new(root, "cpu", &["remote"], &store.index).spawn("remote", None, start);
+        let mut child = started.map_err(|failure| failure.what)?;
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err("it has no pipes".to_owned()) };
         let open = Ask::Open { remote: options.remote.clone(), read_only, timeout: options.timeout };
         if !send(&mut stdin, &open) {

@@ -6,23 +6,21 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use artifact::progress::Board;
 use artifact::{Failure, Result};
-use cache::{Ingredients, Key, Manifest, Said, Store};
+use cache::{Digest, Digests as _, Ingredients, Key, Manifest, Said, Store};
 
-use crate::binaries::{Binaries, stages};
-use crate::commit;
 use crate::config::Config;
-use crate::graph::{GRAPH, Node, depends};
+use crate::graph::{GRAPH, Node, depends, find};
 use crate::pipeline::{Line, Selection};
 use crate::recipe::Recipes;
 use crate::remote::Remote;
-use crate::spawn::Job;
+use crate::spawn::{Job, Runner};
+use crate::{commit, device, interrupt};
 
 /// One run.
 pub struct Session<'s> {
@@ -33,6 +31,8 @@ pub struct Session<'s> {
     pub store: &'s Store,
     pub recipes: Recipes,
     pub remote: Remote<'s>,
+    /// Runs the stages.
+    pub runner: &'s dyn Runner,
     pub board: &'s Board,
     pub json: bool,
     /// By node; those that are neither selected nor read by one that is are left out.
@@ -64,7 +64,7 @@ enum State {
     Waiting,
     /// There is no result of it; it runs when what it reads is known and at hand.
     Due(Wanted),
-    Running(Wanted, Instant),
+    Running(Running),
     /// Its result is here.
     Here(Manifest),
     /// Its result is in the remote.
@@ -75,6 +75,14 @@ enum State {
 struct Wanted {
     recipe: Key,
     ingredients: Ingredients,
+}
+
+/// A stage that runs.
+struct Running {
+    wanted: Wanted,
+    start: Instant,
+    /// Where the files that it reads lie, by node.
+    inputs: Vec<(&'static str, PathBuf)>,
 }
 
 impl Task {
@@ -107,7 +115,6 @@ enum Turn {
 impl Session<'_> {
     /// Runs to the end. After a failure nothing new is started; what runs is waited for and kept.
     pub fn run(&mut self) -> Result<()> {
-        let binaries = OnceLock::new();
         let (sender, ended) = channel();
         let mut failed: Option<Failure> = None;
         std::thread::scope(|scope| {
@@ -117,15 +124,15 @@ impl Session<'_> {
                     if failed.is_some() {
                         break;
                     }
-                    match self.turn(node, &binaries) {
+                    match self.turn(node) {
                         Ok(Turn::Still) => {}
                         Ok(Turn::Moved) => moved = true,
                         Ok(Turn::Start(job)) => {
                             moved = true;
-                            let (sender, binaries) = (sender.clone(), &binaries);
+                            let (sender, runner) = (sender.clone(), self.runner);
                             scope.spawn(move || {
                                 let bug = |what| Failure::failed(what, job.node.name, "this is a bug; please report it");
-                                let run = || binaries.get().ok_or_else(|| bug("no binaries")).and_then(|binaries| binaries.run(&job));
+                                let run = || runner.run(&job);
                                 // A thread that ends without a word would be waited for forever.
                                 let summary = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(bug("its thread stopped")));
                                 // The session waits for it.
@@ -173,7 +180,7 @@ impl Session<'_> {
     }
 
     /// Gets a node one step further, if it can be.
-    fn turn(&mut self, node: &'static Node, binaries: &OnceLock<Binaries>) -> Result<Turn> {
+    fn turn(&mut self, node: &'static Node) -> Result<Turn> {
         let Some(task) = self.tasks.get(node.name) else { return Ok(Turn::Still) };
         match &task.state {
             // While a stage reads the current result, it stays where it is.
@@ -196,7 +203,7 @@ impl Session<'_> {
                 }
                 Ok(Turn::Moved)
             }
-            State::Due(_) => self.start(node, binaries),
+            State::Due(_) => self.start(node),
             _ => Ok(Turn::Still),
         }
     }
@@ -215,7 +222,7 @@ impl Session<'_> {
             self.board.aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
             if let Some(mut manifest) = finding.manifest {
                 // Found by its content: from now on its newest recipe finds it, too.
-                if manifest.recipe != recipe {
+                if manifest.recipe != recipe && !self.store.is_read_only() {
                     manifest.recipe = recipe;
                     manifest.write(&self.store.current(node.name))?;
                 }
@@ -255,7 +262,7 @@ impl Session<'_> {
     }
 
     /// Starts a node that has to run, if what it reads can be had and there is room for it.
-    fn start(&mut self, node: &'static Node, binaries: &OnceLock<Binaries>) -> Result<Turn> {
+    fn start(&mut self, node: &'static Node) -> Result<Turn> {
         let is_known = |name: &str| self.manifest(name).is_some();
         if !node.reads.iter().all(|(name, _)| is_known(name)) {
             return Ok(Turn::Still);
@@ -278,30 +285,27 @@ impl Session<'_> {
                 _ => inputs.push((*name, self.store.current(name))),
             }
         }
-        if binaries.get().is_none() {
-            let built = Binaries::build(self.root, &self.selection.device, &stages(), &self.store.index)?;
-            let _ = binaries.set(built);
-        }
+        self.refuse_mixed_data(node)?;
+        self.store.writable(format_args!("`{}` has to run", node.name))?;
         let Some(Task { state: State::Due(wanted), .. }) = self.tasks.get(node.name) else { return Ok(Turn::Still) };
         let key = wanted.ingredients.key();
-        if self.selection.resume && node.package == "train" && self.store.has_other_unfinished(node.name, &key) {
-            self.board.aside(|| {
-                eprintln!(
-                    "warning: an unfinished run of `{}` with other options or sources is left where it is; --resume goes on only with the same",
-                    node.name
-                );
-            });
+        let resume = node.resumes() && !self.selection.fresh;
+        if resume && self.store.has_other_unfinished(node.name, &key) {
+            let of = node.name;
+            self.board.aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
         }
+        interrupt::running(node.resumes());
         let job = Job {
             node,
             options: self.config.options(node),
             artifacts: self.artifacts.to_owned(),
-            inputs,
-            work: self.store.work(node.name, &key)?,
+            inputs: inputs.clone(),
+            work: self.store.work(node.name, &key, resume)?,
             downloads: self.store.downloads(),
             lock: self.store.stage_lock(),
+            sources: self.recipes.sources(node).to_vec(),
             device: self.selection.device.clone(),
-            resume: self.selection.resume,
+            resume,
             offline: self.selection.offline,
             commit: self.commit.get_or_init(|| commit::describe(self.root)).clone(),
             board: self.board.clone(),
@@ -309,23 +313,58 @@ impl Session<'_> {
         if let Some(task) = self.tasks.get_mut(node.name)
             && let State::Due(wanted) = std::mem::replace(&mut task.state, State::Waiting)
         {
-            task.state = State::Running(wanted, Instant::now());
+            task.state = State::Running(Running { wanted, start: Instant::now(), inputs });
         }
         Ok(Turn::Start(Box::new(job)))
     }
 
+    /// Refuses to run a node on results of different data, such as a net's of the sample beside a net's of real headlines.
+    /// Only results that are taken as they are can be such.
+    fn refuse_mixed_data(&self, node: &Node) -> Result<()> {
+        for (name, _) in node.reads {
+            for (before, _) in find(name)?.reads.iter().filter(|(before, _)| node.reads.iter().any(|(name, _)| name == before)) {
+                let (Some(one), Some(other)) = (self.manifest(name), self.manifest(before)) else { continue };
+                if let Some(file) = one.made_of_another(other) {
+                    let what = format_args!("`{name}` was not made of the `{before}` that is here: its {file} was another");
+                    let remedy = format!("bring it up to date: cargo xtask pipeline --to {}, with the options that you want", node.name);
+                    return Err(Failure::usage(what, self.artifacts.display(), remedy));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What has changed since the key of a run was made, in words: the key says what the stage has read only if nothing has.
+    /// Every file is read again. What the index knows can be wrong, and a wrong result in the store would be found again.
+    fn changes(&self, node: &'static Node, running: &Running) -> Result<Vec<String>> {
+        let again = self.store.index.again();
+        let now = Recipes::of_node(self.root, self.config, &self.selection.device, &again, node)?.own(node)?;
+        let mut changes = self.recipes.own(node)?.changes(&now);
+        for (name, folder) in &running.inputs {
+            for file in node.reads.iter().filter(|(of, _)| of == name).flat_map(|(_, files)| *files) {
+                let was = running.wanted.ingredients.get(&format!("input {name}/{file}"));
+                if again.digest(&folder.join(file)).ok().as_ref().map(Digest::as_str) != was {
+                    changes.push(format!("`{name}/{file}` changed"));
+                }
+            }
+        }
+        Ok(changes)
+    }
+
     /// Publishes what a stage has made.
     fn finish(&mut self, node: &'static Node, said: Said) -> Result<()> {
-        // The key was made before the stage was built and read its source.
-        let now = Recipes::new(self.root, self.config, &self.selection.device, &self.store.index)?.own(node)?;
-        let changes = self.recipes.own(node)?.changes(&now);
+        let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
+        let State::Running(running) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
+        let changes = self.changes(node, &running)?;
         if !changes.is_empty() {
+            // Nobody is to go on from checkpoints of who knows what.
+            self.store.drop_unfinished(node.name, &running.wanted.ingredients.key())?;
             let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
             return Err(Failure::failed(what, node.name, "run the same command again"));
         }
-        let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
-        let State::Running(wanted, start) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
+        let Running { wanted, start, .. } = running;
         let manifest = self.store.publish(node.name, wanted.recipe, wanted.ingredients, said)?;
+        let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
         task.line = Some(Line::new("run", "here", &manifest, start));
         task.state = State::Here(manifest.clone());
         let lost = task.lost.take();
@@ -376,7 +415,7 @@ fn has_what_is_read(manifest: &Manifest) -> bool {
 /// Whether `node` may start beside those that run.
 fn has_room(node: &Node, running: &[&Node], jobs: usize, device: &str) -> bool {
     // A GPU is not shared, either.
-    let alone = |node: &Node| node.alone || node.package == "train" && device.starts_with("cuda");
+    let alone = |node: &Node| node.alone || node.package == "train" && device::is_cuda(device);
     running.is_empty() || running.len() < jobs && !alone(node) && !running.iter().any(|node| alone(node))
 }
 

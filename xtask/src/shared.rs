@@ -15,7 +15,7 @@ use crate::graph::{GRAPH, find};
 use crate::pipeline::size;
 use crate::recipe::Recipes;
 use crate::remote::Remote;
-use crate::storage::{locked, with_results};
+use crate::storage::{locked, warn_of_stale, with_results};
 
 /// What to do where no remote is set.
 fn no_remote() -> Failure {
@@ -35,7 +35,9 @@ pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], re
     let (store, _lock) = locked(artifacts)?;
     let board = Board::default();
     let mut remote = Remote::new(root, config, &store, &board).on_purpose();
-    for name in with_results(&store, artifacts, nodes)? {
+    let chosen = with_results(&store, artifacts, nodes)?;
+    warn_of_stale(root, config, &store, &chosen, "pushed")?;
+    for name in chosen {
         let folder = store.current(name);
         let remedy = format!("make it: cargo xtask pipeline --to {name}");
         let Some(manifest) = Manifest::read(&folder)? else {
@@ -72,7 +74,7 @@ pub fn pull(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], de
         find(name)?;
     }
     let store = Store::open(artifacts);
-    let _lock = store.lock(true, || eprintln!("waiting for another run in {}", artifacts.display()))?;
+    let _lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let board = Board::default();
     let mut remote = Remote::new(root, config, &store, &board).read_only(true).on_purpose();

@@ -71,7 +71,7 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
         }
         if let Some(now) = unfinished.filter(|key| node.package == "train" && store.has_unfinished(node.name, key)) {
-            reasons.push(format!("an unfinished run {} is there; `pipeline --resume` goes on with it", now.short()));
+            reasons.push(format!("an unfinished run {} is there; `pipeline` goes on with it", now.short()));
         }
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
         let state = if missing {
@@ -91,6 +91,9 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             },
             Err(_) => "may run",
         };
+        if would == "hit" && state != "fresh" {
+            reasons.insert(0, "the wanted result is in the store; `pipeline` takes it from there".to_owned());
+        }
         states.push(State { node: node.name, state, reasons, nearest, would });
     }
     Ok(states)
@@ -114,15 +117,16 @@ fn nearest(store: &Store, current: Option<&Manifest>, node: &str, now: &Ingredie
     (changes.len() < least).then_some((key, changes))
 }
 
-/// Runs the command, for one node or for all.
-pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, device: &str, json: bool) -> Result<()> {
+/// Runs the command, for one node or for all, and tells whether everything shown is fresh.
+pub fn run(root: &Path, config: &Config, store: &Store, node: Option<&str>, device: &str, json: bool) -> Result<bool> {
     let only = node.map(find).transpose()?;
-    let store = Store::open(artifacts);
     let mut out = std::io::stdout().lock();
-    for state in states(root, config, &store, device)?.iter().filter(|s| only.is_none_or(|o| o.name == s.node)) {
+    let mut fresh = true;
+    for state in states(root, config, store, device)?.iter().filter(|s| only.is_none_or(|o| o.name == s.node)) {
+        fresh &= state.state == "fresh";
         let line = if json {
             let nearest = state.nearest.as_ref().map(|(key, changes)| json!({ "key": key, "changes": changes }));
-            json!({ "node": state.node, "state": state.state, "why": state.reasons, "nearest": nearest }).to_string()
+            json!({ "node": state.node, "state": state.state, "why": state.reasons, "would": state.would, "nearest": nearest }).to_string()
         } else {
             const SHOWN: usize = 4;
             let mut why: Vec<String> = state.reasons.clone();
@@ -143,8 +147,6 @@ pub fn run(root: &Path, config: &Config, artifacts: &Path, node: Option<&str>, d
         };
         writeln!(out, "{}", line.trim_end()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
     }
-    if artifacts.join(".knockline").exists() {
-        store.index.save();
-    }
-    Ok(())
+    store.index.save();
+    Ok(fresh)
 }

@@ -9,10 +9,11 @@ use artifact::{Failure, Result};
 use cache::{Lock, Manifest, Store};
 use serde_json::json;
 
-use crate::binaries::Binaries;
+use crate::binaries::{Binaries, ended};
 use crate::config::Config;
 use crate::graph::{GRAPH, find};
 use crate::pipeline::size;
+use crate::status;
 
 /// The store at `artifacts` and its lock; a run in progress is waited for.
 pub fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
@@ -21,7 +22,7 @@ pub fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
         return Err(Failure::usage("there are no results here", artifacts.display(), remedy));
     }
     let store = Store::open(artifacts);
-    let lock = store.lock(true, || eprintln!("waiting for another run in {}", artifacts.display()))?;
+    let lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
     Ok((store, lock))
 }
 
@@ -35,9 +36,19 @@ pub fn export(root: &Path, config: &Config, artifacts: &Path, file: &Path, nodes
         let names = left_out.join(" ");
         eprintln!("warning: not in the bundle, since they are in the remote alone: {names}; `cargo xtask cache pull {names}` fetches them");
     }
+    warn_of_stale(root, config, &store, &chosen, "exported")?;
     let mut args: Vec<&OsStr> = vec!["export".as_ref(), file.as_os_str()];
     args.extend(chosen.iter().map(|name| OsStr::new(*name)));
     bundle(root, artifacts, &args, json)
+}
+
+/// Says which of `nodes` are not what the options describe: who gets them takes them for that.
+pub fn warn_of_stale(root: &Path, config: &Config, store: &Store, nodes: &[&str], handed_on: &str) -> Result<()> {
+    for state in status::states(root, config, store, "cpu")?.iter().filter(|s| s.state == "stale" && nodes.contains(&s.node)) {
+        let (node, why) = (state.node, state.reasons.first().map_or("", String::as_str));
+        eprintln!("warning: `{node}` is {handed_on} as it is, and is stale: {why} (`cargo xtask status {node}` says more)");
+    }
+    Ok(())
 }
 
 /// Those of `nodes`, or of all, that have a result.
@@ -65,14 +76,15 @@ pub fn import(root: &Path, artifacts: &Path, file: &Path, json: bool) -> Result<
 /// Runs the bundles' own program: xtask itself needs no compression.
 fn bundle(root: &Path, artifacts: &Path, args: &[&OsStr], json: bool) -> Result<ExitCode> {
     let store = Store::open(artifacts);
-    let binaries = Binaries::build(root, "cpu", &["bundle"], &store.index)?;
-    let mut command = Command::new(binaries.path("bundle")?);
-    command.arg("--artifacts").arg(artifacts).args(args);
-    if json {
-        command.arg("--json");
-    }
-    let status = command.status().map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), "bundle", "report this"))?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    let start = |program: &Path| {
+        let mut command = Command::new(program);
+        command.arg("--artifacts").arg(artifacts).args(args);
+        if json {
+            command.arg("--json");
+        }
+        command.spawn()
+    };
+    ended(Binaries::new(root, "cpu", &["bundle"], &store.index).spawn("bundle", None, start)?)
 }
 
 /// Rereads every result, and says what is damaged.
@@ -84,12 +96,13 @@ pub fn verify(artifacts: &Path, as_json: bool) -> Result<()> {
         let problem = checked.damaged.as_ref();
         damaged += usize::from(problem.is_some());
         let line = if as_json {
-            let aside = problem.map(|(_, aside)| aside.display().to_string());
+            let aside = problem.and_then(|(_, aside)| Some(aside.as_ref()?.display().to_string()));
             json!({ "node": checked.node, "place": checked.place, "bytes": checked.bytes, "damaged": problem.map(|(what, _)| what), "aside": aside }).to_string()
         } else {
             match problem {
                 None => format!("ok       {:<11} {:>9}  {}", checked.node, size(checked.bytes), checked.place),
-                Some((what, aside)) => format!("damaged  {:<11} {what}; set aside in {}", checked.node, aside.display()),
+                Some((what, Some(aside))) => format!("damaged  {:<11} {what}; set aside in {}", checked.node, aside.display()),
+                Some((what, None)) => format!("foreign  {:<11} {what}; left where it is: {}", checked.node, checked.place),
             }
         };
         let _ = writeln!(std::io::stdout(), "{line}");
@@ -105,15 +118,24 @@ pub fn verify(artifacts: &Path, as_json: bool) -> Result<()> {
     ))
 }
 
-/// Drops what no current result needs.
-pub fn collect(artifacts: &Path, dry_run: bool, as_json: bool) -> Result<()> {
+/// Drops what no current result needs; with `aside` also what was set aside.
+pub fn collect(artifacts: &Path, dry_run: bool, aside: bool, as_json: bool) -> Result<()> {
     let (store, _lock) = locked(artifacts)?;
-    let bytes = store.collect(dry_run)?;
-    let line = match (as_json, dry_run) {
-        (true, _) => json!({ "bytes": bytes, "dropped": !dry_run }).to_string(),
-        (false, true) => format!("{} could be dropped", size(bytes)),
-        (false, false) => format!("{} dropped; downloads stay", size(bytes)),
-    };
-    let _ = writeln!(std::io::stdout(), "{line}");
+    store.writable(format_args!("something is to be dropped"))?;
+    let collected = store.collect(dry_run, aside)?;
+    store.notices().iter().for_each(|notice| eprintln!("warning: {notice}"));
+    let mut out = std::io::stdout().lock();
+    let bytes = collected.freed;
+    if as_json {
+        let set_aside: Vec<_> = collected.set_aside.iter().map(|(bytes, path)| json!({ "path": path, "bytes": bytes })).collect();
+        let _ = writeln!(out, "{}", json!({ "bytes": bytes, "dropped": !dry_run, "aside": set_aside, "aside_dropped": aside && !dry_run }));
+        return Ok(());
+    }
+    let what = if dry_run { "could be dropped" } else { "dropped; downloads stay" };
+    let _ = writeln!(out, "{} {what}", size(bytes));
+    let then = if aside { what.split(';').next().unwrap_or_default() } else { "kept; `cache gc --aside` drops it" };
+    for (bytes, path) in &collected.set_aside {
+        let _ = writeln!(out, "set aside earlier: {} ({}), {then}", path.display(), size(*bytes));
+    }
     Ok(())
 }

@@ -7,11 +7,13 @@
 //! `cargo xtask`, which uses it too, builds in seconds.
 
 pub mod failure;
+pub mod machine;
 pub mod options;
 pub mod progress;
 pub mod stage;
 
 pub use failure::{Exit, Failure, Result, without_credentials};
+pub use machine::Machine;
 pub use options::{Options, Schema};
 pub use progress::{Event, Progress};
 pub use stage::{NodeSpec, Stage};

@@ -145,7 +145,9 @@ impl Schema {
         }
         let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
         let textual = entry.is_some_and(|e| matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Place | Kind::Sha256));
-        let value = match parsed {
+        // `.3` and `3.` are numbers to people, if not to TOML.
+        let number = || text.trim().parse::<f64>().ok().filter(|_| entry.is_some_and(|e| e.kind == Kind::Number));
+        let value = match parsed.or_else(|| number().map(toml::Value::Float)) {
             Some(value @ (toml::Value::String(_) | toml::Value::Array(_))) => value,
             Some(value) if !textual => value,
             _ => toml::Value::String(text.to_owned()),
@@ -347,6 +349,7 @@ mod tests {
     fn the_same_number_has_one_canonical_form() {
         assert_eq!(set("lr", "1"), set("lr", "1.0"));
         assert_eq!(set("lr", "0.10"), Ok(Json::from(0.1)));
+        assert_eq!(["lr"; 4].iter().zip([".3", "0.3", "3.e-1", "+.3"]).map(|(n, t)| set(n, t)).collect::<Vec<_>>(), vec![Ok(Json::from(0.3)); 4]);
         assert_eq!(set("seed", "7"), Ok(Json::from(7)));
     }
 

@@ -165,6 +165,7 @@ impl Board {
             total: None,
             unit: Unit::Rows,
             last: Instant::now(),
+            spoke: false,
         }
     }
 
@@ -184,6 +185,8 @@ pub struct Console {
     total: Option<u64>,
     unit: Unit,
     last: Instant,
+    /// Whether a line said how far this piece of work is.
+    spoke: bool,
 }
 
 impl Console {
@@ -197,7 +200,8 @@ impl Console {
         match event {
             Event::Begin { what, total, unit } => {
                 self.clear();
-                (self.what, self.total, self.unit, self.last) = (what.clone(), *total, *unit, Instant::now());
+                (self.what, self.total, self.unit) = (what.clone(), *total, *unit);
+                (self.last, self.spoke) = (Instant::now(), false);
                 if self.terminal {
                     self.bar = Some(self.new_bar());
                 }
@@ -246,11 +250,12 @@ impl Console {
 
     fn plain(&mut self, done: u64, note: &str) {
         let pace = if self.unit == Unit::Epochs { PLAIN_EPOCHS } else { PLAIN_PACE };
-        let is_end = self.unit == Unit::Epochs && (done == 1 || Some(done) == self.total);
+        // The last of a series of lines; a run that is over in a moment has its summary.
+        let is_end = self.spoke && self.unit == Unit::Epochs && Some(done) == self.total;
         if !is_end && self.last.elapsed() < pace {
             return;
         }
-        self.last = Instant::now();
+        (self.last, self.spoke) = (Instant::now(), true);
         let (done, of) = match self.unit {
             Unit::Bytes => (format!("{} MB", done / 1_000_000), self.total.map(|t| format!(" of {} MB", t / 1_000_000))),
             Unit::Rows | Unit::Epochs => (done.to_string(), self.total.map(|t| format!(" of {t}"))),

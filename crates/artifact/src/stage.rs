@@ -100,7 +100,7 @@ pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> 
     if events {
         end_with_the_parent();
     }
-    let stage = match prepare(&matches, nodes) {
+    let stage = match crate::machine::threads().and_then(|_| prepare(&matches, nodes)) {
         Ok(stage) => stage,
         Err(failure) => return fail(&report_to(events, ""), failure, events),
     };

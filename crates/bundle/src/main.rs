@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     let store = Store::open(&cli.artifacts);
     // An unfinished training run is no concern of a bundle's.
-    let _lock = store.lock(true, || eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
+    let _lock = store.lock(|| eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
     let (verb, items) = match &cli.command {
         Command::Export { file, nodes } => ("export", bundle::export(&store, nodes, file)?),
         Command::Import { file } => ("import", bundle::import(&store, file)?),

@@ -13,7 +13,7 @@ fn made() -> (TempDir, Store) {
     for (node, text) in [("split", "a"), ("train.slp", "bb")] {
         let mut all = Ingredients::new();
         all.add("node", node);
-        let work = store.work(node, &all.key()).expect("a folder");
+        let work = store.work(node, &all.key(), false).expect("a folder");
         fs::create_dir(work.join("sub")).expect("a folder");
         fs::write(work.join("file"), text.repeat(100)).expect("writes");
         fs::write(work.join("sub/file"), text).expect("writes");

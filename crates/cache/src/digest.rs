@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// From this many bytes on a file is worth several threads.
 const LARGE: u64 = 16 << 20;
@@ -40,6 +41,21 @@ impl Digest {
             }
         }
         Ok(Self(hasher.finalize().to_hex().to_string()))
+    }
+
+    /// The digest of the file at `path` and its SHA-256 in hex, of the same bytes.
+    pub fn with_sha256(path: &Path) -> io::Result<(Self, String)> {
+        let mut file = File::open(path)?;
+        let (mut hasher, mut sum) = (blake3::Hasher::new(), Sha256::new());
+        let mut block = vec![0; BLOCK];
+        loop {
+            let n = fill(&mut file, &mut block)?;
+            let Some(bytes) = block.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
+            hasher.update_rayon(bytes);
+            sum.update(bytes);
+        }
+        let sum = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok((Self(hasher.finalize().to_hex().to_string()), sum))
     }
 
     /// All 64 hex digits.

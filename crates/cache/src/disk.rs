@@ -11,8 +11,8 @@ use crate::fault;
 use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{Digest, Output};
 
-/// Syncs and digests every file below `folder`, sorted by path.
-pub fn digest_all(folder: &Path) -> Result<Vec<Output>> {
+/// The paths of all files below `folder`, with `/` between their parts.
+pub fn files(folder: &Path) -> Result<Vec<String>> {
     let mut paths = Vec::new();
     let mut todo = vec![String::new()];
     while let Some(relative) = todo.pop() {
@@ -21,12 +21,18 @@ pub fn digest_all(folder: &Path) -> Result<Vec<Output>> {
         for entry in fs::read_dir(&here).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().into_string() else {
-                return Err(Failure::failed("the stage wrote a file whose name is not UTF-8", entry.path().display(), "this is a bug"));
+                return Err(Failure::failed("a file's name is not UTF-8", entry.path().display(), "rename it, or move it away"));
             };
             let path = if relative.is_empty() { name } else { format!("{relative}/{name}") };
             if entry.file_type().map_err(fail)?.is_dir() { todo.push(path) } else { paths.push(path) }
         }
     }
+    Ok(paths)
+}
+
+/// Syncs and digests every file below `folder`, sorted by path.
+pub fn digest_all(folder: &Path) -> Result<Vec<Output>> {
+    let mut paths = files(folder)?;
     // A run that was killed while it was published left a manifest, or half of one.
     for own in [NAME.to_owned(), PARTIAL_NAME.to_owned()] {
         if let Some(at) = paths.iter().position(|path| *path == own) {

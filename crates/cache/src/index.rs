@@ -1,9 +1,16 @@
-//! Digests of files that were read before, so that a no-op run need not read them again.
+//! Digests of files that were read before, so that a run with nothing to do does not read them again.
 //!
-//! An entry holds for one state of a file: its device, inode, size, and the times of its last
-//! change to content and to metadata. A write through the file system moves the last of these,
-//! which no program can set back, so an entry can be too old but not wrong. A file that changed
-//! a moment ago is not entered: within one tick of the clock it could change again unseen.
+//! An entry holds for one state of a file: its device, inode, size, and the times of the last change to its content and to
+//! its metadata. A write moves the last of these, and no program can set it back. There are two exceptions, and the index
+//! trusts no state that could be one of them:
+//!
+//! - Two writes within one tick of the file system's clock leave the same time.
+//! - A write through a memory map moves the time only when it is the first to its page since the page was last written to
+//!   the disk. Linux does that after 30 seconds (`vm.dirty_expire_centisecs`), and on some file systems never.
+//!
+//! So an entry is neither made nor used until the file has been left alone for [`SETTLED`], and never on a file system that
+//! is not known to keep the rule. What is left is a program that keeps a page dirty for longer than that because the disk
+//! is too busy to take it; [`Index::paranoid`] trusts nothing.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -15,63 +22,112 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::Digest;
+use crate::filesystem::keeps_change_times;
 
-/// Longer than a tick of any file system's clock that is used for work; FAT's, of two seconds,
-/// has no inodes.
-const TICK: Duration = Duration::from_millis(50);
-/// Entries that were not used are dropped beyond this many.
+/// How long a file must have been left alone before its state says what is in it.
+///
+/// Twice the time after which Linux writes a dirty page to the disk.
+pub const SETTLED: Duration = Duration::from_secs(60);
+/// The index is emptied beyond this many entries.
 const MOST: usize = 50_000;
 
 /// The state of a file, as text: JSON objects have text keys.
 type State = String;
 
+/// Where the digest of a file comes from.
+pub trait Digests: Sync {
+    /// The BLAKE3 digest of the file at `path`.
+    fn digest(&self, path: &Path) -> io::Result<Digest>;
+    /// Its SHA-256, in hex.
+    fn sha256(&self, path: &Path) -> io::Result<String>;
+}
+
 /// Known digests, in memory and in a file.
-#[derive(Default)]
 pub struct Index {
     path: Option<PathBuf>,
+    settled: Duration,
+    paranoid: bool,
     inner: Mutex<Inner>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 struct Inner {
     entries: HashMap<State, Digest>,
+    /// The SHA-256 of a content by its digest.
+    #[serde(default)]
+    sha256: HashMap<String, String>,
     #[serde(skip)]
     changed: bool,
 }
 
+impl Default for Index {
+    /// An empty one that is kept nowhere.
+    fn default() -> Self {
+        Self { path: None, settled: SETTLED, paranoid: false, inner: Mutex::default() }
+    }
+}
+
 impl Index {
-    /// The index kept at `path`. One that is not there or not readable is empty: it only saves
-    /// time.
+    /// The index kept at `path`; an empty one if there is none or it cannot be read.
     pub fn open(path: &Path) -> Self {
         let inner = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { path: Some(path.to_owned()), inner: Mutex::new(inner) }
+        Self { path: Some(path.to_owned()), inner: Mutex::new(inner), ..Self::default() }
     }
 
-    /// The state of the file at `path`; where it is as it was, so is the content. `None` if it is not there, or
-    /// if this system has no time stamp that a program cannot set.
+    /// The same, but it reads every file again, whatever it knows.
+    pub fn paranoid(mut self, paranoid: bool) -> Self {
+        self.paranoid = paranoid;
+        self
+    }
+
+    /// The same, with another time in place of [`SETTLED`], for tests that cannot wait.
+    pub fn settled_after(mut self, settled: Duration) -> Self {
+        self.settled = settled;
+        self
+    }
+
+    /// The state of the file at `path`. `None` if there is no such file, or if this system has no time stamp that a
+    /// program cannot set.
     pub fn state(path: &Path) -> Option<String> {
         state(&fs::metadata(path).ok()?)
     }
 
-    /// The digest of the file at `path`.
-    pub fn digest(&self, path: &Path) -> io::Result<Digest> {
+    /// Reads the file at `path` whatever is known of it, and corrects what was.
+    pub fn read_again(&self, path: &Path) -> io::Result<Digest> {
         let before = fs::metadata(path)?;
-        let state = state(&before);
-        if let Some(known) = state.as_ref().and_then(|s| self.lock().entries.get(s).cloned()) {
-            return Ok(known);
-        }
         let digest = Digest::of_file(path)?;
-        let settled = |m: &Metadata| changed_at(m).is_some_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > TICK));
-        // The same state before and after: the digest is that state's.
-        if let Some(state) = state
-            && settled(&before)
-            && self::state(&fs::metadata(path)?) == Some(state.clone())
-        {
-            let mut inner = self.lock();
-            inner.entries.insert(state, digest.clone());
-            inner.changed = true;
+        let Some(state) = state(&before) else { return Ok(digest) };
+        let mut inner = self.lock();
+        if self.is_settled(&before, path) && self::state(&fs::metadata(path)?).as_ref() == Some(&state) {
+            // The same state before and after: the digest is that state's.
+            inner.changed |= inner.entries.insert(state, digest.clone()).as_ref() != Some(&digest);
+        } else {
+            inner.changed |= inner.entries.remove(&state).is_some();
         }
         Ok(digest)
+    }
+
+    /// Whether the state of a file that looks like this says what is in it.
+    fn is_settled(&self, metadata: &Metadata, path: &Path) -> bool {
+        let age = changed_at(metadata).and_then(|at| SystemTime::now().duration_since(at).ok());
+        age.is_some_and(|age| age > self.settled) && (self.settled < SETTLED || keeps_change_times(path))
+    }
+
+    /// Reads every file again, and corrects the index.
+    pub fn again(&self) -> Again<'_> {
+        Again(self)
+    }
+
+    /// The SHA-256 of the file at `path`, whose digest was just found to be `digest`.
+    fn sha256_of(&self, path: &Path, digest: &Digest) -> io::Result<String> {
+        if let Some(known) = self.lock().sha256.get(digest.as_str()) {
+            return Ok(known.clone());
+        }
+        let (digest, sum) = Digest::with_sha256(path)?;
+        let mut inner = self.lock();
+        inner.sha256.insert(digest.into(), sum.clone());
+        inner.changed = true;
+        Ok(sum)
     }
 
     /// Keeps the index for the next run. A failure costs time, nothing else.
@@ -91,6 +147,34 @@ impl Index {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Digests for Index {
+    fn digest(&self, path: &Path) -> io::Result<Digest> {
+        let metadata = fs::metadata(path)?;
+        let known = || state(&metadata).and_then(|state| self.lock().entries.get(&state).cloned());
+        match known().filter(|_| !self.paranoid && self.is_settled(&metadata, path)) {
+            Some(digest) => Ok(digest),
+            None => self.read_again(path),
+        }
+    }
+
+    fn sha256(&self, path: &Path) -> io::Result<String> {
+        self.sha256_of(path, &self.digest(path)?)
+    }
+}
+
+/// Digests that are read from the files, whatever an index knows of them.
+pub struct Again<'i>(&'i Index);
+
+impl Digests for Again<'_> {
+    fn digest(&self, path: &Path) -> io::Result<Digest> {
+        self.0.read_again(path)
+    }
+
+    fn sha256(&self, path: &Path) -> io::Result<String> {
+        self.0.sha256_of(path, &self.digest(path)?)
     }
 }
 
@@ -121,43 +205,4 @@ fn changed_at(_: &Metadata) -> Option<SystemTime> {
 }
 
 #[cfg(all(test, unix))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_change_that_hides_behind_an_old_time_stamp_is_seen() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("x");
-        fs::write(&file, "one").expect("writes");
-        std::thread::sleep(2 * TICK);
-        let index = Index::open(&dir.path().join("index.json"));
-        let first = index.digest(&file).expect("reads");
-        let stamp = fs::metadata(&file).and_then(|m| m.modified()).expect("a time stamp");
-        fs::write(&file, "two").expect("writes");
-        fs::File::options().write(true).open(&file).and_then(|f| f.set_modified(stamp)).expect("sets the time");
-        assert_ne!(index.digest(&file).expect("reads"), first);
-    }
-
-    #[test]
-    fn an_index_is_kept_and_survives_renames_and_garbage() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let (file, kept) = (dir.path().join("x"), dir.path().join("index.json"));
-        fs::write(&file, "one").expect("writes");
-        std::thread::sleep(2 * TICK);
-        let index = Index::open(&kept);
-        index.digest(&file).expect("reads");
-        index.save();
-        assert_eq!(Index::open(&kept).lock().entries.len(), 1);
-        fs::write(&kept, "garbage").expect("writes");
-        assert_eq!(Index::open(&kept).digest(&file).expect("reads"), Digest::of(b"one"));
-    }
-
-    #[test]
-    fn a_file_that_changed_just_now_is_not_entered() {
-        let dir = tempfile::tempdir().expect("a folder");
-        fs::write(dir.path().join("x"), "one").expect("writes");
-        let index = Index::default();
-        index.digest(&dir.path().join("x")).expect("reads");
-        assert!(index.lock().entries.is_empty());
-    }
-}
+mod tests;

@@ -77,7 +77,7 @@ impl Ingredients {
 
 fn describe(name: &str, old: Option<&String>, new: Option<&String>) -> String {
     let (kind, what) = name.split_once(' ').unwrap_or((name, ""));
-    let value = |v: Option<&String>| v.filter(|v| *v != "null").map_or("none", |v| v.as_str()).to_owned();
+    let value = |v: Option<&String>| v.filter(|v| *v != "null" && !v.is_empty()).map_or("none", |v| v.as_str()).to_owned();
     match kind {
         "source" => match (old, new) {
             (None, _) => format!("`{what}` is new"),

@@ -4,9 +4,11 @@
 //! cache can be slow; it must never be wrong: a hit is a manifest whose key is the wanted one
 //! and whose every file has its digest.
 
+mod cargo_config;
 mod digest;
 mod disk;
 mod fault;
+mod filesystem;
 mod index;
 pub mod key;
 mod lock;
@@ -18,11 +20,11 @@ mod tend;
 pub mod wire;
 
 pub use digest::Digest;
-pub use index::Index;
+pub use index::{Again, Digests, Index, SETTLED};
 pub use key::{Ingredients, Key};
 pub use lock::Lock;
 pub use lockfile::Lockfile;
 pub use manifest::{Download, FORMAT as MANIFEST_FORMAT, Manifest, Output, Said};
 pub use sources::Workspace;
 pub use store::{Finding, Store};
-pub use tend::Checked;
+pub use tend::{Checked, Collected};

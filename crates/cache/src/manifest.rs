@@ -10,7 +10,7 @@ use artifact::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::on_all_processors;
-use crate::{Digest, Index, Ingredients, Key};
+use crate::{Digest, Digests, Ingredients, Key};
 
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 2;
@@ -150,20 +150,27 @@ impl Manifest {
         self.outputs.iter().find(|o| o.path == path).map(|o| &o.digest)
     }
 
+    /// A file of `other`, of another node, that is not the one that this result was made of.
+    pub fn made_of_another(&self, other: &Self) -> Option<String> {
+        let is = |file: &str| self.ingredients.get(&format!("input {}/{file}", other.node)).map(str::to_owned);
+        let differs = |output: &&Output| is(&output.path).is_some_and(|digest| digest != output.digest.as_str());
+        other.outputs.iter().find(differs).map(|output| output.path.clone())
+    }
+
     /// Bytes of all outputs.
     pub fn bytes(&self) -> u64 {
         self.outputs.iter().map(|o| o.size).sum()
     }
 
     /// What is wrong with the files in `folder`, if anything.
-    pub fn check(&self, folder: &Path, index: &Index) -> Option<String> {
+    pub fn check(&self, folder: &Path, digests: &dyn Digests) -> Option<String> {
         // Sizes first: they cost nothing, and a cut is the commonest damage.
         let size = |output: &Output| match std::fs::metadata(folder.join(&output.path)) {
             Ok(metadata) if metadata.len() == output.size => None,
             Ok(metadata) => Some(format!("{} has {} bytes, not {}", output.path, metadata.len(), output.size)),
             Err(e) => Some(format!("{} cannot be read: {e}", output.path)),
         };
-        let content = |output: &Output| match index.digest(&folder.join(&output.path)) {
+        let content = |output: &Output| match digests.digest(&folder.join(&output.path)) {
             Ok(digest) if digest == output.digest => None,
             Ok(_) => Some(format!("{} has another content than when it was made", output.path)),
             Err(e) => Some(format!("{} cannot be read: {e}", output.path)),

@@ -1,13 +1,13 @@
 //! The workspace's own files: what a stage's binary is built of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use artifact::{Failure, Result};
 use toml::{Table, Value};
 
-use crate::{Index, Lockfile};
+use crate::{Digests, Lockfile, cargo_config};
 
 /// The root manifest, the lock file and the crates' manifests.
 pub struct Workspace {
@@ -19,6 +19,9 @@ pub struct Workspace {
 /// Folders of a crate that its library and binary are not built of.
 const NOT_BUILT: [&str; 5] = ["tests", "benches", "examples", "target", "proptest-regressions"];
 
+/// Folders of a crate lie in each other so deep and no deeper: links can lead in a circle.
+const DEEPEST: usize = 32;
+
 impl Workspace {
     /// Reads the workspace at `root`.
     pub fn read(root: &Path) -> Result<Self> {
@@ -28,13 +31,13 @@ impl Workspace {
     }
 
     /// What the binary of `package` is built of, by name: ingredients 2 and 3 of a key.
-    pub fn ingredients(&self, package: &str, index: &Index) -> Result<Vec<(String, String)>> {
+    pub fn ingredients(&self, package: &str, digests: &dyn Digests) -> Result<Vec<(String, String)>> {
         let mut out = Vec::new();
         let mut direct = BTreeSet::new();
         for folder in self.crates(package, &mut direct)? {
             for file in files(&self.root.join(&folder))? {
                 let path = self.root.join(&folder).join(&file);
-                let digest = index.digest(&path).map_err(|e| Failure::io("read", &path, &e))?;
+                let digest = digests.digest(&path).map_err(|e| Failure::io("read", &path, &e))?;
                 out.push((format!("source {folder}/{file}"), digest.to_string()));
             }
         }
@@ -49,7 +52,7 @@ impl Workspace {
         }
         let package = self.manifest.get("workspace").and_then(|w| w.get("package"));
         out.push(("edition".into(), package.and_then(|p| p.get("edition")).map(Value::to_string).unwrap_or_default()));
-        out.push(("build-flags".into(), self.build_flags()?));
+        out.push(("build-flags".into(), cargo_config::describe(&self.root)?));
         Ok(out)
     }
 
@@ -87,21 +90,6 @@ impl Workspace {
     fn package_name<'a>(&'a self, name: &'a str) -> &'a str {
         self.spec(name).and_then(|spec| spec.get("package")).and_then(Value::as_str).unwrap_or(name)
     }
-
-    /// Flags that change what the compiler makes of the same sources.
-    fn build_flags(&self) -> Result<String> {
-        let path = self.root.join(".cargo").join("config.toml");
-        let config = if path.exists() { read_toml(&path)? } else { Table::new() };
-        let tables: BTreeMap<&str, String> =
-            ["build", "target", "profile"].iter().filter_map(|&name| Some((name, config.get(name)?.to_string()))).collect();
-        let counts = |name: &str| name.ends_with("RUSTFLAGS") || name.starts_with("CARGO_PROFILE_");
-        let mut variables: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
-            .filter(|(name, value)| counts(name) && !value.is_empty())
-            .collect();
-        variables.sort_unstable();
-        Ok(format!("{tables:?} {variables:?}"))
-    }
 }
 
 fn read_toml(path: &Path) -> Result<Table> {
@@ -120,14 +108,22 @@ fn files(root: &Path) -> Result<Vec<String>> {
         for entry in fs::read_dir(&path).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let is_folder = entry.file_type().map_err(fail)?.is_dir();
+            // Of a link what it leads to; one that leads nowhere is left to the compiler.
+            let Ok(is_folder) = fs::metadata(entry.path()).map(|m| m.is_dir()) else { continue };
             let top = folder.is_empty();
             let left_behind = name.starts_with(['.', '#']) || name.ends_with(['~', '#']);
             if left_behind || (top && (NOT_BUILT.contains(&name.as_str()) || Path::new(&name).extension().is_some_and(|e| e == "md"))) {
                 continue;
             }
             let relative = if top { name } else { format!("{folder}/{name}") };
-            if is_folder { todo.push(relative) } else { found.push(relative) }
+            if !is_folder {
+                found.push(relative);
+            } else if relative.split('/').count() <= DEEPEST {
+                todo.push(relative);
+            } else {
+                let remedy = "take the link away that leads back to a folder above it";
+                return Err(Failure::usage("the folders of a crate are too deep", entry.path().display(), remedy));
+            }
         }
     }
     found.sort_unstable();
@@ -137,7 +133,7 @@ fn files(root: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Ingredients;
+    use crate::{Index, Ingredients};
 
     /// A workspace of four crates: `a` uses `shared`, `b` does not, and each has a dependency.
     fn workspace(root: &Path) {
@@ -221,6 +217,23 @@ mod tests {
             assert!(changes_when(path, "x").is_empty(), "{path}");
         }
         assert!(changes_when(".cargo/config.toml", "[alias]\nx = \"run\"\n").is_empty());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn key_is_the_same_when_a_folder_is_a_link_to_another() {
+        let dir = tempfile::tempdir().expect("a folder");
+        workspace(dir.path());
+        let before = ingredients(dir.path());
+        let (src, elsewhere) = (dir.path().join("crates/a/src"), dir.path().join("elsewhere"));
+        fs::rename(&src, &elsewhere).expect("moves");
+        std::os::unix::fs::symlink(&elsewhere, &src).expect("links");
+        assert_eq!(before.key(), ingredients(dir.path()).key());
+        std::os::unix::fs::symlink("nowhere", dir.path().join("crates/a/dangling")).expect("links");
+        assert_eq!(before.key(), ingredients(dir.path()).key());
+        std::os::unix::fs::symlink("..", dir.path().join("crates/a/circle")).expect("links");
+        let read = Workspace::read(dir.path()).and_then(|w| w.ingredients("a", &Index::default()));
+        assert!(read.unwrap_err().what.contains("too deep"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! artifacts/<node>/                              the current result: its files and manifest.json
 //! artifacts/.knockline/store/<node>/<key>/       earlier ones, until they are wanted again
 //! artifacts/.knockline/unfinished/<node>/<key>/  the run in progress
-//! artifacts/.knockline/aside/                    what was damaged, kept for a look
+//! artifacts/.knockline/aside/                    what was damaged, and what others had put into a result's folder
 //! artifacts/.knockline/elsewhere/<remote>/<node>.json   the manifest of the newest result that only that remote has
 //! artifacts/.knockline/borrowed/<node>/<key>/    those of its files that a run here has read
 //! ```
@@ -13,24 +13,32 @@
 //! into `unfinished`; its files are synced and digested, the manifest is written, the folder is
 //! renamed into the store, and only then does it change places with the current one. So a run
 //! that is killed, at whatever point, leaves every finished result where it can be found.
+//!
+//! Only what knockline made is ever removed: a folder is taken for its own by its lock file, a node's folder by its manifest,
+//! a file by the manifest's list. Everything else is refused, or moved to `aside` and said.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use artifact::Result;
+use artifact::{Failure, Result};
 
-use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
-use crate::{Index, Ingredients, Key, Lock, Manifest, Said};
+use crate::disk::{digest_all, files, folders, make, remove, rename, write_atomically};
+use crate::manifest::{NAME, PARTIAL_NAME};
+use crate::{Digests, Index, Ingredients, Key, Lock, Manifest, Said};
 
 /// A folder of artifacts.
 pub struct Store {
     root: PathBuf,
     /// Digests of files read before.
     pub index: Index,
-    dropped: Mutex<Vec<String>>,
     notices: Mutex<Vec<String>>,
+    read_only: AtomicBool,
 }
+
+/// What may lie in a folder that knockline takes for its own though it has never run there.
+const HARMLESS: [&str; 4] = [".knockline", ".gitignore", ".gitkeep", "README.md"];
 
 /// What was found for a key.
 pub struct Finding {
@@ -46,36 +54,105 @@ impl Store {
         Self {
             root: root.to_owned(),
             index: Index::open(&root.join(".knockline").join("index.json")),
-            dropped: Mutex::default(),
             notices: Mutex::default(),
+            read_only: AtomicBool::new(false),
         }
     }
 
-    /// Makes the folder and waits until no other run works in it. What a killed run left
-    /// unfinished is removed, or with `resume` kept for this run to go on with.
-    pub fn lock(&self, resume: bool, waiting: impl FnOnce()) -> Result<Lock> {
+    /// With every file read again, whatever the index knows.
+    pub fn paranoid(mut self, paranoid: bool) -> Self {
+        self.index = self.index.paranoid(paranoid);
+        self
+    }
+
+    /// With an index that waits `settled` before it trusts a file's time stamps, for tests that cannot wait.
+    pub fn settled_after(mut self, settled: Duration) -> Self {
+        self.index = self.index.settled_after(settled);
+        self
+    }
+
+    /// Makes the folder and waits until no other run works in it. Unfinished training runs stay, for this run to go on with;
+    /// what else a killed run left is removed. Where nothing can be written, the lock is one for reading.
+    ///
+    /// # Errors
+    /// If the folder holds files and is not one of knockline's.
+    pub fn lock(&self, waiting: impl FnOnce()) -> Result<Lock> {
         let inner = self.inner("");
+        if !self.inner("lock").exists() {
+            self.refuse_if_foreign()?;
+        }
         make(&inner)?;
         let lock = Lock::take(&inner.join("lock"), waiting)?;
+        self.read_only.store(lock.read_only, Ordering::Relaxed);
+        if lock.read_only {
+            return Ok(lock);
+        }
         // A stage whose run was killed may live a moment longer; it holds this lock while it does.
         drop(Lock::take(&self.stage_lock(), || ())?);
         self.rescue()?;
         remove(&self.inner("trash"))?;
         remove(&self.inner("incoming"))?;
-        if !resume {
-            let unfinished = folders(&self.inner("unfinished"))
-                .into_iter()
-                .filter(|node| folders(node).iter().any(|run| run.join("checkpoints").exists()));
-            let names = unfinished.filter_map(|node| Some(node.file_name()?.to_string_lossy().into_owned()));
-            self.dropped.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
-            remove(&self.inner("unfinished"))?;
+        for node in folders(&self.inner("unfinished")) {
+            for run in folders(&node) {
+                // Without a checkpoint there is nothing to go on with, and a finished result needs none.
+                if !run.join("checkpoints").exists() || self.is_finished(&node, &run) {
+                    remove(&run)?;
+                }
+            }
+            let _ = std::fs::remove_dir(&node);
         }
+        let _ = std::fs::remove_dir(self.inner("unfinished"));
         Ok(lock)
     }
 
-    /// Nodes whose unfinished training runs [`Store::lock`] removed, once.
-    pub fn dropped(&self) -> Vec<String> {
-        std::mem::take(&mut self.dropped.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Whether the result is there that the unfinished `run` in the folder of its `node` was to make.
+    fn is_finished(&self, node: &Path, run: &Path) -> bool {
+        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        let (Some(node), Some(Ok(key))) = (name(node), name(run).map(Key::try_from)) else { return false };
+        self.peek(&node, &key).is_some()
+    }
+
+    /// Whether nothing can be written into the folder.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a folder that has something in it and was not made by knockline.
+    fn refuse_if_foreign(&self) -> Result<()> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Failure::io("read folder", &self.root, &e)),
+        };
+        // Results are known by their manifests also where somebody has removed everything else.
+        let is_result = |entry: &std::fs::DirEntry| {
+            matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == *manifest.node)
+        };
+        let is_strange = |entry: &std::fs::DirEntry| !HARMLESS.iter().any(|name| entry.file_name() == *name) && !is_result(entry);
+        match entries.flatten().find(is_strange) {
+            None => Ok(()),
+            Some(entry) => Err(Failure::usage(
+                format_args!("the folder is not empty, and knockline did not make it: it has `{}`", entry.file_name().display()),
+                self.root.display(),
+                "choose an empty folder, or a new one, with --artifacts",
+            )),
+        }
+    }
+
+    /// Refuses to put a result where somebody else's folder or file lies.
+    ///
+    /// # Errors
+    /// If there is something in the place of a current result of `node` that has no manifest.
+    pub fn refuse_foreign_node(&self, node: &str) -> Result<()> {
+        let current = self.current(node);
+        if current.symlink_metadata().is_err() || current.join(NAME).exists() {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            format_args!("`{node}` is not a result of knockline: it has no {NAME}"),
+            current.display(),
+            "move it out of the way, or choose another folder with --artifacts",
+        ))
     }
 
     /// What was moved out of the way since this was asked last, in words.
@@ -135,6 +212,8 @@ impl Store {
         let Ok(Some(old)) = Manifest::read(&current) else { return Ok(()) };
         let place = self.stored(node, &old.key);
         place.parent().map_or(Ok(()), make)?;
+        self.keep_strangers(&current, node)?;
+        self.keep_strangers(&place, node)?;
         self.discard(&place)?;
         rename(&current, &place)
     }
@@ -190,7 +269,7 @@ impl Store {
         self.root.join(".knockline").join(name)
     }
 
-    fn stored(&self, node: &str, key: &Key) -> PathBuf {
+    pub(crate) fn stored(&self, node: &str, key: &Key) -> PathBuf {
         self.inner("store").join(node).join(key.as_str())
     }
 
@@ -204,6 +283,7 @@ impl Store {
         }
         let manifest = self.sound(&self.stored(node, key), node, key, &mut damaged)?.filter(|m| &m.key == key);
         if manifest.is_some() {
+            self.writable(format_args!("the result of `{node}` that is wanted is an earlier one"))?;
             self.make_current(node, key)?;
         }
         Ok(Finding { manifest, damaged })
@@ -221,22 +301,69 @@ impl Store {
             Err(failure) if failure.exit == artifact::Exit::BadInput => failure.what,
             Err(failure) => return Err(failure),
         };
+        self.writable(format_args!("{node}: {problem}"))?;
         let aside = self.set_aside(folder, node)?;
         damaged.push(format!("{node}: {problem}; set aside in {}", aside.display()));
         Ok(None)
     }
 
+    /// Refuses a folder into which nothing can be written; `why` says what would have to be.
+    ///
+    /// # Errors
+    /// If the lock that is held is one for reading.
+    pub fn writable(&self, why: std::fmt::Arguments<'_>) -> Result<()> {
+        if !self.is_read_only() {
+            return Ok(());
+        }
+        let remedy = "run it where the folder can be written to, or choose another one with --artifacts";
+        Err(Failure::failed(format_args!("{why}, and nothing can be written here"), self.root.display(), remedy))
+    }
+
     /// Moves a damaged folder out of the way, and keeps it for a look.
     pub(crate) fn set_aside(&self, folder: &Path, node: &str) -> Result<PathBuf> {
+        let to = self.free_place_aside(node)?;
+        rename(folder, &to)?;
+        Ok(to)
+    }
+
+    fn free_place_aside(&self, node: &str) -> Result<PathBuf> {
         let aside = self.inner("aside");
         make(&aside)?;
         let mut number = 1;
         while aside.join(format!("{node}-{number}")).exists() {
             number += 1;
         }
-        let to = aside.join(format!("{node}-{number}"));
-        rename(folder, &to)?;
-        Ok(to)
+        Ok(aside.join(format!("{node}-{number}")))
+    }
+
+    /// Moves what lies in a result's folder and is not of the result to `aside`, and says so. Without a manifest that can be
+    /// read, nothing in the folder is known to be knockline's.
+    pub(crate) fn keep_strangers(&self, folder: &Path, node: &str) -> Result<()> {
+        if folder.symlink_metadata().is_err() {
+            return Ok(());
+        }
+        let manifest = Manifest::read(folder).ok().flatten();
+        let is_ours = |path: &str| {
+            let listed = manifest.as_ref().is_some_and(|m| m.digest(path).is_some());
+            listed || path == NAME || path == PARTIAL_NAME
+        };
+        let strangers: Vec<String> = files(folder)?.into_iter().filter(|path| !is_ours(path)).collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let to = self.free_place_aside(node)?;
+        for path in &strangers {
+            let to = to.join(path);
+            to.parent().map_or(Ok(()), make)?;
+            rename(&folder.join(path), &to)?;
+        }
+        let names = strangers.join(", ");
+        self.notice(format!("{} had files that are not of the result: {names}; they are kept in {}", folder.display(), to.display()));
+        Ok(())
+    }
+
+    fn notice(&self, notice: String) {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
     }
 
     /// Whether there is an unfinished run of `node` under `key`.
@@ -250,12 +377,20 @@ impl Store {
         !folder.join(key.as_str()).exists() && !folders(&folder).is_empty()
     }
 
-    /// The folder for a run of `node` under `key`: empty, unless an unfinished run of the same
-    /// key was kept by [`Store::lock`].
-    pub fn work(&self, node: &str, key: &Key) -> Result<PathBuf> {
+    /// The folder for a run of `node` under `key`: empty, unless `resume` says that an unfinished run of the same key is to
+    /// be gone on with.
+    pub fn work(&self, node: &str, key: &Key, resume: bool) -> Result<PathBuf> {
         let folder = self.inner("unfinished").join(node).join(key.as_str());
+        if !resume {
+            remove(&folder)?;
+        }
         make(&folder)?;
         Ok(folder)
+    }
+
+    /// Removes the unfinished run of `node` under `key`.
+    pub fn drop_unfinished(&self, node: &str, key: &Key) -> Result<()> {
+        remove(&self.inner("unfinished").join(node).join(key.as_str()))
     }
 
     /// An empty folder for a result of `node` that comes from elsewhere. What a killed run left in it goes.
@@ -280,7 +415,7 @@ impl Store {
 
     /// Makes what a run wrote into its work folder the current result of `node`.
     pub fn publish(&self, node: &str, recipe: Key, ingredients: Ingredients, said: impl Into<Said>) -> Result<Manifest> {
-        let work = self.work(node, &ingredients.key())?;
+        let work = self.work(node, &ingredients.key(), true)?;
         let outputs = digest_all(&work)?;
         let manifest = Manifest::new(node, recipe, ingredients, said, outputs);
         manifest.write(&work)?;
@@ -295,6 +430,7 @@ impl Store {
             make(parent)?;
         }
         // The old result of this key goes only when the new one has its name.
+        self.keep_strangers(&stored, &manifest.node)?;
         let old = self.to_trash(&stored)?;
         rename(folder, &stored)?;
         // The folders that it stood in, if they are empty now.
@@ -310,21 +446,23 @@ impl Store {
     /// Puts a stored result in the current one's place, and that one into the store.
     fn make_current(&self, node: &str, key: &Key) -> Result<()> {
         let current = self.current(node);
+        self.refuse_foreign_node(node)?;
         match Manifest::read(&current) {
             // Sound or not: what is in the store is checked before it is used.
             Ok(Some(old)) if old.node == node => {
+                self.keep_strangers(&current, node)?;
                 let place = self.stored(node, &old.key);
                 if &old.key == key {
                     self.discard(&current)?;
                 } else {
+                    self.keep_strangers(&place, node)?;
                     self.discard(&place)?;
                     rename(&current, &place)?;
                 }
             }
             _ if current.exists() => {
                 let aside = self.set_aside(&current, node)?;
-                let notice = format!("{} was no result of the pipeline; set aside in {}", current.display(), aside.display());
-                self.notices.lock().unwrap_or_else(PoisonError::into_inner).push(notice);
+                self.notice(format!("{} was damaged; set aside in {}", current.display(), aside.display()));
             }
             _ => {}
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use artifact::{Failure, Result};
 
 use crate::disk::{folders, remove};
+use crate::manifest::NAME;
 use crate::{Index, Manifest, Store};
 
 /// What was found of one result.
@@ -15,8 +16,8 @@ pub struct Checked {
     pub place: String,
     /// Bytes of its files.
     pub bytes: u64,
-    /// What is wrong with it, and where it lies now.
-    pub damaged: Option<(String, PathBuf)>,
+    /// What is wrong with it, and where it lies now; a folder that is not knockline's stays where it is.
+    pub damaged: Option<(String, Option<PathBuf>)>,
 }
 
 impl Store {
@@ -65,19 +66,32 @@ impl Store {
         };
         let place = folder.strip_prefix(self.root()).unwrap_or(folder).display().to_string();
         let damaged = match problem {
-            Some(problem) => Some((problem, self.set_aside(folder, node)?)),
+            Some(problem) if folder.join(NAME).exists() => Some((problem, Some(self.set_aside(folder, node)?))),
+            Some(problem) => Some((problem, None)),
             None => None,
         };
         Ok(Checked { node: node.to_owned(), place, bytes, damaged })
     }
 
-    /// Removes what no current result needs: earlier results, unfinished runs, what was set aside.
-    /// Returns the bytes that it took; with `keep` nothing is removed. To be called with the lock held.
-    pub fn collect(&self, keep: bool) -> Result<u64> {
+    /// Removes what no current result needs: earlier results, unfinished runs, copies of what a remote has; with `aside` also
+    /// what was set aside. Files in an earlier result's folder that are not of the result are set aside. With `keep` nothing is
+    /// removed. To be called with the lock held.
+    pub fn collect(&self, keep: bool, aside: bool) -> Result<Collected> {
         let mut freed = size(&self.inner("trash"))?;
-        for name in ["store", "unfinished", "aside", "borrowed"] {
+        for node in folders(&self.inner("store")) {
+            let name = node.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            for result in folders(&node) {
+                if !keep {
+                    self.keep_strangers(&result, &name)?;
+                }
+                freed += size(&result)?;
+            }
+        }
+        let set_aside = folders(&self.inner("aside")).into_iter().map(|folder| Ok((size(&folder)?, folder))).collect::<Result<Vec<_>>>()?;
+        let gone: &[&str] = if aside { &["store", "unfinished", "borrowed", "aside"] } else { &["store", "unfinished", "borrowed"] };
+        for name in gone {
             let folder = self.inner(name);
-            freed += size(&folder)?;
+            freed += if *name == "store" { 0 } else { size(&folder)? };
             if !keep {
                 self.discard(&folder)?;
             }
@@ -85,8 +99,16 @@ impl Store {
         if !keep {
             remove(&self.inner("trash"))?;
         }
-        Ok(freed)
+        Ok(Collected { freed, set_aside })
     }
+}
+
+/// What [`Store::collect`] found.
+pub struct Collected {
+    /// Bytes that were freed, or could be.
+    pub freed: u64,
+    /// What was set aside, with its size in bytes.
+    pub set_aside: Vec<(u64, PathBuf)>,
 }
 
 /// Bytes of all files below a folder.
@@ -117,7 +139,7 @@ mod tests {
     fn publish(store: &Store, lr: &str) -> Manifest {
         let mut all = Ingredients::new();
         all.add("option lr", lr);
-        let work = store.work("train.slp", &all.key()).expect("a folder");
+        let work = store.work("train.slp", &all.key(), false).expect("a folder");
         fs::write(work.join("model"), format!("{lr:>9}")).expect("writes");
         store.publish("train.slp", all.key(), all, String::new()).expect("publishes")
     }
@@ -155,11 +177,38 @@ mod tests {
         let store = Store::open(dir.path());
         publish(&store, "0.1");
         publish(&store, "0.2");
-        let freed = store.collect(true).expect("looks");
+        let freed = store.collect(true, false).expect("looks").freed;
         assert!(freed > 9 && dir.path().join(".knockline/store/train.slp").exists());
-        assert_eq!(store.collect(false).expect("removes"), freed);
+        assert_eq!(store.collect(false, false).expect("removes").freed, freed);
         assert!(!dir.path().join(".knockline/store").exists() && !dir.path().join(".knockline/trash").exists());
         assert_eq!(verified(&store), [("train.slp".to_owned(), true)]);
-        assert_eq!(store.collect(false).expect("removes"), 0);
+        assert_eq!(store.collect(false, false).expect("removes").freed, 0);
+    }
+
+    #[test]
+    fn collecting_removes_nothing_that_knockline_did_not_make() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        let first = publish(&store, "0.1");
+        fs::write(store.current("train.slp").join("notes.txt"), "mine").expect("writes");
+        publish(&store, "0.2");
+        assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/notes.txt")).expect("reads"), "mine");
+        assert!(store.notices()[0].contains("notes.txt"));
+        fs::write(store.stored("train.slp", &first.key).join("more.txt"), "mine, too").expect("writes");
+        let collected = store.collect(false, false).expect("removes");
+        assert_eq!(collected.set_aside.len(), 2, "it is listed");
+        assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/more.txt")).expect("reads"), "mine, too");
+        assert_eq!(store.collect(false, true).expect("removes").freed, 13);
+        assert!(!dir.path().join(".knockline/aside").exists(), "on demand that goes, too");
+    }
+
+    #[test]
+    fn verifying_leaves_a_folder_that_is_not_knockline_s_where_it_is() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        fs::create_dir(dir.path().join("train.slp")).expect("a folder");
+        fs::write(dir.path().join("train.slp/mine"), "precious").expect("writes");
+        assert_eq!(verified(&store), [("train.slp".to_owned(), false)]);
+        assert_eq!(fs::read_to_string(dir.path().join("train.slp/mine")).expect("reads"), "precious");
     }
 }

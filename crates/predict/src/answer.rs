@@ -25,11 +25,12 @@ pub struct Answer<'t> {
     pub probabilities: [f32; Category::COUNT],
 }
 
+/// `category` and `name` are `null`, and `top` is empty, where no word of the title is known: the net has not seen the title.
 #[derive(Serialize)]
 struct Json<'t> {
     title: &'t str,
-    category: &'static str,
-    name: &'static str,
+    category: Option<&'static str>,
+    name: Option<&'static str>,
     top: Vec<Odds>,
     words: usize,
     words_known: usize,
@@ -51,7 +52,12 @@ impl Answer<'_> {
         let Words { all, known } = self.words;
         match form {
             Form::Text => {
+                // Without a known word the probabilities are the same for every headline, and say nothing of this one.
                 for (category, p) in &top {
+                    if known == 0 {
+                        out.write_all(b"-         ")?;
+                        continue;
+                    }
                     out.write_all(category.letter().as_bytes())?;
                     out.write_all(b" ")?;
                     match four_decimals(*p) {
@@ -60,7 +66,6 @@ impl Answer<'_> {
                     }
                     out.write_all(b"  ")?;
                 }
-                // Without a known word an answer says nothing about the headline.
                 if known == 0 {
                     out.write_all(b"   none known  ")?;
                 } else {
@@ -78,10 +83,11 @@ impl Answer<'_> {
                 out.write_all(b"\n")
             }
             Form::Json => {
-                let best = top.first().map_or(Category::Business, |t| t.0);
+                top.truncate(if known == 0 { 0 } else { k });
+                let best = top.first().map(|t| t.0);
                 let top =
                     top.iter().map(|(category, probability)| Odds { category: category.letter(), probability: *probability }).collect();
-                let json = Json { title: self.title, category: best.letter(), name: best.name(), top, words: all, words_known: known };
+                let json = Json { title: self.title, category: best.map(Category::letter), name: best.map(Category::name), top, words: all, words_known: known };
                 serde_json::to_writer(&mut *out, &json)?;
                 out.write_all(b"\n")
             }
@@ -134,7 +140,11 @@ mod tests {
     }
 
     fn said(form: Form, k: usize) -> String {
-        let answer = Answer { title: "a\tb\nc\u{1b}[31m", words: Words { all: 3, known: 2 }, probabilities: [0.2, 0.125, 0.55, 0.125] };
+        said_of(form, k, 2)
+    }
+
+    fn said_of(form: Form, k: usize, known: usize) -> String {
+        let answer = Answer { title: "a\tb\nc\u{1b}[31m", words: Words { all: 3, known }, probabilities: [0.2, 0.125, 0.55, 0.125] };
         let mut out = Vec::new();
         answer.write(&mut out, form, k).expect("writes");
         String::from_utf8(out).expect("UTF-8")
@@ -144,6 +154,14 @@ mod tests {
     fn the_likeliest_category_comes_first() {
         assert_eq!(said(Form::Text, 4), "e 0.5500  b 0.2000  t 0.1250  m 0.1250      2/3 known  a b c [31m\n");
         assert_eq!(said(Form::Text, 1), "e 0.5500      2/3 known  a b c [31m\n");
+    }
+
+    #[test]
+    fn of_a_title_without_a_known_word_nothing_is_said() {
+        assert_eq!(said_of(Form::Text, 2, 0), "-         -            none known  a b c [31m\n");
+        let json: serde_json::Value = serde_json::from_str(&said_of(Form::Json, 2, 0)).expect("JSON");
+        assert_eq!((&json["category"], &json["name"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+        assert_eq!((&json["top"], &json["words"], &json["words_known"]), (&serde_json::json!([]), &3.into(), &0.into()));
     }
 
     #[test]

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
+    artifact::machine::threads()?;
     let mut titles = inputs(cli)?;
     let embed = cli.artifacts.join("embed");
     let lookup = Lookup::read(&embed.join("vocabulary.parquet"), &embed.join("vectors.safetensors"))?;

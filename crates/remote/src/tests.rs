@@ -28,7 +28,7 @@ impl Fixture {
         let store = Store::open(&dir.path().join("artifacts"));
         let mut all = Ingredients::new();
         all.add("option lr", "0.1");
-        let work = store.work("train.slp", &all.key()).expect("a folder");
+        let work = store.work("train.slp", &all.key(), false).expect("a folder");
         fs::create_dir(work.join("sub")).expect("a folder");
         fs::write(work.join("model"), "weights, weights").expect("writes");
         fs::write(work.join("sub/same"), "weights, weights").expect("writes");

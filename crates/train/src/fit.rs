@@ -1,7 +1,7 @@
 //! The training loop.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use artifact::progress::Unit;
 use artifact::{Event, Failure, Progress as Says, Result};
@@ -19,6 +19,9 @@ use crate::schedule::Schedule;
 use crate::score::score;
 use crate::stopping::Stopping;
 use crate::watch::Watch;
+
+/// A run that takes longer says where it can be watched.
+const WATCHABLE: Duration = Duration::from_secs(1);
 
 /// How a net is trained.
 #[derive(Clone, Copy)]
@@ -101,6 +104,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
     let place = |epoch: u32| format!("{node}, epoch {epoch}");
 
     says.begin("training", Some(u64::from(plan.epochs)), Unit::Epochs);
+    let mut began = Some(Instant::now());
     let epochs_left = if outcome.stopped_early { 0 } else { plan.epochs };
     for epoch in outcome.epochs + 1..=epochs_left {
         let lr = plan.schedule.rate(epoch);
@@ -156,6 +160,11 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
         });
         if outcome.stopped_early {
             break;
+        }
+        // Nobody looks at the curves of a run that is over in a moment.
+        if began.take_if(|began| began.elapsed() > WATCHABLE).is_some() {
+            let folder = folder.display();
+            says.send(&Event::Note { text: format!("the curves so far are in {folder}/curves.svg; TensorBoard opens the folder, too") });
         }
     }
     // Once more, for a run that was killed just before it did.

@@ -111,10 +111,6 @@ pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
     let device = device::open(&stage.device)?;
     let data = Data::read(stage, &device)?;
-    let folder = stage.out().display();
-    stage
-        .progress
-        .send(&Event::Note { text: format!("{folder}/curves.svg is redrawn after every epoch, and TensorBoard opens the folder") });
     let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
     let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep)?;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use artifact::progress::Unit;
-use artifact::{Failure, Result, Stage};
+use artifact::{Failure, Machine, Result, Stage};
 use candle_core::Device;
 use nets::{Net, Shape};
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     let (rows, features) = size;
     let config = Config { node: stage.node, rows, features, devices: &names, unavailable: &unavailable, options: &options };
     stage.write_json("config.json", &config)?;
+    stage.write_json("machine.json", &Machine::here()?)?;
     summary.extend(unavailable.iter().map(|(name, why)| format!("no {name}: {why}")));
     Ok(summary.join("; "))
 }

@@ -18,7 +18,7 @@ fn ingredients(lr: &str) -> Ingredients {
 }
 
 fn publish(store: &Store, lr: &str) -> Manifest {
-    let work = store.work("train.slp", &ingredients(lr).key()).expect("a folder");
+    let work = store.work("train.slp", &ingredients(lr).key(), false).expect("a folder");
     fs::create_dir(work.join("sub")).expect("a folder");
     fs::write(work.join("model"), lr).expect("writes");
     fs::write(work.join("sub/history"), lr).expect("writes");
@@ -38,7 +38,7 @@ fn model(dir: &Path) -> String {
 fn going_back_to_an_earlier_option_is_a_hit() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
-    let lock = store.lock(false, || ()).expect("locks");
+    let lock = store.lock(|| ()).expect("locks");
     let first = publish(&store, "0.1");
     publish(&store, "0.2");
     assert_eq!(model(dir.path()), "0.2");
@@ -109,13 +109,51 @@ fn a_manifest_cannot_point_outside_its_folder() {
 }
 
 #[test]
-fn a_folder_without_a_manifest_is_nobody_s_result_and_not_lost() {
+fn a_node_s_folder_without_a_manifest_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     fs::create_dir_all(dir.path().join("train.slp")).expect("a folder");
     fs::write(dir.path().join("train.slp/mine"), "precious").expect("writes");
+    let all = ingredients("0.1");
+    fs::write(store.work("train.slp", &all.key(), false).expect("a folder").join("model"), "0.1").expect("writes");
+    let failure = store.publish("train.slp", all.key(), all, String::new()).expect_err("refused");
+    assert!(failure.what.contains("not a result of knockline"), "{failure}");
+    assert_eq!(fs::read_to_string(dir.path().join("train.slp/mine")).expect("reads"), "precious");
+    // What was made is kept in the store all the same.
+    fs::remove_dir_all(dir.path().join("train.slp")).expect("removes");
+    assert!(find(&store, "0.1").manifest.is_some());
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_taken_only_if_knockline_made_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("README.md"), "harmless").expect("writes");
+    drop(Store::open(dir.path()).lock(|| ()).expect("locks"));
+    fs::write(dir.path().join("thesis.txt"), "mine").expect("writes");
+    drop(Store::open(dir.path()).lock(|| ()).expect("it is knockline's by now"));
+
+    let bare = tempfile::tempdir().expect("a folder");
+    publish(&Store::open(bare.path()), "0.1");
+    fs::remove_dir_all(bare.path().join(".knockline")).expect("removes");
+    drop(Store::open(bare.path()).lock(|| ()).expect("its results are still known"));
+
+    let other = tempfile::tempdir().expect("a folder");
+    fs::create_dir(other.path().join("report")).expect("a folder");
+    let failure = Store::open(other.path()).lock(|| ()).err().expect("refused");
+    assert!(failure.what.contains("it has `report`") && failure.exit == artifact::Exit::Usage, "{failure}");
+    assert!(!other.path().join(".knockline").exists(), "and nothing is put there");
+}
+
+#[test]
+fn files_that_others_put_into_a_result_s_folder_outlive_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path());
     publish(&store, "0.1");
-    assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/mine")).expect("reads"), "precious");
+    fs::write(store.current("train.slp").join("sub/notes.txt"), "mine").expect("writes");
+    // Made again under the same key, the folder is replaced and not kept.
+    publish(&store, "0.1");
+    assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/sub/notes.txt")).expect("reads"), "mine");
+    assert!(store.notices()[0].contains("sub/notes.txt"));
 }
 
 #[test]
@@ -123,11 +161,11 @@ fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     let all = ingredients("0.1");
-    let work = store.work("train.slp", &all.key()).expect("a folder");
+    let work = store.work("train.slp", &all.key(), false).expect("a folder");
     fs::write(work.join("model"), "0.1").expect("writes");
     let outputs = digest_all(&work).expect("digests");
     Manifest::new("train.slp", all.key(), all, String::new(), outputs).write(&work).expect("writes");
-    drop(store.lock(false, || ()).expect("locks"));
+    drop(store.lock(|| ()).expect("locks"));
     assert!(find(&store, "0.1").manifest.is_some());
 }
 
@@ -135,7 +173,7 @@ fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
 fn half_a_manifest_is_no_output() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
-    let work = store.work("train.slp", &ingredients("0.1").key()).expect("a folder");
+    let work = store.work("train.slp", &ingredients("0.1").key(), false).expect("a folder");
     fs::write(work.join(PARTIAL_NAME), "{").expect("writes");
     fs::write(work.join("model"), "0.1").expect("writes");
     let all = ingredients("0.1");
@@ -145,14 +183,26 @@ fn half_a_manifest_is_no_output() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_removed_by_the_next() {
+fn of_what_a_killed_run_left_only_a_training_run_without_its_result_is_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
-    let work = store.work("embed", &ingredients("1").key()).expect("a folder");
-    fs::write(work.join("half"), "x").expect("writes");
-    drop(store.lock(true, || ()).expect("locks"));
-    assert!(work.join("half").exists());
-    drop(store.lock(false, || ()).expect("locks"));
+    let half = store.work("embed", &ingredients("1").key(), false).expect("a folder");
+    fs::write(half.join("half"), "x").expect("writes");
+    let run = store.work("train.slp", &ingredients("0.1").key(), false).expect("a folder");
+    fs::create_dir(run.join("checkpoints")).expect("a folder");
+    fs::write(run.join("checkpoints/epoch-0001"), "hours of work").expect("writes");
+    for _ in 0..2 {
+        drop(store.lock(|| ()).expect("locks"));
+        assert!(!half.exists() && run.join("checkpoints/epoch-0001").exists());
+    }
+    assert_eq!(store.work("train.slp", &ingredients("0.1").key(), true).expect("a folder"), run);
+    assert!(run.join("checkpoints/epoch-0001").exists());
+    store.work("train.slp", &ingredients("0.1").key(), false).expect("a folder");
+    assert!(!run.join("checkpoints").exists(), "a run that starts anew starts with nothing");
+    // A forced run that was killed, beside the result that is there.
+    publish(&store, "0.1");
+    fs::create_dir_all(run.join("checkpoints")).expect("a folder");
+    drop(store.lock(|| ()).expect("locks"));
     assert!(!dir.path().join(".knockline/unfinished").exists());
 }
 
@@ -163,12 +213,13 @@ fn killed_everywhere(work: impl Fn(&Store), check: impl Fn(&Store, &Path)) -> u3
     loop {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path());
+        drop(store.lock(|| ()).expect("locks"));
         publish(&store, "0.1");
         fault::die_after(Some(kills));
         let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&store))).is_err();
         fault::die_after(None);
         let next = Store::open(dir.path());
-        drop(next.lock(false, || ()).expect("locks"));
+        drop(next.lock(|| ()).expect("locks"));
         check(&next, dir.path());
         for litter in ["unfinished", "trash", "incoming"] {
             assert!(!dir.path().join(".knockline").join(litter).exists(), "{litter} is left after {kills} operations");
@@ -189,7 +240,7 @@ fn killed_at_any_step_of_publishing_nothing_is_lost() {
         assert!(!there || model(dir) == "0.2");
         publish(store, "0.2");
         assert_eq!(model(dir), "0.2");
-        drop(store.lock(false, || ()).expect("locks"));
+        drop(store.lock(|| ()).expect("locks"));
     };
     let kills = killed_everywhere(|store| drop(publish(store, "0.2")), check);
     assert!(kills >= 8, "{kills} steps");
@@ -200,7 +251,7 @@ fn killed_at_any_step_of_making_the_same_result_again_one_of_the_two_is_there() 
     let check = |store: &Store, dir: &Path| {
         assert!(find(store, "0.1").manifest.is_some());
         assert_eq!(model(dir), "0.1");
-        drop(store.lock(false, || ()).expect("locks"));
+        drop(store.lock(|| ()).expect("locks"));
     };
     let kills = killed_everywhere(|store| drop(publish(store, "0.1")), check);
     assert!(kills >= 8, "{kills} steps");
@@ -215,7 +266,7 @@ fn killed_at_any_step_of_going_back_both_results_are_there() {
     let check = |store: &Store, dir: &Path| {
         assert!(find(store, "0.1").manifest.is_some());
         assert_eq!(model(dir), "0.1");
-        drop(store.lock(false, || ()).expect("locks"));
+        drop(store.lock(|| ()).expect("locks"));
     };
     let kills = killed_everywhere(work, check);
     assert!(kills >= 10, "{kills} steps");
