@@ -87,17 +87,32 @@ impl<'b> Binaries<'b> {
         Self { root, device, packages: packages.to_vec(), index, builder, built: Mutex::default() }
     }
 
-    /// Starts the program of a package, which is read before and cannot change after. `sources` are what it must have been
-    /// built of, where that matters.
+    /// Starts the program of a package.
     ///
     /// # Errors
-    /// If it cannot be built or started, or if the sources are others by now.
+    /// As [`Binaries::start`].
     pub fn spawn(
         &self,
         package: &str,
         sources: Option<&[(String, String)]>,
-        mut start: impl FnMut(&Path) -> std::io::Result<Child>,
+        start: impl FnMut(&Path) -> std::io::Result<Child>,
     ) -> Result<Child> {
+        let stop = |mut child: Child| drop(child.kill().and_then(|()| child.wait()));
+        self.start(package, sources, start, stop)
+    }
+
+    /// Has `start` start the program of a package, which is read before and cannot change after; `stop` stops one that was
+    /// replaced in between. `sources` are what it must have been built of, where that matters.
+    ///
+    /// # Errors
+    /// If it cannot be built or started, or if the sources are others by now.
+    pub fn start<T>(
+        &self,
+        package: &str,
+        sources: Option<&[(String, String)]>,
+        mut start: impl FnMut(&Path) -> std::io::Result<T>,
+        stop: impl Fn(T),
+    ) -> Result<T> {
         for _ in 0..TRIES {
             let program = self.program(package)?;
             if sources.is_some_and(|sources| digest(sources, package, self.device) != program.of) {
@@ -106,13 +121,13 @@ impl<'b> Binaries<'b> {
             }
             let before = Index::state(&program.path);
             if self.index.read_again(&program.path).ok().as_ref() == Some(&program.digest) {
-                let child = start(&program.path);
-                let mut child = child.map_err(|e| Failure::failed(format_args!("cannot run it: {e}"), program.path.display(), "report this"))?;
+                let cannot = |e| Failure::failed(format_args!("cannot run it: {e}"), program.path.display(), "report this");
+                let started = start(&program.path).map_err(cannot)?;
                 // The system keeps a file that runs from being written to; one that was replaced in between is another file.
                 if Index::state(&program.path) == before {
-                    return Ok(child);
+                    return Ok(started);
                 }
-                let _ = child.kill().and_then(|()| child.wait());
+                stop(started);
             }
             self.built.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }

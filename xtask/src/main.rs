@@ -11,6 +11,9 @@ mod config;
 mod device;
 mod graph;
 mod interrupt;
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::indexing_slicing)]
+mod model;
 mod pipeline;
 mod predict;
 mod recipe;

@@ -18,42 +18,44 @@ use crate::graph::{GRAPH, Node, depends, find};
 use crate::recipe::Recipes;
 use crate::remote::Remote;
 use crate::session::{Session, Task};
+use crate::spawn::Runner;
 use crate::{interrupt, status};
 
 /// What to bring up to date, and how.
 #[derive(clap::Args)]
+#[cfg_attr(test, derive(Default))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Selection {
     /// Only this node and what depends on it; what comes before is taken as it is
     #[arg(long, value_name = "NODE")]
-    from: Option<String>,
+    pub from: Option<String>,
     /// Only this node and what it depends on
     #[arg(long, value_name = "NODE")]
-    to: Option<String>,
+    pub to: Option<String>,
     /// Only this node; what comes before is taken as it is
     #[arg(long, value_name = "NODE", conflicts_with_all = ["from", "to"])]
-    only: Option<String>,
+    pub only: Option<String>,
     /// Run this node even if its result is there
     #[arg(long, value_name = "NODE")]
     pub force: Vec<String>,
     /// Go on with a training run that was killed, from its last checkpoint; this is the default
     #[arg(long, conflicts_with = "fresh")]
-    resume: bool,
+    pub resume: bool,
     /// Start training anew, and drop the checkpoints of a run that was killed
     #[arg(long)]
     pub fresh: bool,
     /// Read every file again, whatever its time stamps say
     #[arg(long)]
-    paranoid: bool,
+    pub paranoid: bool,
     /// Say what would run, and run nothing
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// How many nodes may run at the same time [default: as many as there are processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
+    pub jobs: Option<u16>,
     /// Take results from the remote of [cache], and put none there
     #[arg(long)]
-    read_only: bool,
+    pub read_only: bool,
     /// Download no data and ask no remote but a folder; what was downloaded earlier is used
     #[arg(long)]
     pub offline: bool,
@@ -68,7 +70,8 @@ impl Selection {
         self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get), usize::from)
     }
 
-    fn nodes(&self) -> Result<Vec<&'static Node>> {
+    /// The nodes that it names, in the graph's order.
+    pub fn nodes(&self) -> Result<Vec<&'static Node>> {
         let check = |name: &Option<String>| name.as_deref().map(find).transpose();
         let (only, from, to) = (check(&self.only)?, check(&self.from)?, check(&self.to)?);
         for name in &self.force {
@@ -98,42 +101,65 @@ impl Selection {
 /// Runs the command.
 pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection, json: bool) -> Result<()> {
     let nodes = selection.nodes()?;
-    let store = Store::open(artifacts).paranoid(selection.paranoid);
+    let store = &Store::open(artifacts).paranoid(selection.paranoid);
     if selection.dry_run {
-        return dry_run(root, config, &store, selection, &nodes, json);
+        return dry_run(root, config, store, selection, &nodes, json);
     }
     interrupt::watch();
-    let lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
-    for node in &nodes {
-        store.refuse_foreign_node(node.name)?;
-    }
-    let board = Board::default();
-    let remote = Remote::new(root, config, &store, &board).read_only(selection.read_only).offline(selection.offline);
-    let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
-    let mut tasks = BTreeMap::new();
-    for node in GRAPH {
-        let is_read = |by: &&&Node| by.reads.iter().any(|(name, _)| *name == node.name);
-        if nodes.iter().any(|n| n.name == node.name) {
-            // The last nodes are what the user asked for.
-            tasks.insert(node.name, Task::selected(node, !nodes.iter().any(|by| is_read(&by))));
-        } else if nodes.iter().any(|by| is_read(&by)) {
-            let (manifest, is_here) = as_it_is(&store, &remote, &recipes, node)?;
-            tasks.insert(node.name, Task::given(node, manifest, is_here));
-        }
-    }
-    let commit = OnceCell::new();
-    let binaries = Binaries::new(root, &selection.device, &stages(), &store.index);
-    let (board, store, runner) = (&board, &store, &binaries);
-    let session = Session { root, config, artifacts, selection, store, recipes, remote, runner, board, json, tasks, commit };
-    let done = { session }.run();
-    store.index.save();
-    drop(lock);
-    done?;
+    let runner = &Binaries::new(root, &selection.device, &stages(), &store.index);
+    let say = &|line: &Line| line.print(json);
+    Run { root, config, artifacts, selection, store, runner, say, commit: OnceCell::new() }.go(&nodes)?;
     let page = artifacts.join("report").join("index.html");
     if nodes.iter().any(|n| n.name == "report") && page.exists() {
         eprintln!("report: {}", page.display());
     }
     Ok(())
+}
+
+/// What brings nodes up to date, and where.
+pub struct Run<'r> {
+    /// The workspace.
+    pub root: &'r Path,
+    pub config: &'r Config,
+    pub artifacts: &'r Path,
+    pub selection: &'r Selection,
+    pub store: &'r Store,
+    /// Runs the stages.
+    pub runner: &'r dyn Runner,
+    /// Is told of each node what became of it.
+    pub say: &'r dyn Fn(&Line),
+    /// Asked for when the first stage runs: a run that finds everything made has no use for it.
+    pub commit: OnceCell<Option<String>>,
+}
+
+impl Run<'_> {
+    /// Brings `nodes` up to date.
+    pub fn go(self, nodes: &[&'static Node]) -> Result<()> {
+        let Self { root, config, artifacts, selection, store, runner, say, commit } = self;
+        let lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
+        for node in nodes {
+            store.refuse_foreign_node(node.name)?;
+        }
+        let board = &Board::default();
+        let remote = Remote::new(root, config, store, board).read_only(selection.read_only).offline(selection.offline);
+        let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
+        let mut tasks = BTreeMap::new();
+        for node in GRAPH {
+            let is_read = |by: &&&Node| by.reads.iter().any(|(name, _)| *name == node.name);
+            if nodes.iter().any(|n| n.name == node.name) {
+                // The last nodes are what the user asked for.
+                tasks.insert(node.name, Task::selected(node, !nodes.iter().any(|by| is_read(&by))));
+            } else if nodes.iter().any(|by| is_read(&by)) {
+                let (manifest, is_here) = as_it_is(store, &remote, &recipes, node)?;
+                tasks.insert(node.name, Task::given(node, manifest, is_here));
+            }
+        }
+        let session = Session { root, config, artifacts, selection, store, recipes, remote, runner, board, say, tasks, commit };
+        let done = { session }.run();
+        store.index.save();
+        drop(lock);
+        done
+    }
 }
 
 /// A node's current result, sound but perhaps stale, and whether it is here or was left in the remote.
@@ -161,8 +187,10 @@ fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes, node: &Node) 
 
 /// What is said about a node.
 pub struct Line {
-    node: String,
-    status: &'static str,
+    /// Which one.
+    pub node: String,
+    /// `hit` or `run`.
+    pub status: &'static str,
     place: &'static str,
     key: String,
     seconds: f64,
@@ -238,20 +266,7 @@ mod tests {
 
     fn names(from: Option<&str>, to: Option<&str>, only: Option<&str>) -> Result<Vec<&'static str>> {
         let own = |o: Option<&str>| o.map(str::to_owned);
-        let selection = Selection {
-            from: own(from),
-            to: own(to),
-            only: own(only),
-            force: Vec::new(),
-            resume: false,
-            fresh: false,
-            paranoid: false,
-            dry_run: false,
-            jobs: None,
-            read_only: false,
-            offline: false,
-            device: "cpu".into(),
-        };
+        let selection = Selection { from: own(from), to: own(to), only: own(only), device: "cpu".into(), ..Selection::default() };
         Ok(selection.nodes()?.into_iter().map(|n| n.name).collect())
     }
 

@@ -34,7 +34,8 @@ pub struct Session<'s> {
     /// Runs the stages.
     pub runner: &'s dyn Runner,
     pub board: &'s Board,
-    pub json: bool,
+    /// Is told of each node what became of it.
+    pub say: &'s dyn Fn(&Line),
     /// By node; those that are neither selected nor read by one that is are left out.
     pub tasks: BTreeMap<&'static str, Task>,
     /// Asked for when the first stage runs: a run that finds everything made has no use for it.
@@ -155,10 +156,7 @@ impl Session<'_> {
                     self.board.aside(|| eprintln!("waiting for `{names}`, whose result is kept"));
                 }
                 let Ok((node, said)) = ended.recv() else { break };
-                if let Err(failure) = said.and_then(|said| self.finish(node, said)) {
-                    if let Some(task) = self.tasks.get_mut(node.name) {
-                        task.state = State::Waiting;
-                    }
+                if let Err(failure) = self.end(node, said) {
                     match &failed {
                         None => failed = Some(failure),
                         Some(_) => self.board.aside(|| eprintln!("error: {failure}")),
@@ -351,14 +349,17 @@ impl Session<'_> {
         Ok(changes)
     }
 
-    /// Publishes what a stage has made.
-    fn finish(&mut self, node: &'static Node, said: Said) -> Result<()> {
+    /// Publishes what a stage has made. What it made, and the checkpoints of one that failed, are dropped if its key does not
+    /// say what it has read.
+    fn end(&mut self, node: &'static Node, said: Result<Said>) -> Result<()> {
         let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
         let State::Running(running) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
         let changes = self.changes(node, &running)?;
         if !changes.is_empty() {
-            // Nobody is to go on from checkpoints of who knows what.
             self.store.drop_unfinished(node.name, &running.wanted.ingredients.key())?;
+        }
+        let said = said?;
+        if !changes.is_empty() {
             let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
             return Err(Failure::failed(what, node.name, "run the same command again"));
         }
@@ -396,7 +397,7 @@ impl Session<'_> {
             let Some(task) = self.tasks.get_mut(node.name).filter(|t| t.selected && !t.printed) else { continue };
             match task.line.as_ref().filter(|_| at_end || matches!(task.state, State::Here(_))) {
                 Some(line) => {
-                    self.board.aside(|| line.print(self.json));
+                    self.board.aside(|| (self.say)(line));
                     task.printed = true;
                 }
                 None if at_end => {}

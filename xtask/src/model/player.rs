@@ -1,0 +1,383 @@
+//! Does things in no order to speak of, and holds what comes out against the oracle.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use artifact::Result;
+use cache::{Digest, Store};
+
+use super::builder::{Built, Builder};
+use super::stage::{EPOCHS, Stage, content, files_of, recipe};
+use super::world::{CRATES, TEXTS, World, source};
+use crate::binaries::{Binaries, stages};
+use crate::cargo::Builder as _;
+use crate::config::Config;
+use crate::graph::find;
+use crate::pipeline::{Run, Selection};
+
+/// The node that is brought up to date, with all before it.
+const LAST: &str = "train.slp";
+const NODES: [&str; 5] = ["ingest", "split", "embed", "tensors", LAST];
+
+/// One sequence.
+pub struct Player {
+    world: Arc<Mutex<World>>,
+    built: Built,
+    random: u64,
+    /// How often each thing was done.
+    pub counts: BTreeMap<&'static str, u64>,
+    seed: u64,
+    /// Sources as they were, with their time stamps.
+    history: Vec<(&'static str, String, SystemTime)>,
+    /// Programs as they were.
+    programs: Vec<Vec<u8>>,
+    /// Files that knockline did not make: what is in them is found somewhere for good.
+    strangers: Vec<String>,
+    /// What was done, for who has to find out why.
+    story: Vec<String>,
+}
+
+impl Player {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            world: Arc::new(Mutex::new(World::new())),
+            built: Built::default(),
+            random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            counts: BTreeMap::new(),
+            seed,
+            history: Vec::new(),
+            programs: vec![b"garbage".to_vec()],
+            strangers: Vec::new(),
+            story: Vec::new(),
+        }
+    }
+
+    /// A number below `n` (xorshift64*; Vigna, 2016).
+    fn below(&mut self, n: usize) -> usize {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n
+    }
+
+    fn one<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn note(&mut self, what: &'static str, more: impl std::fmt::Display) {
+        self.count(what);
+        self.story.push(format!("{what} {more}"));
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut World) -> T) -> T {
+        work(&mut self.world.lock().expect("no panic"))
+    }
+
+    fn artifacts(&self, which: usize) -> PathBuf {
+        self.with(|world| world.path(["artifacts", "elsewhere"][which]))
+    }
+
+    /// Does something.
+    pub fn act(&mut self) {
+        match self.below(21) {
+            0..3 => self.edit(),
+            3 => self.restore(),
+            4 => {
+                let package = self.one(&CRATES);
+                let text = self.with(|world| world.read(&source(package)));
+                self.with(|world| world.put(&source(package), &text));
+                self.note("touch", package);
+            }
+            5 => self.build(),
+            6 | 7 => {
+                let change = self.swap();
+                change();
+            }
+            8 => {
+                let text = self.one(&TEXTS);
+                self.with(|world| world.put("data.csv", text));
+                self.note("data", text);
+            }
+            9 => {
+                let text = self.one(&TEXTS);
+                self.with(|world| world.write_through_the_map(text));
+                self.note("map", text);
+            }
+            10 => {
+                let node = self.one(&NODES);
+                self.note("force", node);
+                self.run(Selection { force: vec![node.to_owned()], ..Selection::default() }, None, None);
+            }
+            11 | 12 => {
+                let (node, after) = (self.one(&NODES), self.below(3) as u64);
+                self.note("kill", format_args!("{node} after {after}"));
+                // Forced, it has something to be killed in.
+                let force = if self.below(2) == 0 { vec![node.to_owned()] } else { Vec::new() };
+                let meddle = (self.below(2) == 0).then(|| self.meddling());
+                self.run(Selection { force, ..Selection::default() }, Some((node, after)), meddle);
+            }
+            13 => self.collect(),
+            14 => self.export_and_import(),
+            15 => self.stranger(),
+            20 => {
+                let change = self.damage();
+                change();
+            }
+            16 | 17 => {
+                let meddle = self.meddling();
+                self.count("meddled");
+                self.run(Selection::default(), None, Some(meddle));
+            }
+            _ => self.run(Selection { fresh: self.random % 5 == 0, ..Selection::default() }, None, None),
+        }
+        self.nothing_is_lost();
+    }
+
+    fn edit(&mut self) {
+        let (package, text) = (self.one(&CRATES), self.one(&TEXTS));
+        let before = self.with(|world| (world.read(&source(package)), world.stamp(&source(package))));
+        self.history.push((package, before.0, before.1));
+        self.with(|world| world.put(&source(package), text));
+        self.note("edit", format_args!("{package} {text:?}"));
+    }
+
+    /// Puts an earlier source back, time stamp and all.
+    fn restore(&mut self) {
+        if self.history.is_empty() {
+            return;
+        }
+        let at = self.below(self.history.len());
+        let (package, text, stamp) = self.history[at].clone();
+        self.with(|world| world.put_as_of(&source(package), &text, stamp));
+        self.note("restore", format_args!("{package} {text:?}"));
+    }
+
+    /// Builds without xtask.
+    fn build(&mut self) {
+        let package = self.one(&stages());
+        let root = self.with(|world| world.root().to_owned());
+        Builder { root, built: &self.built }.build(&[package]).expect("builds");
+        self.note("build", package);
+    }
+
+    /// What puts another program in a program's place, as a new file or into the old one.
+    fn swap(&mut self) -> Box<dyn FnOnce() + Send> {
+        let package = self.one(&stages());
+        let path = self.with(|world| world.path(&format!("target/debug/{package}")));
+        if let Ok(program) = std::fs::read(&path) {
+            self.programs.push(program);
+        }
+        let at = self.below(self.programs.len());
+        let (program, in_place) = (self.programs[at].clone(), self.below(2) == 0);
+        self.note("swap", format_args!("{package} {:?} {in_place}", String::from_utf8_lossy(&program)));
+        Box::new(move || {
+            if !path.exists() {
+                return;
+            }
+            if !in_place {
+                std::fs::remove_file(&path).expect("removes");
+            }
+            std::fs::write(&path, program).expect("writes");
+        })
+    }
+
+    /// What somebody does while a stage runs.
+    fn meddling(&mut self) -> Box<dyn FnOnce() + Send> {
+        let (world, text, package) = (self.world.clone(), self.one(&TEXTS), self.one(&CRATES));
+        let change = move |work: Box<dyn FnOnce(&mut World) + Send>| -> Box<dyn FnOnce() + Send> {
+            Box::new(move || work(&mut world.lock().expect("no panic")))
+        };
+        match self.below(5) {
+            0 => self.swap(),
+            4 => self.damage(),
+            1 => {
+                self.story.push(format!("meanwhile edit {package} {text:?}"));
+                change(Box::new(move |world| world.put(&source(package), text)))
+            }
+            2 => {
+                self.story.push(format!("meanwhile data {text:?}"));
+                change(Box::new(move |world| world.put("data.csv", text)))
+            }
+            _ => {
+                self.story.push(format!("meanwhile map {text:?}"));
+                change(Box::new(move |world| world.write_through_the_map(text)))
+            }
+        }
+    }
+
+    /// What changes a file of a result.
+    fn damage(&mut self) -> Box<dyn FnOnce() + Send> {
+        let node = self.one(&NODES);
+        let file = self.one(&files_of(find(node).expect("a node")));
+        let path = self.artifacts(0).join(node).join(file);
+        self.note("damage", path.display());
+        Box::new(move || {
+            if path.exists() {
+                std::fs::write(path, "damaged").expect("writes");
+            }
+        })
+    }
+
+    fn collect(&mut self) {
+        let store = Store::open(&self.artifacts(0));
+        if !self.artifacts(0).exists() {
+            return;
+        }
+        let Ok(_lock) = store.lock(|| ()) else { return self.count("refused") };
+        store.collect(false, false).expect("collects");
+        self.note("gc", "");
+    }
+
+    /// Hands a result to another folder, or back.
+    fn export_and_import(&mut self) {
+        let (from, node) = (self.below(2), self.one(&NODES));
+        let (from, to) = (self.artifacts(from), self.artifacts(1 - from));
+        if !from.join(node).join("manifest.json").exists() {
+            return;
+        }
+        let bundle = self.with(|world| world.path("bundle"));
+        let (one, other) = (Store::open(&from), Store::open(&to));
+        let Ok(lock) = one.lock(|| ()) else { return self.count("refused") };
+        if bundle::export(&one, &[node.to_owned()], &bundle).is_err() {
+            // It was damaged, and that was found.
+            return;
+        }
+        self.note("export", node);
+        drop(lock);
+        let Ok(_lock) = other.lock(|| ()) else { return self.count("refused") };
+        if bundle::import(&other, &bundle).is_ok() {
+            self.note("import", node);
+        }
+    }
+
+    /// Puts a file of somebody's into a folder of results, now and then where a result is to go.
+    fn stranger(&mut self) {
+        let node = self.one(&NODES);
+        let folder = self.artifacts(0).join(node);
+        let text = format!("precious {} {}", self.seed, self.strangers.len());
+        if self.below(4) > 0 && !folder.exists() {
+            return;
+        }
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join(format!("mine-{}", self.strangers.len())), &text).expect("writes");
+        self.strangers.push(text);
+        self.note("stranger", node);
+    }
+
+    /// Brings everything up to date, and if that works out looks whether it is.
+    fn run(&mut self, selection: Selection, kill: Option<(&'static str, u64)>, meddle: Option<Box<dyn FnOnce() + Send>>) {
+        let meddled = meddle.is_some();
+        let (lines, resumed, done) = self.pipeline(selection, kill, meddle);
+        let seen: Vec<String> = lines.iter().map(|(node, status)| format!("{node} {status}")).collect();
+        self.story.push(format!("pipeline: {} {:?}", seen.join(", "), done.as_ref().err().map(|e| e.what.clone())));
+        for (_, status) in lines {
+            self.count(status);
+        }
+        for _ in 0..resumed {
+            self.count("resumed");
+        }
+        match done {
+            // What was meddled with after it was read is right for what it was then.
+            Ok(()) if !meddled => self.everything_is_right(),
+            Ok(()) => {}
+            Err(failure) => {
+                self.count("refused");
+                let known = ["killed", "changed while", "not a result of knockline", "knockline did not make it", "the sources change"];
+                assert!(known.iter().any(|what| failure.what.contains(what)), "{failure}\n{}", self.story());
+            }
+        }
+    }
+
+    fn pipeline(
+        &self,
+        selection: Selection,
+        kill: Option<(&'static str, u64)>,
+        meddle: Option<Box<dyn FnOnce() + Send>>,
+    ) -> (Vec<(String, &'static str)>, u64, Result<()>) {
+        let selection = Selection { to: Some(LAST.to_owned()), device: "cpu".to_owned(), ..selection };
+        let (root, data) = self.with(|world| (world.root().to_owned(), world.path("data.csv")));
+        let artifacts = &self.artifacts(0);
+        let config = &Config::read(&root, "sample", &[format!("ingest.source={}", data.display())]).expect("a configuration");
+        let store = &Store::open(artifacts);
+        let builder = Box::new(Builder { root: root.clone(), built: &self.built });
+        let binaries = Binaries::built_by(builder, &root, "cpu", &stages(), &store.index);
+        let runner = &Stage { binaries, meddle: Mutex::new(meddle), kill, resumed: Mutex::default() };
+        let lines = RefCell::new(Vec::new());
+        let say = &|line: &crate::pipeline::Line| lines.borrow_mut().push((line.node.clone(), line.status));
+        let nodes = selection.nodes().expect("nodes");
+        let run = Run { root: &root, config, artifacts, selection: &selection, store, runner, say, commit: OnceCell::from(None) };
+        let done = run.go(&nodes);
+        let resumed = *runner.resumed.lock().expect("no panic");
+        (lines.into_inner(), resumed, done)
+    }
+
+    /// The oracle: every node's files from the sources and the data as they are, node by node.
+    fn everything_is_right(&self) {
+        let mut made: BTreeMap<&str, String> = BTreeMap::new();
+        for name in NODES {
+            let node = find(name).expect("a node");
+            let mut inputs = if name == "ingest" { self.with(|world| world.read("data.csv")) } else { String::new() };
+            for (before, files) in node.reads {
+                for file in *files {
+                    inputs += &content(&made[before], file);
+                }
+            }
+            let program = self.with(|world| world.sources_of(node.package));
+            let seed = match name {
+                "split" | "embed" | LAST => "123",
+                _ => "",
+            };
+            let mut state = recipe(&program, seed, &inputs);
+            if node.resumes() {
+                for _ in 0..EPOCHS {
+                    state = Digest::of(state.as_bytes()).to_string();
+                }
+            }
+            for file in files_of(node) {
+                let is = std::fs::read_to_string(self.artifacts(0).join(name).join(file)).unwrap_or_default();
+                assert!(is == content(&state, file), "{name}/{file} is wrong\n{}", self.story());
+            }
+            made.insert(name, state);
+        }
+    }
+
+    fn nothing_is_lost(&self) {
+        let all = World::files(&self.artifacts(0));
+        for text in &self.strangers {
+            assert!(all.values().any(|bytes| bytes == text.as_bytes()), "{text} is lost\n{}", self.story());
+        }
+    }
+
+    /// At the end everything can be brought up to date, once what is in the way is moved.
+    pub fn settle(&mut self) {
+        for node in NODES {
+            let folder = self.artifacts(0).join(node);
+            if folder.exists() && !folder.join("manifest.json").exists() {
+                let aside = self.artifacts(0).join(format!(".knockline/aside/moved-{node}"));
+                std::fs::create_dir_all(aside.parent().expect("a parent")).expect("a folder");
+                std::fs::rename(&folder, aside).expect("moves");
+            }
+        }
+        self.story.push("settle".to_owned());
+        let (_, _, done) = self.pipeline(Selection::default(), None, None);
+        if let Err(failure) = done {
+            panic!("{failure}\n{}", self.story());
+        }
+        self.everything_is_right();
+        self.nothing_is_lost();
+        // Nothing is run again for nothing.
+        let (lines, _, _) = self.pipeline(Selection::default(), None, None);
+        assert!(lines.iter().all(|(_, status)| *status == "hit"), "{lines:?}\n{}", self.story());
+    }
+
+    fn story(&self) -> String {
+        format!("sequence {}:\n  {}", self.seed, self.story.join("\n  "))
+    }
+}

@@ -1,0 +1,123 @@
+//! A checkout in a folder of its own: small crates, the real descriptions of options, and a file of data.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use memmap2::MmapMut;
+use tempfile::TempDir;
+
+use crate::graph::GRAPH;
+
+/// The texts that a file of sources or data can have. They are few, so that each comes again.
+pub const TEXTS: [&str; 3] = ["one\n", "two\n", "six\n"];
+/// The crates whose sources are edited: one that all stages use, and those of the nodes that are run.
+pub const CRATES: [&str; 6] = ["artifact", "ingest", "split", "embed", "tensors", "train"];
+
+/// The checkout.
+pub struct World {
+    dir: TempDir,
+    /// A map of the data that stays open, so that what is written through it moves no time stamp.
+    map: Option<MmapMut>,
+    last: SystemTime,
+}
+
+impl World {
+    /// Every source and the data have the first text.
+    pub fn new() -> Self {
+        // Nothing has to outlive a power cut here.
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.expect("a folder");
+        let mut world = Self { dir, map: None, last: SystemTime::now() };
+        let real = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+        world.put("Cargo.toml", "[workspace.dependencies]\nartifact = { path = \"crates/artifact\" }\n");
+        world.put("Cargo.lock", "version = 4\n");
+        world.put("pipeline.toml", "");
+        world.put("profiles/sample.toml", "");
+        for file in GRAPH.iter().flat_map(|node| node.options).copied().chain(["remote/options.toml"]) {
+            let path = format!("crates/{file}");
+            world.put(&path, &std::fs::read_to_string(real.join(&path)).expect("reads"));
+        }
+        for package in CRATES.into_iter().chain(["report"]) {
+            let uses = if package == "artifact" { "" } else { "[dependencies]\nartifact.workspace = true\n" };
+            world.put(&format!("crates/{package}/Cargo.toml"), uses);
+            world.put(&source(package), TEXTS[0]);
+            world.put(&format!("crates/{package}/src/main.rs"), "main\n");
+        }
+        world.put("data.csv", TEXTS[0]);
+        world
+    }
+
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.dir.path().join(relative)
+    }
+
+    pub fn read(&self, relative: &str) -> String {
+        std::fs::read_to_string(self.path(relative)).expect("reads")
+    }
+
+    /// A time after every earlier one.
+    pub fn now(&mut self) -> SystemTime {
+        self.last = SystemTime::now().max(self.last + Duration::from_nanos(1));
+        self.last
+    }
+
+    /// Writes a file as an editor does.
+    pub fn put(&mut self, relative: &str, text: &str) {
+        let now = self.now();
+        self.put_as_of(relative, text, now);
+    }
+
+    /// Writes a file as `cp -p` does.
+    pub fn put_as_of(&mut self, relative: &str, text: &str, stamp: SystemTime) {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        // Not cut off first: the data may be mapped.
+        let mut file = std::fs::File::options().write(true).create(true).truncate(false).open(&path).expect("opens");
+        file.write_all(text.as_bytes()).and_then(|()| file.set_len(text.len() as u64)).expect("writes");
+        file.set_modified(stamp).expect("sets the time");
+    }
+
+    pub fn stamp(&self, relative: &str) -> SystemTime {
+        std::fs::metadata(self.path(relative)).and_then(|m| m.modified()).expect("a time")
+    }
+
+    /// Writes the data through the map.
+    pub fn write_through_the_map(&mut self, text: &str) {
+        let path = self.path("data.csv");
+        let map = self.map.get_or_insert_with(|| {
+            let file = std::fs::File::options().read(true).write(true).open(path).expect("opens");
+            // SAFETY: the file is as long as every text, is never cut, and this is its only map.
+            unsafe { MmapMut::map_mut(&file) }.expect("maps")
+        });
+        map.copy_from_slice(text.as_bytes());
+    }
+
+    /// The texts of the sources that count for the program of a package.
+    pub fn sources_of(&self, package: &str) -> String {
+        format!("{}|{}", self.read(&source(package)), self.read(&source("artifact")))
+    }
+
+    /// Every file below a folder, with what is in it.
+    pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        let mut todo = vec![folder.to_owned()];
+        while let Some(folder) = todo.pop() {
+            for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() { todo.push(path) } else { drop(found.insert(path.clone(), std::fs::read(&path).expect("reads"))) }
+            }
+        }
+        found
+    }
+}
+
+/// The file of a crate that is edited.
+pub fn source(package: &str) -> String {
+    format!("crates/{package}/src/lib.rs")
+}
