@@ -125,6 +125,19 @@ impl Config {
         entries.filter(|(_, e)| matches!(e.kind, Kind::Source | Kind::Path)).map(|(name, e)| (name.clone(), e.pin.clone())).collect()
     }
 
+    /// The paths among a node's sources.
+    pub fn source_paths(&self, node: &Node) -> Vec<String> {
+        let options = self.options(node);
+        let mut paths = Vec::new();
+        for (name, _) in self.sources(node) {
+            let source = options.get(&name);
+            let items = source.and_then(Json::as_array).map_or_else(|| source.into_iter().collect(), |items| items.iter().collect::<Vec<_>>());
+            let is_path = |text: &&str| !is_url(text) && !self.is_builtin(node, &name, text);
+            paths.extend(items.into_iter().filter_map(Json::as_str).filter(is_path).map(str::to_owned));
+        }
+        paths
+    }
+
     /// Whether `source` is a name of the stage's own and not a file.
     pub fn is_builtin(&self, node: &Node, option: &str, source: &str) -> bool {
         self.nodes.get(node.name).and_then(|(schema, _)| schema.0.get(option)).is_some_and(|e| e.is_builtin(source))

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use artifact::progress::Board;
 use artifact::{Failure, Result};
-use cache::{Digest, Digests as _, Ingredients, Key, Manifest, Said, Store};
+use cache::{Digest, Digests as _, Index, Ingredients, Key, Manifest, Said, Store};
 
 use crate::config::Config;
 use crate::graph::{GRAPH, Node, depends, find};
@@ -84,6 +84,8 @@ struct Running {
     start: Instant,
     /// Where the files that it reads lie, by node.
     inputs: Vec<(&'static str, PathBuf)>,
+    /// The states of its sources that are files.
+    sources: Vec<Option<String>>,
 }
 
 impl Task {
@@ -293,6 +295,7 @@ impl Session<'_> {
             self.board.aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
         }
         interrupt::running(node.resumes());
+        let sources = self.states_of_sources(node);
         let job = Job {
             node,
             options: self.config.options(node),
@@ -311,7 +314,7 @@ impl Session<'_> {
         if let Some(task) = self.tasks.get_mut(node.name)
             && let State::Due(wanted) = std::mem::replace(&mut task.state, State::Waiting)
         {
-            task.state = State::Running(Running { wanted, start: Instant::now(), inputs });
+            task.state = State::Running(Running { wanted, start: Instant::now(), inputs, sources });
         }
         Ok(Turn::Start(Box::new(job)))
     }
@@ -338,6 +341,10 @@ impl Session<'_> {
         let again = self.store.index.again();
         let now = Recipes::of_node(self.root, self.config, &self.selection.device, &again, node)?.own(node)?;
         let mut changes = self.recipes.own(node)?.changes(&now);
+        // One that was changed and changed back may have been read in between.
+        if changes.is_empty() && self.states_of_sources(node) != running.sources {
+            changes.push(format!("a source of `{}` was written to", node.name));
+        }
         for (name, folder) in &running.inputs {
             for file in node.reads.iter().filter(|(of, _)| of == name).flat_map(|(_, files)| *files) {
                 let was = running.wanted.ingredients.get(&format!("input {name}/{file}"));
@@ -347,6 +354,10 @@ impl Session<'_> {
             }
         }
         Ok(changes)
+    }
+
+    fn states_of_sources(&self, node: &Node) -> Vec<Option<String>> {
+        self.config.source_paths(node).iter().map(|path| Index::state(Path::new(path))).collect()
     }
 
     /// Publishes what a stage has made. What it made, and the checkpoints of one that failed, are dropped if its key does not

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use artifact::Result;
 
+use super::stage::{Meddling, Moment};
 use super::world::source;
 use crate::cargo::Unit;
 
@@ -17,6 +18,7 @@ pub type Built = Mutex<BTreeMap<String, SystemTime>>;
 pub struct Builder<'b> {
     pub root: PathBuf,
     pub built: &'b Built,
+    pub meddling: &'b Meddling,
 }
 
 impl Builder<'_> {
@@ -46,6 +48,7 @@ impl Builder<'_> {
 
 impl crate::cargo::Builder for Builder<'_> {
     fn build(&self, packages: &[&'static str]) -> Result<Vec<Unit>> {
+        self.meddling.at(Moment::Build);
         let mut units = Vec::new();
         let unit = |kind: &str, package: &str, root_file: &str, file: String, fresh: bool| Unit {
             kind: kind.to_owned(),

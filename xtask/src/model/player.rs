@@ -10,7 +10,7 @@ use artifact::Result;
 use cache::{Digest, Store};
 
 use super::builder::{Built, Builder};
-use super::stage::{EPOCHS, Stage, content, files_of, recipe};
+use super::stage::{EPOCHS, Meddling, Moment, Stage, content, files_of, recipe};
 use super::world::{CRATES, TEXTS, World, source};
 use crate::binaries::{Binaries, stages};
 use crate::cargo::Builder as _;
@@ -163,7 +163,7 @@ impl Player {
     fn build(&mut self) {
         let package = self.one(&stages());
         let root = self.with(|world| world.root().to_owned());
-        Builder { root, built: &self.built }.build(&[package]).expect("builds");
+        Builder { root, built: &self.built, meddling: &Meddling::default() }.build(&[package]).expect("builds");
         self.note("build", package);
     }
 
@@ -188,28 +188,36 @@ impl Player {
         })
     }
 
-    /// What somebody does while a stage runs.
-    fn meddling(&mut self) -> Box<dyn FnOnce() + Send> {
-        let (world, text, package) = (self.world.clone(), self.one(&TEXTS), self.one(&CRATES));
-        let change = move |work: Box<dyn FnOnce(&mut World) + Send>| -> Box<dyn FnOnce() + Send> {
-            Box::new(move || work(&mut world.lock().expect("no panic")))
+    /// What somebody does in a run: something, or something and back again.
+    fn meddling(&mut self) -> Meddling {
+        let (text, package, moment) = (self.one(&TEXTS), self.one(&CRATES), self.one(&[Moment::Build, Moment::Read, Moment::Write]));
+        let back = self.below(2) == 0;
+        let (source, data) = (source(package), "data.csv".to_owned());
+        self.story.push(format!("meanwhile at {moment:?}, and back: {back}: {package} {text:?}"));
+        let all = match self.below(5) {
+            0 => vec![(moment, self.swap())],
+            1 => self.there_and_back(source, text, moment, back),
+            2 => self.there_and_back(data, text, moment, back),
+            3 => {
+                let world = self.world.clone();
+                let write: Box<dyn FnOnce() + Send> = Box::new(move || world.lock().expect("no panic").write_through_the_map(text));
+                vec![(moment, write)]
+            }
+            _ => vec![(moment, self.damage())],
         };
-        match self.below(5) {
-            0 => self.swap(),
-            4 => self.damage(),
-            1 => {
-                self.story.push(format!("meanwhile edit {package} {text:?}"));
-                change(Box::new(move |world| world.put(&source(package), text)))
-            }
-            2 => {
-                self.story.push(format!("meanwhile data {text:?}"));
-                change(Box::new(move |world| world.put("data.csv", text)))
-            }
-            _ => {
-                self.story.push(format!("meanwhile map {text:?}"));
-                change(Box::new(move |world| world.write_through_the_map(text)))
-            }
+        Meddling::new(all)
+    }
+
+    /// What writes a file, and if `back` puts it back later with the time stamp that it had.
+    fn there_and_back(&self, file: String, text: &'static str, moment: Moment, back: bool) -> Vec<(Moment, Box<dyn FnOnce() + Send>)> {
+        let (was, stamp) = self.with(|world| (world.read(&file), world.stamp(&file)));
+        let (there, again, and_again) = (self.world.clone(), self.world.clone(), file.clone());
+        let mut all: Vec<(Moment, Box<dyn FnOnce() + Send>)> =
+            vec![(moment, Box::new(move || there.lock().expect("no panic").put(&file, text)))];
+        if back {
+            all.push((Moment::Write, Box::new(move || again.lock().expect("no panic").put_as_of(&and_again, &was, stamp))));
         }
+        all
     }
 
     /// What changes a file of a result.
@@ -272,9 +280,9 @@ impl Player {
     }
 
     /// Brings everything up to date, and if that works out looks whether it is.
-    fn run(&mut self, selection: Selection, kill: Option<(&'static str, u64)>, meddle: Option<Box<dyn FnOnce() + Send>>) {
-        let meddled = meddle.is_some();
-        let (lines, resumed, done) = self.pipeline(selection, kill, meddle);
+    fn run(&mut self, selection: Selection, kill: Option<(&'static str, u64)>, meddling: Option<Meddling>) {
+        let meddled = meddling.is_some();
+        let (lines, resumed, done) = self.pipeline(selection, kill, &meddling.unwrap_or_default());
         let seen: Vec<String> = lines.iter().map(|(node, status)| format!("{node} {status}")).collect();
         self.story.push(format!("pipeline: {} {:?}", seen.join(", "), done.as_ref().err().map(|e| e.what.clone())));
         for (_, status) in lines {
@@ -299,16 +307,16 @@ impl Player {
         &self,
         selection: Selection,
         kill: Option<(&'static str, u64)>,
-        meddle: Option<Box<dyn FnOnce() + Send>>,
+        meddling: &Meddling,
     ) -> (Vec<(String, &'static str)>, u64, Result<()>) {
         let selection = Selection { to: Some(LAST.to_owned()), device: "cpu".to_owned(), ..selection };
         let (root, data) = self.with(|world| (world.root().to_owned(), world.path("data.csv")));
         let artifacts = &self.artifacts(0);
         let config = &Config::read(&root, "sample", &[format!("ingest.source={}", data.display())]).expect("a configuration");
         let store = &Store::open(artifacts);
-        let builder = Box::new(Builder { root: root.clone(), built: &self.built });
+        let builder = Box::new(Builder { root: root.clone(), built: &self.built, meddling });
         let binaries = Binaries::built_by(builder, &root, "cpu", &stages(), &store.index);
-        let runner = &Stage { binaries, meddle: Mutex::new(meddle), kill, resumed: Mutex::default() };
+        let runner = &Stage { binaries, meddling, kill, resumed: Mutex::default() };
         let lines = RefCell::new(Vec::new());
         let say = &|line: &crate::pipeline::Line| lines.borrow_mut().push((line.node.clone(), line.status));
         let nodes = selection.nodes().expect("nodes");
@@ -366,14 +374,14 @@ impl Player {
             }
         }
         self.story.push("settle".to_owned());
-        let (_, _, done) = self.pipeline(Selection::default(), None, None);
+        let (_, _, done) = self.pipeline(Selection::default(), None, &Meddling::default());
         if let Err(failure) = done {
             panic!("{failure}\n{}", self.story());
         }
         self.everything_is_right();
         self.nothing_is_lost();
         // Nothing is run again for nothing.
-        let (lines, _, _) = self.pipeline(Selection::default(), None, None);
+        let (lines, _, _) = self.pipeline(Selection::default(), None, &Meddling::default());
         assert!(lines.iter().all(|(_, status)| *status == "hit"), "{lines:?}\n{}", self.story());
     }
 

@@ -10,14 +10,43 @@ use crate::binaries::Binaries;
 use crate::graph::Node;
 use crate::spawn::{Job, Runner};
 
+/// When somebody does something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// The programs are about to be built.
+    Build,
+    /// A stage is about to read.
+    Read,
+    /// It has read.
+    Write,
+}
+
+/// What somebody does in a run, and when; each once.
+#[derive(Default)]
+pub struct Meddling(Mutex<Vec<(Moment, Box<dyn FnOnce() + Send>)>>);
+
+impl Meddling {
+    pub fn new(all: Vec<(Moment, Box<dyn FnOnce() + Send>)>) -> Self {
+        Self(Mutex::new(all))
+    }
+
+    /// The moment has come.
+    pub fn at(&self, moment: Moment) {
+        let mut all = self.0.lock().expect("no panic");
+        while let Some(at) = all.iter().position(|(when, _)| *when == moment) {
+            all.remove(at).1();
+        }
+    }
+}
+
 /// Epochs of training; each leaves a checkpoint.
 pub const EPOCHS: u64 = 3;
 
 /// Runs stages.
 pub struct Stage<'s> {
     pub binaries: Binaries<'s>,
-    /// Something that happens while a stage runs, with the node, once.
-    pub meddle: Mutex<Option<Box<dyn FnOnce() + Send + 's>>>,
+    /// What somebody does meanwhile.
+    pub meddling: &'s Meddling,
     /// The stage that is killed, and after how many epochs or files.
     pub kill: Option<(&'static str, u64)>,
     /// How often a run went on from a checkpoint.
@@ -46,13 +75,7 @@ impl Runner for Stage<'_> {
     fn run(&self, job: &Job) -> Result<Said> {
         let node = job.node;
         let program = self.binaries.start(node.package, Some(&job.sources), |path| std::fs::read_to_string(path), drop)?;
-        let mut meddle = self.meddle.lock().expect("no panic").take();
-        // Before or after it has read, by the node's name: both come.
-        if node.name.len() % 2 == 0
-            && let Some(meddle) = meddle.take()
-        {
-            meddle();
-        }
+        self.meddling.at(Moment::Read);
         let read = |path: &Path| std::fs::read_to_string(path).expect("reads");
         let mut inputs = String::new();
         if node.name == "ingest" {
@@ -61,9 +84,7 @@ impl Runner for Stage<'_> {
         for (folder, (_, files)) in job.inputs.iter().map(|(_, folder)| folder).zip(node.reads) {
             files.iter().for_each(|file| inputs += &read(&folder.join(file)));
         }
-        if let Some(meddle) = meddle {
-            meddle();
-        }
+        self.meddling.at(Moment::Write);
         let recipe = recipe(&program, &job.options.get("seed").map(ToString::to_string).unwrap_or_default(), &inputs);
         let killed = || Failure::failed("killed", node.name, "run it again");
         let kill = self.kill.filter(|(name, _)| *name == node.name).map(|(_, after)| after);
