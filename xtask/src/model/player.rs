@@ -120,14 +120,23 @@ impl Player {
                 self.note("kill", format_args!("{node} after {after}"));
                 // Forced, it has something to be killed in.
                 let force = if self.below(2) == 0 { vec![node.to_owned()] } else { Vec::new() };
-                let meddle = (self.below(2) == 0).then(|| self.meddling());
+                let meddle = match self.below(4) {
+                    0 => Some(self.meddling()),
+                    // Checkpoints of what should not have been read.
+                    1 if node != NODES[0] => {
+                        let before = find(node).expect("a node").reads[0].0;
+                        Some(Meddling::new(vec![(Moment::ReadOf(node), self.damage(before))]))
+                    }
+                    _ => None,
+                };
                 self.run(Selection { force, ..Selection::default() }, Some((node, after)), meddle);
             }
             13 => self.collect(),
             14 => self.export_and_import(),
             15 => self.stranger(),
             20 => {
-                let change = self.damage();
+                let node = self.one(&NODES);
+                let change = self.damage(node);
                 change();
             }
             16 | 17 => {
@@ -203,7 +212,10 @@ impl Player {
                 let write: Box<dyn FnOnce() + Send> = Box::new(move || world.lock().expect("no panic").write_through_the_map(text));
                 vec![(moment, write)]
             }
-            _ => vec![(moment, self.damage())],
+            _ => {
+                let node = self.one(&NODES);
+                vec![(moment, self.damage(node))]
+            }
         };
         Meddling::new(all)
     }
@@ -221,8 +233,7 @@ impl Player {
     }
 
     /// What changes a file of a result.
-    fn damage(&mut self) -> Box<dyn FnOnce() + Send> {
-        let node = self.one(&NODES);
+    fn damage(&mut self, node: &'static str) -> Box<dyn FnOnce() + Send> {
         let file = self.one(&files_of(find(node).expect("a node")));
         let path = self.artifacts(0).join(node).join(file);
         self.note("damage", path.display());

@@ -17,6 +17,8 @@ pub enum Moment {
     Build,
     /// A stage is about to read.
     Read,
+    /// The stage of this node is.
+    ReadOf(&'static str),
     /// It has read.
     Write,
 }
@@ -76,6 +78,7 @@ impl Runner for Stage<'_> {
         let node = job.node;
         let program = self.binaries.start(node.package, Some(&job.sources), |path| std::fs::read_to_string(path), drop)?;
         self.meddling.at(Moment::Read);
+        self.meddling.at(Moment::ReadOf(node.name));
         let read = |path: &Path| std::fs::read_to_string(path).expect("reads");
         let mut inputs = String::new();
         if node.name == "ingest" {
