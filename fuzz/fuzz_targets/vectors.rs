@@ -22,8 +22,8 @@ fuzz_target!(|data: &[u8]| {
     match read {
         Ok(outcome) => {
             let dimension = outcome.found.dimension();
-            let (places, matrix) = outcome.found.into_matrix();
-            assert!(!places.is_empty() && places.is_sorted() && matrix.len() == places.len() * dimension);
+            let (words, matrix) = outcome.found.into_matrix();
+            assert!(!words.is_empty() && words.is_sorted_by(|a, b| a.1 >= b.1) && matrix.len() == words.len() * dimension);
             assert!(matrix.iter().all(|v| v.is_finite()));
         }
         Err(failure) => assert!(!failure.what.is_empty() && failure.place.starts_with('f') && !failure.remedy.is_empty()),

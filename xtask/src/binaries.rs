@@ -315,3 +315,7 @@ fn write(stamp: &Path, notes: &Notes) -> Result<()> {
     let written = serde_json::to_vec(notes).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&partial, bytes));
     written.and_then(|()| std::fs::rename(&partial, stamp)).map_err(|e| Failure::io("write", stamp, &e))
 }
+
+#[cfg(all(test, unix))]
+#[allow(clippy::expect_used)]
+mod tests;

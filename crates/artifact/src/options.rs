@@ -79,6 +79,9 @@ pub struct Entry {
     /// Values that other options must have for this one to mean anything.
     #[serde(default)]
     pub only_with: BTreeMap<String, Json>,
+    /// The version that brought it, if that is not the first: at its default it is left out of `options.json`, so that the
+    /// option changes no byte of what could be made without it.
+    pub since: Option<String>,
     /// One line for `--help`.
     pub about: String,
 }

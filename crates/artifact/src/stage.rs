@@ -230,7 +230,10 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
     }
 
     let is_place = |name: &str| schema.0.get(name).is_some_and(|entry| matches!(entry.kind, Kind::Source | Kind::Path));
-    let recorded = options.iter().filter(|(name, value)| !value.is_null() && !is_place(name));
+    let is_silent = |name: &str, value: &serde_json::Value| {
+        schema.0.get(name).is_some_and(|entry| entry.since.is_some() && entry.default_value() == *value)
+    };
+    let recorded = options.iter().filter(|(name, value)| !value.is_null() && !is_place(name) && !is_silent(name, value));
     let recorded = recorded.map(|(name, value)| (name.clone(), value.clone())).collect();
     let artifacts = path("artifacts").unwrap_or_default();
     let out = path("out").unwrap_or_default();

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use artifact::progress::Unit;
 use artifact::{Failure, NodeSpec, Progress, Result, Stage};
-use features::PARTS;
+use features::{Lowercase, PARTS};
 use fetch::Sources;
 use flate2::read::MultiGzDecoder;
 use formats::arrays::{self, Array};
@@ -40,6 +40,7 @@ struct Options {
     source: Sources,
     sha256: Option<String>,
     seed: u64,
+    lowercase: String,
 }
 
 #[derive(Serialize)]
@@ -62,7 +63,8 @@ struct Share {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
-    let mut counter = Counter::default();
+    let unknown = || Failure::usage(format_args!("there is no choice `{}`", options.lowercase), "option `embed.lowercase`", "see --help");
+    let mut counter = Counter::new(Lowercase::from_name(&options.lowercase).ok_or_else(unknown)?);
     for (part, name) in PARTS.iter().enumerate() {
         let path = stage.input("split", &format!("{name}.parquet"));
         table::groups(&path, &["title"], |frame| {
@@ -72,6 +74,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     }
     let vocabulary = counter.finish();
     let (found, source, entries) = vectors(&options, &vocabulary, stage)?;
+    warn_of_case(&vocabulary, &found, stage);
 
     let mut parts = BTreeMap::new();
     for (part, name) in PARTS.iter().enumerate() {
@@ -97,10 +100,19 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(format!("{} of {} words have a vector of {} components", coverage.distinct_words_known, coverage.distinct_words, coverage.dimension))
 }
 
+/// Vectors of lower-case words know few of the headlines' words as they are written.
+fn warn_of_case(vocabulary: &Vocabulary, found: &Found<'_>, stage: &Stage) {
+    let (known, could_be, all) = (found.count(), found.count_with_lower_case(), vocabulary.words.len());
+    if could_be >= 2 * known {
+        stage.progress.warn(format!(
+            "{known} of {all} words have a vector; in lower case, {could_be} would: set embed.lowercase to \"fallback\" or \"always\""
+        ));
+    }
+}
+
 fn write(stage: &Stage, vocabulary: &Vocabulary, found: Found<'_>) -> Result<()> {
     let dimension = found.dimension();
-    let (places, matrix) = found.into_matrix();
-    let words: Vec<&(String, u32)> = places.iter().filter_map(|&place| vocabulary.words.get(place)).collect();
+    let (words, matrix) = found.into_matrix();
     let rows: Vec<u32> = (0..).take(words.len()).collect();
     let column = |name: &str, series: Series| Column::from(series.with_name(name.into()));
     let columns = vec![
@@ -112,7 +124,9 @@ fn write(stage: &Stage, vocabulary: &Vocabulary, found: Found<'_>) -> Result<()>
     let bug = |e| Failure::failed(e, path.display(), "this is a bug; please report it");
     table::write(&path, &mut DataFrame::new(words.len(), columns).map_err(bug)?)?;
     let array = Array::f32(&[words.len(), dimension], &matrix);
-    arrays::write(&stage.output("vectors.safetensors"), [("vectors", array)], None)
+    // Who looks words up in it has to do it alike. The exercise's file stays as it is.
+    let note = (vocabulary.lowercase != Lowercase::Never).then(|| format!("{{\"lowercase\":\"{}\"}}", vocabulary.lowercase.name()));
+    arrays::write(&stage.output("vectors.safetensors"), [("vectors", array)], note.as_deref())
 }
 
 /// The vectors, the source's name, and how many entries it has if it is a file.

@@ -53,7 +53,11 @@ fn entries<'v>(mut file: File<'_, '_>, vocabulary: &'v Vocabulary) -> Result<Out
     }
     if found.count() == 0 {
         let what = format_args!("none of the headlines' {} words is among the {entries} words of the file", vocabulary.words.len());
-        return Err(Failure::input(what, place, "give vectors of the headlines' language, with case kept"));
+        let remedy = match found.count_with_lower_case() {
+            0 => "give vectors of the headlines' language".to_owned(),
+            some => format!("set embed.lowercase to \"fallback\" or \"always\": {some} are there in lower case"),
+        };
+        return Err(Failure::input(what, place, remedy));
     }
     Ok(Outcome { found, entries, warnings: file.warnings })
 }

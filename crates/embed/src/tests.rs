@@ -30,7 +30,8 @@ fn binary_files_with_and_without_newlines_give_the_same() {
     for end in [&b""[..], b"\n"] {
         let outcome = read(&binary("4 2\n", ENTRIES, end), &vocabulary).expect("reads");
         assert_eq!((outcome.entries, outcome.warnings.len()), (4, 0));
-        assert_eq!(outcome.found.into_matrix(), (vec![0, 1], vec![1.5, -2.0, 0.25, 3.0]));
+        let words = [("the".to_owned(), 2), ("Fed".to_owned(), 1)];
+        assert_eq!(outcome.found.into_matrix(), (words.to_vec(), vec![1.5, -2.0, 0.25, 3.0]));
     }
 }
 

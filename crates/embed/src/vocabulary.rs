@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use features::PARTS;
+use features::{Lowercase, PARTS, lower};
 use foldhash::fast::RandomState;
 
 /// The words, most frequent first, equally frequent ones in byte order.
@@ -12,20 +12,35 @@ pub struct Vocabulary {
     pub words: Vec<(String, u32)>,
     /// How often each occurs in each part.
     pub by_part: Vec<[u32; PARTS.len()]>,
+    /// When they are looked for in lower case.
+    pub lowercase: Lowercase,
+    /// The lower-case forms that are not words themselves; their places come after the words'.
+    forms: Vec<String>,
+    /// For each word, the place of its lower-case form, if that is another.
+    form_of: Vec<Option<usize>>,
     place: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
 /// Words that are being counted.
 #[derive(Default)]
-pub struct Counter(HashMap<Box<str>, [u32; PARTS.len()], RandomState>);
+pub struct Counter {
+    counts: HashMap<Box<str>, [u32; PARTS.len()], RandomState>,
+    lowercase: Lowercase,
+}
 
 impl Counter {
+    /// No words yet; `lowercase` says what counts as the same word.
+    pub fn new(lowercase: Lowercase) -> Self {
+        Self { counts: HashMap::default(), lowercase }
+    }
+
     /// Counts the words of a title of a part.
     pub fn add(&mut self, title: &str, part: usize) {
         for word in features::tokens(title) {
-            let counts = match self.0.get_mut(word) {
+            let (word, _) = self.lowercase.forms(word);
+            let counts = match self.counts.get_mut(&*word) {
                 Some(counts) => counts,
-                None => self.0.entry(word.into()).or_default(),
+                None => self.counts.entry(word.into()).or_default(),
             };
             if let Some(count) = counts.get_mut(part) {
                 *count += 1;
@@ -36,11 +51,22 @@ impl Counter {
     /// The words that were counted.
     pub fn finish(self) -> Vocabulary {
         let mut all: Vec<(String, u32, [u32; PARTS.len()])> =
-            self.0.into_iter().map(|(word, counts)| (word.into(), counts.iter().sum(), counts)).collect();
+            self.counts.into_iter().map(|(word, counts)| (word.into(), counts.iter().sum(), counts)).collect();
         all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let place = all.iter().enumerate().map(|(i, (word, ..))| (word.as_bytes().into(), i)).collect();
+        let mut place: HashMap<Box<[u8]>, usize, RandomState> =
+            all.iter().enumerate().map(|(i, (word, ..))| (word.as_bytes().into(), i)).collect();
+        let (mut forms, mut form_of) = (Vec::new(), Vec::with_capacity(all.len()));
+        for (word, ..) in &all {
+            form_of.push(lower(word).map(|form| {
+                *place.entry(form.as_bytes().into()).or_insert_with(|| {
+                    forms.push(form.into_owned());
+                    all.len() + forms.len() - 1
+                })
+            }));
+        }
         let by_part = all.iter().map(|word| word.2).collect();
-        Vocabulary { words: all.into_iter().map(|(word, count, _)| (word, count)).collect(), by_part, place }
+        let words = all.into_iter().map(|(word, count, _)| (word, count)).collect();
+        Vocabulary { words, by_part, lowercase: self.lowercase, forms, form_of, place }
     }
 }
 
@@ -48,14 +74,26 @@ impl Vocabulary {
     /// The words of `titles`, which are of the first part.
     #[cfg(test)]
     pub fn count<'a>(titles: impl Iterator<Item = &'a str>) -> Self {
-        let mut counter = Counter::default();
+        Self::count_by(Lowercase::Never, titles)
+    }
+
+    /// The same, in the cases that `lowercase` says.
+    #[cfg(test)]
+    pub fn count_by<'a>(lowercase: Lowercase, titles: impl Iterator<Item = &'a str>) -> Self {
+        let mut counter = Counter::new(lowercase);
         titles.for_each(|title| counter.add(title, 0));
         counter.finish()
     }
 
-    /// The place of a word.
+    /// The place of a word, or of a lower-case form.
     pub fn find(&self, word: &[u8]) -> Option<usize> {
         self.place.get(word).copied()
+    }
+
+    /// The word or form at a place.
+    fn at(&self, place: usize) -> &str {
+        let form = || self.forms.get(place - self.words.len()).map(String::as_str);
+        self.words.get(place).map(|(word, _)| word.as_str()).or_else(form).unwrap_or_default()
     }
 }
 
@@ -63,22 +101,31 @@ impl Vocabulary {
 pub struct Found<'v> {
     vocabulary: &'v Vocabulary,
     dimension: usize,
-    /// For each word, where its vector begins in `values`.
+    /// For each word and form, where its vector begins in `values`.
     starts: Vec<Option<usize>>,
+    /// Which forms are there, where their vectors are not wanted.
+    seen: Vec<bool>,
     values: Vec<f32>,
 }
 
 impl<'v> Found<'v> {
     /// None yet.
     pub fn new(vocabulary: &'v Vocabulary, dimension: usize) -> Self {
-        Self { vocabulary, dimension, starts: vec![None; vocabulary.words.len()], values: Vec::new() }
+        let count = vocabulary.words.len() + vocabulary.forms.len();
+        Self { vocabulary, dimension, starts: vec![None; count], seen: vec![false; count], values: Vec::new() }
     }
 
     /// The place of `word` if a vector is still wanted for it. Of two equal words in a file the
     /// first counts, so a word that has its vector is wanted no more. A word that is not UTF-8 is
     /// in no headline.
-    pub fn wants(&self, word: &[u8]) -> Option<usize> {
+    pub fn wants(&mut self, word: &[u8]) -> Option<usize> {
         let place = self.vocabulary.find(word)?;
+        if place >= self.vocabulary.words.len() && self.vocabulary.lowercase != Lowercase::Fallback {
+            if let Some(seen) = self.seen.get_mut(place) {
+                *seen = true;
+            }
+            return None;
+        }
         self.starts.get(place)?.is_none().then_some(place)
     }
 
@@ -98,9 +145,15 @@ impl<'v> Found<'v> {
         Ok(())
     }
 
-    /// How many words have their vector.
+    /// How many words have a vector.
     pub fn count(&self) -> usize {
-        self.starts.iter().flatten().count()
+        (0..self.vocabulary.words.len()).filter(|&place| self.has(place)).count()
+    }
+
+    /// How many would have one if a word were looked for in lower case, too.
+    pub fn count_with_lower_case(&self) -> usize {
+        let is_there = |place: usize| self.is_found(place) || self.seen.get(place).is_some_and(|&seen| seen);
+        (0..self.vocabulary.words.len()).filter(|&place| is_there(place) || self.form_of(place).is_some_and(is_there)).count()
     }
 
     /// Components of a vector.
@@ -108,22 +161,41 @@ impl<'v> Found<'v> {
         self.dimension
     }
 
-    /// Whether the word at `place` has its vector.
+    /// Whether the word at `place` has a vector.
     pub fn has(&self, place: usize) -> bool {
+        self.source(place).is_some()
+    }
+
+    fn is_found(&self, place: usize) -> bool {
         self.starts.get(place).is_some_and(Option::is_some)
     }
 
-    /// The vectors in the vocabulary's order, row after row, and the places of their words.
-    pub fn into_matrix(self) -> (Vec<usize>, Vec<f32>) {
-        let mut matrix = Vec::with_capacity(self.values.len());
-        let mut places = Vec::new();
-        for (place, start) in self.starts.iter().enumerate() {
-            if let Some(vector) = start.and_then(|s| self.values.get(s..s + self.dimension)) {
-                matrix.extend_from_slice(vector);
-                places.push(place);
+    fn form_of(&self, place: usize) -> Option<usize> {
+        self.vocabulary.form_of.get(place).copied().flatten()
+    }
+
+    /// The place whose vector the word at `place` takes: its own, or its lower-case form's.
+    fn source(&self, place: usize) -> Option<usize> {
+        let form = || self.form_of(place).filter(|_| self.vocabulary.lowercase == Lowercase::Fallback);
+        [Some(place), form()].into_iter().flatten().find(|&place| self.is_found(place))
+    }
+
+    /// The words and forms whose vectors are used, the most used first, with how often; and the vectors, row after row.
+    pub fn into_matrix(self) -> (Vec<(String, u32)>, Vec<f32>) {
+        let mut used = vec![0; self.starts.len()];
+        for (place, (_, count)) in self.vocabulary.words.iter().enumerate() {
+            if let Some(used) = self.source(place).and_then(|source| used.get_mut(source)) {
+                *used += count;
             }
         }
-        (places, matrix)
+        let mut places: Vec<(usize, u32)> = used.into_iter().enumerate().filter(|(_, count)| *count > 0).collect();
+        places.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| self.vocabulary.at(a.0).cmp(self.vocabulary.at(b.0))));
+        let mut matrix = Vec::with_capacity(self.values.len());
+        for (place, _) in &places {
+            let start = self.starts.get(*place).copied().flatten();
+            matrix.extend_from_slice(start.and_then(|start| self.values.get(start..start + self.dimension)).unwrap_or_default());
+        }
+        (places.into_iter().map(|(place, count)| (self.vocabulary.at(place).to_owned(), count)).collect(), matrix)
     }
 }
 
@@ -148,6 +220,34 @@ mod tests {
         assert_eq!(found.wants(b"b"), None);
         assert_eq!(found.wants(b"\xff"), None);
         assert_eq!(found.put(0, [1.0, f32::NAN].into_iter()), Err(1));
-        assert_eq!(found.into_matrix(), (vec![1], vec![1.0, 2.0]));
+        assert_eq!(found.into_matrix(), (vec![("b".to_owned(), 1)], vec![1.0, 2.0]));
+    }
+
+    /// What is found of titles in a file of one-component vectors.
+    fn found(lowercase: Lowercase, titles: &[&str], file: &[&str]) -> (usize, usize, Vec<(String, u32)>, Vec<f32>) {
+        let vocabulary = Vocabulary::count_by(lowercase, titles.iter().copied());
+        let mut found = Found::new(&vocabulary, 1);
+        for (component, word) in (1_u8..).zip(file) {
+            if let Some(place) = found.wants(word.as_bytes()) {
+                found.put(place, std::iter::once(f32::from(component))).expect("finite");
+            }
+        }
+        let (known, could_be) = (found.count(), found.count_with_lower_case());
+        let (words, vectors) = found.into_matrix();
+        (known, could_be, words, vectors)
+    }
+
+    #[test]
+    fn a_word_is_found_in_the_cases_that_the_option_says() {
+        let (titles, file) = (["Fed fed FED Bank bank Oil"], ["fed", "Bank", "bank", "US"]);
+        let word = |word: &str, count| (word.to_owned(), count);
+        assert_eq!(found(Lowercase::Never, &titles, &file), (3, 5, vec![word("Bank", 1), word("bank", 1), word("fed", 1)], vec![2.0, 3.0, 1.0]));
+        // `Fed` and `FED` take the vector of `fed`; `Bank` has one of its own.
+        let fallback = (5, 5, vec![word("fed", 3), word("Bank", 1), word("bank", 1)], vec![1.0, 2.0, 3.0]);
+        assert_eq!(found(Lowercase::Fallback, &titles, &file), fallback);
+        assert_eq!(found(Lowercase::Fallback, &["Fed FED"], &file), (2, 2, vec![word("fed", 2)], vec![1.0]));
+        assert_eq!(found(Lowercase::Always, &titles, &file), (2, 2, vec![word("fed", 3), word("bank", 2)], vec![1.0, 3.0]));
+        // Under `never` a form that is in the file and in no headline is no word of the vocabulary.
+        assert_eq!(found(Lowercase::Never, &["Fed"], &file), (0, 1, vec![], vec![]));
     }
 }

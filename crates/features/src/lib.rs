@@ -4,10 +4,12 @@
 //! averages, and a classifier must see its headlines as training saw them.
 
 mod category;
+mod lowercase;
 mod tokenize;
 
 /// The parts of the data, in the order of all listings.
 pub const PARTS: [&str; 3] = ["train", "valid", "test"];
 
 pub use category::Category;
+pub use lowercase::{Lowercase, lower};
 pub use tokenize::tokens;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use features::tokens;
+use features::{Lowercase, tokens};
 use foldhash::fast::RandomState;
 use formats::arrays::Values;
 use formats::{Arrays, table};
@@ -20,12 +20,22 @@ pub struct Lookup {
     rows: HashMap<Box<str>, usize, RandomState>,
     dimension: usize,
     vectors: Values,
+    lowercase: Lowercase,
 }
 
 impl Lookup {
     /// Reads the two artifacts of `embed` and holds them against each other.
     pub fn read(vocabulary: &Path, vectors: &Path) -> Result<Self> {
-        let (shape, values) = Arrays::map(vectors)?.into_f32("vectors", &[None, None])?;
+        let arrays = Arrays::map(vectors)?;
+        let lowercase = match arrays.note()? {
+            None => Lowercase::Never,
+            Some(note) => {
+                let note: serde_json::Value = serde_json::from_str(&note).unwrap_or_default();
+                let choice = note.get("lowercase").and_then(|name| Lowercase::from_name(name.as_str()?));
+                choice.ok_or_else(|| Failure::artifact(format_args!("the metadata has no `lowercase` that is known: {note}"), vectors))?
+            }
+        };
+        let (shape, values) = arrays.into_f32("vectors", &[None, None])?;
         let [count, dimension] = shape[..] else { return Err(Failure::artifact("array `vectors` is no matrix", vectors)) };
         let frame = table::read(vocabulary, &["word", "row"])?;
         if frame.height() != count || dimension == 0 {
@@ -35,7 +45,7 @@ impl Lookup {
         let words = table::texts(&frame, "word", vocabulary)?.no_null_iter();
         let rows =
             frame.column("row").and_then(|c| c.u32()).map_err(|e| Failure::artifact(format_args!("column `row`: {e}"), vocabulary))?;
-        let mut lookup = Self { rows: HashMap::with_capacity_and_hasher(count, RandomState::default()), dimension, vectors: values };
+        let mut lookup = Self { rows: HashMap::with_capacity_and_hasher(count, RandomState::default()), dimension, vectors: values, lowercase };
         for (word, row) in words.zip(rows.no_null_iter()) {
             let row = row as usize;
             if row >= count {
@@ -53,12 +63,20 @@ impl Lookup {
 
     /// Whether one of the title's words has a vector.
     pub fn knows_a_word_of(&self, title: &str) -> bool {
-        tokens(title).any(|word| self.rows.contains_key(word))
+        tokens(title).any(|word| self.row(word).is_some())
     }
 
     fn vector(&self, word: &str) -> Option<&[f32]> {
-        let start = self.rows.get(word)? * self.dimension;
+        let start = self.row(word)? * self.dimension;
         self.vectors.get(start..start + self.dimension)
+    }
+
+    fn row(&self, word: &str) -> Option<usize> {
+        if self.lowercase == Lowercase::Never {
+            return self.rows.get(word).copied();
+        }
+        let (first, then) = self.lowercase.forms(word);
+        self.rows.get(&*first).or_else(|| self.rows.get(&*then?)).copied()
     }
 }
 
@@ -138,6 +156,7 @@ mod tests {
             rows: [("Fed".into(), 0), ("rates".into(), 1)].into_iter().collect(),
             dimension: 2,
             vectors: vec![1.0, 2.0, 3.0, -4.0].into(),
+            lowercase: Lowercase::Never,
         }
     }
 
@@ -148,6 +167,17 @@ mod tests {
         assert_eq!(matrix.push("Fed's rates: \"unknown\""), Words { all: 4, known: 2 });
         assert_eq!(matrix.push("Fed Fed rates").known, 3);
         assert_eq!(matrix.values(), [2.0, -1.0, 5.0 / 3.0, 0.0]);
+    }
+
+    #[test]
+    fn words_are_looked_up_as_embed_did_it() {
+        let known = |lowercase| {
+            let lookup = Lookup { lowercase, ..lookup() };
+            ["Fed", "fed", "Rates", "rates"].map(|word| lookup.row(word).is_some())
+        };
+        assert_eq!(known(Lowercase::Never), [true, false, false, true]);
+        assert_eq!(known(Lowercase::Fallback), [true, false, true, true]);
+        assert_eq!(known(Lowercase::Always), [false, false, true, true]);
     }
 
     #[test]

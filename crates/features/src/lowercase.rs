@@ -1,0 +1,77 @@
+//! What the case of a word's letters means where its vector is looked for.
+
+use std::borrow::Cow;
+
+/// When a word is looked for in lower case. The exercise keeps case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lowercase {
+    /// A word is looked for as it is written.
+    #[default]
+    Never,
+    /// In lower case where it is not found as it is written.
+    Fallback,
+    /// In lower case alone.
+    Always,
+}
+
+impl Lowercase {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Never, Self::Fallback, Self::Always];
+
+    /// As the option `embed.lowercase` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Fallback => "fallback",
+            Self::Always => "always",
+        }
+    }
+
+    /// The choice of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.name() == name)
+    }
+
+    /// What a word is looked for as: first, and then.
+    pub fn forms(self, word: &str) -> (Cow<'_, str>, Option<Cow<'_, str>>) {
+        match self {
+            Self::Never => (Cow::Borrowed(word), None),
+            Self::Always => (lower(word).unwrap_or(Cow::Borrowed(word)), None),
+            Self::Fallback => (Cow::Borrowed(word), lower(word)),
+        }
+    }
+}
+
+/// The word in lower case (Unicode's, as Python's `str.lower` has it), if it is not already.
+pub fn lower(word: &str) -> Option<Cow<'_, str>> {
+    if word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+        return None;
+    }
+    let lower = word.to_lowercase();
+    (lower != word).then_some(Cow::Owned(lower))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_case_is_python_s() {
+        // Python 3.11: [w.lower() for w in ["FED", "Ünder", "fed", "ΟΔΟΣ", "İ"]]
+        let lowered = ["FED", "Ünder", "fed", "ΟΔΟΣ", "İ"].map(|word| lower(word).map_or(word.to_owned(), Cow::into_owned));
+        assert_eq!(lowered, ["fed", "ünder", "fed", "οδος", "i̇"]);
+    }
+
+    #[test]
+    fn a_word_is_looked_for_as_the_choice_says() {
+        let forms = |choice: Lowercase, word| {
+            let (first, then) = choice.forms(word);
+            (first.into_owned(), then.map(Cow::into_owned))
+        };
+        assert_eq!(forms(Lowercase::Never, "Fed"), ("Fed".into(), None));
+        assert_eq!(forms(Lowercase::Fallback, "Fed"), ("Fed".into(), Some("fed".into())));
+        assert_eq!(forms(Lowercase::Fallback, "fed"), ("fed".into(), None));
+        assert_eq!(forms(Lowercase::Always, "Fed"), ("fed".into(), None));
+        assert!(Lowercase::ALL.into_iter().all(|choice| Lowercase::from_name(choice.name()) == Some(choice)));
+    }
+}
