@@ -8,7 +8,7 @@ use features::{Category, PARTS};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::published::{PUBLISHED, Published};
+use crate::published::{PUBLISHED, Published, SOURCE, Source};
 use crate::runs::{Run, Start, Sweep};
 
 /// All facts.
@@ -29,8 +29,10 @@ pub struct Facts {
     pub mlp: Run,
     /// Times by batch size.
     pub sweep: Sweep,
-    /// What a public Python answer came to.
-    pub published: Published,
+    /// What a public Python answer came to, where data and word vectors are of the kind that it used.
+    pub published: Option<Published>,
+    /// Where those figures come from.
+    published_source: Source,
 }
 
 /// What made the report.
@@ -48,8 +50,9 @@ struct Made {
 #[derive(Serialize)]
 struct Named {
     letter: &'static str,
-    name: &'static str,
-    japanese: &'static str,
+    /// What the letter stands for in the news archive; other data may mean something else by it.
+    name: Option<&'static str>,
+    japanese: Option<&'static str>,
 }
 
 /// `ingest/summary.json`.
@@ -59,6 +62,16 @@ pub struct Ingest {
     rows: u64,
     kept: u64,
     publishers: Vec<(String, u64)>,
+}
+
+/// Rows of the news archive.
+const ARCHIVE_ROWS: u64 = 422_937;
+
+impl Ingest {
+    /// Whether the rows are the news archive's, or made up like them.
+    fn is_news(&self) -> bool {
+        self.source == "embedded sample" || self.source.starts_with("sample:") || self.rows == ARCHIVE_ROWS
+    }
 }
 
 /// `embed/coverage.json`.
@@ -118,10 +131,26 @@ pub struct Part {
     first: Vec<Headline>,
 }
 
+impl Part {
+    /// The ids of the first rows.
+    pub fn first_ids(&self) -> Vec<i64> {
+        self.first.iter().map(|headline| headline.id).collect()
+    }
+}
+
 impl Facts {
     /// Reads the facts of all stages.
     pub fn read(stage: &Stage) -> Result<Self> {
         let parts = parts(stage)?;
+        let ingest: Ingest = json(&stage.input("ingest", "summary.json"))?;
+        let coverage: Coverage = json(&stage.input("embed", "coverage.json"))?;
+        let is_published_data = PUBLISHED.is_of(&parts);
+        let has_news_categories = is_published_data || ingest.is_news();
+        let named = |c: &Category| Named {
+            letter: c.letter(),
+            name: has_news_categories.then(|| c.name()),
+            japanese: has_news_categories.then(|| japanese(*c)),
+        };
         let (commit, dirty) = match stage.commit.as_deref() {
             Some(commit) => (Some(commit.trim_end_matches("-dirty").to_owned()), commit.ends_with("-dirty")),
             None => (None, false),
@@ -133,15 +162,17 @@ impl Facts {
         }
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
-            ingest: json(&stage.input("ingest", "summary.json"))?,
-            categories: Category::ALL.iter().map(|c| Named { letter: c.letter(), name: c.name(), japanese: japanese(*c) }).collect(),
-            coverage: json(&stage.input("embed", "coverage.json"))?,
+            categories: Category::ALL.iter().map(named).collect(),
+            // Its vectors were a file's, of 300 components.
+            published: (is_published_data && coverage.dimension == 300 && coverage.entries.is_some()).then_some(PUBLISHED),
+            published_source: SOURCE,
+            ingest,
+            coverage,
             start: json(&stage.input("train.slp", "start.json"))?,
             slp: Run::read(stage, "train.slp", &parts)?,
             curve: Run::read(stage, "train.curve", &parts)?,
             mlp: Run::read(stage, "train.mlp", &parts)?,
             sweep: Sweep::read(stage)?,
-            published: PUBLISHED,
             parts,
         })
     }

@@ -41,7 +41,7 @@ impl Figure {
 pub fn all(facts: &Facts) -> Result<Vec<Figure>, Error> {
     let mut figures = vec![
         Figure::new("result", ["Accuracy on the test data", "評価データの正解率"], |ja| {
-            svg((470, 230), |area| result(area, facts, ja))
+            svg((510, 256), |area| result(area, facts, ja))
         })?,
         Figure::new("sweep", ["Seconds of an epoch by batch size", "バッチサイズと1エポックの秒数"], |ja| {
             svg((500, 370), |area| sweep(area, facts, ja))
@@ -79,6 +79,9 @@ fn font(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
+/// Height of the hero's legend, in pixels.
+const LEGEND: u32 = 24;
+
 /// A bar a net, its 95 % interval as a line, a published figure as a diamond.
 fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
     let names = if ja {
@@ -89,15 +92,17 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
     let interval = |run: &Run| run.intervals.get("test").copied();
     let bars = [
         (facts.slp.majority(), None, None),
-        (facts.slp.test(), interval(&facts.slp), Some(facts.published.slp[1])),
-        (facts.mlp.test(), interval(&facts.mlp), Some(facts.published.mlp[1])),
+        (facts.slp.test(), interval(&facts.slp), facts.published.as_ref().map(|p| p.slp[1])),
+        (facts.mlp.test(), interval(&facts.mlp), facts.published.as_ref().map(|p| p.mlp[1])),
     ];
     let last = bars.len() - 1;
-    let mut chart = ChartBuilder::on(area)
+    // Below the chart, where it covers no bar.
+    let (above, legend) = area.split_vertically(area.dim_in_pixel().1.saturating_sub(LEGEND));
+    let mut chart = ChartBuilder::on(&above)
         .margin(8)
         .margin_right(56)
-        .x_label_area_size(42)
-        .y_label_area_size(150)
+        .x_label_area_size(48)
+        .y_label_area_size(190)
         .build_cartesian_2d(0.0..1.0, (0..last).into_segmented())?;
     chart
         .configure_mesh()
@@ -126,31 +131,24 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
         let percent = |value: f64| format!("{:.1} %", value * 100.0);
         let left = interval.map_or(value, |(low, _)| low);
         if let Some((low, high)) = interval {
-            let line = chart.draw_series([PathElement::new([(low, middle.clone()), (high, middle.clone())], INK.stroke_width(3))])?;
-            if i == last {
-                line.label(if ja { "95 %信頼区間" } else { "95 % interval" })
-                    .legend(|(x, y)| PathElement::new([(x + 2, y), (x + 22, y)], INK.stroke_width(3)));
-            }
+            chart.draw_series([PathElement::new([(low, middle.clone()), (high, middle.clone())], INK.stroke_width(3))])?;
         }
         if let Some(published) = published {
             let text = Text::new(percent(published), (12, -8), ("sans-serif", 15).into_font().color(&SECOND));
-            let mark = chart.draw_series([EmptyElement::at((published, middle.clone())) + diamond((0, 0)) + text])?;
-            if i == last {
-                mark.label(if ja { "公開解答" } else { "published" }).legend(move |(x, y)| diamond((x + 12, y)));
-            }
+            chart.draw_series([EmptyElement::at((published, middle.clone())) + diamond((0, 0)) + text])?;
         }
         // In the bar, so that it is not taken for the published figure.
         let inside = font(16).pos(Pos::new(HPos::Right, VPos::Center));
         chart.draw_series([EmptyElement::at((left, middle)) + Text::new(percent(value), (-10, 0), inside)])?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .legend_area_size(28)
-        .background_style(PAPER)
-        .border_style(GRID)
-        .label_font(font(14))
-        .draw()?;
+    let centred = font(14).pos(Pos::new(HPos::Left, VPos::Center));
+    let y = 10;
+    legend.draw(&PathElement::new([(200, y), (222, y)], INK.stroke_width(3)))?;
+    legend.draw(&Text::new(if ja { "95 %信頼区間" } else { "95 % interval" }, (230, y), centred.clone()))?;
+    if facts.published.is_some() {
+        legend.draw(&diamond((356, y)))?;
+        legend.draw(&Text::new(if ja { "公開解答" } else { "published" }, (368, y), centred))?;
+    }
     Ok(())
 }
 
@@ -181,10 +179,12 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
         let device = device.replace("cpu", "CPU").replace("cuda", "GPU");
         series.push((if ja { format!("本実装 {device}") } else { format!("knockline, {device}") }, look, points));
     }
-    let published = |of: fn(&(u64, f64, f64)) -> f64| facts.published.sweep.iter().map(|t| (t.0 as f64, of(t))).collect();
-    let name = |device: &str| if ja { format!("公開解答 {device}") } else { format!("published, {device}") };
-    series.push((name("CPU"), Look::Crosses, published(|t| t.1)));
-    series.push((name("GPU"), Look::Circles, published(|t| t.2)));
+    if let Some(published) = &facts.published {
+        let times = |of: fn(&(u64, f64, f64)) -> f64| published.sweep.iter().map(|t| (t.0 as f64, of(t))).collect();
+        let name = |device: &str| if ja { format!("公開解答 {device}") } else { format!("published, {device}") };
+        series.push((name("CPU"), Look::Crosses, times(|t| t.1)));
+        series.push((name("GPU"), Look::Circles, times(|t| t.2)));
+    }
 
     let range = |of: fn(&(f64, f64)) -> f64| {
         let values = series.iter().flat_map(|s| &s.2).map(of);

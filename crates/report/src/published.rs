@@ -1,13 +1,31 @@
-//! Figures of one public Python solution (pandas, scikit-learn, gensim with the GoogleNews vectors,
-//! PyTorch on Colab), for the columns that compare.
+//! Figures of one public Python answer, for the columns that compare.
 
 use serde::Serialize;
+
+use crate::facts::Part;
+
+/// Where the figures come from.
+#[derive(Serialize)]
+pub struct Source {
+    title: &'static str,
+    used: &'static str,
+    used_japanese: &'static str,
+}
+
+/// The article.
+pub const SOURCE: Source = Source {
+    title: "【言語処理100本ノック 2020】第8章: ニューラルネット【Python】",
+    used: "pandas, scikit-learn, gensim with the GoogleNews vectors, PyTorch on Colab",
+    used_japanese: "pandas、scikit-learn、gensim（GoogleNewsの単語ベクトル）、Colab上のPyTorch",
+};
 
 /// The figures by problem.
 #[derive(Serialize)]
 pub struct Published {
     /// Rows of train, valid, test.
     rows: [usize; 3],
+    /// Rows of each category in each part, in label order.
+    classes: [[usize; 4]; 3],
     /// Loss of x₁ and mean loss of x₁ to x₄, with a random W of its own.
     start: [f64; 2],
     /// Loss on train and valid after each epoch. That of train is a running sum divided by n − 1.
@@ -24,9 +42,17 @@ pub struct Published {
     pub mlp: [f64; 2],
 }
 
+impl Published {
+    /// Whether the parts are those that the answer used, by their sizes.
+    pub fn is_of(&self, parts: &[Part]) -> bool {
+        parts.iter().map(|part| &part.classes[..]).eq(self.classes.iter().map(|classes| &classes[..]))
+    }
+}
+
 /// The figures.
 pub const PUBLISHED: Published = Published {
     rows: [10_684, 1_336, 1_336],
+    classes: [[4501, 1220, 4235, 728], [563, 153, 529, 91], [563, 152, 530, 91]],
     start: [2.9706, 3.0799],
     sgd: [
         [0.4745, 0.3173, 0.2884, 0.2716, 0.2615, 0.2519, 0.2474, 0.2431, 0.2393, 0.2359],

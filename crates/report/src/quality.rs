@@ -1,11 +1,14 @@
 //! How good the predictions of a part are, beyond their accuracy (problem 74).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use artifact::{Failure, Result};
 use features::Category;
 use formats::table;
 use serde::Serialize;
+
+use crate::facts::Part;
 
 const CLASSES: usize = Category::COUNT;
 
@@ -37,8 +40,13 @@ struct Class {
 
 /// Reads a run's `predictions.parquet` and judges its valid and test parts; `most_frequent` is the
 /// label that the training data has most of.
-pub fn read(path: &Path, most_frequent: usize) -> Result<Vec<Quality>> {
-    let frame = table::read(path, &["split", "label", "predicted"])?;
+///
+/// # Errors
+/// If the file is not what it should be, or if the predictions are of other headlines than the `parts`.
+pub fn read(path: &Path, most_frequent: usize, parts: &[Part]) -> Result<Vec<Quality>> {
+    let frame = table::read(path, &["id", "split", "label", "predicted"])?;
+    let rows = table::texts(&frame, "split", path)?.no_null_iter().zip(table::integers(&frame, "id", path)?.no_null_iter());
+    refuse_other_headlines(rows, path, parts)?;
     let parts = table::texts(&frame, "split", path)?.no_null_iter();
     let labels = table::integers(&frame, "label", path)?.no_null_iter();
     let predicted = table::integers(&frame, "predicted", path)?.no_null_iter();
@@ -50,6 +58,21 @@ pub fn read(path: &Path, most_frequent: usize) -> Result<Vec<Quality>> {
         *cell.ok_or_else(|| Failure::artifact(format_args!("`{part}`, label {label}, predicted {predicted} is no prediction"), path))? += 1;
     }
     Ok(confusions.into_iter().map(|(part, confusion)| judge(part, confusion, most_frequent)).collect())
+}
+
+/// A run of other data has other headlines in its parts, or as many by chance, but not the same first ones.
+fn refuse_other_headlines<'r>(rows: impl Iterator<Item = (&'r str, i64)>, path: &Path, parts: &[Part]) -> Result<()> {
+    let mut seen: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+    rows.for_each(|(name, id)| seen.entry(name).or_default().push(id));
+    for part in parts.iter().filter(|part| part.name != "train") {
+        let ids = seen.get(part.name).map_or(&[][..], Vec::as_slice);
+        if ids.len() != part.rows || !ids.starts_with(&part.first_ids()) {
+            let what = format_args!("the predictions of `{}` are of other headlines than those of `tensors`", part.name);
+            let remedy = "bring the run up to date: cargo xtask pipeline --to NODE, where NODE is the folder's name";
+            return Err(Failure::input(what, path.display(), remedy));
+        }
+    }
+    Ok(())
 }
 
 fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES], most_frequent: usize) -> Quality {

@@ -42,6 +42,7 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
     environment.add_filter("decimals", |x: f64, n: usize| format!("{x:.n$}"));
     environment.add_filter("signed", signed);
     environment.add_filter("seconds", seconds);
+    environment.add_filter("reason_japanese", reason_japanese);
     for (name, text) in TEMPLATES {
         environment.add_template(name, text).map_err(bug)?;
     }
@@ -63,6 +64,17 @@ fn whole(text: &str) -> String {
 fn signed(x: f64) -> String {
     let text = if x != 0.0 && x.abs() < 5e-5 { format!("{x:+.1e}") } else { format!("{x:+.4}") };
     text.replace('-', "−")
+}
+
+/// Why a device was not there, as `train.sweep` says it, in Japanese. What is not known stays as it is.
+fn reason_japanese(reason: &str) -> String {
+    let known = [
+        ("this build cannot use CUDA", "このビルドはCUDAに対応していない"),
+        (", and this machine has no NVIDIA driver", "。また、この計算機にはNVIDIAのドライバーがない"),
+        (", though this machine has an NVIDIA driver", "。ただし、この計算機にはNVIDIAのドライバーがある"),
+        ("NVIDIA's driver (libcuda) was not found", "NVIDIAのドライバー（libcuda）が見つからない"),
+    ];
+    known.iter().fold(reason.to_owned(), |text, (english, japanese)| text.replace(english, japanese))
 }
 
 /// Seconds to three digits.
@@ -96,6 +108,12 @@ mod tests {
     fn small_numbers_keep_their_digits() {
         assert_eq!([0.5, -0.04, 0.0, -1.234e-7].map(signed), ["+0.5000", "−0.0400", "+0.0000", "−1.2e−7"]);
         assert_eq!([0.001_234_5, 5.4416, 123.4, 0.0].map(seconds), ["0.00123", "5.44", "123", "0"]);
+    }
+
+    #[test]
+    fn a_reason_is_said_in_japanese() {
+        let reason = "this build cannot use CUDA, and this machine has no NVIDIA driver";
+        assert!(!reason_japanese(reason).contains("this"), "{}", reason_japanese(reason));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{Failure, Result, Stage};
+use artifact::{Failure, Machine, Result, Stage};
 use curves::Row;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,7 @@ pub struct Run {
     options: BTreeMap<String, serde_json::Value>,
     /// By part.
     pub scores: BTreeMap<&'static str, Score>,
-    /// 95 % intervals of the accuracy, by part.
+    /// 95 % intervals of the accuracy on valid and test.
     pub intervals: BTreeMap<&'static str, (f64, f64)>,
     epochs: u32,
     epoch_kept: u32,
@@ -121,7 +121,8 @@ impl Run {
             parameters: config.parameters,
             started_from_given_weights: config.started_from_given_weights,
             options: config.options.into_iter().filter(|(_, value)| !value.is_null()).collect(),
-            intervals: scores.iter().map(interval).collect(),
+            // On the rows that it was fitted to, chance is no matter of sampling.
+            intervals: scores.iter().filter(|(part, _)| **part != "train").map(interval).collect(),
             scores,
             epochs: metrics.epochs,
             epoch_kept: metrics.epoch_kept,
@@ -129,7 +130,7 @@ impl Run {
             checkpoints: metrics.checkpoints,
             spread: metrics.spread,
             seeds: metrics.seeds,
-            quality: quality::read(&stage.input(node, "predictions.parquet"), most_frequent)?,
+            quality: quality::read(&stage.input(node, "predictions.parquet"), most_frequent, parts)?,
             history,
         })
     }
@@ -177,6 +178,8 @@ pub struct Sweep {
     pub devices: Vec<String>,
     unavailable: Vec<(String, String)>,
     options: BTreeMap<String, serde_json::Value>,
+    /// The machine that was timed, in words.
+    machine: String,
     /// A row a batch size and device.
     pub times: Vec<Time>,
 }
@@ -212,9 +215,10 @@ impl Sweep {
     /// Reads the result of `train.sweep`.
     pub fn read(stage: &Stage) -> Result<Self> {
         let SweepConfig { rows, features, devices, unavailable, options } = json(&stage.input("train.sweep", "config.json"))?;
+        let machine: Machine = json(&stage.input("train.sweep", "machine.json"))?;
         let times = lines(stage, "train.sweep", "sweep.jsonl")?;
         let options = options.into_iter().filter(|(_, value)| !value.is_null()).collect();
-        Ok(Self { rows, features, devices, unavailable, options, times })
+        Ok(Self { rows, features, devices, unavailable, options, machine: machine.to_string(), times })
     }
 }
 
