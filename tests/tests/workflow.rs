@@ -18,19 +18,47 @@ fn graph() -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn the_workflow_has_a_job_for_each_node_that_waits_for_what_it_reads() {
+fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
     let text = std::fs::read_to_string(root().join(".github/workflows/ci.yml")).expect("reads");
-    let mut jobs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut needs = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(list) = line.strip_prefix("needs: [").and_then(|l| l.strip_suffix(']')) {
-            needs = list.split(", ").map(|job| job.replace('-', ".")).collect();
-        } else if let Some(node) = line.strip_prefix("node: ") {
-            jobs.insert(node.to_owned(), std::mem::take(&mut needs));
+    let list = |line: &str, start: &str| -> Option<Vec<String>> {
+        let items = line.strip_prefix(start)?.strip_suffix(']')?;
+        Some(items.split(", ").map(str::to_owned).collect())
+    };
+    // By job: the jobs that it waits for, the bundles that it fetches, the nodes that it makes.
+    let mut jobs: BTreeMap<String, [Vec<String>; 3]> = BTreeMap::new();
+    let (mut job, mut matrix, mut fetches) = (String::new(), Vec::new(), false);
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("  ").and_then(|l| l.strip_suffix(':')).filter(|l| !l.starts_with([' ', '#'])) {
+            (job, matrix) = (name.to_owned(), Vec::new());
+        }
+        let line = line.trim();
+        let [needs, fetched, nodes] = jobs.entry(job.clone()).or_default();
+        if let Some(list) = list(line, "needs: [") {
+            *needs = list;
+        } else if let Some(list) = list(line, "node: [") {
+            matrix = list;
+        } else if let Some(made) = line.strip_prefix("nodes: ") {
+            *nodes = if made.starts_with("${{") { matrix.clone() } else { made.split(' ').map(str::to_owned).collect() };
+        } else if line.contains("uses:") {
+            fetches = line.ends_with("actions/fetch");
+        } else if let Some(name) = line.strip_prefix("name: ").filter(|_| fetches) {
+            fetched.push(name.to_owned());
         }
     }
-    let graph: BTreeMap<String, Vec<String>> = graph().into_iter().collect();
-    assert_eq!(jobs, graph);
+    let makes: Vec<(&String, &String)> = jobs.iter().flat_map(|(job, [_, _, nodes])| nodes.iter().map(move |node| (node, job))).collect();
+    let by = |node: &String| {
+        let of: Vec<&String> = makes.iter().filter(|(made, _)| *made == node).map(|(_, job)| *job).collect();
+        assert_eq!(of.len(), 1, "{node} is made by {of:?}");
+        of[0]
+    };
+    for (node, reads) in graph() {
+        let [needs, fetched, _] = &jobs[by(&node)];
+        for read in reads.iter().filter(|read| by(read) != by(&node)) {
+            assert!(needs.contains(by(read)), "the job of {node} does not wait for that of {read}");
+            assert!(fetched.contains(read) || fetched.contains(by(read)), "the job of {node} does not fetch {read}");
+        }
+    }
+    assert_eq!(makes.len(), graph().len());
 }
 
 #[test]

@@ -299,6 +299,38 @@ fn digest(of: &[(String, String)], package: &str, device: &str) -> Digest {
     all.key()
 }
 
+/// The programs beside the stages' that xtask runs. The remote's, which few need, is built where it is used.
+const OTHERS: [&str; 2] = ["bundle", "predict"];
+
+/// Builds every program for the CPU and copies them into `dir`, with xtask itself and the notes on what they were built of.
+pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
+    let packages: Vec<&str> = stages().into_iter().chain(OTHERS).collect();
+    let index = Index::default();
+    let binaries = Binaries::new(root, "cpu", &packages, &index);
+    std::fs::create_dir_all(dir).map_err(|e| Failure::io("create folder", dir, &e))?;
+    // A program that runs cannot be written over, but another file can take its name.
+    let copy = |from: &Path, to: &Path| {
+        let partial = to.with_extension("partial");
+        let copied = std::fs::copy(from, &partial).and_then(|_| std::fs::rename(&partial, to));
+        copied.map_err(|e| Failure::io(&format!("copy to {}", to.display()), from, &e))
+    };
+    let mut notes = Notes::new();
+    for package in packages {
+        let program = binaries.program(package)?;
+        let file = format!("{package}{}", std::env::consts::EXE_SUFFIX);
+        let to = dir.join(&file);
+        copy(&program.path, &to)?;
+        if Digest::of_file(&to).ok().as_ref() != Some(&program.digest) {
+            let what = format_args!("`{file}` was replaced while it was copied");
+            return Err(Failure::failed(what, to.display(), "run the same command again when other builds are done"));
+        }
+        notes.insert(format!("bin {package}"), Note { of: program.of, files: BTreeMap::from([(file, program.digest)]) });
+    }
+    let own = std::env::current_exe().map_err(|e| Failure::failed(e, "xtask", "report this"))?;
+    copy(&own, &dir.join(own.file_name().unwrap_or_default()))?;
+    write(&dir.join(STAMP), &notes)
+}
+
 /// Waits for a program that speaks for itself, and gives its exit status.
 pub fn ended(mut child: Child) -> Result<ExitCode> {
     let status = child.wait().map_err(|e| Failure::failed(format_args!("cannot wait for it: {e}"), "program", "report this"))?;

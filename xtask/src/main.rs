@@ -80,6 +80,11 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: graph::Format,
     },
+    /// Build the programs and copy them into a folder: DIR/xtask runs the pipeline of the same checkout without cargo
+    Programs {
+        /// The folder
+        dir: PathBuf,
+    },
     /// Classify headlines with a trained run, taken as it is
     Predict(predict::Arguments),
     /// Keys of results, and the care of what is kept
@@ -184,6 +189,10 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let store = cache::Store::open(&artifacts).paranoid(*paranoid);
             let fresh = status::run(&root, &config()?, &store, node.as_deref(), device, cli.json)?;
             return Ok(if fresh || !check { Exit::Done } else { Exit::Failed }.into());
+        }
+        Command::Programs { dir } => {
+            let dir = std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?;
+            binaries::copy_all(&root, &dir)
         }
         Command::Bench { arguments } => return bench::run(&root, arguments),
         Command::Graph { format } => print(&graph::show(*format)),
