@@ -12,5 +12,8 @@ fn main() {
     println!("cargo::rustc-env=KNOCKLINE_RUSTC={} for {target}", version.unwrap_or_default());
     // What cargo has made of all its files and variables. The features say what `target-cpu=native` means on this machine.
     let flags = variable("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " ");
-    println!("cargo::rustc-env=KNOCKLINE_FLAGS={}", format!("{flags} {} {}", variable("RUSTC_LINKER"), variable("CARGO_CFG_TARGET_FEATURE")).trim());
+    println!(
+        "cargo::rustc-env=KNOCKLINE_FLAGS={}",
+        format!("{flags} {} {}", variable("RUSTC_LINKER"), variable("CARGO_CFG_TARGET_FEATURE")).trim()
+    );
 }

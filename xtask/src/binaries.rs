@@ -2,9 +2,10 @@
 //!
 //! cargo tells a changed file by its time stamp, keys by its content. Where the two disagree (a file that was replaced by one
 //! with an older time stamp, a program that was built of an edit that is gone again) cargo says "fresh" of a program that is
-//! none. So xtask believes cargo of what it has built while xtask watched, and of nothing else: it notes the digest of what
-//! cargo wrote beside the digest of the sources, and has everything built again whose note is missing or does not match. A
-//! program is read again each time before it runs.
+//! none. So xtask believes cargo of what it has built while xtask watched: it notes the digest of what cargo wrote beside the
+//! digest of the sources, and has everything built again whose note is missing or does not match. The one exception is a
+//! library whose files last changed before cargo began to compile it, by the change time that no program can set back; that
+//! spares whoever runs `cargo test` first from building all of it twice. A program is read again each time before it runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -77,13 +78,7 @@ impl<'b> Binaries<'b> {
     }
 
     /// The same, built by something else than cargo.
-    pub fn built_by(
-        builder: Box<dyn Builder + 'b>,
-        root: &'b Path,
-        device: &'b str,
-        packages: &[&'static str],
-        index: &'b Index,
-    ) -> Self {
+    pub fn built_by(builder: Box<dyn Builder + 'b>, root: &'b Path, device: &'b str, packages: &[&'static str], index: &'b Index) -> Self {
         Self { root, device, packages: packages.to_vec(), index, builder, built: Mutex::default() }
     }
 
@@ -140,7 +135,8 @@ impl<'b> Binaries<'b> {
         if built.is_empty() {
             *built = self.build()?;
         }
-        let missing = || Failure::failed("cargo built no such program", format_args!("package `{package}`"), "this is a bug; please report it");
+        let missing =
+            || Failure::failed("cargo built no such program", format_args!("package `{package}`"), "this is a bug; please report it");
         built.get(package).cloned().ok_or_else(missing)
     }
 
@@ -168,7 +164,9 @@ impl<'b> Binaries<'b> {
                 return Err(Failure::failed("cargo built no program", "cargo build", "this is a bug; please report it"));
             };
             let mut notes = read(&stamp);
-            let doubtful: Vec<&Unit> = units.iter().filter(|unit| !self.is_known(unit, &watched, &notes, &stamp, &sources)).collect();
+            let (known, doubtful): (Vec<&Unit>, Vec<&Unit>) =
+                units.iter().partition(|unit| self.is_known(unit, &watched, &notes, &stamp, &sources));
+            watched.extend(known.iter().map(|unit| unit.name()));
             if doubtful.is_empty() {
                 for unit in &units {
                     if let Some(note) = self.note(unit, &stamp, &sources) {
@@ -177,12 +175,16 @@ impl<'b> Binaries<'b> {
                 }
                 write(&stamp, &notes)?;
                 return self.known(&stamp, &sources).ok_or_else(|| {
-                    Failure::failed("a program changed as soon as it was built", stamp.display(), "wait until other builds in this checkout are done")
+                    Failure::failed(
+                        "a program changed as soon as it was built",
+                        stamp.display(),
+                        "wait until other builds in this checkout are done",
+                    )
                 });
             }
             self.touch(&doubtful, &sources)?;
-            // What is linked against them is to be built again, too.
-            let changed: BTreeSet<&str> = doubtful.iter().map(|unit| unit.package.as_str()).collect();
+            // What is built of them is to be built again, too.
+            let changed: BTreeSet<&str> = doubtful.iter().filter(|unit| unit.kind != "bin").map(|unit| unit.package.as_str()).collect();
             let uses = |unit: &Unit| sources.crates_of(&unit.package).iter().any(|package| changed.contains(package.as_str()));
             for unit in units.iter().filter(|unit| uses(unit)) {
                 watched.remove(&unit.name());
@@ -193,7 +195,11 @@ impl<'b> Binaries<'b> {
             }
             sources = touched;
         }
-        Err(Failure::failed("the sources change faster than they can be built", self.root.display(), "run the same command again when they stay as they are"))
+        Err(Failure::failed(
+            "the sources change faster than they can be built",
+            self.root.display(),
+            "run the same command again when they stay as they are",
+        ))
     }
 
     /// Every program, if all are noted to be of these sources and are still what was noted.
@@ -205,7 +211,8 @@ impl<'b> Binaries<'b> {
             let file = format!("{package}{}", std::env::consts::EXE_SUFFIX);
             let digest = note.files.get(&file).filter(|_| note.of == of)?;
             let path = stamp.with_file_name(file);
-            (self.index.digest(&path).ok().as_ref() == Some(digest)).then(|| ((*package).to_owned(), Program { path, digest: digest.clone(), of }))
+            (self.index.digest(&path).ok().as_ref() == Some(digest))
+                .then(|| ((*package).to_owned(), Program { path, digest: digest.clone(), of }))
         };
         self.packages.iter().map(program).collect()
     }
@@ -213,7 +220,20 @@ impl<'b> Binaries<'b> {
     /// Whether a library or program is of these sources: cargo built it while they were watched, or it is what was noted then.
     fn is_known(&self, unit: &Unit, watched: &BTreeSet<String>, notes: &Notes, stamp: &Path, sources: &Sources) -> bool {
         let name = unit.name();
-        watched.contains(&name) || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
+        watched.contains(&name)
+            || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
+            || self.is_newer_than_its_sources(unit, sources)
+    }
+
+    /// Whether somebody else had cargo build a library, after every change to its files and folders: it is of these sources,
+    /// too. A program, which is easily replaced by another, is linked again.
+    fn is_newer_than_its_sources(&self, unit: &Unit, sources: &Sources) -> bool {
+        let Some(began) = unit.began().filter(|_| unit.kind == "lib" && !unit.has_build_script) else { return false };
+        let paths: BTreeSet<&Path> = sources
+            .files(&unit.package)
+            .flat_map(|file| Path::new(file).ancestors().take_while(|path| path.components().count() > 1))
+            .collect();
+        !paths.is_empty() && paths.iter().all(|path| self.index.unchanged_since(&self.root.join(path), began))
     }
 
     fn note(&self, unit: &Unit, stamp: &Path, sources: &Sources) -> Option<Note> {

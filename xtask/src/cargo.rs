@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use artifact::{Failure, Result};
 use serde_json::Value as Json;
@@ -39,6 +40,15 @@ impl Unit {
     /// Its name among the units of a build.
     pub fn name(&self) -> String {
         format!("{} {}", self.kind, self.package)
+    }
+
+    /// When cargo started the compiler for it, as far as cargo's own notes lie where they are known to.
+    pub fn began(&self) -> Option<SystemTime> {
+        // target/debug/deps/libNAME-HASH.rmeta → target/debug/.fingerprint/PACKAGE-HASH/invoked.timestamp
+        let file = self.files.iter().find(|file| file.parent().is_some_and(|folder| folder.ends_with("deps")))?;
+        let (_, hash) = file.file_stem()?.to_str()?.rsplit_once('-')?;
+        let note = file.parent()?.with_file_name(".fingerprint").join(format!("{}-{hash}", self.package)).join("invoked.timestamp");
+        std::fs::metadata(note).and_then(|m| m.modified()).ok()
     }
 
     /// From one of cargo's messages, if it is about one in the workspace at `root`.
@@ -83,7 +93,10 @@ impl Builder for Cargo<'_> {
             "see the compiler's messages above"
         };
         let failed = |what: String| Failure::failed(what, "cargo build", remedy);
-        let output = command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| failed(format!("cannot run cargo: {e}")))?;
+        let output = command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| {
+            let remedy = "install Rust, or use programs that were built of the same sources";
+            Failure::failed(format_args!("the programs have to be built, and cargo cannot be run: {e}"), "cargo build", remedy)
+        })?;
         if !output.status.success() {
             return Err(failed("it does not build".into()));
         }

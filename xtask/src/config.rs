@@ -131,7 +131,8 @@ impl Config {
         let mut paths = Vec::new();
         for (name, _) in self.sources(node) {
             let source = options.get(&name);
-            let items = source.and_then(Json::as_array).map_or_else(|| source.into_iter().collect(), |items| items.iter().collect::<Vec<_>>());
+            let items =
+                source.and_then(Json::as_array).map_or_else(|| source.into_iter().collect(), |items| items.iter().collect::<Vec<_>>());
             let is_path = |text: &&str| !is_url(text) && !self.is_builtin(node, &name, text);
             paths.extend(items.into_iter().filter_map(Json::as_str).filter(is_path).map(str::to_owned));
         }

@@ -39,7 +39,10 @@ fn no_hit_is_wrong_and_no_file_is_lost_whatever_is_done() {
     }
     println!("{} sequences: {counts:?}", seeds.end - seeds.start);
     if seeds.end - seeds.start >= FEW {
-        for what in ["edit", "restore", "touch", "build", "swap", "data", "map", "damage", "force", "kill", "resumed", "gc", "export", "import", "stranger", "meddled", "refused", "hit", "run"] {
+        for what in [
+            "edit", "restore", "touch", "build", "swap", "data", "map", "damage", "force", "kill", "resumed", "gc", "export", "import",
+            "stranger", "meddled", "refused", "hit", "run",
+        ] {
             assert!(counts.get(what).is_some_and(|&count| count > 0), "{what} never happened: {counts:?}");
         }
     }

@@ -97,14 +97,14 @@ fn check(store: &Store, is_shared: bool, artifacts: &Path, run: &str) -> Result<
     };
     // Where no `tensors` was ever seen, there is nothing to hold the two together by.
     let seen = store.seen("tensors");
-    let between = seen.iter().find(|tensors| same(&run, "tensors", tensors, "train.safetensors"));
-    let what = match between {
-        None if seen.is_empty() => return Ok([embed, run]),
-        None => "features than `tensors` now has",
-        Some(tensors) if ["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(tensors, "embed", &embed, file)) => {
-            return Ok([embed, run]);
-        }
-        Some(_) => "word vectors than `embed` now has",
+    // Other vectors can come to the same features, so that several results of `tensors` may stand between the two.
+    let between: Vec<&Manifest> = seen.iter().filter(|tensors| same(&run, "tensors", tensors, "train.safetensors")).collect();
+    let is_of_embed =
+        |tensors: &&Manifest| ["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(tensors, "embed", &embed, file));
+    let what = match &between[..] {
+        _ if seen.is_empty() || between.iter().any(is_of_embed) => return Ok([embed, run]),
+        [] => "features than `tensors` now has",
+        _ => "word vectors than `embed` now has",
     };
     let remedy = format!("bring it up to date: {}, with the options that you want", make(artifacts, &run.node));
     Err(Failure::usage(format_args!("`{}` was trained on other {what}", run.node), artifacts.display(), remedy))

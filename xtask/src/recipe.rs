@@ -33,13 +33,7 @@ impl Recipes {
         Self::of(root, config, device, digests, std::iter::once(node))
     }
 
-    fn of(
-        root: &Path,
-        config: &Config,
-        device: &str,
-        digests: &dyn Digests,
-        nodes: impl Iterator<Item = &'static Node>,
-    ) -> Result<Self> {
+    fn of(root: &Path, config: &Config, device: &str, digests: &dyn Digests, nodes: impl Iterator<Item = &'static Node>) -> Result<Self> {
         let workspace = Workspace::read(root)?;
         let mut packages: BTreeMap<&'static str, Vec<(String, String)>> = BTreeMap::new();
         let mut own = BTreeMap::new();

@@ -292,7 +292,8 @@ impl Session<'_> {
         let resume = node.resumes() && !self.selection.fresh;
         if resume && self.store.has_other_unfinished(node.name, &key) {
             let of = node.name;
-            self.board.aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
+            self.board
+                .aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
         }
         interrupt::running(node.resumes());
         let sources = self.states_of_sources(node);

@@ -56,7 +56,11 @@ pub fn threads() -> Result<Option<usize>> {
     let count = text.trim().parse().ok().filter(|count| (1..=MOST_THREADS).contains(count));
     let wrong = || {
         let what = format_args!("`{text}` is not a number of threads");
-        Failure::usage(what, format_args!("variable {THREADS}"), format_args!("set it to a whole number from 1 to {MOST_THREADS}, or unset it"))
+        Failure::usage(
+            what,
+            format_args!("variable {THREADS}"),
+            format_args!("set it to a whole number from 1 to {MOST_THREADS}, or unset it"),
+        )
     };
     count.map(Some).ok_or_else(wrong)
 }

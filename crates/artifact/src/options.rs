@@ -352,7 +352,10 @@ mod tests {
     fn the_same_number_has_one_canonical_form() {
         assert_eq!(set("lr", "1"), set("lr", "1.0"));
         assert_eq!(set("lr", "0.10"), Ok(Json::from(0.1)));
-        assert_eq!(["lr"; 4].iter().zip([".3", "0.3", "3.e-1", "+.3"]).map(|(n, t)| set(n, t)).collect::<Vec<_>>(), vec![Ok(Json::from(0.3)); 4]);
+        assert_eq!(
+            ["lr"; 4].iter().zip([".3", "0.3", "3.e-1", "+.3"]).map(|(n, t)| set(n, t)).collect::<Vec<_>>(),
+            vec![Ok(Json::from(0.3)); 4]
+        );
         assert_eq!(set("seed", "7"), Ok(Json::from(7)));
     }
 

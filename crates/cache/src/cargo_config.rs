@@ -25,7 +25,9 @@ pub fn describe(root: &Path) -> Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let mut parts = of_files(root, home.as_deref())?;
-    parts.extend(of_environment(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))));
+    parts.extend(of_environment(
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    ));
     Ok(parts.join("; "))
 }
 
@@ -155,7 +157,13 @@ mod tests {
 
     #[test]
     fn variables_count_where_they_change_the_program() {
-        let all = [("RUSTFLAGS", "-g"), ("CARGO_TARGET_DIR", "x"), ("CARGO_PROFILE_DEV_LTO", ""), ("CARGO_TARGET_X_LINKER", "lld"), ("USER", "me")];
+        let all = [
+            ("RUSTFLAGS", "-g"),
+            ("CARGO_TARGET_DIR", "x"),
+            ("CARGO_PROFILE_DEV_LTO", ""),
+            ("CARGO_TARGET_X_LINKER", "lld"),
+            ("USER", "me"),
+        ];
         let seen = of_environment(all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
         assert_eq!(seen, ["CARGO_TARGET_X_LINKER=lld", "RUSTFLAGS=-g"]);
     }

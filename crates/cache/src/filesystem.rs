@@ -16,7 +16,7 @@ pub fn keeps_change_times(path: &Path) -> bool {
     const BCACHEFS: u64 = 0xCA45_1A4E;
     const OVERLAY: u64 = 0x794C_7630;
     // The type of the field differs from processor to processor, and its sign means nothing.
-    #[expect(clippy::cast_sign_loss, clippy::cast_lossless, reason = "a magic number")]
+    #[expect(clippy::cast_sign_loss, reason = "a magic number")]
     rustix::fs::statfs(path).is_ok_and(|found| [EXT, XFS, BTRFS, F2FS, BCACHEFS, OVERLAY].contains(&(found.f_type as u64 & 0xFFFF_FFFF)))
 }
 

@@ -27,7 +27,7 @@ use crate::filesystem::keeps_change_times;
 /// How long a file must have been left alone before its state says what is in it.
 ///
 /// Twice the time after which Linux writes a dirty page to the disk.
-pub const SETTLED: Duration = Duration::from_secs(60);
+pub const SETTLED: Duration = Duration::from_mins(1);
 /// The index is emptied beyond this many entries.
 const MOST: usize = 50_000;
 
@@ -111,6 +111,15 @@ impl Index {
     fn is_settled(&self, metadata: &Metadata, path: &Path) -> bool {
         let age = changed_at(metadata).and_then(|at| SystemTime::now().duration_since(at).ok());
         age.is_some_and(|age| age > self.settled) && (self.settled < SETTLED || keeps_change_times(path))
+    }
+
+    /// Whether the file or folder at `path` was as it is now at that time, and is left alone: no program can make it look so.
+    pub fn unchanged_since(&self, path: &Path, time: SystemTime) -> bool {
+        /// Clocks are set now and then.
+        const MARGIN: Duration = Duration::from_secs(2);
+        let Ok(metadata) = fs::metadata(path) else { return false };
+        let since = changed_at(&metadata).and_then(|at| time.duration_since(at).ok());
+        !self.paranoid && self.is_settled(&metadata, path) && since.is_some_and(|since| since > MARGIN)
     }
 
     /// Reads every file again, and corrects the index.

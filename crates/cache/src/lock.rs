@@ -25,8 +25,11 @@ impl Lock {
             }
             Err(e) => return Err(fail(e)),
         };
-        let (now, later): (Result<(), TryLockError>, _) =
-            if read_only { (file.try_lock_shared(), File::lock_shared as fn(&File) -> io::Result<()>) } else { (file.try_lock(), File::lock as _) };
+        let (now, later): (Result<(), TryLockError>, _) = if read_only {
+            (file.try_lock_shared(), File::lock_shared as fn(&File) -> io::Result<()>)
+        } else {
+            (file.try_lock(), File::lock as _)
+        };
         match now {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -125,9 +125,8 @@ impl Store {
             Err(e) => return Err(Failure::io("read folder", &self.root, &e)),
         };
         // Results are known by their manifests also where somebody has removed everything else.
-        let is_result = |entry: &std::fs::DirEntry| {
-            matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == *manifest.node)
-        };
+        let is_result =
+            |entry: &std::fs::DirEntry| matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == *manifest.node);
         let is_strange = |entry: &std::fs::DirEntry| !HARMLESS.iter().any(|name| entry.file_name() == *name) && !is_result(entry);
         match entries.flatten().find(is_strange) {
             None => Ok(()),

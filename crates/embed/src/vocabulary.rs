@@ -241,7 +241,10 @@ mod tests {
     fn a_word_is_found_in_the_cases_that_the_option_says() {
         let (titles, file) = (["Fed fed FED Bank bank Oil"], ["fed", "Bank", "bank", "US"]);
         let word = |word: &str, count| (word.to_owned(), count);
-        assert_eq!(found(Lowercase::Never, &titles, &file), (3, 5, vec![word("Bank", 1), word("bank", 1), word("fed", 1)], vec![2.0, 3.0, 1.0]));
+        assert_eq!(
+            found(Lowercase::Never, &titles, &file),
+            (3, 5, vec![word("Bank", 1), word("bank", 1), word("fed", 1)], vec![2.0, 3.0, 1.0])
+        );
         // `Fed` and `FED` take the vector of `fed`; `Bank` has one of its own.
         let fallback = (5, 5, vec![word("fed", 3), word("Bank", 1), word("bank", 1)], vec![1.0, 2.0, 3.0]);
         assert_eq!(found(Lowercase::Fallback, &titles, &file), fallback);

@@ -87,7 +87,14 @@ impl Answer<'_> {
                 let best = top.first().map(|t| t.0);
                 let top =
                     top.iter().map(|(category, probability)| Odds { category: category.letter(), probability: *probability }).collect();
-                let json = Json { title: self.title, category: best.map(Category::letter), name: best.map(Category::name), top, words: all, words_known: known };
+                let json = Json {
+                    title: self.title,
+                    category: best.map(Category::letter),
+                    name: best.map(Category::name),
+                    top,
+                    words: all,
+                    words_known: known,
+                };
                 serde_json::to_writer(&mut *out, &json)?;
                 out.write_all(b"\n")
             }

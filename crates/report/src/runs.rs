@@ -178,8 +178,8 @@ pub struct Sweep {
     pub devices: Vec<String>,
     unavailable: Vec<(String, String)>,
     options: BTreeMap<String, serde_json::Value>,
-    /// The machine that was timed, in words.
-    machine: String,
+    /// The machine that was timed.
+    machine: Machine,
     /// A row a batch size and device.
     pub times: Vec<Time>,
 }
@@ -215,10 +215,10 @@ impl Sweep {
     /// Reads the result of `train.sweep`.
     pub fn read(stage: &Stage) -> Result<Self> {
         let SweepConfig { rows, features, devices, unavailable, options } = json(&stage.input("train.sweep", "config.json"))?;
-        let machine: Machine = json(&stage.input("train.sweep", "machine.json"))?;
+        let machine = json(&stage.input("train.sweep", "machine.json"))?;
         let times = lines(stage, "train.sweep", "sweep.jsonl")?;
         let options = options.into_iter().filter(|(_, value)| !value.is_null()).collect();
-        Ok(Self { rows, features, devices, unavailable, options, machine: machine.to_string(), times })
+        Ok(Self { rows, features, devices, unavailable, options, machine, times })
     }
 }
 

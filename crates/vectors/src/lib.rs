@@ -45,7 +45,8 @@ impl Lookup {
         let words = table::texts(&frame, "word", vocabulary)?.no_null_iter();
         let rows =
             frame.column("row").and_then(|c| c.u32()).map_err(|e| Failure::artifact(format_args!("column `row`: {e}"), vocabulary))?;
-        let mut lookup = Self { rows: HashMap::with_capacity_and_hasher(count, RandomState::default()), dimension, vectors: values, lowercase };
+        let mut lookup =
+            Self { rows: HashMap::with_capacity_and_hasher(count, RandomState::default()), dimension, vectors: values, lowercase };
         for (word, row) in words.zip(rows.no_null_iter()) {
             let row = row as usize;
             if row >= count {

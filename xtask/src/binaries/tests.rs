@@ -10,11 +10,20 @@ fn workspace() -> tempfile::TempDir {
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         std::fs::write(path, text).expect("writes");
     };
-    put("Cargo.toml", "[workspace]\nmembers = [\"crates/*\"]\nresolver = \"3\"\n[workspace.dependencies]\nbase = { path = \"crates/base\" }\n");
-    put("Cargo.lock", "version = 4\n[[package]]\nname = \"base\"\nversion = \"0.1.0\"\n[[package]]\nname = \"tiny\"\nversion = \"0.1.0\"\ndependencies = [\"base\"]\n");
+    put(
+        "Cargo.toml",
+        "[workspace]\nmembers = [\"crates/*\"]\nresolver = \"3\"\n[workspace.dependencies]\nbase = { path = \"crates/base\" }\n",
+    );
+    put(
+        "Cargo.lock",
+        "version = 4\n[[package]]\nname = \"base\"\nversion = \"0.1.0\"\n[[package]]\nname = \"tiny\"\nversion = \"0.1.0\"\ndependencies = [\"base\"]\n",
+    );
     put("crates/base/Cargo.toml", "[package]\nname = \"base\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
     put("crates/base/src/lib.rs", "pub const TEXT: &str = \"base one\";\n");
-    put("crates/tiny/Cargo.toml", "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\nbase.workspace = true\n");
+    put(
+        "crates/tiny/Cargo.toml",
+        "[package]\nname = \"tiny\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\nbase.workspace = true\n",
+    );
     put("crates/tiny/src/lib.rs", "pub const TEXT: &str = include_str!(\"text\");\n");
     put("crates/tiny/src/text", "tiny one");
     put("crates/tiny/src/main.rs", "fn main() { println!(\"{}, {}\", base::TEXT, tiny::TEXT); }\n");
@@ -23,8 +32,11 @@ fn workspace() -> tempfile::TempDir {
 
 /// What the program says when xtask starts it.
 fn said(root: &Path) -> String {
-    let index = Index::default();
-    let binaries = Binaries::new(root, "cpu", &["tiny"], &index);
+    said_by(root, &Index::default())
+}
+
+fn said_by(root: &Path, index: &Index) -> String {
+    let binaries = Binaries::new(root, "cpu", &["tiny"], index);
     let run = |program: &Path| std::process::Command::new(program).output();
     let output = binaries.start("tiny", None, run, drop).expect("runs");
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
@@ -50,7 +62,10 @@ fn a_program_of_an_edit_that_is_gone_again_is_built_again() {
     let dir = workspace();
     let root = dir.path();
     assert_eq!(said(root), "base one, tiny one");
-    for (file, was, edit) in [("crates/tiny/src/text", "tiny one", "tiny two"), ("crates/base/src/lib.rs", "pub const TEXT: &str = \"base one\";\n", "pub const TEXT: &str = \"base two\";\n")] {
+    for (file, was, edit) in [
+        ("crates/tiny/src/text", "tiny one", "tiny two"),
+        ("crates/base/src/lib.rs", "pub const TEXT: &str = \"base one\";\n", "pub const TEXT: &str = \"base two\";\n"),
+    ] {
         let path = root.join(file);
         let stamp = std::fs::metadata(&path).and_then(|m| m.modified()).expect("a time");
         std::fs::write(&path, edit).expect("writes");
@@ -91,4 +106,37 @@ fn a_program_that_was_replaced_does_not_run() {
         std::fs::copy("/bin/echo", &program).expect("copies");
         assert_eq!(said(root), "base one, tiny one");
     }
+}
+
+#[test]
+fn a_library_that_is_newer_than_its_sources_is_not_built_again_and_one_that_is_not_is() {
+    if std::env::var_os("CARGO_TARGET_DIR").is_some() {
+        return;
+    }
+    let dir = workspace();
+    let root = dir.path();
+    let quick = || Index::default().settled_after(std::time::Duration::from_millis(50));
+    let written = |file: &str| std::fs::metadata(root.join(file)).and_then(|m| m.modified()).expect("a time");
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    build(root);
+    let before = [written("target/debug/libtiny.rlib"), written("crates/base/src/lib.rs")];
+    assert_eq!(said_by(root, &quick()), "base one, tiny one");
+    assert_eq!(before, [written("target/debug/libtiny.rlib"), written("crates/base/src/lib.rs")], "nothing is built twice");
+
+    // The same with an edit that is gone again: its change time is a later one.
+    let (path, stamp) = (root.join("crates/tiny/src/text"), written("crates/tiny/src/text"));
+    std::fs::write(&path, "tiny two").expect("writes");
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    build(root);
+    put_back(&path, "tiny one", stamp);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(said_by(root, &quick()), "base one, tiny one");
+    // A file that was moved away and back, too.
+    std::fs::rename(&path, root.join("kept")).expect("moves");
+    std::fs::write(&path, "tiny two").expect("writes");
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    build(root);
+    std::fs::rename(root.join("kept"), &path).expect("moves back");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(said_by(root, &quick()), "base one, tiny one");
 }

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 use artifact::Result;
 use cache::{Digest, Store};
 
-use super::builder::{Built, Builder};
-use super::stage::{EPOCHS, Meddling, Moment, Stage, content, files_of, recipe};
+use super::builder::{Builder, Built};
+use super::stage::{Deed, EPOCHS, Meddling, Moment, Stage, content, files_of, recipe};
 use super::world::{CRATES, TEXTS, World, source};
 use crate::binaries::{Binaries, stages};
 use crate::cargo::Builder as _;
@@ -144,7 +144,7 @@ impl Player {
                 self.count("meddled");
                 self.run(Selection::default(), None, Some(meddle));
             }
-            _ => self.run(Selection { fresh: self.random % 5 == 0, ..Selection::default() }, None, None),
+            _ => self.run(Selection { fresh: self.random.is_multiple_of(5), ..Selection::default() }, None, None),
         }
         self.nothing_is_lost();
     }
@@ -177,7 +177,7 @@ impl Player {
     }
 
     /// What puts another program in a program's place, as a new file or into the old one.
-    fn swap(&mut self) -> Box<dyn FnOnce() + Send> {
+    fn swap(&mut self) -> Deed {
         let package = self.one(&stages());
         let path = self.with(|world| world.path(&format!("target/debug/{package}")));
         if let Ok(program) = std::fs::read(&path) {
@@ -209,7 +209,7 @@ impl Player {
             2 => self.there_and_back(data, text, moment, back),
             3 => {
                 let world = self.world.clone();
-                let write: Box<dyn FnOnce() + Send> = Box::new(move || world.lock().expect("no panic").write_through_the_map(text));
+                let write: Deed = Box::new(move || world.lock().expect("no panic").write_through_the_map(text));
                 vec![(moment, write)]
             }
             _ => {
@@ -221,11 +221,10 @@ impl Player {
     }
 
     /// What writes a file, and if `back` puts it back later with the time stamp that it had.
-    fn there_and_back(&self, file: String, text: &'static str, moment: Moment, back: bool) -> Vec<(Moment, Box<dyn FnOnce() + Send>)> {
+    fn there_and_back(&self, file: String, text: &'static str, moment: Moment, back: bool) -> Vec<(Moment, Deed)> {
         let (was, stamp) = self.with(|world| (world.read(&file), world.stamp(&file)));
         let (there, again, and_again) = (self.world.clone(), self.world.clone(), file.clone());
-        let mut all: Vec<(Moment, Box<dyn FnOnce() + Send>)> =
-            vec![(moment, Box::new(move || there.lock().expect("no panic").put(&file, text)))];
+        let mut all: Vec<(Moment, Deed)> = vec![(moment, Box::new(move || there.lock().expect("no panic").put(&file, text)))];
         if back {
             all.push((Moment::Write, Box::new(move || again.lock().expect("no panic").put_as_of(&and_again, &was, stamp))));
         }
@@ -233,7 +232,7 @@ impl Player {
     }
 
     /// What changes a file of a result.
-    fn damage(&mut self, node: &'static str) -> Box<dyn FnOnce() + Send> {
+    fn damage(&mut self, node: &'static str) -> Deed {
         let file = self.one(&files_of(find(node).expect("a node")));
         let path = self.artifacts(0).join(node).join(file);
         self.note("damage", path.display());

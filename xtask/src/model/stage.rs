@@ -23,12 +23,15 @@ pub enum Moment {
     Write,
 }
 
+/// Something that somebody does.
+pub type Deed = Box<dyn FnOnce() + Send>;
+
 /// What somebody does in a run, and when; each once.
 #[derive(Default)]
-pub struct Meddling(Mutex<Vec<(Moment, Box<dyn FnOnce() + Send>)>>);
+pub struct Meddling(Mutex<Vec<(Moment, Deed)>>);
 
 impl Meddling {
-    pub fn new(all: Vec<(Moment, Box<dyn FnOnce() + Send>)>) -> Self {
+    pub fn new(all: Vec<(Moment, Deed)>) -> Self {
         Self(Mutex::new(all))
     }
 
@@ -62,7 +65,13 @@ pub fn recipe(program: &str, options: &str, inputs: &str) -> String {
 
 /// The files of a node that somebody reads.
 pub fn files_of(node: &Node) -> Vec<&'static str> {
-    let mut all: Vec<&str> = crate::graph::GRAPH.iter().flat_map(|by| by.reads).filter(|(name, _)| *name == node.name).flat_map(|(_, files)| *files).copied().collect();
+    let mut all: Vec<&str> = crate::graph::GRAPH
+        .iter()
+        .flat_map(|by| by.reads)
+        .filter(|(name, _)| *name == node.name)
+        .flat_map(|(_, files)| *files)
+        .copied()
+        .collect();
     all.sort_unstable();
     all.dedup();
     if all.is_empty() { vec!["result"] } else { all }
