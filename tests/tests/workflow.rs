@@ -32,7 +32,7 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
             (job, matrix) = (name.to_owned(), Vec::new());
         }
         let line = line.trim();
-        let [needs, fetched, nodes] = jobs.entry(job.clone()).or_default();
+        let [needs, bundles, nodes] = jobs.entry(job.clone()).or_default();
         if let Some(list) = list(line, "needs: [") {
             *needs = list;
         } else if let Some(list) = list(line, "node: [") {
@@ -42,7 +42,7 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         } else if line.contains("uses:") {
             fetches = line.ends_with("actions/fetch");
         } else if let Some(name) = line.strip_prefix("name: ").filter(|_| fetches) {
-            fetched.push(name.to_owned());
+            bundles.push(name.to_owned());
         }
     }
     let makes: Vec<(&String, &String)> = jobs.iter().flat_map(|(job, [_, _, nodes])| nodes.iter().map(move |node| (node, job))).collect();
