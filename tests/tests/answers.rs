@@ -59,6 +59,8 @@ fn page_with_sweep(artifacts: &Artifacts, rows: &[Value], config: &Value) -> Str
     let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
     std::fs::write(dir.path().join("sweep.jsonl"), lines).expect("writes");
     std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writes");
+    let machine = r#"{ "processor": "Z80", "processors": 1, "threads": 1, "gpus": ["H100"] }"#;
+    std::fs::write(dir.path().join("machine.json"), machine).expect("writes");
     let out = dir.path().join("out");
     let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(e2e::root()).args(["run", "--quiet", "--package", "report", "--", "--artifacts"]).arg(artifacts.path());
@@ -80,6 +82,7 @@ fn a_sweep_with_a_gpu_stands_beside_the_cpu_s_and_one_without_a_cpu_is_no_error(
     let both = page_with_sweep(&artifacts, &[cpu, gpu.clone()], &config);
     assert!(both.contains("<td>autograd, fused</td><td>0.125</td>"), "the GPU's row is missing");
     assert!(!both.contains("No GPU was used"));
+    assert!(both.contains("Timed on Z80, 1 processor, 1 thread, H100."), "the page names the machine that was timed");
     config["devices"] = serde_json::json!(["cuda"]);
     let only = page_with_sweep(&artifacts, &[gpu], &config);
     assert!(only.contains("The CPU was not among the devices.") && only.contains("<td>autograd, –</td>"));

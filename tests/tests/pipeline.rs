@@ -83,11 +83,18 @@ fn two_folders_and_any_number_of_threads_give_the_same_bytes() {
     let (one, two) = (one.bytes(), two.bytes());
     assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
     // A run's manifest lists its timings' digest, and timings are clock readings; the sweep is made of
-    // them, and the report shows the sweep.
+    // them and names the machine and its threads, and the report shows the sweep.
     let has_clock_readings = |file: &str| {
         file.starts_with("train.") && file.ends_with("manifest.json")
-            || ["train.sweep/sweep.jsonl", "report/index.html", "report/report.md", "report/metrics.json", "report/sweep.svg"]
-                .contains(&file)
+            || [
+                "train.sweep/machine.json",
+                "train.sweep/sweep.jsonl",
+                "report/index.html",
+                "report/report.md",
+                "report/metrics.json",
+                "report/sweep.svg",
+            ]
+            .contains(&file)
             || file == "report/manifest.json"
     };
     for (file, bytes) in &one {
