@@ -186,7 +186,7 @@ fn a_training_run_that_is_killed_again_and_again_ends_in_the_same_bytes() {
         Some(std::fs::read_to_string(key.join("history.jsonl")).ok()?.lines().count())
     };
     for kill_after in [3, 4, 20, 35, 50] {
-        let mut child = killed.start(&["pipeline", "--to", "train.mlp", "--resume"]);
+        let mut child = killed.start(&["pipeline", "--to", "train.mlp"]);
         while epochs().is_none_or(|n| n < kill_after) {
             assert!(child.try_wait().expect("a state").is_none(), "it ended before it was killed");
             std::thread::sleep(std::time::Duration::from_millis(2));
@@ -194,7 +194,7 @@ fn a_training_run_that_is_killed_again_and_again_ends_in_the_same_bytes() {
         // `cargo` becomes xtask on Unix, so this kills xtask, and its stage ends with it.
         child.kill().and_then(|()| child.wait()).expect("kills");
     }
-    let resumed = killed.run(&["pipeline", "--to", "train.mlp", "--resume"]).ok();
+    let resumed = killed.run(&["pipeline", "--to", "train.mlp"]).ok();
     assert_eq!(resumed.nodes("status", "run"), ["train.mlp"]);
     assert!(resumed.err.contains("going on after epoch "), "it started anew: {}", resumed.err);
     let (whole, killed) = (whole.bytes(), killed.bytes());

@@ -52,10 +52,10 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         of[0]
     };
     for (node, reads) in graph() {
-        let [needs, fetched, _] = &jobs[by(&node)];
+        let [needs, bundles, _] = &jobs[by(&node)];
         for read in reads.iter().filter(|read| by(read) != by(&node)) {
             assert!(needs.contains(by(read)), "the job of {node} does not wait for that of {read}");
-            assert!(fetched.contains(read) || fetched.contains(by(read)), "the job of {node} does not fetch {read}");
+            assert!(bundles.contains(read) || bundles.contains(by(read)), "the job of {node} does not fetch {read}");
         }
     }
     assert_eq!(makes.len(), graph().len());

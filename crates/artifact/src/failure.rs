@@ -92,7 +92,7 @@ impl Failure {
                 "check who may read and write there, or choose another folder with --artifacts"
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "free some disk space and run the same command again, a training run with --resume; nothing made before is lost"
+                "free some disk space and run the same command again; nothing made before is lost"
             }
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
                 "a file is where a folder should be; move it, or choose another folder with --artifacts"

@@ -94,7 +94,8 @@ pub fn read(folder: &Path, (node, seed): (&str, u64), epoch: u32, net: &mut Net,
     let progress: Option<Progress> = arrays.note()?.and_then(|note| serde_json::from_str(&note).ok());
     let whole = progress.filter(|p| p.node == node && p.seed == seed && p.epoch == epoch && p.optimizer == optimizer.rule);
     let whole = whole.filter(|p| Random::restore(&p.random).is_some());
-    let wrong = || Failure::input("this is no checkpoint of the run", path.display(), "start the run anew, without --resume");
+    let wrong =
+        || Failure::input("this is no checkpoint of the run", path.display(), "start the run anew, with `cargo xtask pipeline --fresh`");
     let progress = whole.ok_or_else(wrong)?;
     let mut values = file::read(&arrays, &path, &file::shapes(&tensors(net, optimizer)))?;
     for name in optimizer.state.keys().cloned().collect::<Vec<_>>() {
