@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use artifact::{Failure, Result};
-use cache::{Digest, Digests as _, Index, Ingredients, Workspace};
+use cache::{Digest, Digests as _, Index, Ingredients, Lock, Workspace};
 use serde::{Deserialize, Serialize};
 
 use crate::cargo::{Builder, Cargo, Unit};
@@ -23,6 +23,8 @@ use crate::graph::GRAPH;
 
 /// Beside the programs: what each thing that cargo wrote was built of.
 const STAMP: &str = "knockline-built.json";
+/// Held by the run that builds.
+const LOCK: &str = "knockline-built.lock";
 /// How often sources may change while they are built, and programs while they are started.
 const TRIES: usize = 5;
 
@@ -143,8 +145,15 @@ impl<'b> Binaries<'b> {
     /// Every program, built of the sources as they are. Where all notes match, cargo is not asked: it takes a quarter of a
     /// second to say that there is nothing to do.
     fn build(&self) -> Result<BTreeMap<String, Program>> {
+        let known = |sources: &Sources| self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, sources));
+        if let Some(programs) = known(&self.sources()?) {
+            return Ok(programs);
+        }
+        // Of several runs one builds: they would see each other's touches as edits. Where no lock can be had, nothing can be
+        // built, either, and cargo says why.
+        let _lock = self.builder.stamp(LOCK).and_then(|path| Lock::take(&path, || ()).ok());
         let mut sources = self.sources()?;
-        if let Some(programs) = self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, &sources)) {
+        if let Some(programs) = known(&sources) {
             return Ok(programs);
         }
         // What cargo has built of the sources as they are.
