@@ -72,6 +72,25 @@ fn a_folder_of_somebody_s_is_left_alone() {
     }
     assert_eq!(std::fs::read_to_string(mine.join("report/thesis.txt")).expect("reads"), "years of work");
 
+    // A stage alone, and the programs, are as careful.
+    let alone = || {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(root()).args(["run", "--quiet", "--package", "ingest", "--", "--out"]).stdin(Stdio::null());
+        command
+    };
+    let mut stage = alone();
+    stage.arg(mine.join("report"));
+    for command in [stage, xtask(&["programs", &mine.join("report").display().to_string()])] {
+        let ended = Ended::of(command);
+        assert!(ended.code == Some(2) && ended.err.contains("the folder is not empty"), "{}", ended.err);
+    }
+    for _ in 0..2 {
+        let mut stage = alone();
+        stage.arg(dir.path().join("out"));
+        Ended::of(stage).ok();
+    }
+    assert_eq!(std::fs::read_dir(mine.join("report")).expect("a folder").count(), 1);
+
     // A folder of knockline's, and in it one that is not.
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "ingest"]).ok();

@@ -132,6 +132,11 @@ impl<'b> Binaries<'b> {
         Err(Failure::failed(what, format_args!("package `{package}`"), "wait until other builds in this checkout are done"))
     }
 
+    /// Builds the programs, unless that was done before.
+    pub fn build_once(&self) -> Result<()> {
+        self.packages.first().map_or(Ok(()), |package| self.program(package).map(drop))
+    }
+
     fn program(&self, package: &str) -> Result<Program> {
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         if built.is_empty() {
@@ -337,6 +342,11 @@ pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
     let index = Index::default();
     let binaries = Binaries::new(root, "cpu", &packages, &index);
     std::fs::create_dir_all(dir).map_err(|e| Failure::io("create folder", dir, &e))?;
+    let is_empty = std::fs::read_dir(dir).map_err(|e| Failure::io("read folder", dir, &e))?.next().is_none();
+    if !is_empty && !dir.join(STAMP).exists() {
+        let remedy = "give an empty folder, a new one, or one that this command has made";
+        return Err(Failure::usage("the folder is not empty, and knockline did not make it", dir.display(), remedy));
+    }
     // A program that runs cannot be written over, but another file can take its name.
     let copy = |from: &Path, to: &Path| {
         let partial = to.with_extension("partial");

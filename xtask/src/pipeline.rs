@@ -180,7 +180,10 @@ fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes, node: &Node) 
         return Err(Failure::input(problem, folder.display(), remedy));
     }
     if recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe) {
-        eprintln!("warning: `{}` is taken as it is, and is stale (`cargo xtask status {}` says why)", node.name, node.name);
+        eprintln!(
+            "warning: `{}` is taken as it is, and is stale (`cargo xtask status {}` with the same options says why)",
+            node.name, node.name
+        );
     }
     Ok((manifest, is_here))
 }

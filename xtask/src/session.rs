@@ -297,6 +297,7 @@ impl Session<'_> {
             self.board
                 .aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
         }
+        self.runner.ready()?;
         interrupt::running(node.resumes());
         let sources = self.states_of_sources(node);
         let job = Job {

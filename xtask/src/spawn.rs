@@ -43,11 +43,18 @@ pub struct Job {
 
 /// What runs the stages: their programs, or in tests something that behaves like them.
 pub trait Runner: Sync {
+    /// Makes ready what runs them, so that the time that takes is not a stage's.
+    fn ready(&self) -> Result<()>;
+
     /// Runs a node's stage and returns what it said of its result.
     fn run(&self, job: &Job) -> Result<Said>;
 }
 
 impl Runner for Binaries<'_> {
+    fn ready(&self) -> Result<()> {
+        self.build_once()
+    }
+
     fn run(&self, job: &Job) -> Result<Said> {
         let node = job.node;
         let place = || format!("stage `{}`", node.package);

@@ -133,7 +133,7 @@ pub fn run(root: &Path, config: &Config, store: &Store, node: Option<&str>, devi
             if only.is_none() && why.len() > SHOWN {
                 let rest = why.len() - SHOWN;
                 why.truncate(SHOWN);
-                why.push(format!("and {rest} more (cargo xtask status {})", state.node));
+                why.push(format!("and {rest} more: add `{}` to this command", state.node));
             }
             if let Some((key, changes)) = state.nearest.as_ref().filter(|_| only.is_some()) {
                 // What the inputs will be is not known before they are made.

@@ -46,7 +46,7 @@ pub fn export(root: &Path, config: &Config, artifacts: &Path, file: &Path, nodes
 pub fn warn_of_stale(root: &Path, config: &Config, store: &Store, nodes: &[&str], handed_on: &str) -> Result<()> {
     for state in status::states(root, config, store, "cpu")?.iter().filter(|s| s.state == "stale" && nodes.contains(&s.node)) {
         let (node, why) = (state.node, state.reasons.first().map_or("", String::as_str));
-        eprintln!("warning: `{node}` is {handed_on} as it is, and is stale: {why} (`cargo xtask status {node}` says more)");
+        eprintln!("warning: `{node}` is {handed_on} as it is, and is stale: {why}");
     }
     Ok(())
 }

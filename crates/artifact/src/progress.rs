@@ -209,6 +209,10 @@ impl Console {
             Event::At { done, note } => match &self.bar {
                 Some(bar) => {
                     bar.set_position(*done);
+                    // What a run that was gone on with had done before says nothing of its speed now.
+                    if !std::mem::replace(&mut self.spoke, true) {
+                        bar.reset_eta();
+                    }
                     bar.set_message(note.clone());
                 }
                 None => self.plain(*done, note),

@@ -242,6 +242,11 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         return Err(Failure::usage("the pipeline's own result lies there", format_args!("--out {}", out.display()), remedy));
     }
     std::fs::create_dir_all(&out).map_err(|e| Failure::io("create folder", &out, &e))?;
+    let is_ours = matches.get_flag("events") || matches.get_flag("resume") || out.join(OPTIONS).exists();
+    if !is_ours && std::fs::read_dir(&out).map_err(|e| Failure::io("read folder", &out, &e))?.next().is_some() {
+        let remedy = "give an empty folder, a new one, or one that holds an earlier result; --resume goes on with a run that was killed";
+        return Err(Failure::usage("the folder is not empty, and no result lies there", format_args!("--out {}", out.display()), remedy));
+    }
     Ok(Stage {
         node: spec.name,
         progress: report_to(matches.get_flag("events"), spec.name),

@@ -15,13 +15,16 @@ const LEVEL: i32 = 3;
 /// Writes the current results of `nodes` into the bundle `path`: whole or not at all. To be called with
 /// the store's lock held.
 pub fn export(store: &Store, nodes: &[String], path: &Path) -> Result<Vec<Item>> {
-    let partial = path.with_extension("partial");
-    let fail = |e: &io::Error| Failure::io("write", &partial, e);
-    let file = File::create(&partial).map_err(|e| fail(&e))?;
+    // A name that nobody else has for a file of theirs, or for another bundle.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    let partial = path.with_file_name(name);
+    let fail = |e: &io::Error| Failure::io("write", path, e);
+    let file = File::create_new(&partial).map_err(|e| fail(&e))?;
     let mut encoder = zstd::Encoder::new(BufWriter::new(file), LEVEL).map_err(|e| fail(&e))?;
     encoder.include_checksum(true).map_err(|e| fail(&e))?;
     let mut archive = tar::Builder::new(encoder);
-    let written = write(store, nodes, &mut archive, &partial);
+    let written = write(store, nodes, &mut archive, path);
     let items = match written {
         Ok(items) => items,
         Err(failure) => {
@@ -36,10 +39,10 @@ pub fn export(store: &Store, nodes: &[String], path: &Path) -> Result<Vec<Item>>
     Ok(items)
 }
 
-fn write<W: Write>(store: &Store, nodes: &[String], archive: &mut tar::Builder<W>, partial: &Path) -> Result<Vec<Item>> {
-    let fail = |e: &io::Error| Failure::io("write", partial, e);
+fn write<W: Write>(store: &Store, nodes: &[String], archive: &mut tar::Builder<W>, bundle: &Path) -> Result<Vec<Item>> {
+    let fail = |e: &io::Error| Failure::io("write", bundle, e);
     let head = Head { format: FORMAT, nodes: nodes.to_vec() };
-    let head = serde_json::to_vec(&head).map_err(|e| Failure::failed(e, partial.display(), "this is a bug; please report it"))?;
+    let head = serde_json::to_vec(&head).map_err(|e| Failure::failed(e, bundle.display(), "this is a bug; please report it"))?;
     append(archive, HEAD, head.len() as u64, &head[..]).map_err(|e| fail(&e))?;
     let mut items = Vec::new();
     for node in nodes {

@@ -42,9 +42,13 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<Item>> {
     for node in &head.nodes {
         match bundle.node(store, node) {
             Ok(item) => items.push(item),
-            Err(failure) => {
+            Err(mut failure) => {
                 // Half a result is of no use, and the disk may be full of it.
                 store.drop_incoming();
+                if !items.is_empty() {
+                    let names: Vec<&str> = items.iter().map(|item| item.node.as_str()).collect();
+                    failure.remedy = format!("{}; what came before is whole and was taken: {}", failure.remedy, names.join(", "));
+                }
                 return Err(failure);
             }
         }

@@ -49,7 +49,7 @@ pub struct Item {
 
 /// The failure to make sense of a bundle.
 fn damaged(what: impl std::fmt::Display, path: &Path) -> Failure {
-    Failure::input(what, path.display(), "get the bundle again, or make it again: cargo xtask cache export")
+    Failure::input(what, path.display(), "get the bundle again, or make it again: cargo xtask cache export FILE")
 }
 
 /// Whether a node's name is one, and no path that leads elsewhere.

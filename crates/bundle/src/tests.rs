@@ -104,7 +104,8 @@ fn a_damaged_result_is_not_exported_and_an_earlier_bundle_stays() {
     let failure = export(&store, &nodes(), &bundle).expect_err("refused");
     assert!(failure.what.contains("sub/file has another content"), "{failure}");
     assert_eq!(fs::read(&bundle).expect("reads"), before);
-    assert!(!bundle.with_extension("partial").exists());
+    let beside = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().contains("partial");
+    assert!(!bundle.parent().expect("a folder").read_dir().expect("a folder").flatten().any(|entry| beside(&entry)));
     let failure = export(&store, &["embed".into()], &bundle).expect_err("refused");
     assert!(failure.what.contains("no result of `embed`"), "{failure}");
 }
@@ -152,4 +153,13 @@ fn what_is_no_bundle_is_said_to_be_none() {
     assert_eq!(import(&store, dir.path()).expect_err("refused").what, "this is a folder and no bundle");
     fs::write(&text, "").expect("writes");
     assert_eq!(import(&store, &text).expect_err("refused").what, "this is no bundle");
+}
+
+#[test]
+fn a_file_of_somebody_s_beside_the_bundle_is_left_alone() {
+    let (dir, store) = made();
+    let mine = dir.path().join("a.partial");
+    fs::write(&mine, "precious").expect("writes");
+    bundle_of(&store, dir.path(), "a.bundle");
+    assert_eq!(fs::read_to_string(&mine).expect("reads"), "precious");
 }

@@ -191,13 +191,14 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
     };
     let (x, y) = (range(|p| p.0), range(|p| p.1));
+    // From a little below a power of ten, so that it has its tick, to well above the next: two ticks at least, and room for the legend.
     let decade = |value: f64| 10.0_f64.powf(value.log10().floor());
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_right(24)
         .x_label_area_size(44)
         .y_label_area_size(70)
-        .build_cartesian_2d((x.0..x.1.max(2.0 * x.0)).log_scale().base(2.0), (decade(y.0)..decade(y.1) * 30.0).log_scale())?;
+        .build_cartesian_2d((x.0..x.1.max(2.0 * x.0)).log_scale().base(2.0), (decade(y.0) * 0.8..decade(y.1) * 30.0).log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)

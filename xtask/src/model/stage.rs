@@ -83,6 +83,10 @@ pub fn content(recipe: &str, file: &str) -> String {
 }
 
 impl Runner for Stage<'_> {
+    fn ready(&self) -> Result<()> {
+        self.binaries.build_once()
+    }
+
     fn run(&self, job: &Job) -> Result<Said> {
         let node = job.node;
         let program = self.binaries.start(node.package, Some(&job.sources), |path| std::fs::read_to_string(path), drop)?;
