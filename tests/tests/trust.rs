@@ -124,7 +124,9 @@ fn a_run_that_was_interrupted_says_how_to_go_on_and_the_same_command_does() {
         let run = std::fs::read_dir(&work).ok()?.flatten().next()?.path();
         Some(std::fs::read_dir(run.join("checkpoints")).ok()?.count())
     };
+    let limit = std::time::Instant::now() + Duration::from_mins(2);
     while epochs().is_none_or(|n| n < 5) {
+        assert!(std::time::Instant::now() < limit, "no checkpoints come");
         std::thread::sleep(Duration::from_millis(2));
     }
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("interrupts");

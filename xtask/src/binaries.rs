@@ -3,9 +3,9 @@
 //! cargo tells a changed file by its time stamp, keys by its content. Where the two disagree (a file that was replaced by one
 //! with an older time stamp, a program that was built of an edit that is gone again) cargo says "fresh" of a program that is
 //! none. So xtask believes cargo of what it has built while xtask watched: it notes the digest of what cargo wrote beside the
-//! digest of the sources, and has everything built again whose note is missing or does not match. The one exception is a
-//! library whose files last changed before cargo began to compile it, by the change time that no program can set back; that
-//! spares whoever runs `cargo test` first from building all of it twice. A program is read again each time before it runs.
+//! digest of the sources, and has everything built again whose note is missing or does not match. A program is read again each
+//! time before it runs. (That a library is newer than its sources, by change times, would be no proof: a folder above them may
+//! have been swapped, and the library itself, too.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -154,9 +154,12 @@ impl<'b> Binaries<'b> {
         if let Some(programs) = known(&self.sources()?) {
             return Ok(programs);
         }
-        // Of several runs one builds: they would see each other's touches as edits. Where no lock can be had, nothing can be
-        // built, either, and cargo says why.
-        let _lock = self.builder.stamp(LOCK).and_then(|path| Lock::take(&path, || ()).ok());
+        // Of several runs one builds: they would see each other's touches as edits. Where no lock can be had, cargo's own
+        // messages say why nothing can be built.
+        let _lock = self.builder.stamp(LOCK).and_then(|path| {
+            std::fs::create_dir_all(path.parent()?).ok()?;
+            Lock::take(&path, || eprintln!("waiting for another run to build")).ok()
+        });
         let mut sources = self.sources()?;
         if let Some(programs) = known(&sources) {
             return Ok(programs);
@@ -234,20 +237,7 @@ impl<'b> Binaries<'b> {
     /// Whether a library or program is of these sources: cargo built it while they were watched, or it is what was noted then.
     fn is_known(&self, unit: &Unit, watched: &BTreeSet<String>, notes: &Notes, stamp: &Path, sources: &Sources) -> bool {
         let name = unit.name();
-        watched.contains(&name)
-            || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
-            || self.is_newer_than_its_sources(unit, sources)
-    }
-
-    /// Whether somebody else had cargo build a library, after every change to its files and folders: it is of these sources,
-    /// too. A program, which is easily replaced by another, is linked again.
-    fn is_newer_than_its_sources(&self, unit: &Unit, sources: &Sources) -> bool {
-        let Some(began) = unit.began().filter(|_| unit.kind == "lib" && !unit.has_build_script) else { return false };
-        let paths: BTreeSet<&Path> = sources
-            .files(&unit.package)
-            .flat_map(|file| Path::new(file).ancestors().take_while(|path| path.components().count() > 1))
-            .collect();
-        !paths.is_empty() && paths.iter().all(|path| self.index.unchanged_since(&self.root.join(path), began))
+        watched.contains(&name) || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
     }
 
     fn note(&self, unit: &Unit, stamp: &Path, sources: &Sources) -> Option<Note> {

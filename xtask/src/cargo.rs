@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
 use artifact::{Failure, Result};
 use serde_json::Value as Json;
@@ -40,15 +39,6 @@ impl Unit {
     /// Its name among the units of a build.
     pub fn name(&self) -> String {
         format!("{} {}", self.kind, self.package)
-    }
-
-    /// When cargo started the compiler for it, as far as cargo's own notes lie where they are known to.
-    pub fn began(&self) -> Option<SystemTime> {
-        // target/debug/deps/libNAME-HASH.rmeta → target/debug/.fingerprint/PACKAGE-HASH/invoked.timestamp
-        let file = self.files.iter().find(|file| file.parent().is_some_and(|folder| folder.ends_with("deps")))?;
-        let (_, hash) = file.file_stem()?.to_str()?.rsplit_once('-')?;
-        let note = file.parent()?.with_file_name(".fingerprint").join(format!("{}-{hash}", self.package)).join("invoked.timestamp");
-        std::fs::metadata(note).and_then(|m| m.modified()).ok()
     }
 
     /// From one of cargo's messages, if it is about one in the workspace at `root`.

@@ -25,19 +25,10 @@ impl Recipes {
     /// The recipes of every node that `config` describes. Files that it names are read (the
     /// index spares what it can); no artifact is.
     pub fn new(root: &Path, config: &Config, device: &str, digests: &dyn Digests) -> Result<Self> {
-        Self::of(root, config, device, digests, GRAPH.iter())
-    }
-
-    /// The same for one node.
-    pub fn of_node(root: &Path, config: &Config, device: &str, digests: &dyn Digests, node: &'static Node) -> Result<Self> {
-        Self::of(root, config, device, digests, std::iter::once(node))
-    }
-
-    fn of(root: &Path, config: &Config, device: &str, digests: &dyn Digests, nodes: impl Iterator<Item = &'static Node>) -> Result<Self> {
         let workspace = Workspace::read(root)?;
         let mut packages: BTreeMap<&'static str, Vec<(String, String)>> = BTreeMap::new();
         let mut own = BTreeMap::new();
-        for node in nodes {
+        for node in GRAPH {
             if !packages.contains_key(node.package) {
                 packages.insert(node.package, workspace.ingredients(node.package, digests)?);
             }
@@ -52,6 +43,17 @@ impl Recipes {
             own.insert(node.name, options(&mut all, node, config, digests).map(|()| all));
         }
         Ok(Self { own, packages, machine: Machine::here()? })
+    }
+
+    /// The ingredients of a node that a stage reads from outside, and its options.
+    pub fn given(node: &Node, config: &Config, digests: &dyn Digests) -> Result<Ingredients> {
+        let mut all = Ingredients::new();
+        options(&mut all, node, config, digests).map(|()| all)
+    }
+
+    /// The same, as they were when the keys were made.
+    pub fn given_part(&self, node: &Node) -> Result<Ingredients> {
+        Ok(self.own(node)?.only(|name| name.starts_with("input ") || name.starts_with("option ") || name == "format"))
     }
 
     /// What the program of a node is built of.

@@ -86,8 +86,10 @@ struct Running {
     start: Instant,
     /// Where the files that it reads lie, by node.
     inputs: Vec<(&'static str, PathBuf)>,
-    /// The states of its sources that are files.
-    sources: Vec<Option<String>>,
+    /// Its sources and options, as its key has them.
+    given: Ingredients,
+    /// The states of the files that it reads.
+    states: Vec<Option<String>>,
 }
 
 impl Task {
@@ -298,8 +300,9 @@ impl Session<'_> {
                 .aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
         }
         self.runner.ready()?;
-        interrupt::running(node.resumes());
-        let sources = self.states_of_sources(node);
+        interrupt::running(node.resumes(), self.selection.fresh);
+        let states = self.states(node, &inputs);
+        let given = self.recipes.given_part(node)?;
         let job = Job {
             node,
             options: self.config.options(node),
@@ -318,7 +321,7 @@ impl Session<'_> {
         if let Some(task) = self.tasks.get_mut(node.name)
             && let State::Due(wanted) = std::mem::replace(&mut task.state, State::Waiting)
         {
-            task.state = State::Running(Running { wanted, start: Instant::now(), inputs, sources });
+            task.state = State::Running(Running { wanted, start: Instant::now(), inputs, given, states });
         }
         Ok(Turn::Start(Box::new(job)))
     }
@@ -328,15 +331,17 @@ impl Session<'_> {
     fn end(&mut self, node: &'static Node, said: Result<Said>) -> Result<()> {
         let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
         let State::Running(running) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
-        let changes = self.changes(node, &running)?;
+        interrupt::ended(node.resumes());
+        let changes = self.changes(node, &running);
         if !changes.is_empty() {
             self.store.drop_unfinished(node.name, &running.wanted.ingredients.key())?;
         }
-        let said = said?;
         if !changes.is_empty() {
             let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
-            return Err(Failure::failed(what, node.name, "run the same command again"));
+            let also = said.err().map_or_else(String::new, |failure| format!("; it also failed: {}", failure.what));
+            return Err(Failure::failed(format_args!("{what}{also}"), node.name, "run the same command again; it starts anew"));
         }
+        let said = said?;
         let Running { wanted, start, .. } = running;
         let manifest = self.store.publish(node.name, wanted.recipe, wanted.ingredients, said)?;
         let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };

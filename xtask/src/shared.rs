@@ -100,6 +100,7 @@ pub fn pull(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], de
             let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
         }
     }
+    store.notices().iter().for_each(|notice| eprintln!("warning: {notice}"));
     remote.finish();
     store.index.save();
     troubles(&remote)

@@ -70,7 +70,7 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
         } else {
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
         }
-        if let Some(now) = unfinished.filter(|key| node.package == "train" && store.has_unfinished(node.name, key)) {
+        if let Some(now) = unfinished.filter(|key| node.resumes() && store.has_unfinished(node.name, key)) {
             reasons.push(format!("an unfinished run {} is there; `pipeline` goes on with it", now.short()));
         }
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));

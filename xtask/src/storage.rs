@@ -91,10 +91,14 @@ fn bundle(root: &Path, artifacts: &Path, args: &[&OsStr], json: bool) -> Result<
 pub fn verify(artifacts: &Path, as_json: bool) -> Result<()> {
     let (store, _lock) = locked(artifacts)?;
     let nodes: Vec<&str> = GRAPH.iter().map(|node| node.name).collect();
-    let mut damaged = 0;
+    let (mut damaged, mut foreign) = (0, 0);
     store.verify(&nodes, |checked| {
         let problem = checked.damaged.as_ref();
-        damaged += usize::from(problem.is_some());
+        match problem {
+            Some((_, None)) if !store.is_read_only() => foreign += 1,
+            Some(_) => damaged += 1,
+            None => {}
+        }
         let line = if as_json {
             let aside = problem.and_then(|(_, aside)| Some(aside.as_ref()?.display().to_string()));
             json!({ "node": checked.node, "place": checked.place, "bytes": checked.bytes, "damaged": problem.map(|(what, _)| what), "aside": aside }).to_string()
@@ -102,13 +106,20 @@ pub fn verify(artifacts: &Path, as_json: bool) -> Result<()> {
             match problem {
                 None => format!("ok       {:<11} {:>9}  {}", checked.node, size(checked.bytes), checked.place),
                 Some((what, Some(aside))) => format!("damaged  {:<11} {what}; set aside in {}", checked.node, aside.display()),
-                Some((what, None)) => format!("foreign  {:<11} {what}; left where it is: {}", checked.node, checked.place),
+                Some((what, None)) => {
+                    let is = if store.is_read_only() { "damaged" } else { "foreign" };
+                    format!("{is:<8} {:<11} {what}; left where it is: {}", checked.node, checked.place)
+                },
             }
         };
         let _ = writeln!(std::io::stdout(), "{line}");
     })?;
-    if damaged == 0 {
+    if damaged == 0 && foreign == 0 {
         return Ok(());
+    }
+    if damaged == 0 {
+        let remedy = "move it out of the way; the pipeline refuses to put a result there";
+        return Err(Failure::input("there is a folder that is not a result of knockline", artifacts.display(), remedy));
     }
     let what = if damaged == 1 { "1 result was damaged".to_owned() } else { format!("{damaged} results were damaged") };
     Err(Failure::input(
@@ -121,13 +132,16 @@ pub fn verify(artifacts: &Path, as_json: bool) -> Result<()> {
 /// Drops what no current result needs; with `aside` also what was set aside.
 pub fn collect(artifacts: &Path, dry_run: bool, aside: bool, as_json: bool) -> Result<()> {
     let (store, _lock) = locked(artifacts)?;
-    store.writable(format_args!("something is to be dropped"))?;
+    if !dry_run {
+        store.writable(format_args!("something is to be dropped"))?;
+    }
     let collected = store.collect(dry_run, aside)?;
     store.notices().iter().for_each(|notice| eprintln!("warning: {notice}"));
     let mut out = std::io::stdout().lock();
     let bytes = collected.freed;
     if as_json {
-        let set_aside: Vec<_> = collected.set_aside.iter().map(|(bytes, path)| json!({ "path": path, "bytes": bytes })).collect();
+        let set_aside: Vec<_> =
+            collected.set_aside.iter().map(|(bytes, path)| json!({ "path": path.display().to_string(), "bytes": bytes })).collect();
         let _ = writeln!(out, "{}", json!({ "bytes": bytes, "dropped": !dry_run, "aside": set_aside, "aside_dropped": aside && !dry_run }));
         return Ok(());
     }

@@ -67,7 +67,12 @@ pub fn threads() -> Result<Option<usize>> {
 
 fn processor() -> String {
     let named = if cfg!(target_os = "linux") {
-        field("/proc/cpuinfo", "model name")
+        // Arm's say who made which part of which variant.
+        let arm = || {
+            let fields = ["CPU implementer", "CPU part", "CPU variant"].map(|name| field("/proc/cpuinfo", name));
+            Some(format!("{} {}", std::env::consts::ARCH, fields.into_iter().collect::<Option<Vec<_>>>()?.join(" ")))
+        };
+        field("/proc/cpuinfo", "model name").or_else(arm)
     } else if cfg!(target_os = "macos") {
         let asked = Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output();
         asked.ok().and_then(|done| String::from_utf8(done.stdout).ok()).map(|name| name.trim().to_owned())

@@ -53,7 +53,11 @@ fn run(cli: &Cli) -> Result<()> {
     let _lock = store.lock(|| eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
     let (verb, items) = match &cli.command {
         Command::Export { file, nodes } => ("export", bundle::export(&store, nodes, file)?),
-        Command::Import { file } => ("import", bundle::import(&store, file)?),
+        Command::Import { file } => {
+            let items = bundle::import(&store, file);
+            store.notices().iter().for_each(|notice| eprintln!("warning: {notice}"));
+            ("import", items?)
+        }
     };
     for item in items {
         let line = if cli.json {

@@ -11,23 +11,30 @@ use crate::fault;
 use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{Digest, Output};
 
-/// The paths of all files below `folder`, with `/` between their parts.
-pub fn files(folder: &Path) -> Result<Vec<String>> {
-    let mut paths = Vec::new();
-    let mut todo = vec![String::new()];
+/// The paths of all files below `folder`, relative to it.
+pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut todo = vec![PathBuf::new()];
     while let Some(relative) = todo.pop() {
         let here = folder.join(&relative);
         let fail = |e: io::Error| Failure::io("read folder", &here, &e);
         for entry in fs::read_dir(&here).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            let Ok(name) = entry.file_name().into_string() else {
-                return Err(Failure::failed("a file's name is not UTF-8", entry.path().display(), "rename it, or move it away"));
-            };
-            let path = if relative.is_empty() { name } else { format!("{relative}/{name}") };
-            if entry.file_type().map_err(fail)?.is_dir() { todo.push(path) } else { paths.push(path) }
+            let path = relative.join(entry.file_name());
+            if entry.file_type().map_err(fail)?.is_dir() { todo.push(path) } else { found.push(path) }
         }
     }
-    Ok(paths)
+    Ok(found)
+}
+
+/// The same as a manifest has them, with `/` between their parts.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let text = |path: PathBuf| {
+        let parts: Option<Vec<&str>> = path.components().map(|part| part.as_os_str().to_str()).collect();
+        let strange = || Failure::failed("a file's name is not UTF-8", folder.join(&path).display(), "rename it, or move it away");
+        parts.map(|parts| parts.join("/")).ok_or_else(strange)
+    };
+    paths(folder)?.into_iter().map(text).collect()
 }
 
 /// Syncs and digests every file below `folder`, sorted by path.

@@ -92,6 +92,14 @@ impl Index {
         state(&fs::metadata(path).ok()?)
     }
 
+    /// The state of the file at `path`, of every link on the way to it, and where the way leads: a path that was led to another
+    /// file and back has another state than before. (A folder on the way that was renamed and renamed back has not.)
+    pub fn state_of_the_way(path: &Path) -> Option<String> {
+        let links = path.ancestors().filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_symlink()));
+        let links: Vec<String> = links.filter_map(|link| state(&fs::symlink_metadata(link).ok()?)).collect();
+        Some(format!("{} {} {links:?}", Self::state(path)?, fs::canonicalize(path).ok()?.display()))
+    }
+
     /// Reads the file at `path` whatever is known of it, and corrects what was.
     pub fn read_again(&self, path: &Path) -> io::Result<Digest> {
         let before = fs::metadata(path)?;
@@ -111,15 +119,6 @@ impl Index {
     fn is_settled(&self, metadata: &Metadata, path: &Path) -> bool {
         let age = changed_at(metadata).and_then(|at| SystemTime::now().duration_since(at).ok());
         age.is_some_and(|age| age > self.settled) && (self.settled < SETTLED || keeps_change_times(path))
-    }
-
-    /// Whether the file or folder at `path` was as it is now at that time, and is left alone: no program can make it look so.
-    pub fn unchanged_since(&self, path: &Path, time: SystemTime) -> bool {
-        /// Clocks are set now and then.
-        const MARGIN: Duration = Duration::from_secs(2);
-        let Ok(metadata) = fs::metadata(path) else { return false };
-        let since = changed_at(&metadata).and_then(|at| time.duration_since(at).ok());
-        !self.paranoid && self.is_settled(&metadata, path) && since.is_some_and(|since| since > MARGIN)
     }
 
     /// Reads every file again, and corrects the index.

@@ -11,7 +11,8 @@
 //! The *content key* is made of all five. The *recipe key* has, in place of an artifact's
 //! digest, the recipe key of the node that makes it, and so is known before anything has run.
 //!
-//! Never in a key: time stamps, paths of folders, names of users, numbers of threads.
+//! Never in a key: time stamps, paths of folders, names of users, numbers of threads; but for what cargo's own configuration
+//! names, such as a linker, and the machine of what measures times.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +45,11 @@ impl Ingredients {
     /// The value of an ingredient.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Those whose names are `wanted`.
+    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     /// With the ingredients of `more`.

@@ -50,8 +50,9 @@ impl Workspace {
         for name in ["profile", "patch"] {
             out.push((name.into(), self.manifest.get(name).map(Value::to_string).unwrap_or_default()));
         }
+        // The edition, and the version, which a report names.
         let package = self.manifest.get("workspace").and_then(|w| w.get("package"));
-        out.push(("edition".into(), package.and_then(|p| p.get("edition")).map(Value::to_string).unwrap_or_default()));
+        out.push(("package".into(), package.map(Value::to_string).unwrap_or_default()));
         out.push(("build-flags".into(), cargo_config::describe(&self.root)?));
         Ok(out)
     }
@@ -201,6 +202,8 @@ mod tests {
     fn key_differs_when_the_profile_or_the_build_flags_change() {
         let profile = "[workspace.dependencies]\nshared = { path = \"crates/shared\" }\nx = \"1\"\n[profile.dev]\nopt-level = 2\n";
         assert_eq!(changes_when("Cargo.toml", profile).len(), 1);
+        let version = "[workspace.package]\nversion = \"9.9.9\"\n[workspace.dependencies]\nshared = { path = \"crates/shared\" }\nx = \"1\"\ny = \"1\"\n[profile.dev]\nopt-level = 3\n";
+        assert_eq!(changes_when("Cargo.toml", version).len(), 1);
         assert_eq!(changes_when(".cargo/config.toml", "[build]\nrustflags = [\"-Ctarget-cpu=native\"]\n").len(), 1);
     }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 use artifact::{Failure, Result};
 
 use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
+use crate::manifest::NAME;
 use crate::{Digests, Index, Ingredients, Key, Lock, Manifest, Said};
 
 /// A folder of artifacts.
@@ -103,11 +104,17 @@ impl Store {
         Ok(lock)
     }
 
-    /// Whether the result is there that the unfinished `run` in the folder of its `node` was to make.
+    /// Whether the result is there that the unfinished `run` in the folder of its `node` was to make, and is no older: beside an
+    /// older one a run was forced.
     fn is_finished(&self, node: &Path, run: &Path) -> bool {
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let (Some(node), Some(Ok(key))) = (name(node), name(run).map(Key::try_from)) else { return false };
-        self.peek(&node, &key).is_some()
+        if self.peek(&node, &key).is_none() {
+            return false;
+        }
+        let written = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+        let result = [self.current(&node), self.stored(&node, &key)].iter().filter_map(|folder| written(&folder.join(NAME))).max();
+        result >= written(&run.join("checkpoints"))
     }
 
     /// Whether nothing can be written into the folder.
@@ -285,7 +292,7 @@ impl Store {
 
     /// Whether there is an unfinished run of `node` under `key`.
     pub fn has_unfinished(&self, node: &str, key: &Key) -> bool {
-        self.inner("unfinished").join(node).join(key.as_str()).is_dir()
+        self.inner("unfinished").join(node).join(key.as_str()).join("checkpoints").is_dir()
     }
 
     /// Whether there is an unfinished run of `node`, and none under `key`.

@@ -66,7 +66,7 @@ impl Store {
         };
         let place = folder.strip_prefix(self.root()).unwrap_or(folder).display().to_string();
         let damaged = match problem {
-            Some(problem) if folder.join(NAME).exists() => Some((problem, Some(self.set_aside(folder, node)?))),
+            Some(problem) if folder.join(NAME).exists() && !self.is_read_only() => Some((problem, Some(self.set_aside(folder, node)?))),
             Some(problem) => Some((problem, None)),
             None => None,
         };

@@ -103,7 +103,7 @@ pub fn run(stage: &Stage) -> Result<String> {
 /// Vectors of lower-case words know few of the headlines' words as they are written.
 fn warn_of_case(vocabulary: &Vocabulary, found: &Found<'_>, stage: &Stage) {
     let (known, could_be, all) = (found.count(), found.count_with_lower_case(), vocabulary.words.len());
-    if could_be >= 2 * known {
+    if could_be > known && could_be >= 2 * known {
         stage.progress.warn(format!(
             "{known} of {all} words have a vector; in lower case, {could_be} would: set embed.lowercase to \"fallback\" or \"always\""
         ));

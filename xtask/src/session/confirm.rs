@@ -1,6 +1,6 @@
 //! What has to hold before a stage runs, and after it has run, for its result to be what its key says.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use artifact::{Failure, Result};
 use cache::{Digest, Digests as _, Index};
@@ -26,16 +26,13 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// What has changed since the key of a run was made, in words: the key says what the stage has read only if nothing has.
-    /// Every file is read again. What the index knows can be wrong, and a wrong result in the store would be found again.
-    pub(super) fn changes(&self, node: &'static Node, running: &Running) -> Result<Vec<String>> {
+    /// What a stage may have read otherwise than its key says, in words. Every file is read again: what the index knows can be
+    /// wrong, and a wrong result in the store would be found again. The program is not among it: it was held against the key
+    /// when it started.
+    pub(super) fn changes(&self, node: &'static Node, running: &Running) -> Vec<String> {
         let again = self.store.index.again();
-        let now = Recipes::of_node(self.root, self.config, &self.selection.device, &again, node)?.own(node)?;
-        let mut changes = self.recipes.own(node)?.changes(&now);
-        // One that was changed and changed back may have been read in between.
-        if changes.is_empty() && self.states_of_sources(node) != running.sources {
-            changes.push(format!("a source of `{}` was written to", node.name));
-        }
+        let given = Recipes::given(node, self.config, &again).map(|now| running.given.changes(&now));
+        let mut changes = given.unwrap_or_else(|failure| vec![format!("{} ({})", failure.what, failure.place)]);
         for (name, folder) in &running.inputs {
             for file in node.reads.iter().filter(|(of, _)| of == name).flat_map(|(_, files)| *files) {
                 let was = running.wanted.ingredients.get(&format!("input {name}/{file}"));
@@ -44,10 +41,18 @@ impl Session<'_> {
                 }
             }
         }
-        Ok(changes)
+        // One that was changed and changed back may have been read in between.
+        if changes.is_empty() && self.states(node, &running.inputs) != running.states {
+            changes.push(format!("a file that `{}` reads was touched", node.name));
+        }
+        changes
     }
 
-    pub(super) fn states_of_sources(&self, node: &Node) -> Vec<Option<String>> {
-        self.config.source_paths(node).iter().map(|path| Index::state(Path::new(path))).collect()
+    /// The states of the files that a node reads: its sources and its inputs.
+    pub(super) fn states(&self, node: &Node, inputs: &[(&'static str, PathBuf)]) -> Vec<Option<String>> {
+        let files = |name: &str| node.reads.iter().find(|(of, _)| *of == name).map_or(&[][..], |(_, files)| *files);
+        let inputs = inputs.iter().flat_map(|(name, folder)| files(name).iter().map(move |file| folder.join(file)));
+        let sources = self.config.source_paths(node).into_iter().map(PathBuf::from);
+        sources.chain(inputs).map(|path| Index::state_of_the_way(&path)).collect()
     }
 }

@@ -70,6 +70,27 @@ fn reading_again_corrects_what_the_index_knows() {
 }
 
 #[test]
+fn a_path_that_was_led_elsewhere_and_back_has_another_state() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (link, file) = (dir.path().join("cur"), dir.path().join("cur/x"));
+    for folder in ["a", "b"] {
+        fs::create_dir(dir.path().join(folder)).expect("a folder");
+        fs::write(dir.path().join(folder).join("x"), folder).expect("writes");
+    }
+    let lead = |to: &str| {
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(to, &link).expect("links");
+    };
+    lead("a");
+    let before = Index::state_of_the_way(&file);
+    assert_eq!(before, Index::state_of_the_way(&file));
+    lead("b");
+    std::thread::sleep(SOON);
+    lead("a");
+    assert_ne!(before, Index::state_of_the_way(&file));
+}
+
+#[test]
 fn a_sum_belongs_to_a_content_and_not_to_a_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("x");

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use artifact::{Failure, Result};
 
 use super::Store;
-use crate::Manifest;
-use crate::disk::{files, make, rename};
+use crate::disk::{make, paths, rename};
 use crate::manifest::{NAME, PARTIAL_NAME};
+use crate::{Digests as _, Manifest};
 
 /// What may lie in a folder that knockline takes for its own though it has never run there.
 const HARMLESS: [&str; 4] = [".knockline", ".gitignore", ".gitkeep", "README.md"];
+
+/// What systems put into folders by themselves.
+const SYSTEMS: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"];
 
 impl Store {
     /// Refuses a folder that has something in it and was not made by knockline.
@@ -23,7 +26,8 @@ impl Store {
         // Results are known by their manifests also where somebody has removed everything else.
         let is_result =
             |entry: &std::fs::DirEntry| matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == *manifest.node);
-        let is_strange = |entry: &std::fs::DirEntry| !HARMLESS.iter().any(|name| entry.file_name() == *name) && !is_result(entry);
+        let is_harmless = |entry: &std::fs::DirEntry| HARMLESS.iter().chain(&SYSTEMS).any(|name| entry.file_name() == *name);
+        let is_strange = |entry: &std::fs::DirEntry| !is_harmless(entry) && !is_result(entry);
         match entries.flatten().find(is_strange) {
             None => Ok(()),
             Some(entry) => Err(Failure::usage(
@@ -40,7 +44,13 @@ impl Store {
     /// If there is something in the place of a current result of `node` that has no manifest.
     pub fn refuse_foreign_node(&self, node: &str) -> Result<()> {
         let current = self.current(node);
-        if current.symlink_metadata().is_err() || current.join(NAME).exists() {
+        if current.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
+            let remedy = "make a link of the whole folder of artifacts instead, or name another one with --artifacts";
+            let what = format_args!("`{node}` is a link, and results move by renaming their folders");
+            return Err(Failure::usage(what, current.display(), remedy));
+        }
+        // An empty folder is nobody's.
+        if current.symlink_metadata().is_err() || current.join(NAME).exists() || std::fs::remove_dir(&current).is_ok() {
             return Ok(());
         }
         Err(Failure::usage(
@@ -74,11 +84,14 @@ impl Store {
             return Ok(());
         }
         let manifest = Manifest::read(folder).ok().flatten();
-        let is_ours = |path: &str| {
-            let listed = manifest.as_ref().is_some_and(|m| m.digest(path).is_some());
-            listed || path == NAME || path == PARTIAL_NAME
+        let is_ours = |path: &Path| {
+            let Some(text) = path.to_str() else { return false };
+            // A listed file with another content is somebody's edit, or damage, which is kept as well.
+            let listed = || manifest.as_ref().and_then(|m| m.digest(&text.replace(std::path::MAIN_SEPARATOR, "/")));
+            let same = || listed().is_some_and(|digest| self.index.digest(&folder.join(path)).ok().as_ref() == Some(digest));
+            text == NAME || text == PARTIAL_NAME || path.file_name().is_some_and(|name| SYSTEMS.iter().any(|s| name == *s)) || same()
         };
-        let strangers: Vec<String> = files(folder)?.into_iter().filter(|path| !is_ours(path)).collect();
+        let strangers: Vec<PathBuf> = paths(folder)?.into_iter().filter(|path| !is_ours(path)).collect();
         if strangers.is_empty() {
             return Ok(());
         }
@@ -88,7 +101,7 @@ impl Store {
             to.parent().map_or(Ok(()), make)?;
             rename(&folder.join(path), &to)?;
         }
-        let names = strangers.join(", ");
+        let names = strangers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         self.notice(format!("{} had files that are not of the result: {names}; they are kept in {}", folder.display(), to.display()));
         Ok(())
     }

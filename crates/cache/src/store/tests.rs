@@ -2,6 +2,8 @@ use super::*;
 use crate::fault;
 use crate::manifest::{NAME, PARTIAL_NAME, sealed};
 use std::fs;
+#[cfg(unix)]
+use std::os::unix::ffi::OsStrExt as _;
 
 /// Changes a manifest's text and seals it again, as somebody who knows how.
 fn forge(path: &Path, from: &str, to: &str) {
@@ -154,6 +156,28 @@ fn files_that_others_put_into_a_result_s_folder_outlive_it() {
     publish(&store, "0.1");
     assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/sub/notes.txt")).expect("reads"), "mine");
     assert!(store.notices()[0].contains("sub/notes.txt"));
+    // So do edits of its own files, whatever their names are.
+    fs::write(store.current("train.slp").join("model"), "edited").expect("writes");
+    #[cfg(unix)]
+    fs::write(store.current("train.slp").join(std::ffi::OsStr::from_bytes(b"\xff")), "odd").expect("writes");
+    publish(&store, "0.1");
+    assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/model")).expect("reads"), "edited");
+    assert_eq!(model(dir.path()), "0.1");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_node_s_folder_that_is_a_link_is_refused_and_an_empty_one_is_taken() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path());
+    fs::create_dir(dir.path().join("elsewhere")).expect("a folder");
+    std::os::unix::fs::symlink("elsewhere", dir.path().join("train.slp")).expect("links");
+    assert!(store.refuse_foreign_node("train.slp").expect_err("refused").what.contains("is a link"));
+    fs::remove_file(dir.path().join("train.slp")).expect("removes");
+    fs::create_dir(dir.path().join("train.slp")).expect("a folder");
+    store.refuse_foreign_node("train.slp").expect("nobody's");
+    publish(&store, "0.1");
+    assert_eq!(model(dir.path()), "0.1");
 }
 
 #[test]
@@ -199,9 +223,14 @@ fn of_what_a_killed_run_left_only_a_training_run_without_its_result_is_kept() {
     assert!(run.join("checkpoints/epoch-0001").exists());
     store.work("train.slp", &ingredients("0.1").key(), false).expect("a folder");
     assert!(!run.join("checkpoints").exists(), "a run that starts anew starts with nothing");
-    // A forced run that was killed, beside the result that is there.
+    // A forced run that was killed, beside the result that is there, is kept; one that is older than the result is not.
     publish(&store, "0.1");
+    std::thread::sleep(std::time::Duration::from_millis(20));
     fs::create_dir_all(run.join("checkpoints")).expect("a folder");
+    drop(store.lock(|| ()).expect("locks"));
+    assert!(run.join("checkpoints").exists());
+    let earlier = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
+    fs::File::open(run.join("checkpoints")).and_then(|folder| folder.set_modified(earlier)).expect("sets the time");
     drop(store.lock(|| ()).expect("locks"));
     assert!(!dir.path().join(".knockline/unfinished").exists());
 }
