@@ -22,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / "target" / "bench-dvc"
 VERSION = "3.67.1"
+# The nets of the training runs; the curve is the single-layer net's for longer.
+NETS = {"train.slp": "slp", "train.curve": "slp --set epochs=30", "train.mlp": "mlp"}
 # Each node with its stage's package and what it reads.
 GRAPH = json.loads(r"""[
  ["ingest", "ingest", []],
@@ -93,7 +95,9 @@ class Dvc:
         for node, package, reads in GRAPH:
             folder = node.replace(".", "-")
             command = f"{binaries / package} --node {node} --artifacts . --out {folder}"
-            command += "".join(f" --input {other}={other.replace('.', '-')}" for other in sorted({r.split('/')[0] for r in reads}))
+            command += "".join(f" --input {other} {other.replace('.', '-')}" for other in sorted({r.split('/')[0] for r in reads}))
+            if node in NETS:
+                command += f" --set net={NETS[node]}"
             if sources.get(node):
                 command += f" --set source={sources[node]}"
             stage = {"cmd": command, "deps": [read if "/" in read else read.replace(".", "-") for read in reads], "outs": [folder]}

@@ -56,7 +56,8 @@ def pytorch(net, rate, rows):
 def stage(bench, node, *sets, env=None):
     """The rows of timings that a training node writes."""
     with tempfile.TemporaryDirectory() as out:
-        command = [bench.target / "train", "--node", node, "--artifacts", bench.artifacts, "--out", out, *(x for s in sets for x in ("--set", s))]
+        net = [] if node == "train.sweep" else [f"net={node.removeprefix('train.')}"]
+        command = [bench.target / "train", "--node", node, "--artifacts", bench.artifacts, "--out", out, *(x for s in [*net, *sets] for x in ("--set", s))]
         bench.run(command, {"RAYON_NUM_THREADS": "1", **(env or {})})
         name = "sweep.jsonl" if node == "train.sweep" else "timings.jsonl"
         return [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]

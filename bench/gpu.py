@@ -15,7 +15,7 @@ safetensors. What it shows and checks:
   agree    over 5 epochs from the same weights the losses of both devices differ by less than 1e-4, relatively
   repeat   a run repeated on the same GPU has the same bits
 
-Exit status 1 if a check fails. All times go into OUT/gpu.json, and OUT/train.sweep is what `report --input train.sweep=OUT/train.sweep` makes
+Exit status 1 if a check fails. All times go into OUT/gpu.json, and OUT/train.sweep is what `report --input train.sweep OUT/train.sweep` makes
 problem 78's table and chart of."""
 
 import argparse
@@ -55,7 +55,8 @@ class Machine:
 
     def train(self, node, device, out, *sets):
         command = [self.given.program, "--node", node, "--artifacts", self.given.artifacts, "--out", out, "--device", device]
-        command += [x for s in sets for x in ("--set", s)]
+        net = [] if node == "train.sweep" else [f"net={node.removeprefix('train.')}"]
+        command += [x for s in [*net, *sets] for x in ("--set", s)]
         done = subprocess.run(list(map(str, command)), env=self.environment, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}")

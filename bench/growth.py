@@ -12,6 +12,7 @@ STAGES = ["ingest", "split", "embed", "tensors", "train.slp", "train.mlp"]
 
 
 def run(bench, node, folder, *sets):
+    sets = [f"net={node.removeprefix('train.')}", *sets] if node.startswith("train.") else sets
     command = [bench.target / node.split(".")[0], "--node", node, "--artifacts", folder, "--out", folder / node, *(x for s in sets for x in ("--set", s))]
     return bench.watch(command, "RssAnon", {"RAYON_NUM_THREADS": "1"})
 

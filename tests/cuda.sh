@@ -17,7 +17,7 @@ if [ ! -e /proc/driver/nvidia ]; then
   out=$(mktemp -d)
   trap 'rm -rf "$out"' EXIT
   status=0
-  "$program" --node train.slp --artifacts "$out" --out "$out/run" --device cuda 2>"$out/said" || status=$?
+  "$program" --node train.slp --set net=slp --artifacts "$out" --out "$out/run" --device cuda 2>"$out/said" || status=$?
   [ "$status" = 2 ] && grep -q '^error: NVIDIA.s driver (libcuda) was not found$' "$out/said" || {
     cat "$out/said" >&2
     fail "exit $status in place of 2 and one sentence"

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cargo::{Builder, Cargo, Unit};
 use crate::device;
-use crate::graph::GRAPH;
+use crate::graph::Declared;
 
 /// Beside the programs: what each thing that cargo wrote was built of.
 const STAMP: &str = "knockline-built.json";
@@ -29,8 +29,8 @@ const LOCK: &str = "knockline-built.lock";
 const TRIES: usize = 5;
 
 /// The packages of all stages, each once.
-pub fn stages() -> Vec<&'static str> {
-    GRAPH.iter().map(|node| node.package).collect::<BTreeSet<_>>().into_iter().collect()
+pub fn stages(root: &Path) -> Result<Vec<String>> {
+    Declared::read(root).map(|declared| declared.packages())
 }
 
 /// The programs of some packages.
@@ -40,7 +40,7 @@ pub fn stages() -> Vec<&'static str> {
 pub struct Binaries<'b> {
     root: &'b Path,
     device: &'b str,
-    packages: Vec<&'static str>,
+    packages: Vec<String>,
     index: &'b Index,
     builder: Box<dyn Builder + 'b>,
     built: Mutex<BTreeMap<String, Program>>,
@@ -75,13 +75,20 @@ struct Sources {
 
 impl<'b> Binaries<'b> {
     /// The programs of `packages`, built when they are first asked for.
-    pub fn new(root: &'b Path, device: &'b str, packages: &[&'static str], index: &'b Index) -> Self {
+    pub fn new(root: &'b Path, device: &'b str, packages: &[impl AsRef<str>], index: &'b Index) -> Self {
         Self::built_by(Box::new(Cargo { root, device }), root, device, packages, index)
     }
 
     /// The same, built by something else than cargo.
-    pub fn built_by(builder: Box<dyn Builder + 'b>, root: &'b Path, device: &'b str, packages: &[&'static str], index: &'b Index) -> Self {
-        Self { root, device, packages: packages.to_vec(), index, builder, built: Mutex::default() }
+    pub fn built_by(
+        builder: Box<dyn Builder + 'b>,
+        root: &'b Path,
+        device: &'b str,
+        packages: &[impl AsRef<str>],
+        index: &'b Index,
+    ) -> Self {
+        let packages = packages.iter().map(|package| package.as_ref().to_owned()).collect();
+        Self { root, device, packages, index, builder, built: Mutex::default() }
     }
 
     /// Starts the program of a package.
@@ -222,14 +229,14 @@ impl<'b> Binaries<'b> {
     /// Every program, if all are noted to be of these sources and are still what was noted.
     fn known(&self, stamp: &Path, sources: &Sources) -> Option<BTreeMap<String, Program>> {
         let notes = read(stamp);
-        let program = |package: &&'static str| {
+        let program = |package: &String| {
             let note = notes.get(&format!("bin {package}"))?;
-            let of = digest(sources.of.get(*package)?, package, self.device);
+            let of = digest(sources.of.get(package)?, package, self.device);
             let file = format!("{package}{}", std::env::consts::EXE_SUFFIX);
             let digest = note.files.get(&file).filter(|_| note.of == of)?;
             let path = stamp.with_file_name(file);
             (self.index.digest(&path).ok().as_ref() == Some(digest))
-                .then(|| ((*package).to_owned(), Program { path, digest: digest.clone(), of }))
+                .then(|| (package.clone(), Program { path, digest: digest.clone(), of }))
         };
         self.packages.iter().map(program).collect()
     }
@@ -266,12 +273,12 @@ impl<'b> Binaries<'b> {
     }
 
     fn sources(&self) -> Result<Sources> {
-        self.sources_of(self.packages.iter().map(|package| (*package).to_owned()))
+        self.sources_of(self.packages.iter().cloned())
     }
 
     /// The sources of the libraries, too.
     fn sources_with(&self, units: &[Unit]) -> Result<Sources> {
-        self.sources_of(units.iter().map(|unit| unit.package.clone()).chain(self.packages.iter().map(|package| (*package).to_owned())))
+        self.sources_of(units.iter().map(|unit| unit.package.clone()).chain(self.packages.iter().cloned()))
     }
 
     fn sources_of(&self, packages: impl Iterator<Item = String>) -> Result<Sources> {
@@ -320,7 +327,7 @@ fn digest(of: &[(String, String)], package: &str, device: &str) -> Digest {
     all.add("compiler", env!("KNOCKLINE_RUSTC"));
     all.add("compiler-flags", env!("KNOCKLINE_FLAGS"));
     all.add("cuda", (package == "train" && device::is_cuda(device)).to_string());
-    all.key()
+    all.digest()
 }
 
 /// The programs beside the stages' that xtask runs. The remote's, which few need, is built where it is used.
@@ -328,7 +335,7 @@ const OTHERS: [&str; 2] = ["bundle", "predict"];
 
 /// Builds every program for the CPU and copies them into `dir`, with xtask itself and the notes on what they were built of.
 pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
-    let packages: Vec<&str> = stages().into_iter().chain(OTHERS).collect();
+    let packages: Vec<String> = stages(root)?.into_iter().chain(OTHERS.map(str::to_owned)).collect();
     let index = Index::default();
     let binaries = Binaries::new(root, "cpu", &packages, &index);
     std::fs::create_dir_all(dir).map_err(|e| Failure::io("create folder", dir, &e))?;
@@ -345,7 +352,7 @@ pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
     };
     let mut notes = Notes::new();
     for package in packages {
-        let program = binaries.program(package)?;
+        let program = binaries.program(&package)?;
         let file = format!("{package}{}", std::env::consts::EXE_SUFFIX);
         let to = dir.join(&file);
         copy(&program.path, &to)?;

@@ -11,7 +11,7 @@ use crate::device;
 /// What builds programs: cargo, or in tests something that behaves like it.
 pub trait Builder: Sync {
     /// Builds the packages, and says what they were built of: every library and program of the workspace.
-    fn build(&self, packages: &[&'static str]) -> Result<Vec<Unit>>;
+    fn build(&self, packages: &[String]) -> Result<Vec<Unit>>;
 
     /// The file `name` beside the programs, as far as it is known where they go.
     fn stamp(&self, name: &str) -> Option<PathBuf>;
@@ -67,14 +67,14 @@ pub struct Cargo<'c> {
 }
 
 impl Builder for Cargo<'_> {
-    fn build(&self, packages: &[&'static str]) -> Result<Vec<Unit>> {
+    fn build(&self, packages: &[String]) -> Result<Vec<Unit>> {
         let cuda = device::is_cuda(self.device);
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         without_xtask(&mut command);
         command.current_dir(self.root).args(["build", "--message-format=json-render-diagnostics"]);
-        command.stdout(Stdio::piped()).stdin(Stdio::null()).args(packages.iter().flat_map(|package| ["--package", package]));
+        command.stdout(Stdio::piped()).stdin(Stdio::null()).args(packages.iter().flat_map(|package| ["--package", package.as_str()]));
         device::prepare(&mut command, self.device, self.root)?;
-        if cuda && packages.contains(&"train") {
+        if cuda && packages.iter().any(|package| package == "train") {
             command.args(["--features", "train/cuda"]);
         }
         let remedy = if cuda {

@@ -2,6 +2,9 @@
 //! `--set`; each over the one before. Everything that is wrong is found before anything runs,
 //! and said at once.
 
+mod layers;
+mod runs;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -9,18 +12,20 @@ use artifact::options::{Kind, suggest};
 use artifact::stage::is_url;
 use artifact::{Failure, Options, Result, Schema};
 use serde_json::Value as Json;
-use toml::{Table, Value};
 
-use crate::graph::{GRAPH, Node};
+use crate::graph::{Declared, Graph, Node};
+use layers::{Given, Layers, Setting};
 
 /// The table that is no node's: where results are kept for other machines.
 const CACHE: &str = "cache";
 /// The description of its options, below `crates/`.
 const CACHE_OPTIONS: &str = "remote/options.toml";
 
-/// The options of every node, and of the cache.
+/// The nodes, and the options of each and of the cache.
 pub struct Config {
-    nodes: BTreeMap<&'static str, (Schema, Options)>,
+    /// The nodes.
+    pub graph: Graph,
+    tables: BTreeMap<String, (Schema, Options)>,
 }
 
 /// The options of a remote that is set.
@@ -34,37 +39,100 @@ pub struct RemoteOptions {
     pub timeout: f64,
 }
 
-/// Everything that was found to be wrong.
+/// Everything that was found to be wrong, each once.
 #[derive(Default)]
 struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, problem: String) {
+        if !self.0.contains(&problem) {
+            self.0.push(problem);
+        }
+    }
+}
+
+/// The descriptions of options, by the path of their file below `crates/`.
+struct Schemas<'d> {
+    declared: &'d Declared,
+    texts: BTreeMap<String, String>,
+}
+
+impl<'d> Schemas<'d> {
+    fn read(root: &Path, declared: &'d Declared) -> Result<Self> {
+        let mut schemas = Self { declared, texts: BTreeMap::new() };
+        let files = declared.iter().flat_map(|(package, node)| node.options.iter().map(move |file| format!("{package}/{file}")));
+        for file in files.chain([CACHE_OPTIONS.to_owned()]) {
+            let path = root.join("crates").join(&file);
+            let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
+            schemas.texts.insert(file, text);
+        }
+        // Read once and for all: what is wrong with a description is the author's, not the user's.
+        for (package, node) in declared.iter() {
+            let place = format!("options of `{}`", node.name);
+            schemas.parse(package, &node.options).map_err(|e| Failure::usage(e, place, "correct the description of the options"))?;
+        }
+        Ok(schemas)
+    }
+
+    fn parse(&self, package: &str, files: &[String]) -> Result<Schema, String> {
+        let texts: Vec<&String> = files.iter().filter_map(|file| self.texts.get(&format!("{package}/{file}"))).collect();
+        Schema::parse(&texts)
+    }
+
+    /// The options of the table `name`; of a run's, with this `net`.
+    fn of(&self, name: &str, net: Option<&str>) -> Option<Schema> {
+        if name == CACHE {
+            return Schema::parse(&[self.texts.get(CACHE_OPTIONS)?]).ok();
+        }
+        let (package, node) = self.declared.find(name, net)?;
+        self.parse(package, &node.options).ok()
+    }
+
+    /// The names of the options of a table, whatever its net.
+    fn names(&self, table: &str) -> Vec<String> {
+        let nets = self.declared.nets(table);
+        let all = if nets.is_empty() { vec![None] } else { nets.into_iter().map(Some).collect() };
+        let mut names: Vec<String> =
+            all.into_iter().filter_map(|net| self.of(table, net)).flat_map(|schema| schema.0.into_keys()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
 
 impl Config {
     /// Reads the configuration of the workspace at `root`. `sets` are `node.option=value`.
     pub fn read(root: &Path, profile: &str, sets: &[String]) -> Result<Self> {
-        let mut nodes = BTreeMap::new();
-        for (name, files) in GRAPH.iter().map(|node| (node.name, node.options)).chain([(CACHE, &[CACHE_OPTIONS][..])]) {
-            let mut texts = Vec::new();
-            for file in files {
-                let path = root.join("crates").join(file);
-                texts.push(std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?);
-            }
-            let schema = Schema::parse(&texts)
-                .map_err(|e| Failure::usage(e, format_args!("options of `{name}`"), "mend the options' description"))?;
-            let defaults = schema.defaults();
-            nodes.insert(name, (schema, defaults));
-        }
-        let mut config = Self { nodes };
+        let declared = Declared::read(root)?;
+        let schemas = Schemas::read(root, &declared)?;
         let mut problems = Problems::default();
-        config.file(&root.join("pipeline.toml"), "pipeline.toml", root, &mut problems)?;
+        let mut layers = Layers::new(&declared);
         let overlay = root.join("profiles").join(format!("{profile}.toml"));
         if !overlay.exists() || profile.contains(['/', '\\']) {
             return Err(no_profile(root, profile));
         }
-        config.file(&overlay, &format!("profiles/{profile}.toml"), root, &mut problems)?;
+        for (path, shown) in [(root.join("pipeline.toml"), "pipeline.toml".to_owned()), (overlay, format!("profiles/{profile}.toml"))] {
+            let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
+            layers.file(&text, &shown, root, &mut problems).map_err(|e| Failure::usage(e, &shown, "correct the file"))?;
+        }
         let here = std::env::current_dir().unwrap_or_default();
         for set in sets {
-            config.set(set, &here, &mut problems);
+            layers.set(set, &here, &|table| schemas.names(table), &mut problems);
         }
+        layers.refuse_unknown(&mut problems);
+        let mut tables = BTreeMap::new();
+        for name in declared.fixed().map(|(_, node)| node.name.as_str()).chain([CACHE]) {
+            let Some(schema) = schemas.of(name, None) else { continue };
+            let mut options = schema.defaults();
+            apply(&schema, &mut options, name, layers.of(name), &mut problems);
+            tables.insert(name.to_owned(), (schema, options));
+        }
+        let mut runs = Vec::new();
+        for run in runs::resolve(&layers, &schemas, &mut problems) {
+            runs.push((run.name.clone(), run.net));
+            tables.insert(run.name.into(), (run.schema, run.options));
+        }
+        let config = Self { graph: Graph::new(&declared, &runs)?, tables };
         config.contradictions(&mut problems);
         if problems.0.is_empty() {
             return Ok(config);
@@ -73,34 +141,34 @@ impl Config {
         Err(Failure::usage(
             format_args!("the configuration has {count}"),
             problems.0.join("\n         "),
-            "mend it; the README lists every option",
+            "correct it; the README lists every option",
         ))
     }
 
     /// What is right by itself and wrong together.
     fn contradictions(&self, problems: &mut Problems) {
-        for (node, (schema, options)) in &self.nodes {
+        for (node, (schema, options)) in &self.tables {
             let number = |name: &str| options.get(name).and_then(Json::as_f64);
             if let (Some(from), Some(to)) = (number("lr"), number("lr_min"))
                 && to > from
             {
-                problems.0.push(format!("`{node}.lr_min` {to} is more than `{node}.lr` {from}; annealing lowers the rate"));
+                problems.add(format!("`{node}.lr_min` {to} is more than `{node}.lr` {from}; annealing lowers the rate"));
             }
             for (name, entry) in &schema.0 {
                 let source = options.get(name);
                 let builtin = |s: &Json| s.as_str().is_some_and(|s| entry.is_builtin(s));
                 let in_list = entry.kind == Kind::Source && source.and_then(Json::as_array).is_some_and(|items| items.iter().any(builtin));
                 if in_list {
-                    problems.0.push(format!("`{node}.{name}`: a list takes paths and URLs only"));
+                    problems.add(format!("`{node}.{name}`: a list takes paths and URLs only"));
                 }
                 let is_set = source.is_some_and(|value| *value != entry.default_value());
                 let other = entry.only_with.iter().find(|(other, value)| is_set && options.get(*other) != Some(value));
                 if let Some((other, value)) = other {
-                    problems.0.push(format!("`{node}.{name}` is set, but means nothing unless `{node}.{other}` is {value}"));
+                    problems.add(format!("`{node}.{name}` is set, but means nothing unless `{node}.{other}` is {value}"));
                 }
                 let pin = entry.pin.as_ref().filter(|pin| options.get(*pin).is_some_and(|v| !v.is_null()));
                 if let Some(pin) = pin.filter(|_| source.is_some_and(builtin)) {
-                    problems.0.push(format!("`{node}.{pin}` is set, but `{node}.{name}` is no file"));
+                    problems.add(format!("`{node}.{pin}` is set, but `{node}.{name}` is no file"));
                 }
             }
         }
@@ -108,7 +176,7 @@ impl Config {
 
     /// The remote, if there is one.
     pub fn remote(&self) -> Option<RemoteOptions> {
-        let (_, options) = self.nodes.get(CACHE)?;
+        let (_, options) = self.tables.get(CACHE)?;
         let read_only = options.get("read_only").and_then(Json::as_bool).unwrap_or(false);
         let timeout = options.get("timeout").and_then(Json::as_f64).unwrap_or(10.0);
         Some(RemoteOptions { remote: options.get("remote")?.as_str()?.to_owned(), read_only, timeout })
@@ -116,12 +184,12 @@ impl Config {
 
     /// A node's options.
     pub fn options(&self, node: &Node) -> Options {
-        self.nodes.get(node.name).map(|(_, options)| options.clone()).unwrap_or_default()
+        self.tables.get(node.name.as_str()).map(|(_, options)| options.clone()).unwrap_or_default()
     }
 
     /// The options of a node that name sources, with the option that pins each.
     pub fn sources(&self, node: &Node) -> Vec<(String, Option<String>)> {
-        let entries = self.nodes.get(node.name).into_iter().flat_map(|(schema, _)| &schema.0);
+        let entries = self.tables.get(node.name.as_str()).into_iter().flat_map(|(schema, _)| &schema.0);
         entries.filter(|(_, e)| matches!(e.kind, Kind::Source | Kind::Path)).map(|(name, e)| (name.clone(), e.pin.clone())).collect()
     }
 
@@ -141,90 +209,22 @@ impl Config {
 
     /// Whether `source` is a name of the stage's own and not a file.
     pub fn is_builtin(&self, node: &Node, option: &str, source: &str) -> bool {
-        self.nodes.get(node.name).and_then(|(schema, _)| schema.0.get(option)).is_some_and(|e| e.is_builtin(source))
-    }
-
-    fn file(&mut self, path: &Path, shown: &str, root: &Path, problems: &mut Problems) -> Result<()> {
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
-        let table: Table = toml::from_str(&text).map_err(|e| Failure::usage(e, shown, "mend the file"))?;
-        self.table("", &table, shown, root, problems);
-        Ok(())
-    }
-
-    /// Takes a table whose keys stand below `prefix`.
-    fn table(&mut self, prefix: &str, table: &Table, shown: &str, base: &Path, problems: &mut Problems) {
-        for (key, value) in table {
-            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-            let inner = value.as_table();
-            match (split(&name), inner) {
-                (None, Some(inner)) if tables().any(|n| n == name || n.starts_with(&format!("{name}."))) => {
-                    self.table(&name, inner, shown, base, problems);
-                }
-                (Some((node, option)), Some(inner)) if self.has_options_below(node, option) => {
-                    self.table(&name, inner, shown, base, problems);
-                }
-                (Some((node, option)), _) => {
-                    let (node, option) = (node.to_owned(), option.to_owned());
-                    self.value(&node, &option, value, shown, base, problems);
-                }
-                (None, None) if name == CACHE => problems.0.push(format!("{shown}: `{CACHE}` is a table: [{CACHE}]")),
-                (None, _) => problems.0.push(format!("{shown}: there is no node `{name}`{}", suggest(&name, tables()))),
-            }
-        }
-    }
-
-    fn has_options_below(&self, node: &str, option: &str) -> bool {
-        let prefix = format!("{option}.");
-        self.nodes.get(node).is_some_and(|(schema, _)| schema.0.keys().any(|name| name.starts_with(&prefix)))
-    }
-
-    fn value(&mut self, node: &str, option: &str, value: &Value, shown: &str, base: &Path, problems: &mut Problems) {
-        let Some((schema, options)) = self.nodes.get_mut(node) else { return };
-        match schema.set(options, option, value) {
-            Ok(()) => absolute(schema, options, option, base),
-            Err(e) => problems.0.push(format!("{shown}: `{node}.{option}` {e}")),
-        }
-    }
-
-    fn set(&mut self, set: &str, base: &Path, problems: &mut Problems) {
-        let Some((name, text)) = set.split_once('=') else {
-            problems.0.push(format!("--set {set}: there is no `=`; write --set NODE.OPTION=VALUE"));
-            return;
-        };
-        let Some((node, option)) = split(name) else {
-            let nodes: Vec<&str> =
-                self.nodes.iter().filter(|(_, (schema, _))| schema.0.contains_key(name)).map(|(node, _)| *node).collect();
-            if !nodes.is_empty() {
-                let node = nodes.join("`, `");
-                problems.0.push(format!("--set {set}: `{name}` is an option of `{node}`; write --set NODE.{name}=…"));
-                return;
-            }
-            let known: Vec<String> = self.nodes.iter().flat_map(|(n, (s, _))| s.0.keys().map(move |o| format!("{n}.{o}"))).collect();
-            // `mlp.lr` is the end of one of them, and far from it letter by letter.
-            let end = format!(".{name}");
-            let nearest = match known.iter().find(|option| option.ends_with(&end)) {
-                Some(option) => format!("; did you mean `{option}`?"),
-                None => suggest(name, known.iter().map(String::as_str)),
-            };
-            problems.0.push(format!("--set {set}: `{name}` is not a known option{nearest}"));
-            return;
-        };
-        let Some((schema, options)) = self.nodes.get_mut(node) else { return };
-        match schema.set_text(options, option, text) {
-            Ok(()) => absolute(schema, options, option, base),
-            Err(e) => problems.0.push(format!("--set {set}: `{name}` {e}")),
-        }
+        self.tables.get(node.name.as_str()).and_then(|(schema, _)| schema.0.get(option)).is_some_and(|e| e.is_builtin(source))
     }
 }
 
-/// The tables of a configuration.
-fn tables() -> impl Iterator<Item = &'static str> {
-    GRAPH.iter().map(|node| node.name).chain([CACHE])
-}
-
-/// The node and the option of `train.mlp.lr`.
-fn split(name: &str) -> Option<(&'static str, &str)> {
-    tables().find_map(|table| Some((table, name.strip_prefix(table)?.strip_prefix('.')?)))
+/// Applies settings to a table's options, and adds what is wrong with them.
+fn apply(schema: &Schema, options: &mut Options, table: &str, settings: &[Setting], problems: &mut Problems) {
+    for Setting { option, value, shown, base } in settings {
+        let done = match value {
+            Given::Toml(value) => schema.set(options, option, value),
+            Given::Text(text) => schema.set_text(options, option, text),
+        };
+        match done {
+            Ok(()) => absolute(schema, options, option, base),
+            Err(e) => problems.add(format!("{shown}: `{table}.{option}` {e}")),
+        }
+    }
 }
 
 /// Paths are relative to where they were written: the command line's to the current folder, a
@@ -258,7 +258,6 @@ fn no_profile(root: &Path, profile: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::find;
 
     fn root() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
@@ -269,7 +268,7 @@ mod tests {
     }
 
     fn option(config: &Config, node: &str, option: &str) -> Json {
-        config.options(find(node).expect("a node"))[option].clone()
+        config.options(config.graph.find(node).expect("a node"))[option].clone()
     }
 
     #[test]
@@ -306,7 +305,7 @@ mod tests {
     #[test]
     fn an_option_without_its_node_is_told_the_nodes() {
         let failure = read(&["batch_sizes=[1]"]).err().expect("refused");
-        assert!(failure.place.contains("`batch_sizes` is an option of `train.sweep`; write --set NODE.batch_sizes=…"), "{failure}");
+        assert!(failure.place.contains("`batch_sizes` is an option of `train.sweep`; write --set train.sweep.batch_sizes=…"), "{failure}");
     }
 
     #[test]
@@ -350,5 +349,53 @@ mod tests {
     fn an_unknown_profile_is_named_with_the_known_ones() {
         let failure = Config::read(&root(), "nlp10", &[]).err().expect("refused");
         assert!(failure.what.contains("did you mean `nlp100`?") && failure.remedy.contains("sample"), "{failure}");
+    }
+
+    fn names(config: &Config) -> Vec<&str> {
+        config.graph.iter().filter(|node| node.is_run).map(|node| node.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_run_of_one_s_own_has_the_options_of_its_net() {
+        let config = read(&["train.wide.net=\"mlp\"", "train.wide.hidden=400", "train.a.net=slp"]).expect("reads");
+        assert_eq!(names(&config), ["train.slp", "train.curve", "train.mlp", "train.wide", "train.a"]);
+        assert_eq!((option(&config, "train.wide", "hidden"), option(&config, "train.wide", "batch_size")), (400.into(), 64.into()));
+        assert_eq!(option(&config, "train.a", "batch_size"), 1);
+        for (sets, want) in [
+            (&["train.mpl.lr=0.1"][..], "there is no run `train.mpl`; did you mean `train.mlp`?"),
+            (&["train.x.net=cnn"], "`train.x.net` cannot be \"cnn\"; there are slp, mlp"),
+            (&["train.x.net=slp", "train.x.hidden=4"], "`train.x.hidden` is not a known option"),
+            (&["train.x y.net=slp"], "a run's name may have letters, digits, _ and -"),
+            (&["train.slp.net=mlp", "train.slp.hidden=x"], "`train.slp.hidden` must be a whole number"),
+        ] {
+            let failure = read(sets).err().expect("refused");
+            assert!(failure.place.contains(want), "{failure}");
+        }
+        assert!(read(&["train.slp.net=mlp"]).is_ok(), "an entry like any other");
+    }
+
+    #[test]
+    fn a_matrix_is_a_run_for_each_combination() {
+        let sets = ["train.wide.net=mlp", "matrix.train.wide.hidden=[100, 200, 400]", "matrix.train.wide.lr=[0.01, 1e-3]"];
+        let config = read(&sets).expect("reads");
+        assert_eq!(names(&config).len(), 3 + 6);
+        assert_eq!(names(&config)[3..5], ["train.wide@hidden=100+lr=0.01", "train.wide@hidden=100+lr=0.001"]);
+        assert_eq!(option(&config, "train.wide@hidden=400+lr=0.001", "hidden"), 400);
+        assert_eq!(config.graph.called("train.wide").expect("six").len(), 6);
+        let nets = read(&["matrix.train.x.net=[\"slp\", \"mlp\"]"]).expect("reads");
+        assert_eq!(names(&nets)[3..], ["train.x@net=slp", "train.x@net=mlp"]);
+        for (set, want) in [
+            ("matrix.train.slp.lr=0.1", "must be a list of values"),
+            ("matrix.train.slp.lr=[0.1, -1]", "`matrix.train.slp.lr` must be more than 0, not -1"),
+            ("matrix.train.slp.lr=[1, 1.0]", "has a value twice: `train.slp@lr=1.0`"),
+            ("matrix.split.seed=[1, 2]", "only a training run has a matrix"),
+            ("matrix.train.mpl.lr=[1]", "there is no run `train.mpl`; did you mean `train.mlp`?"),
+        ] {
+            let failure = read(&[set]).err().expect("refused");
+            assert!(failure.place.contains(want), "{set}: {failure}");
+        }
+        let many: Vec<String> = (1..=1001).map(|n| n.to_string()).collect();
+        let failure = read(&[&format!("matrix.train.slp.seed=[{}]", many.join(","))]).err().expect("refused");
+        assert!(failure.place.contains("has 1001 combinations; there may be 1000"), "{failure}");
     }
 }

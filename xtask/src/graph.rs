@@ -1,100 +1,254 @@
-//! The graph: which node runs what and reads what.
+//! The graph: which node runs what and reads what, from what the stages declare and the runs that the user has named.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
+use artifact::declaration::{self, Declaration};
 use artifact::options::suggest;
 use artifact::{Failure, Result};
+use cache::NodeName;
+use serde_json::json;
 
 /// A node of the graph.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is declared by itself")]
 pub struct Node {
     /// Its name, and its folder's.
-    pub name: &'static str,
+    pub name: NodeName,
     /// The stage crate that runs it.
-    pub package: &'static str,
-    /// The descriptions of its options, below `crates/`, later ones over earlier ones.
-    pub options: &'static [&'static str],
-    /// Whether it measures time, and so has the machine for itself.
-    pub alone: bool,
-    /// The artifacts that it reads, by node. What is not named here does not reach it, and does
-    /// not make it stale.
-    pub reads: &'static [(&'static str, &'static [&'static str])],
+    pub package: String,
+    /// Whether it measures time. Nothing runs beside it, and the machine is part of its content key.
+    pub measures_time: bool,
+    /// Whether it computes on the device that the user chooses.
+    pub uses_device: bool,
+    /// Whether a run that was killed leaves checkpoints that the next one continues from.
+    pub resumable: bool,
+    /// Whether the user has named it: it is a training run.
+    pub is_run: bool,
+    /// The artifacts that it reads. What is not listed does not reach it, and does not make it stale.
+    pub reads: Vec<Input>,
+}
+
+/// The files of another node that a node reads.
+#[derive(Debug)]
+pub struct Input {
+    /// The other node.
+    pub node: NodeName,
+    /// Its files.
+    pub files: Vec<String>,
 }
 
 impl Node {
-    /// Whether a run that was killed leaves checkpoints that the next one goes on from.
-    pub fn resumes(&self) -> bool {
-        self.package == "train" && !self.alone
+    /// Whether it reads files of `other`.
+    pub fn reads_from(&self, other: &str) -> bool {
+        self.reads.iter().any(|input| input.node == *other)
+    }
+
+    /// Whether it is what the user calls `name`: the node of that name, or one of its matrix.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == *name || self.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('@'))
     }
 }
 
-const PARTS: &[&str] = &["train.parquet", "valid.parquet", "test.parquet"];
-const MATRICES: &[&str] = &["train.safetensors", "valid.safetensors", "test.safetensors"];
-const RUN: &[&str] = &["config.json", "history.jsonl", "metrics.json", "predictions.parquet"];
+/// What every stage's crate declares.
+pub struct Declared(Vec<(String, Vec<Declaration>)>);
 
-/// Every node after those that it reads.
-pub const GRAPH: &[Node] = &[
-    Node { name: "ingest", package: "ingest", options: &["ingest/options.toml"], alone: false, reads: &[] },
-    Node { name: "split", package: "split", options: &["split/options.toml"], alone: false, reads: &[("ingest", &["headlines.parquet"])] },
-    Node { name: "embed", package: "embed", options: &["embed/options.toml"], alone: false, reads: &[("split", PARTS)] },
-    Node {
-        name: "tensors",
-        package: "tensors",
-        options: &["tensors/options.toml"],
-        alone: false,
-        reads: &[("split", PARTS), ("embed", &["vocabulary.parquet", "vectors.safetensors"])],
-    },
-    Node {
-        name: "train.slp",
-        package: "train",
-        options: &["train/options/common.toml", "train/options/slp.toml"],
-        alone: false,
-        reads: &[("tensors", MATRICES)],
-    },
-    Node {
-        name: "train.curve",
-        package: "train",
-        options: &["train/options/common.toml", "train/options/slp.toml", "train/options/curve.toml"],
-        alone: false,
-        reads: &[("tensors", MATRICES)],
-    },
-    Node {
-        name: "train.mlp",
-        package: "train",
-        options: &["train/options/common.toml", "train/options/mlp.toml"],
-        alone: false,
-        reads: &[("tensors", MATRICES)],
-    },
-    Node { name: "train.sweep", package: "train", options: &["train/options/sweep.toml"], alone: true, reads: &[("tensors", MATRICES)] },
-    Node {
-        name: "report",
-        package: "report",
-        options: &["report/options.toml"],
-        alone: false,
-        reads: &[
-            ("ingest", &["summary.json", "options.json"]),
-            ("split", &["summary.json", "options.json"]),
-            ("embed", &["coverage.json", "options.json"]),
-            ("tensors", &["summary.json", "options.json"]),
-            ("train.slp", &["config.json", "history.jsonl", "metrics.json", "predictions.parquet", "start.json"]),
-            ("train.curve", RUN),
-            ("train.mlp", RUN),
-            ("train.sweep", &["config.json", "machine.json", "sweep.jsonl"]),
-        ],
-    },
-];
+impl Declared {
+    /// Reads each `crates/PACKAGE/node.toml` of the workspace.
+    pub fn read(root: &Path) -> Result<Self> {
+        let crates = root.join("crates");
+        let entries = std::fs::read_dir(&crates).map_err(|e| Failure::io("read folder", &crates, &e))?;
+        let mut packages: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        packages.sort_unstable();
+        let mut all = Vec::new();
+        for package in packages {
+            let path = crates.join(&package).join(declaration::FILE);
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
+                Err(e) => return Err(Failure::io("read", &path, &e)),
+            };
+            let nodes = declaration::parse(&text).map_err(|e| Failure::usage(e, path.display(), "correct the declaration"))?;
+            all.push((package, nodes));
+        }
+        Ok(Self(all))
+    }
 
-/// The node of that name.
-pub fn find(name: &str) -> Result<&'static Node> {
-    GRAPH.iter().find(|n| n.name == name).ok_or_else(|| {
-        let what = format!("there is no node `{name}`{}", suggest(name, GRAPH.iter().map(|n| n.name)));
-        Failure::usage(what, "command line", "`cargo xtask graph` shows the nodes")
-    })
+    /// Every declaration with its package.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Declaration)> {
+        self.0.iter().flat_map(|(package, nodes)| nodes.iter().map(move |node| (package.as_str(), node)))
+    }
+
+    /// The nodes that have a name of their own.
+    pub fn fixed(&self) -> impl Iterator<Item = (&str, &Declaration)> {
+        self.iter().filter(|(_, declared)| declared.name.prefix().is_none())
+    }
+
+    /// The package and the declaration of the node `name` with this `net`.
+    pub fn find(&self, name: &str, net: Option<&str>) -> Option<(&str, &Declaration)> {
+        self.0.iter().find_map(|(package, nodes)| Some((package.as_str(), declaration::find(nodes, name, net)?)))
+    }
+
+    /// The nets that a run of this name can have.
+    pub fn nets(&self, name: &str) -> Vec<&str> {
+        self.iter().filter(|(_, d)| d.name.matches(name)).filter_map(|(_, d)| d.net.as_deref()).collect()
+    }
+
+    /// The names of all packages that run nodes.
+    pub fn packages(&self) -> Vec<String> {
+        self.0.iter().map(|(package, _)| package.clone()).collect()
+    }
 }
 
-/// Whether `node` needs what `other` makes, directly or not.
-pub fn depends(node: &Node, other: &str) -> bool {
-    node.reads.iter().any(|(name, _)| *name == other || find(name).is_ok_and(|n| depends(n, other)))
+/// Every node after those that it reads.
+#[derive(Debug)]
+pub struct Graph(Vec<Node>);
+
+impl Graph {
+    /// The graph of the fixed nodes and of `runs`, each with its net.
+    pub fn new(declared: &Declared, runs: &[(NodeName, String)]) -> Result<Self> {
+        let wrong = |what: String| Failure::usage(what, declaration::FILE, "correct the declaration of the stage");
+        let mut all: Vec<(NodeName, Option<&str>, &str, &Declaration)> = Vec::new();
+        for (package, node) in declared.iter() {
+            match node.name.prefix() {
+                None => all.push((NodeName::try_from(node.name.as_str()).map_err(wrong)?, None, package, node)),
+                Some(_) => {
+                    let of = runs.iter().filter(|(name, net)| declared.find(name, Some(net)).is_some_and(|(_, d)| d == node));
+                    all.extend(of.map(|(name, net)| (name.clone(), Some(net.as_str()), package, node)));
+                }
+            }
+        }
+        // Runs come in the user's order, whatever their nets.
+        let place = |name: &NodeName| runs.iter().position(|(run, _)| run == name);
+        all.sort_by_key(|(name, _, package, _)| (*package, place(name).is_none(), place(name)));
+        let mut nodes = Vec::new();
+        for (name, _, package, declared) in &all {
+            let mut reads: Vec<Input> = Vec::new();
+            for read in &declared.reads {
+                let fits = |other: &NodeName, net: Option<&str>, is_run: bool| {
+                    read.node.matches(other) && is_run == read.node.prefix().is_some() && (read.net.is_none() || read.net.as_deref() == net)
+                };
+                let of: Vec<_> = all.iter().filter(|(other, net, _, _)| fits(other, *net, net.is_some())).collect();
+                if of.is_empty() && read.node.prefix().is_none() {
+                    return Err(wrong(format!("`{name}` reads `{}`, which no stage declares", read.node)));
+                }
+                for (other, ..) in of {
+                    let at = reads.iter().position(|input| input.node == *other).unwrap_or_else(|| {
+                        reads.push(Input { node: other.clone(), files: Vec::new() });
+                        reads.len() - 1
+                    });
+                    if let Some(input) = reads.get_mut(at) {
+                        input.files.extend(read.files.iter().cloned());
+                    }
+                }
+            }
+            let Declaration { measures_time, uses_device, resumable, .. } = **declared;
+            let is_run = declared.name.prefix().is_some();
+            nodes.push(Node { name: name.clone(), package: (*package).to_owned(), measures_time, uses_device, resumable, is_run, reads });
+        }
+        sorted(nodes).map(Self).map_err(wrong)
+    }
+
+    /// Every node, after those that it reads.
+    pub fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.0.iter()
+    }
+
+    /// How wide a column of the nodes' names is.
+    pub fn width(&self) -> usize {
+        const LEAST: usize = 11;
+        self.iter().map(|node| node.name.len()).max().unwrap_or(0).max(LEAST)
+    }
+
+    /// The node of that name.
+    pub fn find(&self, name: &str) -> Option<&Node> {
+        self.iter().find(|node| node.name == *name)
+    }
+
+    /// The nodes that the user calls `name`: one, or all of a matrix.
+    pub fn called(&self, name: &str) -> Result<Vec<&Node>> {
+        let nodes: Vec<&Node> = self.iter().filter(|node| node.is_called(name)).collect();
+        if nodes.is_empty() {
+            let what = format!("there is no node `{name}`{}", suggest(name, self.iter().map(|n| n.name.as_str())));
+            return Err(Failure::usage(what, "command line", "`cargo xtask graph` shows the nodes"));
+        }
+        Ok(nodes)
+    }
+
+    /// Whether `node` needs what `other` makes, directly or not.
+    pub fn depends(&self, node: &Node, other: &str) -> bool {
+        node.reads.iter().any(|input| input.node == *other || self.find(&input.node).is_some_and(|n| self.depends(n, other)))
+    }
+
+    /// The files of a node that any other node reads.
+    pub fn files_read_of(&self, node: &str) -> BTreeSet<&str> {
+        let inputs = self.iter().flat_map(|by| &by.reads).filter(|input| input.node == *node);
+        inputs.flat_map(|input| input.files.iter().map(String::as_str)).collect()
+    }
+
+    /// The graph as text.
+    pub fn show(&self, format: Format) -> String {
+        let edges = || self.iter().flat_map(|node| node.reads.iter().map(move |input| (&input.node, &node.name)));
+        let width = self.width();
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = match format {
+            Format::Text => self.iter().try_for_each(|node| {
+                let from: Vec<&str> = node.reads.iter().map(|input| input.node.as_str()).collect();
+                let arrow = if from.is_empty() { String::new() } else { format!(" ← {}", from.join(", ")) };
+                writeln!(out, "{:<width$} {}{arrow}", node.name, node.package)
+            }),
+            Format::Mermaid => {
+                let _ = writeln!(out, "graph LR");
+                // A name with signs in it needs quotes, and what identifies it may have none.
+                let shown = |name: &NodeName| {
+                    let id: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+                    if id == **name { id } else { format!("{id}[\"{name}\"]") }
+                };
+                edges().try_for_each(|(from, to)| writeln!(out, "  {} --> {}", shown(from), shown(to)))
+            }
+            Format::Dot => {
+                let _ = writeln!(out, "digraph knockline {{\n  rankdir=LR;");
+                let _ = edges().try_for_each(|(from, to)| writeln!(out, "  \"{from}\" -> \"{to}\";"));
+                writeln!(out, "}}")
+            }
+            Format::Json => self.iter().try_for_each(|node| {
+                let reads: serde_json::Map<String, _> =
+                    node.reads.iter().map(|input| (input.node.to_string(), json!(input.files))).collect();
+                let Node { name, package, is_run, .. } = node;
+                writeln!(out, "{}", json!({ "node": name, "package": package, "run": is_run, "reads": reads }))
+            }),
+        };
+        out
+    }
+}
+
+/// The nodes, each after those that it reads.
+fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, String> {
+    fn visit(at: usize, nodes: &[Node], path: &mut Vec<usize>, order: &mut Vec<usize>) -> Result<(), String> {
+        if order.contains(&at) {
+            return Ok(());
+        }
+        if path.contains(&at) {
+            return Err(format!("`{}` reads what is made of it", nodes.get(at).map_or("", |node| node.name.as_str())));
+        }
+        path.push(at);
+        for input in nodes.get(at).into_iter().flat_map(|node| &node.reads) {
+            if let Some(before) = nodes.iter().position(|node| node.name == input.node) {
+                visit(before, nodes, path, order)?;
+            }
+        }
+        path.pop();
+        order.push(at);
+        Ok(())
+    }
+    let mut order = Vec::new();
+    for at in 0..nodes.len() {
+        visit(at, &nodes, &mut Vec::new(), &mut order)?;
+    }
+    let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
+    Ok(order.into_iter().filter_map(|at| nodes.get_mut(at)?.take()).collect())
 }
 
 /// How the graph is shown.
@@ -106,50 +260,68 @@ pub enum Format {
     Mermaid,
     /// For Graphviz.
     Dot,
-}
-
-/// The graph as text.
-pub fn show(format: Format) -> String {
-    let edges = || GRAPH.iter().flat_map(|node| node.reads.iter().map(move |(from, _)| (*from, node.name)));
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = match format {
-        Format::Text => GRAPH.iter().try_for_each(|node| {
-            let from: Vec<&str> = node.reads.iter().map(|(n, _)| *n).collect();
-            let arrow = if from.is_empty() { String::new() } else { format!(" ← {}", from.join(", ")) };
-            writeln!(out, "{:<11} {}{arrow}", node.name, node.package)
-        }),
-        Format::Mermaid => {
-            let _ = writeln!(out, "graph LR");
-            edges().try_for_each(|(from, to)| writeln!(out, "  {from} --> {to}"))
-        }
-        Format::Dot => {
-            let _ = writeln!(out, "digraph knockline {{\n  rankdir=LR;");
-            let _ = edges().try_for_each(|(from, to)| writeln!(out, "  \"{from}\" -> \"{to}\";"));
-            writeln!(out, "}}")
-        }
-    };
-    out
+    /// A JSON object a node, with the files that it reads.
+    Json,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
+    }
+
+    fn graph(runs: &[(&str, &str)]) -> Result<Graph> {
+        let runs: Vec<_> = runs.iter().map(|(name, net)| (NodeName::try_from(*name).expect("a name"), (*net).to_owned())).collect();
+        Graph::new(&Declared::read(root())?, &runs)
+    }
+
     #[test]
     fn every_node_comes_after_those_that_it_reads() {
-        for (i, node) in GRAPH.iter().enumerate() {
-            for (name, files) in node.reads {
-                assert!(GRAPH[..i].iter().any(|n| n.name == *name), "{} reads {name}", node.name);
-                assert!(!files.is_empty());
+        let graph = graph(&[("train.wide", "mlp"), ("train.slp", "slp")]).expect("a graph");
+        let names: Vec<&str> = graph.iter().map(|n| n.name.as_str()).collect();
+        assert_eq!(names, ["ingest", "split", "embed", "tensors", "train.wide", "train.slp", "train.sweep", "report"]);
+        for (at, node) in graph.iter().enumerate() {
+            for input in &node.reads {
+                assert!(graph.iter().take(at).any(|n| n.name == input.node), "{} reads {}", node.name, input.node);
+                assert!(!input.files.is_empty());
             }
         }
     }
 
     #[test]
-    fn a_wrong_name_gets_the_nearest() {
-        assert!(find("tensor").unwrap_err().what.contains("did you mean `tensors`?"));
-        let report = find("report").expect("a node");
-        assert!(depends(report, "ingest") && !depends(find("split").expect("a node"), "embed"));
+    fn the_report_reads_every_run_and_of_each_what_its_net_writes() {
+        let graph = graph(&[("train.wide", "mlp"), ("train.slp", "slp")]).expect("a graph");
+        let has_start = |run| graph.files_read_of(run).contains("start.json");
+        assert!(has_start("train.slp") && !has_start("train.wide") && !has_start("train.sweep"));
+        assert!(graph.files_read_of("train.wide").contains("predictions.parquet"));
+        assert!(!graph.files_read_of("train.sweep").contains("predictions.parquet"));
+    }
+
+    #[test]
+    fn a_wrong_name_gets_the_nearest_and_a_matrix_answers_to_its_run_s() {
+        let graph = graph(&[("train.wide@hidden=1", "mlp"), ("train.wide@hidden=2", "mlp"), ("train.wider", "mlp")]).expect("a graph");
+        assert!(graph.called("tensor").unwrap_err().what.contains("did you mean `tensors`?"));
+        assert_eq!(graph.called("train.wide").expect("two").len(), 2);
+        assert_eq!(graph.called("train.wide@hidden=2").expect("one").len(), 1);
+        let report = graph.find("report").expect("a node");
+        assert!(graph.depends(report, "ingest") && !graph.depends(graph.find("split").expect("a node"), "embed"));
+    }
+
+    #[test]
+    fn declarations_that_do_not_fit_together_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let put = |package: &str, text: &str| {
+            std::fs::create_dir_all(dir.path().join("crates").join(package)).expect("a folder");
+            std::fs::write(dir.path().join("crates").join(package).join("node.toml"), text).expect("writes");
+        };
+        let node =
+            |name: &str, of: &str| format!("[[node]]\nname = \"{name}\"\noptions = []\nreads = [{{ node = \"{of}\", files = [\"x\"] }}]\n");
+        let refusal = || Declared::read(dir.path()).and_then(|d| Graph::new(&d, &[])).expect_err("refused").what;
+        put("a", &node("a", "b"));
+        assert_eq!(refusal(), "`a` reads `b`, which no stage declares");
+        put("b", &node("b", "a"));
+        assert_eq!(refusal(), "`a` reads what is made of it");
     }
 }

@@ -7,6 +7,7 @@ mod bench;
 mod binaries;
 mod cargo;
 mod commit;
+mod compare;
 mod config;
 mod device;
 mod graph;
@@ -87,6 +88,8 @@ enum Command {
     },
     /// Classify headlines with a trained run, taken as it is
     Predict(predict::Arguments),
+    /// Show training runs beside each other: the options in which they differ, their figures and times
+    Compare(compare::Arguments),
     /// Keys of results, and the care of what is kept
     #[command(subcommand)]
     Cache(Cache),
@@ -183,6 +186,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             let as_described = !cli.set.is_empty() || cli.profile != DEFAULT_PROFILE;
             return predict::run(&root, &config()?, as_described, &artifacts, arguments, cli.json);
         }
+        Command::Compare(arguments) => {
+            let store = cache::Store::open(&artifacts);
+            let done = compare::run(&config()?, &store, arguments, cli.json);
+            if artifacts.join(".knockline").exists() {
+                store.index.save();
+            }
+            done
+        }
         Command::Pipeline(selection) => pipeline::run(&root, &config()?, &artifacts, selection, cli.json),
         Command::Status { node, device, check, paranoid } => {
             device::check(device)?;
@@ -195,7 +206,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             binaries::copy_all(&root, &dir)
         }
         Command::Bench { arguments } => return bench::run(&root, arguments),
-        Command::Graph { format } => print(&graph::show(*format)),
+        Command::Graph { format } => print(&config()?.graph.show(*format)),
         Command::Cache(Cache::Export { file, nodes }) => return storage::export(&root, &config()?, &artifacts, file, nodes, cli.json),
         Command::Cache(Cache::Import { file }) => return storage::import(&root, &artifacts, file, cli.json),
         Command::Cache(Cache::Push { nodes, replace }) => shared::push(&root, &config()?, &artifacts, nodes, *replace, cli.json),
@@ -203,14 +214,17 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             device::check(device)?;
             shared::pull(&root, &config()?, &artifacts, nodes, device, cli.json)
         }
-        Command::Cache(Cache::Verify) => storage::verify(&artifacts, cli.json),
+        Command::Cache(Cache::Verify) => storage::verify(&root, &artifacts, cli.json),
         Command::Cache(Cache::Gc { dry_run, aside }) => storage::collect(&artifacts, *dry_run, *aside, cli.json),
         Command::Cache(Cache::Key { node, device }) => {
-            let node = graph::find(node)?;
             device::check(device)?;
-            let key = recipe::Recipes::new(&root, &config()?, device, &Index::default())?.recipe(node)?;
-            let line = if cli.json { serde_json::json!({ "node": node.name, "key": key }).to_string() } else { key.to_string() };
-            print(&format!("{line}\n"))
+            let config = config()?;
+            let recipes = recipe::Recipes::new(&root, &config, device, &Index::default())?;
+            config.graph.called(node)?.into_iter().try_for_each(|node| {
+                let key = recipes.recipe(node)?;
+                let line = if cli.json { serde_json::json!({ "node": node.name, "key": key }).to_string() } else { key.to_string() };
+                print(&format!("{line}\n"))
+            })
         }
     };
     done.map(|()| Exit::Done.into())

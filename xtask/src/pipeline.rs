@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use artifact::progress::Board;
 use artifact::{Failure, Result};
-use cache::{Manifest, Store};
+use cache::{Manifest, NodeName, Store};
 use serde_json::json;
 
 use crate::binaries::{Binaries, stages};
 use crate::config::Config;
-use crate::graph::{GRAPH, Node, depends, find};
+use crate::graph::{Graph, Node};
 use crate::recipe::Recipes;
 use crate::remote::Remote;
 use crate::session::{Session, Task};
@@ -70,21 +70,27 @@ impl Selection {
         self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get), usize::from)
     }
 
+    /// Whether this node is to run even if its result is there.
+    pub fn forces(&self, node: &Node) -> bool {
+        self.force.iter().any(|name| node.is_called(name))
+    }
+
     /// The nodes that it names, in the graph's order.
-    pub fn nodes(&self) -> Result<Vec<&'static Node>> {
-        let check = |name: &Option<String>| name.as_deref().map(find).transpose();
-        let (only, from, to) = (check(&self.only)?, check(&self.from)?, check(&self.to)?);
+    pub fn nodes<'g>(&self, graph: &'g Graph) -> Result<Vec<&'g Node>> {
+        let called = |name: &Option<String>| name.as_deref().map(|name| graph.called(name)).transpose();
+        let (only, from, to) = (called(&self.only)?, called(&self.from)?, called(&self.to)?);
         for name in &self.force {
-            find(name)?;
+            graph.called(name)?;
         }
         crate::device::check(&self.device)?;
+        let is_one_of = |node: &Node, all: &[&Node]| all.iter().any(|other| other.name == node.name);
         let wanted = |node: &&Node| {
-            only.is_none_or(|o| o.name == node.name)
-                && from.is_none_or(|f| f.name == node.name || depends(node, f.name))
-                && to.is_none_or(|t| t.name == node.name || depends(t, node.name))
+            only.as_ref().is_none_or(|only| is_one_of(node, only))
+                && from.as_ref().is_none_or(|from| is_one_of(node, from) || from.iter().any(|f| graph.depends(node, &f.name)))
+                && to.as_ref().is_none_or(|to| is_one_of(node, to) || to.iter().any(|t| graph.depends(t, &node.name)))
         };
-        let nodes: Vec<&Node> = GRAPH.iter().filter(wanted).collect();
-        if let Some(name) = self.force.iter().find(|name| nodes.iter().all(|n| n.name != **name)) {
+        let nodes: Vec<&Node> = graph.iter().filter(wanted).collect();
+        if let Some(name) = self.force.iter().find(|name| !nodes.iter().any(|node| node.is_called(name))) {
             return Err(Failure::usage(
                 format_args!("`{name}` is forced but not selected"),
                 "--force",
@@ -100,14 +106,15 @@ impl Selection {
 
 /// Runs the command.
 pub fn run(root: &Path, config: &Config, artifacts: &Path, selection: &Selection, json: bool) -> Result<()> {
-    let nodes = selection.nodes()?;
+    let nodes = selection.nodes(&config.graph)?;
     let store = &Store::open(artifacts).paranoid(selection.paranoid);
     if selection.dry_run {
         return dry_run(root, config, store, selection, &nodes, json);
     }
     interrupt::watch();
-    let runner = &Binaries::new(root, &selection.device, &stages(), &store.index);
-    let say = &|line: &Line| line.print(json);
+    let runner = &Binaries::new(root, &selection.device, &stages(root)?, &store.index);
+    let width = config.graph.width();
+    let say = &|line: &Line| line.print(width, json);
     Run { root, config, artifacts, selection, store, runner, say, commit: OnceCell::new() }.go(&nodes)?;
     let page = artifacts.join("report").join("index.html");
     if nodes.iter().any(|n| n.name == "report") && page.exists() {
@@ -134,24 +141,24 @@ pub struct Run<'r> {
 
 impl Run<'_> {
     /// Brings `nodes` up to date.
-    pub fn go(self, nodes: &[&'static Node]) -> Result<()> {
+    pub fn go(self, nodes: &[&Node]) -> Result<()> {
         let Self { root, config, artifacts, selection, store, runner, say, commit } = self;
         let lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
         for node in nodes {
-            store.refuse_foreign_node(node.name)?;
+            store.refuse_foreign_node(&node.name)?;
         }
         let board = &Board::default();
         let remote = Remote::new(root, config, store, board).read_only(selection.read_only).offline(selection.offline);
         let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
         let mut tasks = BTreeMap::new();
-        for node in GRAPH {
-            let is_read = |by: &&&Node| by.reads.iter().any(|(name, _)| *name == node.name);
+        for node in config.graph.iter() {
+            let is_read = |by: &&&Node| by.reads_from(&node.name);
             if nodes.iter().any(|n| n.name == node.name) {
                 // The last nodes are what the user asked for.
-                tasks.insert(node.name, Task::selected(node, !nodes.iter().any(|by| is_read(&by))));
+                tasks.insert(node.name.clone(), Task::selected(node, !nodes.iter().any(|by| is_read(&by))));
             } else if nodes.iter().any(|by| is_read(&by)) {
                 let (manifest, is_here) = as_it_is(store, &remote, &recipes, node)?;
-                tasks.insert(node.name, Task::given(node, manifest, is_here));
+                tasks.insert(node.name.clone(), Task::given(node, manifest, is_here));
             }
         }
         let session = Session { root, config, artifacts, selection, store, recipes, remote, runner, board, say, tasks, commit };
@@ -163,12 +170,12 @@ impl Run<'_> {
 }
 
 /// A node's current result, sound but perhaps stale, and whether it is here or was left in the remote.
-fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes, node: &Node) -> Result<(Manifest, bool)> {
-    let folder = store.current(node.name);
+fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes<'_>, node: &Node) -> Result<(Manifest, bool)> {
+    let folder = store.current(&node.name);
     let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
     let (manifest, is_here) = match Manifest::read(&folder)? {
         Some(manifest) => (manifest, true),
-        None => match remote.noted(node.name, None) {
+        None => match remote.noted(&node.name, None) {
             Some(manifest) => (manifest, false),
             None => {
                 let what = format_args!("there is no result of `{}` to take", node.name);
@@ -191,7 +198,7 @@ fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes, node: &Node) 
 /// What is said about a node.
 pub struct Line {
     /// Which one.
-    pub node: String,
+    pub node: NodeName,
     /// `hit` or `run`.
     pub status: &'static str,
     place: &'static str,
@@ -215,15 +222,22 @@ impl Line {
         }
     }
 
-    /// On stdout.
-    pub fn print(&self, json: bool) {
+    /// On stdout; the names of nodes are so wide.
+    pub fn print(&self, width: usize, json: bool) {
         let key = self.key.get(..12).unwrap_or(&self.key);
         let line = if json {
             json!({ "node": self.node, "status": self.status, "place": self.place, "key": self.key, "seconds": self.seconds, "bytes": self.bytes, "summary": self.summary })
                 .to_string()
         } else {
             let place = if self.place == "remote" { "in the remote: " } else { "" };
-            format!("{:<4} {:<11} {key} {:>8.2} s {:>9}  {place}{}", self.status, self.node, self.seconds, size(self.bytes), self.summary)
+            format!(
+                "{:<4} {:<width$} {key} {:>8.2} s {:>9}  {place}{}",
+                self.status,
+                self.node,
+                self.seconds,
+                size(self.bytes),
+                self.summary
+            )
         };
         // Who has closed stdout does not want the lines; the work goes on.
         let _ = writeln!(std::io::stdout(), "{line}");
@@ -241,11 +255,12 @@ pub fn size(bytes: u64) -> String {
 }
 
 fn dry_run(root: &Path, config: &Config, store: &Store, selection: &Selection, nodes: &[&Node], json: bool) -> Result<()> {
+    let width = config.graph.width();
     for state in status::states(root, config, store, &selection.device)? {
-        if !nodes.iter().any(|n| n.name == state.node) {
+        if !nodes.iter().any(|n| n.name == state.node.name) {
             continue;
         }
-        let forced = selection.force.iter().any(|f| f == state.node);
+        let forced = selection.forces(state.node);
         let would = if forced { "run" } else { state.would };
         let why = match would {
             _ if forced => "forced".to_owned(),
@@ -254,9 +269,9 @@ fn dry_run(root: &Path, config: &Config, store: &Store, selection: &Selection, n
             _ => state.reasons.join("; "),
         };
         let line = if json {
-            json!({ "node": state.node, "would": would, "why": why }).to_string()
+            json!({ "node": state.node.name, "would": would, "why": why }).to_string()
         } else {
-            format!("{would:<8} {:<11} {why}", state.node)
+            format!("{would:<8} {:<width$} {why}", state.node.name)
         };
         let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
     }
@@ -267,10 +282,13 @@ fn dry_run(root: &Path, config: &Config, store: &Store, selection: &Selection, n
 mod tests {
     use super::*;
 
-    fn names(from: Option<&str>, to: Option<&str>, only: Option<&str>) -> Result<Vec<&'static str>> {
+    fn names(from: Option<&str>, to: Option<&str>, only: Option<&str>) -> Result<Vec<String>> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+        let sets = ["matrix.train.wide.hidden=[1, 2]".to_owned(), "train.wide.net=mlp".to_owned()];
+        let config = Config::read(root, "sample", &sets).expect("a configuration");
         let own = |o: Option<&str>| o.map(str::to_owned);
         let selection = Selection { from: own(from), to: own(to), only: own(only), device: "cpu".into(), ..Selection::default() };
-        Ok(selection.nodes()?.into_iter().map(|n| n.name).collect())
+        Ok(selection.nodes(&config.graph)?.into_iter().map(|n| n.name.to_string()).collect())
     }
 
     #[test]
@@ -281,5 +299,6 @@ mod tests {
         assert_eq!(names(None, None, Some("split")).expect("nodes"), ["split"]);
         assert!(names(Some("train.slp"), Some("split"), None).is_err());
         assert!(names(None, Some("nothing"), None).is_err());
+        assert_eq!(names(None, None, Some("train.wide")).expect("nodes"), ["train.wide@hidden=1", "train.wide@hidden=2"]);
     }
 }

@@ -5,11 +5,10 @@ use std::process::Command;
 
 use artifact::options::suggest;
 use artifact::{Failure, Result};
-use cache::{Manifest, Store};
+use cache::{Manifest, NodeName, Store};
 
 use crate::binaries::{Binaries, ended};
 use crate::config::Config;
-use crate::graph::find;
 use crate::recipe::Recipes;
 
 /// What to classify, and how.
@@ -30,9 +29,6 @@ pub struct Arguments {
     top_k: u8,
 }
 
-/// The nodes whose result is a net.
-const RUNS: [&str; 3] = ["train.slp", "train.curve", "train.mlp"];
-
 /// Runs the command; the answers go to stdout as they come.
 ///
 /// `config` is what the command line describes; with `as_described` the user has said it, and is
@@ -46,15 +42,13 @@ pub fn run(
     json: bool,
 ) -> Result<std::process::ExitCode> {
     let Arguments { texts, file, run, top_k } = arguments;
-    if !RUNS.contains(&run.as_str()) {
-        let what = format_args!("`{run}` is no training run{}", suggest(run, RUNS.into_iter()));
-        return Err(Failure::usage(what, "--run", format_args!("there are {}", RUNS.join(", "))));
-    }
     let store = Store::open(artifacts);
+    let run = &find(config, &store, run)?;
     let recipes = Recipes::new(root, config, "cpu", &store.index)?;
     let used = check(&store, config.remote().is_some(), artifacts, run)?;
     for manifest in used.iter().filter(|_| as_described) {
-        if recipes.recipe(find(&manifest.node)?).is_ok_and(|recipe| recipe != manifest.recipe) {
+        let node = config.graph.find(&manifest.node);
+        if node.is_none_or(|node| recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe)) {
             eprintln!(
                 "warning: `{}` in {} is of other options or sources than these; it is used as it is",
                 manifest.node,
@@ -67,7 +61,7 @@ pub fn run(
     }
     let start = |program: &Path| {
         let mut command = Command::new(program);
-        command.arg("--artifacts").arg(artifacts).arg("--run").arg(run).arg("--top-k").arg(top_k.to_string());
+        command.arg("--artifacts").arg(artifacts).arg("--run").arg(run.as_str()).arg("--top-k").arg(top_k.to_string());
         if json {
             command.arg("--json");
         }
@@ -76,10 +70,27 @@ pub fn run(
     ended(Binaries::new(root, "cpu", &["predict"], &store.index).spawn("predict", None, start)?)
 }
 
+/// The training run that the user means: one of the configuration, or one whose result is here.
+fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
+    let mut known: Vec<NodeName> = config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
+    let is_run = |name: &NodeName| {
+        config.graph.find(name).is_none()
+            && matches!(Manifest::read(&store.current(name)), Ok(Some(m)) if m.digest("model.safetensors").is_some())
+    };
+    known.extend(store.nodes().into_iter().filter(is_run));
+    if let Some(found) = known.iter().find(|name| **name == *run) {
+        return Ok(found.clone());
+    }
+    let names: Vec<&str> = known.iter().map(NodeName::as_str).collect();
+    let what = format_args!("`{run}` is not a training run{}", suggest(run, names.iter().copied()));
+    Err(Failure::usage(what, "--run", format_args!("there are {}", names.join(", "))))
+}
+
 /// The run and the word vectors must be there and whole, and the one be trained on the other:
 /// features made with other vectors would give answers that only look like answers.
-fn check(store: &Store, is_shared: bool, artifacts: &Path, run: &str) -> Result<[Manifest; 2]> {
-    let get = |name: &str| {
+fn check(store: &Store, is_shared: bool, artifacts: &Path, run: &NodeName) -> Result<[Manifest; 2]> {
+    let fixed = |name: &str| NodeName::try_from(name).map_err(|e| Failure::usage(e, "predict", "this is a bug; please report it"));
+    let get = |name: &NodeName| {
         sound(store, artifacts, name).map_err(|mut failure| {
             if is_shared {
                 let pull = format!("cargo xtask cache pull embed {run} --artifacts {}", artifacts.display());
@@ -91,12 +102,12 @@ fn check(store: &Store, is_shared: bool, artifacts: &Path, run: &str) -> Result<
     };
     // What makes the run makes the word vectors, too.
     let run = get(run)?;
-    let embed = get("embed")?;
+    let embed = get(&fixed("embed")?)?;
     let same = |of: &Manifest, node: &str, made: &Manifest, file: &str| {
         of.ingredients.get(&format!("input {node}/{file}")) == made.digest(file).map(ToString::to_string).as_deref()
     };
     // Where no `tensors` was ever seen, there is nothing to hold the two together by.
-    let seen = store.seen("tensors");
+    let seen = store.seen(&fixed("tensors")?);
     // Other vectors can come to the same features, so that several results of `tensors` may stand between the two.
     let between: Vec<&Manifest> = seen.iter().filter(|tensors| same(&run, "tensors", tensors, "train.safetensors")).collect();
     let is_of_embed =
@@ -116,8 +127,8 @@ fn make(artifacts: &Path, node: &str) -> String {
 }
 
 /// A node's current result, with every file as it was made.
-fn sound(store: &Store, artifacts: &Path, name: &str) -> Result<Manifest> {
-    let folder = store.current(find(name)?.name);
+fn sound(store: &Store, artifacts: &Path, name: &NodeName) -> Result<Manifest> {
+    let folder = store.current(name);
     let remedy = format!("make it: {}", make(artifacts, name));
     let Some(manifest) = Manifest::read(&folder)? else {
         return Err(Failure::usage(format_args!("there is no result of `{name}` to predict with"), folder.display(), remedy));

@@ -5,44 +5,45 @@ use std::path::Path;
 
 use artifact::stage::{is_url, source_name};
 use artifact::{Failure, Machine, Result};
-use cache::{Digest, Digests, Ingredients, Key, Manifest, Workspace};
+use cache::{Digest, Digests, Ingredients, Manifest, NodeName, RecipeKey, Workspace};
 use serde_json::Value as Json;
 
 use crate::config::Config;
-use crate::graph::{GRAPH, Node, find};
+use crate::graph::Node;
 
 /// What nodes are made of, apart from the artifacts that they read.
-pub struct Recipes {
+pub struct Recipes<'c> {
+    config: &'c Config,
     /// Or why that is not known: a node whose source cannot be read is no concern of another's.
-    own: BTreeMap<&'static str, Result<Ingredients>>,
+    own: BTreeMap<NodeName, Result<Ingredients>>,
     /// What each package is built of.
-    packages: BTreeMap<&'static str, Vec<(String, String)>>,
+    packages: BTreeMap<String, Vec<(String, String)>>,
     /// What times depend on.
     machine: Machine,
 }
 
-impl Recipes {
+impl<'c> Recipes<'c> {
     /// The recipes of every node that `config` describes. Files that it names are read (the
     /// index spares what it can); no artifact is.
-    pub fn new(root: &Path, config: &Config, device: &str, digests: &dyn Digests) -> Result<Self> {
+    pub fn new(root: &Path, config: &'c Config, device: &str, digests: &dyn Digests) -> Result<Self> {
         let workspace = Workspace::read(root)?;
-        let mut packages: BTreeMap<&'static str, Vec<(String, String)>> = BTreeMap::new();
+        let mut packages: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         let mut own = BTreeMap::new();
-        for node in GRAPH {
-            if !packages.contains_key(node.package) {
-                packages.insert(node.package, workspace.ingredients(node.package, digests)?);
+        for node in config.graph.iter() {
+            if !packages.contains_key(&node.package) {
+                packages.insert(node.package.clone(), workspace.ingredients(&node.package, digests)?);
             }
-            let mut all = Ingredients::new().with(packages.get(node.package).map_or(&[], Vec::as_slice));
-            all.add("node", node.name);
+            let mut all = Ingredients::new().with(packages.get(&node.package).map_or(&[], Vec::as_slice));
+            all.add("node", node.name.as_str());
             all.add("compiler", env!("KNOCKLINE_RUSTC"));
             all.add("compiler-flags", env!("KNOCKLINE_FLAGS"));
             // The CPU is the default everywhere; only what differs from it is worth a key.
-            if node.package == "train" && device != "cpu" {
+            if node.uses_device && device != "cpu" {
                 all.add("device", device.split(':').next().unwrap_or(device));
             }
-            own.insert(node.name, options(&mut all, node, config, digests).map(|()| all));
+            own.insert(node.name.clone(), options(&mut all, node, config, digests).map(|()| all));
         }
-        Ok(Self { own, packages, machine: Machine::here()? })
+        Ok(Self { config, own, packages, machine: Machine::here()? })
     }
 
     /// The ingredients of a node that a stage reads from outside, and its options.
@@ -58,32 +59,38 @@ impl Recipes {
 
     /// What the program of a node is built of.
     pub fn sources(&self, node: &Node) -> &[(String, String)] {
-        self.packages.get(node.package).map_or(&[], Vec::as_slice)
+        self.packages.get(&node.package).map_or(&[], Vec::as_slice)
     }
 
     /// A node's own ingredients.
     pub fn own(&self, node: &Node) -> Result<Ingredients> {
-        self.own.get(node.name).cloned().unwrap_or_else(|| Ok(Ingredients::new()))
+        self.own.get(&node.name).cloned().unwrap_or_else(|| Ok(Ingredients::new()))
     }
 
     /// The recipe key: known before anything has run.
-    pub fn recipe(&self, node: &Node) -> Result<Key> {
-        let upstream = node.reads.iter().map(|(name, _)| Ok((*name, self.recipe(find(name)?)?)));
-        self.recipe_after(node, &upstream.collect::<Result<BTreeMap<_, _>>>()?)
+    pub fn recipe(&self, node: &Node) -> Result<RecipeKey> {
+        let mut upstream = BTreeMap::new();
+        for input in &node.reads {
+            if let Some(before) = self.config.graph.find(&input.node) {
+                upstream.insert(input.node.clone(), self.recipe(before)?);
+            }
+        }
+        self.recipe_after(node, &upstream)
     }
 
     /// The recipe key of a node that was made from results of the given recipes.
-    pub fn recipe_after(&self, node: &Node, upstream: &BTreeMap<&str, Key>) -> Result<Key> {
-        let recipe = |name: &str| upstream.get(name).map_or_else(String::new, Key::to_string);
-        let recipes: Vec<(String, String)> = node.reads.iter().map(|(name, _)| (format!("recipe {name}"), recipe(name))).collect();
-        Ok(self.own(node)?.with(&recipes).key())
+    pub fn recipe_after(&self, node: &Node, upstream: &BTreeMap<NodeName, RecipeKey>) -> Result<RecipeKey> {
+        let recipe = |name: &NodeName| upstream.get(name).map_or_else(String::new, RecipeKey::to_string);
+        let recipes: Vec<(String, String)> =
+            node.reads.iter().map(|input| (format!("recipe {}", input.node), recipe(&input.node))).collect();
+        Ok(self.own(node)?.with(&recipes).recipe_key())
     }
 
     /// What the content key is made of, given the manifests of the nodes that are read.
     pub fn content<'m>(&self, node: &Node, manifest: impl Fn(&str) -> Option<&'m Manifest>) -> Result<Ingredients> {
         let mut inputs = Vec::new();
-        for (name, files) in node.reads {
-            for file in *files {
+        for (name, files) in node.reads.iter().map(|input| (&input.node, &input.files)) {
+            for file in files {
                 let digest = manifest(name).and_then(|m| m.digest(file)).ok_or_else(|| {
                     let remedy = format!("make it first: cargo xtask pipeline --to {name}");
                     Failure::usage(
@@ -95,7 +102,7 @@ impl Recipes {
                 inputs.push((format!("input {name}/{file}"), digest.to_string()));
             }
         }
-        if node.alone {
+        if node.measures_time {
             // What measures time says nothing of another machine. The recipe is the same on all of them.
             inputs.push(("machine".to_owned(), self.machine.to_string()));
         }
@@ -187,11 +194,44 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
     }
 
-    fn key(node: &str, sets: &[&str], device: &str) -> Key {
+    fn named(name: &str) -> NodeName {
+        NodeName::try_from(name).expect("a name")
+    }
+
+    #[test]
+    fn every_file_that_a_stage_may_read_is_in_its_key() {
+        let config = Config::read(root(), "sample", &["train.wide.net=mlp".into()]).expect("a configuration");
+        let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
+        for (package, declared) in crate::graph::Declared::read(root()).expect("declarations").iter() {
+            for node in config.graph.iter().filter(|node| node.package == package && declared.name.matches(&node.name)) {
+                let manifests: Vec<Manifest> = node.reads.iter().map(|input| made(&input.node, &input.files)).collect();
+                let found = |name: &str| manifests.iter().find(|manifest| manifest.node == *name);
+                let all = recipes.content(node, found).expect("ingredients");
+                for read in declared.reads.iter().filter(|_| node.is_run == declared.name.prefix().is_some()) {
+                    let of = node.reads.iter().filter(|input| read.node.matches(&input.node) && read.net.is_none());
+                    for (input, file) in of.flat_map(|input| read.files.iter().map(move |file| (input, file))) {
+                        let is_run = config.graph.find(&input.node).is_some_and(|node| node.is_run);
+                        if is_run == read.node.prefix().is_some() {
+                            assert!(all.get(&format!("input {}/{file}", input.node)).is_some(), "{}: {}/{file}", node.name, input.node);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A manifest that has these files.
+    fn made(node: &NodeName, files: &[String]) -> Manifest {
+        let file = |path: &String| cache::Output { path: path.clone(), size: 0, digest: Digest::of(path.as_bytes()) };
+        let files = files.iter().map(file).collect();
+        Manifest::new(node, Digest::of(b"").into(), Ingredients::new(), String::new(), files)
+    }
+
+    fn key(node: &str, sets: &[&str], device: &str) -> RecipeKey {
         let sets: Vec<String> = sets.iter().map(|&s| s.to_owned()).collect();
         let config = Config::read(root(), "sample", &sets).expect("a configuration");
         let recipes = Recipes::new(root(), &config, device, &Index::default()).expect("recipes");
-        recipes.recipe(find(node).expect("a node")).expect("a key")
+        recipes.recipe(config.graph.find(node).expect("a node")).expect("a key")
     }
 
     #[test]
@@ -219,9 +259,9 @@ mod tests {
     fn key_differs_when_the_compiler_does() {
         let config = Config::read(root(), "sample", &[]).expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
-        let own = recipes.own(find("split").expect("a node")).expect("ingredients");
+        let own = recipes.own(config.graph.find("split").expect("a node")).expect("ingredients");
         assert!(own.get("compiler").is_some_and(|c| c.starts_with("rustc 1.")), "{:?}", own.get("compiler"));
-        assert_ne!(own.key(), own.with(&[("compiler".to_owned(), "rustc 2.0.0".to_owned())]).key());
+        assert_ne!(own.digest(), own.with(&[("compiler".to_owned(), "rustc 2.0.0".to_owned())]).digest());
     }
 
     /// A manifest of `split` whose files have these contents.
@@ -229,7 +269,7 @@ mod tests {
         let file = |path: &str, text: &str| cache::Output { path: path.into(), size: 0, digest: Digest::of(text.as_bytes()) };
         let files =
             vec![file("train.parquet", train), file("valid.parquet", "v"), file("test.parquet", "t"), file("summary.json", summary)];
-        Manifest::new("split", Digest::of(b""), Ingredients::new(), String::new(), files)
+        Manifest::new(&named("split"), Digest::of(b"").into(), Ingredients::new(), String::new(), files)
     }
 
     #[test]
@@ -237,8 +277,8 @@ mod tests {
         let config = Config::read(root(), "sample", &[]).expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
         let key = |manifest: &Manifest| {
-            let embed = find("embed").expect("a node");
-            recipes.content(embed, |name| (name == "split").then_some(manifest)).expect("ingredients").key()
+            let embed = config.graph.find("embed").expect("a node");
+            recipes.content(embed, |name| (name == "split").then_some(manifest)).expect("ingredients").content_key()
         };
         assert_ne!(key(&split("a", "x")), key(&split("b", "x")));
         assert_eq!(key(&split("a", "x")), key(&split("a", "y")));
@@ -273,7 +313,7 @@ mod tests {
         let recipe = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|&s| s.to_owned()).collect();
             let config = Config::read(root(), "sample", &sets).expect("a configuration");
-            Recipes::new(root(), &config, "cpu", &Index::default()).and_then(|r| r.recipe(find("ingest").expect("a node")))
+            Recipes::new(root(), &config, "cpu", &Index::default()).and_then(|r| r.recipe(config.graph.find("ingest").expect("a node")))
         };
         let right = recipe(&[&source, pin]).expect("a key");
         std::fs::write(&file, "ab").expect("cuts");
@@ -292,11 +332,11 @@ mod tests {
         let mut recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
         let file = |path: &&str| cache::Output { path: (*path).into(), size: 0, digest: Digest::of(b"x") };
         let files = ["train.safetensors", "valid.safetensors", "test.safetensors"].iter().map(file).collect();
-        let tensors = Manifest::new("tensors", Digest::of(b""), Ingredients::new(), String::new(), files);
-        let keys = |recipes: &Recipes| {
+        let tensors = Manifest::new(&named("tensors"), Digest::of(b"").into(), Ingredients::new(), String::new(), files);
+        let keys = |recipes: &Recipes<'_>| {
             ["train.sweep", "train.mlp"].map(|node| {
-                let node = find(node).expect("a node");
-                let content = recipes.content(node, |_| Some(&tensors)).expect("ingredients").key();
+                let node = config.graph.find(node).expect("a node");
+                let content = recipes.content(node, |_| Some(&tensors)).expect("ingredients").content_key();
                 (content, recipes.recipe(node).expect("a key"))
             })
         };
@@ -312,7 +352,7 @@ mod tests {
     fn a_source_that_cannot_be_read_is_no_concern_of_another_node_s() {
         let config = Config::read(root(), "sample", &["embed.source=/nothing/here.bin".into()]).expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
-        assert!(recipes.recipe(find("split").expect("a node")).is_ok());
-        assert!(recipes.recipe(find("tensors").expect("a node")).unwrap_err().what.contains("cannot read the source"));
+        assert!(recipes.recipe(config.graph.find("split").expect("a node")).is_ok());
+        assert!(recipes.recipe(config.graph.find("tensors").expect("a node")).unwrap_err().what.contains("cannot read the source"));
     }
 }

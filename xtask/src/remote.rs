@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use artifact::progress::{Board, Unit};
 use artifact::{Event, Result};
 use cache::wire::{Ask, Reply};
-use cache::{Key, Manifest, Store};
+use cache::{ContentKey, Manifest, NodeName, Store};
 
 use crate::binaries::Binaries;
 use crate::config::{Config, RemoteOptions};
@@ -37,9 +37,9 @@ pub struct Remote<'r> {
 /// A result that was put there.
 pub struct Pushed {
     /// The node.
-    pub node: String,
+    pub node: NodeName,
     /// The result's key.
-    pub key: Key,
+    pub key: ContentKey,
     /// Bytes that were sent: what was there already was not.
     pub sent: u64,
 }
@@ -86,7 +86,7 @@ impl<'r> Remote<'r> {
     }
 
     /// The manifest of a result of `node` that was seen there before, under `key` or any.
-    pub fn noted(&self, node: &str, key: Option<&Key>) -> Option<Manifest> {
+    pub fn noted(&self, node: &NodeName, key: Option<&ContentKey>) -> Option<Manifest> {
         let manifest = self.store.elsewhere(&self.options.as_ref()?.remote, node)?;
         key.is_none_or(|key| &manifest.key == key).then_some(manifest)
     }
@@ -107,11 +107,11 @@ impl<'r> Remote<'r> {
     }
 
     /// The manifest of the result of `node` under `key`, if the remote has it.
-    pub fn manifest(&mut self, node: &str, key: &Key) -> Option<Manifest> {
-        let ask = Ask::Manifest { node: node.to_owned(), key: key.clone() };
+    pub fn manifest(&mut self, node: &NodeName, key: &ContentKey) -> Option<Manifest> {
+        let ask = Ask::Manifest { node: node.clone(), key: key.clone() };
         let Some(Reply::Manifest { manifest: Some(text) }) = self.ask(&ask, |_| ()) else { return None };
         let manifest = Manifest::parse(text.as_bytes(), "the remote").ok()?;
-        (manifest.node == node && &manifest.key == key).then_some(manifest)
+        (&manifest.node == node && &manifest.key == key).then_some(manifest)
     }
 
     /// Fetches a result and makes it the current one; `false` if the remote does not give it whole.
@@ -123,7 +123,7 @@ impl<'r> Remote<'r> {
 
     /// The folder with these files of a result; they are fetched where that was not done before. `None` if the remote does not
     /// give them.
-    pub fn borrow(&mut self, manifest: &Manifest, files: &[&str]) -> Result<Option<PathBuf>> {
+    pub fn borrow(&mut self, manifest: &Manifest, files: &[String]) -> Result<Option<PathBuf>> {
         let (folder, missing) = self.store.borrowed(manifest, files)?;
         if !missing.is_empty() {
             let Some(from) = self.fetch_into(manifest, missing.clone())? else { return Ok(None) };

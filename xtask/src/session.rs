@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use artifact::progress::Board;
 use artifact::{Failure, Result};
-use cache::{Ingredients, Key, Manifest, Said, Store};
+use cache::{Ingredients, Manifest, NodeName, RecipeKey, Said, Store};
 
 use crate::config::Config;
-use crate::graph::{GRAPH, Node, depends};
+use crate::graph::{Graph, Node};
 use crate::pipeline::{Line, Selection};
 use crate::recipe::Recipes;
 use crate::remote::Remote;
@@ -31,7 +31,7 @@ pub struct Session<'s> {
     pub artifacts: &'s Path,
     pub selection: &'s Selection,
     pub store: &'s Store,
-    pub recipes: Recipes,
+    pub recipes: Recipes<'s>,
     pub remote: Remote<'s>,
     /// Runs the stages.
     pub runner: &'s dyn Runner,
@@ -39,15 +39,15 @@ pub struct Session<'s> {
     /// Is told of each node what became of it.
     pub say: &'s dyn Fn(&Line),
     /// By node; those that are neither selected nor read by one that is are left out.
-    pub tasks: BTreeMap<&'static str, Task>,
+    pub tasks: BTreeMap<NodeName, Task<'s>>,
     /// Asked for when the first stage runs: a run that finds everything made has no use for it.
     pub commit: OnceCell<Option<String>>,
 }
 
 /// A node in this run.
 #[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
-pub struct Task {
-    node: &'static Node,
+pub struct Task<'s> {
+    node: &'s Node,
     /// Whether it is to be brought up to date, or taken as it is.
     selected: bool,
     /// Whether all its files have to be here.
@@ -76,7 +76,7 @@ enum State {
 
 /// The result that a run is to make.
 struct Wanted {
-    recipe: Key,
+    recipe: RecipeKey,
     ingredients: Ingredients,
 }
 
@@ -85,21 +85,21 @@ struct Running {
     wanted: Wanted,
     start: Instant,
     /// Where the files that it reads lie, by node.
-    inputs: Vec<(&'static str, PathBuf)>,
+    inputs: Vec<(NodeName, PathBuf)>,
     /// Its sources and options, as its key has them.
     given: Ingredients,
     /// The states of the files that it reads.
     states: Vec<Option<String>>,
 }
 
-impl Task {
+impl<'s> Task<'s> {
     /// A node that is to be brought up to date.
-    pub fn selected(node: &'static Node, wanted: bool) -> Self {
+    pub fn selected(node: &'s Node, wanted: bool) -> Self {
         Self { node, selected: true, wanted, state: State::Waiting, lost: None, outdated: false, line: None, printed: false }
     }
 
     /// A node that is taken as it is, here or in the remote.
-    pub fn given(node: &'static Node, manifest: Manifest, is_here: bool) -> Self {
+    pub fn given(node: &'s Node, manifest: Manifest, is_here: bool) -> Self {
         let state = if is_here { State::Here(manifest) } else { State::Elsewhere(manifest) };
         Self { state, selected: false, ..Self::selected(node, false) }
     }
@@ -113,21 +113,22 @@ impl Task {
 }
 
 /// What became of a node when it was its turn.
-enum Turn {
+enum Turn<'s> {
     Still,
     Moved,
-    Start(Box<Job>),
+    Start(Box<Job<'s>>),
 }
 
-impl Session<'_> {
+impl<'s> Session<'s> {
     /// Runs to the end. After a failure nothing new is started; what runs is waited for and kept.
     pub fn run(&mut self) -> Result<()> {
         let (sender, ended) = channel();
+        let graph = &self.config.graph;
         let mut failed: Option<Failure> = None;
         std::thread::scope(|scope| {
             loop {
                 let mut moved = false;
-                for node in GRAPH {
+                for node in graph.iter() {
                     if failed.is_some() {
                         break;
                     }
@@ -138,7 +139,7 @@ impl Session<'_> {
                             moved = true;
                             let (sender, runner) = (sender.clone(), self.runner);
                             scope.spawn(move || {
-                                let bug = |what| Failure::failed(what, job.node.name, "this is a bug; please report it");
+                                let bug = |what| Failure::failed(what, &job.node.name, "this is a bug; please report it");
                                 let run = || runner.run(&job);
                                 // A thread that ends without a word would be waited for forever.
                                 let summary = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(bug("its thread stopped")));
@@ -153,7 +154,7 @@ impl Session<'_> {
                 if moved && failed.is_none() {
                     continue;
                 }
-                let running: Vec<&str> = self.running().map(|node| node.name).collect();
+                let running: Vec<&str> = self.running().map(|node| node.name.as_str()).collect();
                 if running.is_empty() {
                     break;
                 }
@@ -175,7 +176,7 @@ impl Session<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn running(&self) -> impl Iterator<Item = &'static Node> {
+    fn running(&self) -> impl Iterator<Item = &'s Node> {
         self.tasks.values().filter(|t| matches!(t.state, State::Running(..))).map(|t| t.node)
     }
 
@@ -184,16 +185,16 @@ impl Session<'_> {
     }
 
     /// Gets a node one step further, if it can be.
-    fn turn(&mut self, node: &'static Node) -> Result<Turn> {
-        let Some(task) = self.tasks.get(node.name) else { return Ok(Turn::Still) };
+    fn turn(&mut self, node: &'s Node) -> Result<Turn<'s>> {
+        let Some(task) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
         match &task.state {
             // While a stage reads the current result, it stays where it is.
-            State::Waiting if self.running().any(|by| by.reads.iter().any(|(name, _)| *name == node.name)) => Ok(Turn::Still),
+            State::Waiting if self.running().any(|by| by.reads_from(&node.name)) => Ok(Turn::Still),
             State::Waiting if !task.selected => {
                 let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
                 Err(Failure::download(format_args!("the remote does not give the result of `{}`", node.name), "the remote", remedy))
             }
-            State::Waiting if node.reads.iter().all(|(name, _)| self.manifest(name).is_some()) => {
+            State::Waiting if node.reads.iter().all(|input| self.manifest(&input.node).is_some()) => {
                 self.look_for(node)?;
                 Ok(Turn::Moved)
             }
@@ -203,7 +204,7 @@ impl Session<'_> {
                 if self.remote.fetch(&manifest)? {
                     self.found(node, State::Here(manifest), start);
                 } else {
-                    self.lose(node.name, manifest);
+                    self.lose(&node.name, manifest);
                 }
                 Ok(Turn::Moved)
             }
@@ -213,27 +214,29 @@ impl Session<'_> {
     }
 
     /// Looks for a node's result here and in the remote.
-    fn look_for(&mut self, node: &'static Node) -> Result<()> {
+    fn look_for(&mut self, node: &'s Node) -> Result<()> {
         let start = Instant::now();
-        let upstream = self.tasks.iter().filter_map(|(name, task)| Some((*name, task.manifest()?.recipe.clone()))).collect();
+        let upstream = self.tasks.iter().filter_map(|(name, task)| Some((name.clone(), task.manifest()?.recipe.clone()))).collect();
         let recipe = self.recipes.recipe_after(node, &upstream)?;
         let ingredients = self.recipes.content(node, |name| self.manifest(name))?;
-        let key = ingredients.key();
-        let is_lost = self.tasks.get(node.name).is_some_and(|t| t.lost.is_some());
+        let key = ingredients.content_key();
+        let is_lost = self.tasks.get(&node.name).is_some_and(|t| t.lost.is_some());
         let mut state = State::Due(Wanted { recipe: recipe.clone(), ingredients });
-        if !self.selection.force.iter().any(|f| f == node.name) {
-            let finding = self.store.find(node.name, &key)?;
+        if !self.selection.forces(node) {
+            let finding = self.store.find(&node.name, &key)?;
             self.board.aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
             if let Some(mut manifest) = finding.manifest {
                 // Found by its content: from now on its newest recipe finds it, too.
                 if manifest.recipe != recipe && !self.store.is_read_only() {
                     manifest.recipe = recipe;
-                    manifest.write(&self.store.current(node.name))?;
+                    manifest.write(&self.store.current(&node.name))?;
                 }
                 state = State::Here(manifest);
             } else if !is_lost && self.remote.is_there() {
-                let noted = self.remote.noted(node.name, Some(&key));
-                if let Some(mut manifest) = noted.or_else(|| self.remote.manifest(node.name, &key)).filter(has_what_is_read) {
+                let noted = self.remote.noted(&node.name, Some(&key));
+                if let Some(mut manifest) =
+                    noted.or_else(|| self.remote.manifest(&node.name, &key)).filter(|m| has_what_is_read(&self.config.graph, m))
+                {
                     manifest.recipe = recipe;
                     self.remote.note(&manifest)?;
                     state = State::Elsewhere(manifest);
@@ -251,24 +254,23 @@ impl Session<'_> {
     }
 
     /// A node has come to this state by looking for it.
-    fn found(&mut self, node: &'static Node, state: State, start: Instant) {
-        let Some(task) = self.tasks.get_mut(node.name) else { return };
+    fn found(&mut self, node: &Node, state: State, start: Instant) {
+        let Some(task) = self.tasks.get_mut(&node.name) else { return };
         task.state = state;
         let place = if matches!(task.state, State::Elsewhere(_)) { "remote" } else { "here" };
         task.line = task.manifest().map(|manifest| Line::new("hit", place, manifest, start));
     }
 
     /// A result that was found in the remote cannot be had: it is made here.
-    fn lose(&mut self, name: &str, manifest: Manifest) {
+    fn lose(&mut self, name: &NodeName, manifest: Manifest) {
         if let Some(task) = self.tasks.get_mut(name) {
             (task.state, task.lost, task.line) = (State::Waiting, Some(manifest), None);
         }
     }
 
     /// Starts a node that has to run, if what it reads can be had and there is room for it.
-    fn start(&mut self, node: &'static Node) -> Result<Turn> {
-        let is_known = |name: &str| self.manifest(name).is_some();
-        if !node.reads.iter().all(|(name, _)| is_known(name)) {
+    fn start(&mut self, node: &'s Node) -> Result<Turn<'s>> {
+        if !node.reads.iter().all(|input| self.manifest(&input.node).is_some()) {
             return Ok(Turn::Still);
         }
         let running: Vec<&Node> = self.running().collect();
@@ -276,7 +278,7 @@ impl Session<'_> {
             return Ok(Turn::Still);
         }
         let mut inputs = Vec::new();
-        for (name, files) in node.reads {
+        for (name, files) in node.reads.iter().map(|input| (&input.node, &input.files)) {
             match self.tasks.get(name).map(|task| &task.state) {
                 Some(State::Elsewhere(manifest)) => {
                     let manifest = manifest.clone();
@@ -284,23 +286,23 @@ impl Session<'_> {
                         self.lose(name, manifest);
                         return Ok(Turn::Moved);
                     };
-                    inputs.push((*name, folder));
+                    inputs.push((name.clone(), folder));
                 }
-                _ => inputs.push((*name, self.store.current(name))),
+                _ => inputs.push((name.clone(), self.store.current(name))),
             }
         }
         self.refuse_mixed_data(node)?;
         self.store.writable(format_args!("`{}` has to run", node.name))?;
-        let Some(Task { state: State::Due(wanted), .. }) = self.tasks.get(node.name) else { return Ok(Turn::Still) };
-        let key = wanted.ingredients.key();
-        let resume = node.resumes() && !self.selection.fresh;
-        if resume && self.store.has_other_unfinished(node.name, &key) {
-            let of = node.name;
+        let Some(Task { state: State::Due(wanted), .. }) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
+        let key = wanted.ingredients.content_key();
+        let resume = node.resumable && !self.selection.fresh;
+        if resume && self.store.has_other_unfinished(&node.name, &key) {
+            let of = &node.name;
             self.board
                 .aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
         }
         self.runner.ready()?;
-        interrupt::running(node.resumes(), self.selection.fresh);
+        interrupt::running(node.resumable, self.selection.fresh);
         let states = self.states(node, &inputs);
         let given = self.recipes.given_part(node)?;
         let job = Job {
@@ -308,7 +310,7 @@ impl Session<'_> {
             options: self.config.options(node),
             artifacts: self.artifacts.to_owned(),
             inputs: inputs.clone(),
-            work: self.store.work(node.name, &key, resume)?,
+            work: self.store.work(&node.name, &key, resume)?,
             downloads: self.store.downloads(),
             lock: self.store.stage_lock(),
             sources: self.recipes.sources(node).to_vec(),
@@ -318,7 +320,7 @@ impl Session<'_> {
             commit: self.commit.get_or_init(|| commit::describe(self.root)).clone(),
             board: self.board.clone(),
         };
-        if let Some(task) = self.tasks.get_mut(node.name)
+        if let Some(task) = self.tasks.get_mut(&node.name)
             && let State::Due(wanted) = std::mem::replace(&mut task.state, State::Waiting)
         {
             task.state = State::Running(Running { wanted, start: Instant::now(), inputs, given, states });
@@ -328,23 +330,23 @@ impl Session<'_> {
 
     /// Publishes what a stage has made. What it made, and the checkpoints of one that failed, are dropped if its key does not
     /// say what it has read.
-    fn end(&mut self, node: &'static Node, said: Result<Said>) -> Result<()> {
-        let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
+    fn end(&mut self, node: &'s Node, said: Result<Said>) -> Result<()> {
+        let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
         let State::Running(running) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
-        interrupt::ended(node.resumes());
+        interrupt::ended(node.resumable);
         let changes = self.changes(node, &running);
         if !changes.is_empty() {
-            self.store.drop_unfinished(node.name, &running.wanted.ingredients.key())?;
+            self.store.drop_unfinished(&node.name, &running.wanted.ingredients.content_key())?;
         }
         if !changes.is_empty() {
             let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
             let also = said.err().map_or_else(String::new, |failure| format!("; it also failed: {}", failure.what));
-            return Err(Failure::failed(format_args!("{what}{also}"), node.name, "run the same command again; it starts anew"));
+            return Err(Failure::failed(format_args!("{what}{also}"), &node.name, "run the same command again; it starts anew"));
         }
         let said = said?;
         let Running { wanted, start, .. } = running;
-        let manifest = self.store.publish(node.name, wanted.recipe, wanted.ingredients, said)?;
-        let Some(task) = self.tasks.get_mut(node.name) else { return Ok(()) };
+        let manifest = self.store.publish(&node.name, wanted.recipe, wanted.ingredients, said)?;
+        let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
         task.line = Some(Line::new("run", "here", &manifest, start));
         task.state = State::Here(manifest.clone());
         let lost = task.lost.take();
@@ -361,7 +363,8 @@ impl Session<'_> {
 
     /// The nodes after `node` were looked for by a result that could not be had, and this one is not the same.
     fn look_again_after(&mut self, node: &Node) {
-        for task in self.tasks.values_mut().filter(|t| t.selected && depends(t.node, node.name)) {
+        let graph = &self.config.graph;
+        for task in self.tasks.values_mut().filter(|t| t.selected && graph.depends(t.node, &node.name)) {
             if matches!(task.state, State::Running(..)) {
                 task.outdated = true;
             } else {
@@ -372,8 +375,8 @@ impl Session<'_> {
 
     /// Prints the lines that will not change any more, in the graph's order; at the end all that there are.
     fn print(&mut self, at_end: bool) {
-        for node in GRAPH {
-            let Some(task) = self.tasks.get_mut(node.name).filter(|t| t.selected && !t.printed) else { continue };
+        for node in self.config.graph.iter() {
+            let Some(task) = self.tasks.get_mut(&node.name).filter(|t| t.selected && !t.printed) else { continue };
             match task.line.as_ref().filter(|_| at_end || matches!(task.state, State::Here(_))) {
                 Some(line) => {
                     self.board.aside(|| (self.say)(line));
@@ -387,26 +390,26 @@ impl Session<'_> {
 }
 
 /// Whether a result has every file that another node reads of it: one that a stranger has put into the remote may not.
-fn has_what_is_read(manifest: &Manifest) -> bool {
-    let read = GRAPH.iter().flat_map(|by| by.reads).filter(|(name, _)| *name == manifest.node).flat_map(|(_, files)| *files);
-    read.into_iter().all(|file| manifest.digest(file).is_some())
+fn has_what_is_read(graph: &Graph, manifest: &Manifest) -> bool {
+    graph.files_read_of(&manifest.node).into_iter().all(|file| manifest.digest(file).is_some())
 }
 
 /// Whether `node` may start beside those that run.
 fn has_room(node: &Node, running: &[&Node], jobs: usize, device: &str) -> bool {
     // A GPU is not shared, either.
-    let alone = |node: &Node| node.alone || node.package == "train" && device::is_cuda(device);
+    let alone = |node: &Node| node.measures_time || node.uses_device && device::is_cuda(device);
     running.is_empty() || running.len() < jobs && !alone(node) && !running.iter().any(|node| alone(node))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::find;
 
     #[test]
     fn what_measures_time_and_what_uses_a_gpu_runs_alone() {
-        let node = |name| find(name).expect("a node");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
+        let config = Config::read(root, "sample", &[]).expect("a configuration");
+        let node = |name| config.graph.find(name).expect("a node");
         let (slp, mlp, sweep) = (node("train.slp"), node("train.mlp"), node("train.sweep"));
         assert!(has_room(mlp, &[slp], 2, "cpu") && !has_room(mlp, &[slp], 1, "cpu"));
         assert!(!has_room(mlp, &[slp], 2, "cuda:1"));

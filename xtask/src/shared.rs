@@ -7,11 +7,11 @@ use std::path::Path;
 
 use artifact::progress::Board;
 use artifact::{Failure, Result};
-use cache::{Manifest, Store};
+use cache::{Manifest, NodeName, Store};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::graph::{GRAPH, find};
+use crate::graph::Node;
 use crate::pipeline::size;
 use crate::recipe::Recipes;
 use crate::remote::Remote;
@@ -35,9 +35,9 @@ pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], re
     let (store, _lock) = locked(artifacts)?;
     let board = Board::default();
     let mut remote = Remote::new(root, config, &store, &board).on_purpose();
-    let chosen = with_results(&store, artifacts, nodes)?;
+    let chosen = with_results(&config.graph, &store, artifacts, nodes)?;
     warn_of_stale(root, config, &store, &chosen, "pushed")?;
-    for name in chosen {
+    for name in &chosen {
         let folder = store.current(name);
         let remedy = format!("make it: cargo xtask pipeline --to {name}");
         let Some(manifest) = Manifest::read(&folder)? else {
@@ -70,17 +70,18 @@ pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], re
 /// Fetches what `nodes`, or all, are to be and the remote has.
 pub fn pull(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], device: &str, as_json: bool) -> Result<()> {
     config.remote().ok_or_else(no_remote)?;
+    let mut called = Vec::new();
     for name in nodes {
-        find(name)?;
+        called.extend(config.graph.called(name)?.into_iter().map(|node| &node.name));
     }
     let store = Store::open(artifacts);
     let _lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let board = Board::default();
     let mut remote = Remote::new(root, config, &store, &board).read_only(true).on_purpose();
-    let mut known: BTreeMap<&str, Manifest> = BTreeMap::new();
-    for node in GRAPH {
-        let is_wanted = nodes.is_empty() || nodes.iter().any(|n| n == node.name);
+    let mut known: BTreeMap<NodeName, Manifest> = BTreeMap::new();
+    for node in config.graph.iter() {
+        let is_wanted = nodes.is_empty() || called.contains(&&node.name);
         let state = match look(&store, &recipes, &mut remote, node, &mut known)? {
             Found::Here => "here",
             Found::There(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
@@ -89,7 +90,7 @@ pub fn pull(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], de
             Found::There(_) | Found::Missing => "missing",
         };
         if is_wanted {
-            let manifest = known.get(node.name);
+            let manifest = known.get(&node.name);
             let line = if as_json {
                 json!({ "node": node.name, "state": state, "key": manifest.map(|m| &m.key), "bytes": manifest.map(Manifest::bytes) })
                     .to_string()
@@ -115,28 +116,28 @@ enum Found {
 /// Looks for a node's result here and there.
 fn look(
     store: &Store,
-    recipes: &Recipes,
+    recipes: &Recipes<'_>,
     remote: &mut Remote<'_>,
-    node: &'static crate::graph::Node,
-    known: &mut BTreeMap<&'static str, Manifest>,
+    node: &Node,
+    known: &mut BTreeMap<NodeName, Manifest>,
 ) -> Result<Found> {
-    let before = node.reads.iter().all(|(name, _)| known.contains_key(name));
+    let before = node.reads.iter().all(|input| known.contains_key(&input.node));
     if !before {
         // Which result it is depends on one that is nowhere yet.
         return Ok(Found::Missing);
     }
     let ingredients = recipes.content(node, |name| known.get(name))?;
-    let key = ingredients.key();
-    let finding = store.find(node.name, &key)?;
+    let key = ingredients.content_key();
+    let finding = store.find(&node.name, &key)?;
     finding.damaged.iter().for_each(|what| eprintln!("warning: {what}"));
     if let Some(manifest) = finding.manifest {
-        known.insert(node.name, manifest);
+        known.insert(node.name.clone(), manifest);
         return Ok(Found::Here);
     }
-    let Some(mut manifest) = remote.manifest(node.name, &key) else { return Ok(Found::Missing) };
-    let upstream = known.iter().map(|(name, manifest)| (*name, manifest.recipe.clone())).collect();
+    let Some(mut manifest) = remote.manifest(&node.name, &key) else { return Ok(Found::Missing) };
+    let upstream = known.iter().map(|(name, manifest)| (name.clone(), manifest.recipe.clone())).collect();
     manifest.recipe = recipes.recipe_after(node, &upstream)?;
     remote.note(&manifest)?;
-    known.insert(node.name, manifest.clone());
+    known.insert(node.name.clone(), manifest.clone());
     Ok(Found::There(manifest))
 }

@@ -6,21 +6,21 @@ use std::process::{Command, Stdio};
 
 use artifact::progress::Board;
 use artifact::{Event, Failure, Options, Result};
-use cache::{Download, Said};
+use cache::{Download, NodeName, Said};
 
 use crate::binaries::Binaries;
 use crate::graph::Node;
 
 /// One run of a stage, with all that its thread needs.
-pub struct Job {
+pub struct Job<'g> {
     /// The node.
-    pub node: &'static Node,
+    pub node: &'g Node,
     /// Its options.
     pub options: Options,
     /// Where the results of all nodes lie.
     pub artifacts: PathBuf,
     /// Where the files that it reads lie, by node.
-    pub inputs: Vec<(&'static str, PathBuf)>,
+    pub inputs: Vec<(NodeName, PathBuf)>,
     /// Where its own go.
     pub work: PathBuf,
     /// Where downloads are kept.
@@ -47,7 +47,7 @@ pub trait Runner: Sync {
     fn ready(&self) -> Result<()>;
 
     /// Runs a node's stage and returns what it said of its result.
-    fn run(&self, job: &Job) -> Result<Said>;
+    fn run(&self, job: &Job<'_>) -> Result<Said>;
 }
 
 impl Runner for Binaries<'_> {
@@ -55,13 +55,13 @@ impl Runner for Binaries<'_> {
         self.build_once()
     }
 
-    fn run(&self, job: &Job) -> Result<Said> {
+    fn run(&self, job: &Job<'_>) -> Result<Said> {
         let node = job.node;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
         let options = serde_json::to_string(&job.options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut started = false;
-        let mut child = self.spawn(node.package, Some(&job.sources), |program| {
+        let mut child = self.spawn(&node.package, Some(&job.sources), |program| {
             // A program that was replaced as it started may have left something.
             if std::mem::replace(&mut started, true) && !job.resume {
                 std::fs::remove_dir_all(&job.work).and_then(|()| std::fs::create_dir_all(&job.work))?;
@@ -69,7 +69,7 @@ impl Runner for Binaries<'_> {
             command(program, job, &options).spawn()
         })?;
         let stdin = child.stdin.take();
-        let mut console = job.board.console(node.name);
+        let mut console = job.board.console(&node.name);
         let (mut summary, mut failure, mut downloaded) = (None, None, Vec::new());
         let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
         for line in lines.map_while(std::io::Result::ok) {
@@ -96,10 +96,18 @@ impl Runner for Binaries<'_> {
 }
 
 /// The command line of a stage.
-fn command(program: &Path, job: &Job, options: &str) -> Command {
+fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
     let Job { node, artifacts, inputs, work, downloads, lock, device, resume, offline, commit, .. } = job;
     let mut command = Command::new(program);
-    command.arg("--node").arg(node.name).arg("--artifacts").arg(artifacts).arg("--out").arg(work).arg("--downloads").arg(downloads);
+    command
+        .arg("--node")
+        .arg(node.name.as_str())
+        .arg("--artifacts")
+        .arg(artifacts)
+        .arg("--out")
+        .arg(work)
+        .arg("--downloads")
+        .arg(downloads);
     // Not as an argument, which every user of the machine may read: a source's address may have a secret in it.
     command.env(artifact::stage::OPTIONS_VARIABLE, options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
     for (flag, _) in [("--resume", resume), ("--offline", offline)].into_iter().filter(|(_, is)| **is) {
@@ -109,15 +117,13 @@ fn command(program: &Path, job: &Job, options: &str) -> Command {
         command.arg("--commit").arg(commit);
     }
     for (name, folder) in inputs {
-        let mut input = std::ffi::OsString::from(format!("{name}="));
-        input.push(folder);
-        command.arg("--input").arg(input);
+        command.arg("--input").arg(name.as_str()).arg(folder);
     }
     // At batch 64 the multi-layer net's matrices are too small to share: waking a second
     // thread for each product took longer than the product (0.39 s an epoch on two threads,
     // 0.19 s on one, real headlines). The bytes are the same with any number. What is done by hand has threads of its own,
     // as many as there are processors, also where several nodes train at once: all but one of them are done in a moment.
-    if node.package == "train" && std::env::var_os("RAYON_NUM_THREADS").is_none() {
+    if node.uses_device && std::env::var_os("RAYON_NUM_THREADS").is_none() {
         command.env("RAYON_NUM_THREADS", "1");
     }
     // The open pipe to stdin tells the stage that its parent lives.

@@ -5,60 +5,61 @@ use std::io::Write as _;
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use cache::{Ingredients, Key, Manifest, Store};
+use cache::{ContentKey, Ingredients, Manifest, NodeName, Store};
 use serde_json::json;
 
 use crate::config::Config;
-use crate::graph::{GRAPH, find};
+use crate::graph::Node;
 use crate::recipe::Recipes;
 
 /// A node's state.
-pub struct State {
+pub struct State<'g> {
     /// The node.
-    pub node: &'static str,
+    pub node: &'g Node,
     /// `fresh`, `stale` or `missing`.
     pub state: &'static str,
     /// Why, in words.
     pub reasons: Vec<String>,
     /// The key of an earlier result that is nearer to what is wanted than the current one, and in
     /// words what is different about it: nothing, if it is what is wanted.
-    pub nearest: Option<(Key, Vec<String>)>,
+    pub nearest: Option<(ContentKey, Vec<String>)>,
     /// What `pipeline` would do: `hit`, `run`, or `may run` where that depends on what an
     /// earlier node will make.
     pub would: &'static str,
 }
 
 /// The states of all nodes, in the graph's order.
-pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Result<Vec<State>> {
+pub fn states<'g>(root: &Path, config: &'g Config, store: &Store, device: &str) -> Result<Vec<State<'g>>> {
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let mut manifests: BTreeMap<&str, Manifest> = BTreeMap::new();
     // The results as they would be after a run, where that is known without one.
     let mut later: BTreeMap<&str, Manifest> = BTreeMap::new();
-    let mut states: Vec<State> = Vec::new();
-    for node in GRAPH {
-        let folder = store.current(node.name);
+    let mut states: Vec<State<'_>> = Vec::new();
+    for node in config.graph.iter() {
+        let name = &node.name;
+        let folder = store.current(name);
         let (manifest, unreadable) = match Manifest::read(&folder) {
             Ok(manifest) => (manifest, None),
             Err(failure) if failure.exit == artifact::Exit::BadInput => (None, Some(failure.what)),
             Err(failure) => return Err(failure),
         };
-        let before: Vec<&str> =
-            node.reads.iter().map(|(name, _)| *name).filter(|name| states.iter().any(|s| s.node == *name && s.state != "fresh")).collect();
+        let is_not_fresh = |name: &&NodeName| states.iter().any(|s| s.node.name == **name && s.state != "fresh");
+        let before: Vec<&NodeName> = node.reads.iter().map(|input| &input.node).filter(is_not_fresh).collect();
         let missing = manifest.is_none();
         let mut reasons = Vec::new();
         let now = recipes.own(node).and_then(|_| recipes.content(node, |name| manifests.get(name)));
         if let Ok(now) = &now
             && before.is_empty()
-            && let Some(manifest) = elsewhere(config, store, node.name, manifest.as_ref(), &now.key())
+            && let Some(manifest) = elsewhere(config, store, name, manifest.as_ref(), &now.content_key())
         {
-            manifests.insert(node.name, manifest.clone());
-            later.insert(node.name, manifest);
+            manifests.insert(name, manifest.clone());
+            later.insert(name, manifest);
             let reasons = vec!["in the remote; fetched when it is needed".to_owned()];
-            states.push(State { node: node.name, state: "fresh", reasons, nearest: None, would: "hit" });
+            states.push(State { node, state: "fresh", reasons, nearest: None, would: "hit" });
             continue;
         }
-        let unfinished = now.as_ref().ok().map(Ingredients::key);
-        let nearest = now.as_ref().ok().and_then(|now| nearest(store, manifest.as_ref(), node.name, now));
+        let unfinished = now.as_ref().ok().map(Ingredients::content_key);
+        let nearest = now.as_ref().ok().and_then(|now| nearest(store, manifest.as_ref(), name, now));
         if let Some(manifest) = manifest {
             match now {
                 Ok(now) => reasons.extend(manifest.ingredients.changes(&now)),
@@ -66,11 +67,11 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
                 Err(_) => {}
             }
             reasons.extend(manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")));
-            manifests.insert(node.name, manifest);
+            manifests.insert(name, manifest);
         } else {
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
         }
-        if let Some(now) = unfinished.filter(|key| node.resumes() && store.has_unfinished(node.name, key)) {
+        if let Some(now) = unfinished.filter(|key| node.resumable && store.has_unfinished(name, key)) {
             reasons.push(format!("an unfinished run {} is there; `pipeline` goes on with it", now.short()));
         }
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
@@ -82,9 +83,9 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
             "stale"
         };
         let would = match recipes.content(node, |name| later.get(name)) {
-            Ok(ingredients) => match store.peek(node.name, &ingredients.key()) {
+            Ok(ingredients) => match store.peek(name, &ingredients.content_key()) {
                 Some(manifest) => {
-                    later.insert(node.name, manifest);
+                    later.insert(name, manifest);
                     "hit"
                 }
                 None => "run",
@@ -94,20 +95,20 @@ pub fn states(root: &Path, config: &Config, store: &Store, device: &str) -> Resu
         if would == "hit" && state != "fresh" {
             reasons.insert(0, "the wanted result is in the store; `pipeline` takes it from there".to_owned());
         }
-        states.push(State { node: node.name, state, reasons, nearest, would });
+        states.push(State { node, state, reasons, nearest, would });
     }
     Ok(states)
 }
 
 /// The result that is wanted, where it is not here and a remote was seen to have it.
-fn elsewhere(config: &Config, store: &Store, node: &str, current: Option<&Manifest>, key: &Key) -> Option<Manifest> {
+fn elsewhere(config: &Config, store: &Store, node: &NodeName, current: Option<&Manifest>, key: &ContentKey) -> Option<Manifest> {
     let is_here = current.is_some_and(|m| &m.key == key) || store.peek(node, key).is_some();
     let remote = config.remote().filter(|_| !is_here)?;
     store.elsewhere(&remote.remote, node).filter(|manifest| &manifest.key == key)
 }
 
 /// The earlier result that differs least from what is wanted, if it differs less than the current.
-fn nearest(store: &Store, current: Option<&Manifest>, node: &str, now: &Ingredients) -> Option<(Key, Vec<String>)> {
+fn nearest(store: &Store, current: Option<&Manifest>, node: &NodeName, now: &Ingredients) -> Option<(ContentKey, Vec<String>)> {
     let least = current.map_or(usize::MAX, |manifest| manifest.ingredients.changes(now).len());
     if least == 0 {
         return None;
@@ -119,21 +120,25 @@ fn nearest(store: &Store, current: Option<&Manifest>, node: &str, now: &Ingredie
 
 /// Runs the command, for one node or for all, and tells whether everything shown is fresh.
 pub fn run(root: &Path, config: &Config, store: &Store, node: Option<&str>, device: &str, json: bool) -> Result<bool> {
-    let only = node.map(find).transpose()?;
+    let only = node.map(|name| config.graph.called(name)).transpose()?;
     let mut out = std::io::stdout().lock();
     let mut fresh = true;
-    for state in states(root, config, store, device)?.iter().filter(|s| only.is_none_or(|o| o.name == s.node)) {
+    let width = config.graph.width();
+    for state in
+        states(root, config, store, device)?.iter().filter(|s| only.as_ref().is_none_or(|o| o.iter().any(|o| o.name == s.node.name)))
+    {
         fresh &= state.state == "fresh";
         let line = if json {
             let nearest = state.nearest.as_ref().map(|(key, changes)| json!({ "key": key, "changes": changes }));
-            json!({ "node": state.node, "state": state.state, "why": state.reasons, "would": state.would, "nearest": nearest }).to_string()
+            json!({ "node": state.node.name, "state": state.state, "why": state.reasons, "would": state.would, "nearest": nearest })
+                .to_string()
         } else {
             const SHOWN: usize = 4;
             let mut why: Vec<String> = state.reasons.clone();
             if only.is_none() && why.len() > SHOWN {
                 let rest = why.len() - SHOWN;
                 why.truncate(SHOWN);
-                why.push(format!("and {rest} more: add `{}` to this command", state.node));
+                why.push(format!("and {rest} more: add `{}` to this command", state.node.name));
             }
             if let Some((key, changes)) = state.nearest.as_ref().filter(|_| only.is_some()) {
                 // What the inputs will be is not known before they are made.
@@ -142,8 +147,8 @@ pub fn run(root: &Path, config: &Config, store: &Store, node: Option<&str>, devi
                     if changes.is_empty() { format!("is what is wanted{unless}") } else { format!("differs in: {}", changes.join("; ")) };
                 why.push(format!("the earlier result {} {differs}", key.short()));
             }
-            let between = if only.is_some() { "\n                   " } else { "; " };
-            format!("{:<11} {:<7} {}", state.node, state.state, why.join(between))
+            let between = if only.is_some() { format!("\n{:1$}", "", width + 9) } else { "; ".to_owned() };
+            format!("{:<width$} {:<7} {}", state.node.name, state.state, why.join(&between))
         };
         writeln!(out, "{}", line.trim_end()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
     }

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use artifact::{Failure, Result};
-use cache::{Lock, Manifest, Store};
+use cache::{Lock, Manifest, NodeName, Store};
 use serde_json::json;
 
 use crate::binaries::{Binaries, ended};
 use crate::config::Config;
-use crate::graph::{GRAPH, find};
+use crate::graph::{Declared, Graph};
 use crate::pipeline::size;
 use crate::status;
 
@@ -29,38 +29,39 @@ pub fn locked(artifacts: &Path) -> Result<(Store, Lock)> {
 /// Hands on the current results of `nodes`, or of every node that has one.
 pub fn export(root: &Path, config: &Config, artifacts: &Path, file: &Path, nodes: &[String], json: bool) -> Result<ExitCode> {
     let store = Store::open(artifacts);
-    let chosen = with_results(&store, artifacts, nodes)?;
-    let is_there = |name: &&str| config.remote().is_some_and(|r| store.elsewhere(&r.remote, name).is_some());
-    let left_out: Vec<&str> = GRAPH.iter().map(|n| n.name).filter(|n| !chosen.contains(n)).filter(is_there).collect();
+    let chosen = with_results(&config.graph, &store, artifacts, nodes)?;
+    let is_there = |name: &&NodeName| config.remote().is_some_and(|r| store.elsewhere(&r.remote, name).is_some());
+    let others = config.graph.iter().map(|n| &n.name).filter(|name| !chosen.contains(name));
+    let left_out: Vec<&str> = others.filter(is_there).map(NodeName::as_str).collect();
     if nodes.is_empty() && !left_out.is_empty() {
         let names = left_out.join(" ");
         eprintln!("warning: not in the bundle, since they are in the remote alone: {names}; `cargo xtask cache pull {names}` fetches them");
     }
     warn_of_stale(root, config, &store, &chosen, "exported")?;
     let mut args: Vec<&OsStr> = vec!["export".as_ref(), file.as_os_str()];
-    args.extend(chosen.iter().map(|name| OsStr::new(*name)));
+    args.extend(chosen.iter().map(|name| OsStr::new(name.as_str())));
     bundle(root, artifacts, &args, json)
 }
 
 /// Says which of `nodes` are not what the options describe: who gets them takes them for that.
-pub fn warn_of_stale(root: &Path, config: &Config, store: &Store, nodes: &[&str], handed_on: &str) -> Result<()> {
-    for state in status::states(root, config, store, "cpu")?.iter().filter(|s| s.state == "stale" && nodes.contains(&s.node)) {
-        let (node, why) = (state.node, state.reasons.first().map_or("", String::as_str));
+pub fn warn_of_stale(root: &Path, config: &Config, store: &Store, nodes: &[NodeName], handed_on: &str) -> Result<()> {
+    for state in status::states(root, config, store, "cpu")?.iter().filter(|s| s.state == "stale" && nodes.contains(&s.node.name)) {
+        let (node, why) = (&state.node.name, state.reasons.first().map_or("", String::as_str));
         eprintln!("warning: `{node}` is {handed_on} as it is, and is stale: {why}");
     }
     Ok(())
 }
 
 /// Those of `nodes`, or of all, that have a result.
-pub fn with_results(store: &Store, artifacts: &Path, nodes: &[String]) -> Result<Vec<&'static str>> {
-    let mut names = Vec::new();
+pub fn with_results(graph: &Graph, store: &Store, artifacts: &Path, nodes: &[String]) -> Result<Vec<NodeName>> {
+    let mut called = Vec::new();
     for name in nodes {
-        names.push(find(name)?.name);
+        called.extend(graph.called(name)?.into_iter().map(|node| &node.name));
     }
     // In the graph's order, so that the same nodes give the same bundle, however they are named.
-    let has_result = |name: &str| matches!(Manifest::read(&store.current(name)), Ok(Some(_)));
-    let wanted = |name: &&str| if names.is_empty() { has_result(name) } else { names.contains(name) };
-    let chosen: Vec<&str> = GRAPH.iter().map(|node| node.name).filter(wanted).collect();
+    let has_result = |name: &NodeName| matches!(Manifest::read(&store.current(name)), Ok(Some(_)));
+    let wanted = |name: &&NodeName| if nodes.is_empty() { has_result(name) } else { called.contains(name) };
+    let chosen: Vec<NodeName> = graph.iter().map(|node| &node.name).filter(wanted).cloned().collect();
     if chosen.is_empty() {
         let remedy = "name the folder with --artifacts, or make one: cargo xtask pipeline";
         return Err(Failure::usage("there are no results here", artifacts.display(), remedy));
@@ -88,9 +89,13 @@ fn bundle(root: &Path, artifacts: &Path, args: &[&OsStr], json: bool) -> Result<
 }
 
 /// Rereads every result, and says what is damaged.
-pub fn verify(artifacts: &Path, as_json: bool) -> Result<()> {
+pub fn verify(root: &Path, artifacts: &Path, as_json: bool) -> Result<()> {
     let (store, _lock) = locked(artifacts)?;
-    let nodes: Vec<&str> = GRAPH.iter().map(|node| node.name).collect();
+    let mut nodes = store.nodes();
+    // A folder that stands where a fixed node's result goes is looked at, too.
+    nodes.extend(Declared::read(root)?.fixed().filter_map(|(_, node)| NodeName::try_from(node.name.as_str()).ok()));
+    nodes.sort_unstable();
+    nodes.dedup();
     let (mut damaged, mut foreign) = (0, 0);
     store.verify(&nodes, |checked| {
         let problem = checked.damaged.as_ref();

@@ -6,6 +6,7 @@
 //! stage, no parquet, no tensors and no network, and stays light enough that
 //! `cargo xtask`, which uses it too, builds in seconds.
 
+pub mod declaration;
 pub mod failure;
 pub mod machine;
 pub mod options;
@@ -16,4 +17,4 @@ pub use failure::{Exit, Failure, Result, without_credentials};
 pub use machine::Machine;
 pub use options::{Options, Schema};
 pub use progress::{Event, Progress};
-pub use stage::{NodeSpec, Stage};
+pub use stage::{Embedded, Stage};

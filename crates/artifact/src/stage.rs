@@ -2,6 +2,7 @@
 //! command line, the options, the events and the exit status are the same for all of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,22 +11,43 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::declaration::{self, Declaration, Pattern};
 use crate::options::Kind;
 use crate::{Event, Exit, Failure, Options, Progress, Result, Schema};
 
-/// A node that a stage crate can run.
+/// What a stage's crate embeds: its `node.toml` and the descriptions of options that it names.
 #[derive(Clone, Copy, Debug)]
-pub struct NodeSpec {
-    /// The node's name: `split`, `train.slp`.
-    pub name: &'static str,
-    /// Its options' descriptions, as [`Schema::parse`] reads them.
-    pub options: &'static [&'static str],
+pub struct Embedded {
+    /// The text of `node.toml`.
+    pub nodes: &'static str,
+    /// By path beside it, the texts of the files that it names.
+    pub options: &'static [(&'static str, &'static str)],
+}
+
+impl Embedded {
+    /// The nodes.
+    fn declarations(&self) -> Result<Vec<Declaration>> {
+        declaration::parse(self.nodes).map_err(|e| bug(e, declaration::FILE))
+    }
+
+    /// The options of a node.
+    fn schema(&self, declared: &Declaration) -> Result<Schema> {
+        let text = |file: &String| self.options.iter().find(|(path, _)| path == file).map(|(_, text)| *text);
+        let texts: Option<Vec<&str>> = declared.options.iter().map(text).collect();
+        let texts = texts.ok_or_else(|| bug(format_args!("`{}` names a file that is not embedded", declared.name), declaration::FILE))?;
+        Schema::parse(&texts).map_err(|e| bug(e, &format!("options of `{}`", declared.name)))
+    }
+}
+
+/// Something is wrong with the stage itself.
+fn bug(what: impl std::fmt::Display, place: &str) -> Failure {
+    Failure::failed(what, place, "this is a bug in the stage; please report it")
 }
 
 /// One run of a stage: its options, where its inputs lie and where its outputs go.
 pub struct Stage {
     /// The node that is run.
-    pub node: &'static str,
+    pub node: String,
     /// Where to say how far it is.
     pub progress: Progress,
     /// The device to compute on, as the user named it.
@@ -39,6 +61,8 @@ pub struct Stage {
     options: Options,
     /// The options that are set, sources and paths aside: an artifact names no folder.
     recorded: Options,
+    declared: Declaration,
+    /// Where the artifacts of other nodes lie, by node.
     inputs: BTreeMap<String, PathBuf>,
     artifacts: PathBuf,
     out: PathBuf,
@@ -54,8 +78,22 @@ impl Stage {
     }
 
     /// The path of `file` among the artifacts of `node`.
-    pub fn input(&self, node: &str, file: &str) -> PathBuf {
-        self.inputs.get(node).cloned().unwrap_or_else(|| self.artifacts.join(node)).join(file)
+    ///
+    /// # Errors
+    /// If `node.toml` does not declare it: a file that is read without being in the key makes wrong hits.
+    pub fn input(&self, node: &str, file: &str) -> Result<PathBuf> {
+        if !self.declared.reads.iter().any(|read| read.node.matches(node) && read.files.iter().any(|f| f == file)) {
+            let what = format_args!("`{}` reads {node}/{file}, which its {} does not declare", self.node, declaration::FILE);
+            return Err(bug(what, &format!("node `{}`", self.node)));
+        }
+        Ok(self.inputs.get(node).cloned().unwrap_or_else(|| self.artifacts.join(node)).join(file))
+    }
+
+    /// The nodes of a kind, such as `train.*`, whose artifacts can be read, by name.
+    pub fn nodes(&self, kind: &str) -> Vec<&str> {
+        let kind = Pattern::from(kind);
+        let exact = |name: &str| self.declared.reads.iter().any(|read| read.node.as_str() == name);
+        self.inputs.keys().map(String::as_str).filter(|name| kind.matches(name) && !exact(name)).collect()
     }
 
     /// The path of an artifact that this run makes.
@@ -90,8 +128,11 @@ pub const OPTIONS_VARIABLE: &str = "KNOCKLINE_OPTIONS";
 
 /// Runs a stage's command line: parses it, calls `run`, reports its one-line summary or its
 /// failure, and gives the exit status.
-pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> Result<String>) -> ExitCode {
-    let matches = command(about, nodes).get_matches();
+pub fn main(about: &'static str, embedded: Embedded, run: fn(&Stage) -> Result<String>) -> ExitCode {
+    let matches = match command(about, embedded) {
+        Ok(command) => command.get_matches(),
+        Err(failure) => return fail(&report_to(false, ""), failure, false),
+    };
     let events = matches.get_flag("events");
     // Held until the process ends, however it ends: a next run waits for that.
     let _lock = matches.get_one::<PathBuf>("stage-lock").map(|path| {
@@ -100,7 +141,7 @@ pub fn main(about: &'static str, nodes: &'static [NodeSpec], run: fn(&Stage) -> 
     if events {
         end_with_the_parent();
     }
-    let stage = match crate::machine::threads().and_then(|_| prepare(&matches, nodes)) {
+    let stage = match crate::machine::threads().and_then(|_| prepare(&matches, embedded)) {
         Ok(stage) => stage,
         Err(failure) => return fail(&report_to(events, ""), failure, events),
     };
@@ -139,17 +180,21 @@ fn fail(progress: &Progress, failure: Failure, events: bool) -> ExitCode {
     exit.into()
 }
 
-fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
-    let options: String = nodes
-        .iter()
-        .map(|n| format!("Options of {} (--set NAME=VALUE):\n{}\n", n.name, Schema::parse(n.options).map_or_else(|e| e, |s| s.help())))
-        .collect();
-    let node = Arg::new("node").long("node").value_name("NAME").help("which node to run");
-    let node = node.value_parser(nodes.iter().map(|n| n.name).collect::<Vec<_>>()).default_value(nodes.first().map_or("", |n| n.name));
+fn command(about: &'static str, embedded: Embedded) -> Result<Command> {
+    let mut help = String::new();
+    let nodes = embedded.declarations()?;
+    for node in &nodes {
+        let with = node.net.as_ref().map_or_else(String::new, |net| format!(" with net = \"{net}\""));
+        // Writing to a string cannot fail.
+        let _ = writeln!(help, "Options of {}{with} (--set NAME=VALUE):\n{}", node.name, embedded.schema(node)?.help());
+    }
+    // Where only one node has a name, that is the one.
+    let has_one = matches!(&nodes[..], [only] if only.name.prefix().is_none());
+    let node = Arg::new("node").long("node").value_name("NAME").help("which node to run").required(!has_one);
     let dir = || value_parser!(PathBuf);
-    Command::new(env!("CARGO_PKG_NAME"))
+    let command = Command::new(env!("CARGO_PKG_NAME"))
         .about(about)
-        .after_help(options.trim_end().to_owned())
+        .after_help(help.trim_end().to_owned())
         .arg(node)
         .arg(
             Arg::new("artifacts")
@@ -160,7 +205,12 @@ fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
                 .help("the folder with the earlier nodes' artifacts"),
         )
         .arg(
-            Arg::new("input").long("input").value_name("NODE=DIR").action(ArgAction::Append).help("take NODE's artifacts from DIR instead"),
+            Arg::new("input")
+                .long("input")
+                .value_names(["NODE", "DIR"])
+                .num_args(2)
+                .action(ArgAction::Append)
+                .help("take NODE's artifacts from DIR instead"),
         )
         .arg(
             Arg::new("out")
@@ -194,38 +244,32 @@ fn command(about: &'static str, nodes: &'static [NodeSpec]) -> Command {
         .arg(Arg::new("offline").long("offline").action(ArgAction::SetTrue).help("download nothing"))
         .arg(Arg::new("commit").long("commit").hide(true))
         .arg(Arg::new("stage-lock").long("stage-lock").value_parser(dir()).hide(true))
-        .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).hide(true))
+        .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).hide(true));
+    Ok(command)
 }
 
-fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
+fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
-    let wanted = matches.get_one::<String>("node").map_or("", String::as_str);
-    let unknown = || Failure::usage("no such node", wanted, "see --help");
-    let spec = nodes.iter().find(|n| n.name == wanted).ok_or_else(unknown)?;
-    let schema = Schema::parse(spec.options)
-        .map_err(|e| Failure::usage(e, format_args!("options of `{}`", spec.name), "this is a bug in the stage's options file"))?;
-
-    let mut options = schema.defaults();
-    if let Ok(json) = std::env::var(OPTIONS_VARIABLE) {
-        let given: Options = serde_json::from_str(&json).map_err(|e| Failure::usage(e, OPTIONS_VARIABLE, "give a JSON object"))?;
-        options.extend(given);
-    }
-    let pairs = |name: &'static str| -> Result<Vec<(String, String)>> {
-        matches
-            .get_many::<String>(name)
-            .into_iter()
-            .flatten()
-            .map(|pair| {
-                let (left, right) = pair.split_once('=').ok_or_else(|| {
-                    Failure::usage(format_args!("`{pair}` has no `=`"), format_args!("--{name}"), format_args!("write --{name} NAME=VALUE"))
-                })?;
-                Ok((left.to_owned(), right.to_owned()))
-            })
-            .collect()
+    let all = embedded.declarations()?;
+    let only = all.first().map_or("", |declared| declared.name.as_str());
+    let node = matches.get_one::<String>("node").map_or(only, String::as_str);
+    let given: Options = match std::env::var(OPTIONS_VARIABLE) {
+        Ok(json) => serde_json::from_str(&json).map_err(|e| Failure::usage(e, OPTIONS_VARIABLE, "give a JSON object"))?,
+        Err(_) => Options::new(),
     };
-    for (name, value) in pairs("set")? {
+    let mut sets = Vec::new();
+    for pair in matches.get_many::<String>("set").into_iter().flatten() {
+        let no_value = || Failure::usage(format_args!("`{pair}` has no `=`"), "--set", "write --set NAME=VALUE");
+        sets.push(pair.split_once('=').ok_or_else(no_value)?);
+    }
+    let net = sets.iter().rev().find(|(name, _)| *name == NET).map(|(_, net)| net.trim_matches('"'));
+    let declared = declare(&all, node, net.or_else(|| given.get(NET)?.as_str()))?;
+    let schema = embedded.schema(&declared)?;
+    let mut options = schema.defaults();
+    options.extend(given);
+    for (name, value) in sets {
         schema
-            .set_text(&mut options, &name, &value)
+            .set_text(&mut options, name, value)
             .map_err(|e| Failure::usage(format_args!("`{name}` {e}"), format_args!("--set {name}={value}"), "see --help"))?;
     }
 
@@ -248,19 +292,62 @@ fn prepare(matches: &ArgMatches, nodes: &'static [NodeSpec]) -> Result<Stage> {
         return Err(Failure::usage("the folder is not empty, and no result lies there", format_args!("--out {}", out.display()), remedy));
     }
     Ok(Stage {
-        node: spec.name,
-        progress: report_to(matches.get_flag("events"), spec.name),
+        node: node.to_owned(),
+        progress: report_to(matches.get_flag("events"), node),
         device: matches.get_one::<String>("device").cloned().unwrap_or_default(),
         resume: matches.get_flag("resume"),
         offline: matches.get_flag("offline"),
         commit: matches.get_one::<String>("commit").cloned(),
         options,
         recorded,
-        inputs: pairs("input")?.into_iter().map(|(n, d)| (n, d.into())).collect(),
+        inputs: inputs(matches, &declared, &artifacts),
+        declared,
         downloads: path("downloads").unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
         artifacts,
         out,
     })
+}
+
+/// The option that says which net a run trains.
+const NET: &str = "net";
+
+/// The declaration of the node that is asked for.
+fn declare(all: &[Declaration], node: &str, net: Option<&str>) -> Result<Declaration> {
+    if let Some(declared) = declaration::find(all, node, net) {
+        return Ok(declared.clone());
+    }
+    let nets: Vec<&str> = all.iter().filter(|d| d.name.matches(node)).filter_map(|d| d.net.as_deref()).collect();
+    if nets.is_empty() {
+        let known: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
+        return Err(Failure::usage(
+            format_args!("there is no node `{node}` here"),
+            "--node",
+            format_args!("there are {}", known.join(", ")),
+        ));
+    }
+    let what = net.map_or_else(|| "no net is chosen".to_owned(), |net| format!("there is no net \"{net}\""));
+    Err(Failure::usage(what, format_args!("option `{NET}` of `{node}`"), format_args!("use --set {NET}=… with {}", nets.join(" or "))))
+}
+
+/// Where the artifacts of other nodes lie: what the command line says, and for a person who runs the stage alone every node
+/// of a kind that has a folder.
+fn inputs(matches: &ArgMatches, declared: &Declaration, artifacts: &Path) -> BTreeMap<String, PathBuf> {
+    let mut inputs = BTreeMap::new();
+    let kinds = || declared.reads.iter().filter(|read| read.node.prefix().is_some());
+    if !matches.get_flag("events") {
+        for entry in std::fs::read_dir(artifacts).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if kinds().any(|read| read.node.matches(&name)) {
+                inputs.insert(name, entry.path());
+            }
+        }
+    }
+    for mut pair in matches.get_occurrences::<String>("input").into_iter().flatten() {
+        if let (Some(node), Some(folder)) = (pair.next(), pair.next()) {
+            inputs.insert(node.clone(), PathBuf::from(folder));
+        }
+    }
+    inputs
 }
 
 /// Whether a source names something on the network, and no file.
@@ -290,6 +377,51 @@ fn file_name(source: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EMBEDDED: Embedded = Embedded {
+        nodes: r#"
+            [[node]]
+            name = "train.*"
+            net = "slp"
+            options = ["options.toml"]
+            reads = [{ node = "tensors", files = ["train.safetensors"] }, { node = "seed.*", files = ["seed"] }]
+        "#,
+        options: &[("options.toml", "[net]\nkind = \"text\"\nabout = \"net\"\n")],
+    };
+
+    fn stage(args: &[&str]) -> Result<Stage> {
+        let matches = command("about", EMBEDDED)?.try_get_matches_from([&["train"], args].concat());
+        prepare(&matches.expect("a command line"), EMBEDDED)
+    }
+
+    #[test]
+    fn a_stage_cannot_read_what_it_does_not_declare() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = |name: &str| dir.path().join(name).display().to_string();
+        for node in ["seed.a", "seed.b", "other"] {
+            std::fs::create_dir_all(dir.path().join("artifacts").join(node)).expect("a folder");
+        }
+        let (out, artifacts, elsewhere) = (folder("out"), folder("artifacts"), folder("else=where"));
+        let args = ["--node", "train.x", "--set", "net=slp", "--out", &out, "--artifacts", &artifacts, "--input", "seed.b", &elsewhere];
+        let stage = stage(&args).expect("a stage");
+        assert!(stage.input("tensors", "train.safetensors").expect("declared").ends_with("artifacts/tensors/train.safetensors"));
+        assert_eq!(stage.nodes("seed.*"), ["seed.a", "seed.b"]);
+        assert!(stage.input("seed.b", "seed").expect("declared").ends_with("else=where/seed"));
+        for (node, file) in [("tensors", "valid.safetensors"), ("split", "train.safetensors"), ("seed.a.b", "seed")] {
+            let refused = stage.input(node, file).expect_err("refused");
+            assert!(refused.what.contains(&format!("{node}/{file}, which its node.toml does not declare")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_run_needs_a_net_that_is_known() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let out = dir.path().join("out").display().to_string();
+        let refusal = |args: &[&str]| stage(&[args, &["--out", &out]].concat()).err().expect("refused").to_string();
+        assert!(refusal(&["--node", "train.x"]).contains("no net is chosen"));
+        assert!(refusal(&["--node", "train.x", "--set", "net=cnn"]).contains("there is no net \"cnn\""));
+        assert!(refusal(&["--node", "split"]).contains("there is no node `split` here"));
+    }
 
     #[test]
     fn a_source_goes_by_its_file_name() {

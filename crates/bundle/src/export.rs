@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use cache::{Manifest, Store};
+use cache::{Manifest, NodeName, Store};
 
 use crate::{FORMAT, HEAD, Head, Item};
 
@@ -14,7 +14,7 @@ const LEVEL: i32 = 3;
 
 /// Writes the current results of `nodes` into the bundle `path`: whole or not at all. To be called with
 /// the store's lock held.
-pub fn export(store: &Store, nodes: &[String], path: &Path) -> Result<Vec<Item>> {
+pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<Item>> {
     // A name that nobody else has for a file of theirs, or for another bundle.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
@@ -39,7 +39,7 @@ pub fn export(store: &Store, nodes: &[String], path: &Path) -> Result<Vec<Item>>
     Ok(items)
 }
 
-fn write<W: Write>(store: &Store, nodes: &[String], archive: &mut tar::Builder<W>, bundle: &Path) -> Result<Vec<Item>> {
+fn write<W: Write>(store: &Store, nodes: &[NodeName], archive: &mut tar::Builder<W>, bundle: &Path) -> Result<Vec<Item>> {
     let fail = |e: &io::Error| Failure::io("write", bundle, e);
     let head = Head { format: FORMAT, nodes: nodes.to_vec() };
     let head = serde_json::to_vec(&head).map_err(|e| Failure::failed(e, bundle.display(), "this is a bug; please report it"))?;

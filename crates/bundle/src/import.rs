@@ -5,10 +5,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use artifact::{Failure, Result};
-use cache::{Manifest, Store};
+use cache::{Manifest, NodeName, Store};
 use tar::{Archive, Entries, Entry};
 
-use crate::{FORMAT, HEAD, Head, Item, LARGEST_MANIFEST, damaged, is_node};
+use crate::{FORMAT, HEAD, Head, Item, LARGEST_MANIFEST, damaged};
 
 /// A zstd frame's first bytes (RFC 8878, section 3.1.1).
 const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
@@ -104,22 +104,18 @@ impl<'b> Bundle<'b> {
             let what = format_args!("the bundle has format {}, and this knockline knows up to {FORMAT}", format.format);
             return Err(Failure::usage(what, self.path.display(), "use the newer knockline that made it"));
         }
-        let head: Head = serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
-        match head.nodes.iter().find(|name| !is_node(name)) {
-            Some(name) => Err(self.damaged(format_args!("`{name}` is no node's name"))),
-            None => Ok(head),
-        }
+        serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))
     }
 
     /// Takes a node's result: into a folder of its own, and into the store when all of it is right.
-    fn node(&mut self, store: &Store, node: &str) -> Result<Item> {
+    fn node(&mut self, store: &Store, node: &NodeName) -> Result<Item> {
         let name = format!("{node}/manifest.json");
         let bytes = self.small(&name)?;
         let manifest = Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display()));
         // Mending it is not for the pipeline.
         let manifest =
             manifest.map_err(|e| if e.exit == artifact::Exit::BadInput { self.damaged(format_args!("{name}: {}", e.what)) } else { e })?;
-        if manifest.node != node {
+        if &manifest.node != node {
             return Err(self.damaged(format_args!("{name} is that of `{}`", manifest.node)));
         }
         let folder = store.incoming(node)?;
@@ -140,7 +136,7 @@ impl<'b> Bundle<'b> {
         let (key, bytes) = (manifest.key.clone(), manifest.bytes());
         let had = store.peek(node, &key).is_some();
         store.adopt(&folder, &manifest)?;
-        Ok(Item { node: node.to_owned(), key, bytes, had })
+        Ok(Item { node: node.clone(), key, bytes, had })
     }
 
     /// After the last node there is nothing, and the frame's checksum is right.

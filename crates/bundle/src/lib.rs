@@ -13,7 +13,7 @@ mod import;
 use std::path::Path;
 
 use artifact::Failure;
-use cache::Key;
+use cache::{ContentKey, NodeName};
 use serde::{Deserialize, Serialize};
 
 pub use export::export;
@@ -31,16 +31,16 @@ const LARGEST_MANIFEST: u64 = 64 << 20;
 #[serde(deny_unknown_fields)]
 struct Head {
     format: u32,
-    nodes: Vec<String>,
+    nodes: Vec<NodeName>,
 }
 
 /// A node's result that went into a bundle or came out of one.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Item {
     /// The node.
-    pub node: String,
+    pub node: NodeName,
     /// The result's key.
-    pub key: Key,
+    pub key: ContentKey,
     /// Bytes of its files.
     pub bytes: u64,
     /// Whether it was there already.
@@ -50,11 +50,6 @@ pub struct Item {
 /// The failure to make sense of a bundle.
 fn damaged(what: impl std::fmt::Display, path: &Path) -> Failure {
     Failure::input(what, path.display(), "get the bundle again, or make it again: cargo xtask cache export FILE")
-}
-
-/// Whether a node's name is one, and no path that leads elsewhere.
-fn is_node(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.')
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use artifact::{Exit, Result};
-use cache::Store;
+use cache::{NodeName, Store};
 use clap::{Parser, Subcommand};
 
 /// Hand results on to another machine
@@ -29,8 +29,8 @@ enum Command {
         /// The file
         file: PathBuf,
         /// The nodes
-        #[arg(required = true)]
-        nodes: Vec<String>,
+        #[arg(required = true, value_parser = |text: &str| NodeName::try_from(text))]
+        nodes: Vec<NodeName>,
     },
     /// Take the results out of a file
     Import {

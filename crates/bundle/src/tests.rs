@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cache::{Ingredients, Store};
+use cache::{Ingredients, NodeName, Store};
 use tempfile::TempDir;
 
 use super::*;
@@ -13,17 +13,18 @@ fn made() -> (TempDir, Store) {
     for (node, text) in [("split", "a"), ("train.slp", "bb")] {
         let mut all = Ingredients::new();
         all.add("node", node);
-        let work = store.work(node, &all.key(), false).expect("a folder");
+        let node = NodeName::try_from(node).expect("a name");
+        let work = store.work(&node, &all.content_key(), false).expect("a folder");
         fs::create_dir(work.join("sub")).expect("a folder");
         fs::write(work.join("file"), text.repeat(100)).expect("writes");
         fs::write(work.join("sub/file"), text).expect("writes");
-        store.publish(node, all.key(), all, "made".to_owned()).expect("publishes");
+        store.publish(&node, all.recipe_key(), all, "made".to_owned()).expect("publishes");
     }
     (dir, store)
 }
 
-fn nodes() -> Vec<String> {
-    vec!["split".into(), "train.slp".into()]
+fn nodes() -> Vec<NodeName> {
+    ["split", "train.slp"].map(|name| NodeName::try_from(name).expect("a name")).to_vec()
 }
 
 fn bundle_of(store: &Store, dir: &Path, name: &str) -> PathBuf {
@@ -106,7 +107,7 @@ fn a_damaged_result_is_not_exported_and_an_earlier_bundle_stays() {
     assert_eq!(fs::read(&bundle).expect("reads"), before);
     let beside = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().contains("partial");
     assert!(!bundle.parent().expect("a folder").read_dir().expect("a folder").flatten().any(|entry| beside(&entry)));
-    let failure = export(&store, &["embed".into()], &bundle).expect_err("refused");
+    let failure = export(&store, &[NodeName::try_from("embed").expect("a name")], &bundle).expect_err("refused");
     assert!(failure.what.contains("no result of `embed`"), "{failure}");
 }
 
@@ -134,8 +135,8 @@ fn a_forged_bundle_writes_nothing_outside_its_node() {
     let store = Store::open(&to);
     let refusal = |entries: &[(&str, &[u8])]| import(&store, &forged(dir.path(), entries)).expect_err("refused").what;
     let head = |nodes: &str| format!(r#"{{"format":1,"nodes":[{nodes}]}}"#).into_bytes();
-    assert!(refusal(&[(HEAD, &head("\"../evil\""))]).contains("`../evil` is no node's name"));
-    assert!(refusal(&[(HEAD, &head("\".knockline\""))]).contains("is no node's name"));
+    assert!(refusal(&[(HEAD, &head("\"../evil\""))]).contains("`../evil` cannot be a node's name"));
+    assert!(refusal(&[(HEAD, &head("\".knockline\""))]).contains("cannot be a node's name"));
     assert!(refusal(&[(HEAD, br#"{"format":2,"nodes":[]}"#)]).contains("format 2"));
     assert!(refusal(&[("x", b"")]).contains("has `x` where"));
     assert!(refusal(&[(HEAD, &head("\"split\"")), ("split/manifest.json", b"{}")]).contains("the manifest is damaged"));

@@ -15,6 +15,7 @@
 //! names, such as a linker, and the machine of what measures times.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +24,47 @@ use crate::Digest;
 /// Changes when the meaning of keys does.
 const FORMAT: &str = "1";
 
-/// A node's key.
-pub type Key = Digest;
+macro_rules! key {
+    ($(#[$about:meta])* $name:ident) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Digest);
+
+        impl $name {
+            /// All 64 hex digits.
+            pub fn as_str(&self) -> &str {
+                self.0.as_str()
+            }
+
+            /// The first 12 hex digits, for people.
+            pub fn short(&self) -> &str {
+                self.0.short()
+            }
+        }
+
+        impl From<Digest> for $name {
+            fn from(digest: Digest) -> Self {
+                Self(digest)
+            }
+        }
+
+        impl Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+key! {
+    /// The key of a result: what it was made of, by content.
+    ContentKey
+}
+key! {
+    /// What a node is asked for by before anything has run: the options and sources of the node and of all before it.
+    RecipeKey
+}
 
 /// The ingredients of a key by name, each with its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +99,18 @@ impl Ingredients {
         all
     }
 
-    /// The key: a digest of names and values, each with its length, so that no two lists of
-    /// ingredients look alike.
-    pub fn key(&self) -> Key {
+    /// The key of the result that is made of these.
+    pub fn content_key(&self) -> ContentKey {
+        ContentKey(self.digest())
+    }
+
+    /// The key of a recipe that has these.
+    pub fn recipe_key(&self) -> RecipeKey {
+        RecipeKey(self.digest())
+    }
+
+    /// A digest of names and values, each with its length, so that no two lists of ingredients look alike.
+    pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for text in self.0.iter().flat_map(|(name, value)| [name, value]) {
             bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -125,15 +174,15 @@ mod tests {
 
     #[test]
     fn no_two_lists_look_alike() {
-        assert_ne!(of(&[("a", "bc")]).key(), of(&[("ab", "c")]).key());
-        assert_ne!(of(&[("a", "b")]).key(), of(&[("a", "b"), ("", "")]).key());
-        assert_eq!(of(&[("a", "1"), ("b", "2")]).key(), of(&[("b", "2"), ("a", "1")]).key());
+        assert_ne!(of(&[("a", "bc")]).digest(), of(&[("ab", "c")]).digest());
+        assert_ne!(of(&[("a", "b")]).digest(), of(&[("a", "b"), ("", "")]).digest());
+        assert_eq!(of(&[("a", "1"), ("b", "2")]).digest(), of(&[("b", "2"), ("a", "1")]).digest());
     }
 
     #[test]
     fn key_differs_when_the_format_of_keys_does() {
-        assert_ne!(of(&[]).key(), of(&[("format", "0")]).key());
-        assert_eq!(of(&[]).key(), of(&[("format", FORMAT)]).key());
+        assert_ne!(of(&[]).digest(), of(&[("format", "0")]).digest());
+        assert_eq!(of(&[]).digest(), of(&[("format", FORMAT)]).digest());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use artifact::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::on_all_processors;
-use crate::{Digest, Digests, Ingredients, Key};
+use crate::{ContentKey, Digest, Digests, Ingredients, NodeName, RecipeKey};
 
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 2;
@@ -69,11 +69,11 @@ pub struct Manifest {
     /// The manifest's format.
     pub format: u32,
     /// The node.
-    pub node: String,
+    pub node: NodeName,
     /// The content key.
-    pub key: Key,
+    pub key: ContentKey,
     /// The recipe key of the newest run that found this result.
-    pub recipe: Key,
+    pub recipe: RecipeKey,
     /// The stage's own words on it.
     pub summary: String,
     /// What was downloaded for it.
@@ -87,9 +87,9 @@ pub struct Manifest {
 
 impl Manifest {
     /// A manifest of this version's format.
-    pub fn new(node: &str, recipe: Key, ingredients: Ingredients, said: impl Into<Said>, outputs: Vec<Output>) -> Self {
+    pub fn new(node: &NodeName, recipe: RecipeKey, ingredients: Ingredients, said: impl Into<Said>, outputs: Vec<Output>) -> Self {
         let Said { summary, downloads } = said.into();
-        Self { format: FORMAT, node: node.to_owned(), key: ingredients.key(), recipe, summary, downloads, ingredients, outputs }
+        Self { format: FORMAT, node: node.clone(), key: ingredients.content_key(), recipe, summary, downloads, ingredients, outputs }
     }
 
     /// The manifest in `folder`; `None` if there is none.
@@ -124,7 +124,7 @@ impl Manifest {
             Err(e) => return Err(damaged(e.to_string())),
         }
         let manifest: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
-        if manifest.key != manifest.ingredients.key() {
+        if manifest.key != manifest.ingredients.content_key() {
             return Err(damaged("its key is not that of its ingredients".into()));
         }
         let outside = |o: &&Output| o.path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', ':']));

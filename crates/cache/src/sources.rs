@@ -174,7 +174,7 @@ mod tests {
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         fs::write(path, text).expect("writes");
         let after = ingredients(dir.path());
-        assert_eq!(before.key() == after.key(), before.changes(&after).is_empty());
+        assert_eq!(before.digest() == after.digest(), before.changes(&after).is_empty());
         before.changes(&after)
     }
 
@@ -231,9 +231,9 @@ mod tests {
         let (src, elsewhere) = (dir.path().join("crates/a/src"), dir.path().join("elsewhere"));
         fs::rename(&src, &elsewhere).expect("moves");
         std::os::unix::fs::symlink(&elsewhere, &src).expect("links");
-        assert_eq!(before.key(), ingredients(dir.path()).key());
+        assert_eq!(before.digest(), ingredients(dir.path()).digest());
         std::os::unix::fs::symlink("nowhere", dir.path().join("crates/a/dangling")).expect("links");
-        assert_eq!(before.key(), ingredients(dir.path()).key());
+        assert_eq!(before.digest(), ingredients(dir.path()).digest());
         std::os::unix::fs::symlink("..", dir.path().join("crates/a/circle")).expect("links");
         let read = Workspace::read(dir.path()).and_then(|w| w.ingredients("a", &Index::default()));
         assert!(read.unwrap_err().what.contains("too deep"));
@@ -245,6 +245,6 @@ mod tests {
         workspace(one.path());
         std::thread::sleep(std::time::Duration::from_millis(5));
         workspace(two.path());
-        assert_eq!(ingredients(one.path()).key(), ingredients(two.path()).key());
+        assert_eq!(ingredients(one.path()).digest(), ingredients(two.path()).digest());
     }
 }

@@ -28,7 +28,7 @@ use artifact::{Failure, Result};
 
 use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
 use crate::manifest::NAME;
-use crate::{Digests, Index, Ingredients, Key, Lock, Manifest, Said};
+use crate::{ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, NodeName, RecipeKey, Said};
 
 /// A folder of artifacts.
 pub struct Store {
@@ -108,7 +108,9 @@ impl Store {
     /// older one a run was forced.
     fn is_finished(&self, node: &Path, run: &Path) -> bool {
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-        let (Some(node), Some(Ok(key))) = (name(node), name(run).map(Key::try_from)) else { return false };
+        let node = name(node).and_then(|node| NodeName::try_from(node).ok());
+        let key = name(run).and_then(|key| Digest::try_from(key).ok()).map(ContentKey::from);
+        let (Some(node), Some(key)) = (node, key) else { return false };
         if self.peek(&node, &key).is_none() {
             return false;
         }
@@ -136,9 +138,9 @@ impl Store {
     fn rescue(&self) -> Result<()> {
         for node in folders(&self.inner("unfinished")) {
             for work in folders(&node) {
-                let (Ok(Some(manifest)), Some(name)) = (Manifest::read(&work), node.file_name().and_then(|n| n.to_str())) else { continue };
-                let stored = self.stored(name, &manifest.key);
-                if manifest.node == name && !stored.exists() {
+                let Ok(Some(manifest)) = Manifest::read(&work) else { continue };
+                let stored = self.stored(&manifest.node, &manifest.key);
+                if node.file_name().is_some_and(|name| name == manifest.node.as_str()) && !stored.exists() {
                     stored.parent().map_or(Ok(()), make)?;
                     rename(&work, &stored)?;
                 }
@@ -149,19 +151,19 @@ impl Store {
 
     /// The manifest of the result of `node` under `key`, current or stored, as far as it can be
     /// told without moving anything.
-    pub fn peek(&self, node: &str, key: &Key) -> Option<Manifest> {
+    pub fn peek(&self, node: &NodeName, key: &ContentKey) -> Option<Manifest> {
         let places = [self.current(node), self.stored(node, key)];
         places.iter().find_map(|folder| {
             let manifest = Manifest::read(folder).ok()??;
-            (manifest.node == node && &manifest.key == key && manifest.check(folder, &self.index).is_none()).then_some(manifest)
+            (&manifest.node == node && &manifest.key == key && manifest.check(folder, &self.index).is_none()).then_some(manifest)
         })
     }
 
     /// The manifest of the newest result of `node` that was seen in this remote and left there.
-    pub fn elsewhere(&self, remote: &str, node: &str) -> Option<Manifest> {
+    pub fn elsewhere(&self, remote: &str, node: &NodeName) -> Option<Manifest> {
         let path = self.elsewhere_path(remote, node);
         let manifest = Manifest::parse(&std::fs::read(&path).ok()?, path.display()).ok()?;
-        (manifest.node == node).then_some(manifest)
+        (&manifest.node == node).then_some(manifest)
     }
 
     /// Keeps such a manifest, so that the next run need not ask for it. Another result of the node that is current here goes
@@ -174,7 +176,7 @@ impl Store {
     }
 
     /// Puts the current result of a node into the store.
-    fn put_away(&self, node: &str) -> Result<()> {
+    fn put_away(&self, node: &NodeName) -> Result<()> {
         let current = self.current(node);
         let Ok(Some(old)) = Manifest::read(&current) else { return Ok(()) };
         let place = self.stored(node, &old.key);
@@ -187,17 +189,17 @@ impl Store {
 
     /// The folder for single files of a result that is elsewhere, and which of `files` are not in it yet. Those of
     /// another result of the node go.
-    pub fn borrowed(&self, manifest: &Manifest, files: &[&str]) -> Result<(PathBuf, Vec<String>)> {
+    pub fn borrowed(&self, manifest: &Manifest, files: &[String]) -> Result<(PathBuf, Vec<String>)> {
         let node = self.inner("borrowed").join(&manifest.node);
         let folder = node.join(manifest.key.as_str());
         for other in folders(&node).iter().filter(|other| **other != folder) {
             self.discard(other)?;
         }
-        let is_there = |file: &&&str| {
+        let is_there = |file: &&String| {
             let path = folder.join(file);
             self.index.digest(&path).is_ok_and(|digest| Some(&digest) == manifest.digest(file))
         };
-        let missing = files.iter().filter(|file| !is_there(file)).map(|&file| file.to_owned()).collect();
+        let missing = files.iter().filter(|file| !is_there(file)).cloned().collect();
         Ok((folder, missing))
     }
 
@@ -211,14 +213,14 @@ impl Store {
         Ok(())
     }
 
-    fn elsewhere_path(&self, remote: &str, node: &str) -> PathBuf {
+    fn elsewhere_path(&self, remote: &str, node: &NodeName) -> PathBuf {
         // The remote's name may have anything in it, a password too.
-        let remote = crate::Digest::of(remote.as_bytes());
+        let remote = Digest::of(remote.as_bytes());
         self.inner("elsewhere").join(remote.short()).join(format!("{node}.json"))
     }
 
     /// Where a node's current result lies.
-    pub fn current(&self, node: &str) -> PathBuf {
+    pub fn current(&self, node: &NodeName) -> PathBuf {
         self.root.join(node)
     }
 
@@ -236,13 +238,14 @@ impl Store {
         self.root.join(".knockline").join(name)
     }
 
-    pub(crate) fn stored(&self, node: &str, key: &Key) -> PathBuf {
+    /// Where an earlier result of a node lies.
+    pub fn stored(&self, node: &NodeName, key: &ContentKey) -> PathBuf {
         self.inner("store").join(node).join(key.as_str())
     }
 
     /// Looks for the result of `node` under `key`, first where it is current, then among the
     /// earlier ones. A result with a wrong file is set aside, never used.
-    pub fn find(&self, node: &str, key: &Key) -> Result<Finding> {
+    pub fn find(&self, node: &NodeName, key: &ContentKey) -> Result<Finding> {
         let mut damaged = Vec::new();
         let current = self.current(node);
         if let Some(manifest) = self.sound(&current, node, key, &mut damaged)?.filter(|m| &m.key == key) {
@@ -257,10 +260,10 @@ impl Store {
     }
 
     /// The manifest in `folder`, its files checked if its key is `wanted`.
-    fn sound(&self, folder: &Path, node: &str, wanted: &Key, damaged: &mut Vec<String>) -> Result<Option<Manifest>> {
+    fn sound(&self, folder: &Path, node: &NodeName, wanted: &ContentKey, damaged: &mut Vec<String>) -> Result<Option<Manifest>> {
         let problem = match Manifest::read(folder) {
             Ok(None) => return Ok(None),
-            Ok(Some(manifest)) if manifest.node != node => format!("the manifest is that of `{}`", manifest.node),
+            Ok(Some(manifest)) if &manifest.node != node => format!("the manifest is that of `{}`", manifest.node),
             Ok(Some(manifest)) => match (wanted == &manifest.key).then(|| manifest.check(folder, &self.index)).flatten() {
                 None => return Ok(Some(manifest)),
                 Some(problem) => problem,
@@ -291,19 +294,19 @@ impl Store {
     }
 
     /// Whether there is an unfinished run of `node` under `key`.
-    pub fn has_unfinished(&self, node: &str, key: &Key) -> bool {
+    pub fn has_unfinished(&self, node: &NodeName, key: &ContentKey) -> bool {
         self.inner("unfinished").join(node).join(key.as_str()).join("checkpoints").is_dir()
     }
 
     /// Whether there is an unfinished run of `node`, and none under `key`.
-    pub fn has_other_unfinished(&self, node: &str, key: &Key) -> bool {
+    pub fn has_other_unfinished(&self, node: &NodeName, key: &ContentKey) -> bool {
         let folder = self.inner("unfinished").join(node);
         !folder.join(key.as_str()).exists() && !folders(&folder).is_empty()
     }
 
     /// The folder for a run of `node` under `key`: empty, unless `resume` says that an unfinished run of the same key is to
     /// be gone on with.
-    pub fn work(&self, node: &str, key: &Key, resume: bool) -> Result<PathBuf> {
+    pub fn work(&self, node: &NodeName, key: &ContentKey, resume: bool) -> Result<PathBuf> {
         let folder = self.inner("unfinished").join(node).join(key.as_str());
         if !resume {
             remove(&folder)?;
@@ -313,12 +316,12 @@ impl Store {
     }
 
     /// Removes the unfinished run of `node` under `key`.
-    pub fn drop_unfinished(&self, node: &str, key: &Key) -> Result<()> {
+    pub fn drop_unfinished(&self, node: &NodeName, key: &ContentKey) -> Result<()> {
         remove(&self.inner("unfinished").join(node).join(key.as_str()))
     }
 
     /// An empty folder for a result of `node` that comes from elsewhere. What a killed run left in it goes.
-    pub fn incoming(&self, node: &str) -> Result<PathBuf> {
+    pub fn incoming(&self, node: &NodeName) -> Result<PathBuf> {
         let folder = self.inner("incoming").join(node);
         remove(&folder)?;
         make(&folder)?;
@@ -338,8 +341,8 @@ impl Store {
     }
 
     /// Makes what a run wrote into its work folder the current result of `node`.
-    pub fn publish(&self, node: &str, recipe: Key, ingredients: Ingredients, said: impl Into<Said>) -> Result<Manifest> {
-        let work = self.work(node, &ingredients.key(), true)?;
+    pub fn publish(&self, node: &NodeName, recipe: RecipeKey, ingredients: Ingredients, said: impl Into<Said>) -> Result<Manifest> {
+        let work = self.work(node, &ingredients.content_key(), true)?;
         let outputs = digest_all(&work)?;
         let manifest = Manifest::new(node, recipe, ingredients, said, outputs);
         manifest.write(&work)?;
@@ -368,12 +371,12 @@ impl Store {
     }
 
     /// Puts a stored result in the current one's place, and that one into the store.
-    fn make_current(&self, node: &str, key: &Key) -> Result<()> {
+    fn make_current(&self, node: &NodeName, key: &ContentKey) -> Result<()> {
         let current = self.current(node);
         self.refuse_foreign_node(node)?;
         match Manifest::read(&current) {
             // Sound or not: what is in the store is checked before it is used.
-            Ok(Some(old)) if old.node == node => {
+            Ok(Some(old)) if &old.node == node => {
                 self.keep_strangers(&current, node)?;
                 let place = self.stored(node, &old.key);
                 if &old.key == key {

@@ -6,12 +6,12 @@ use artifact::{Failure, Result};
 
 use crate::disk::{folders, remove};
 use crate::manifest::NAME;
-use crate::{Index, Manifest, Store};
+use crate::{Index, Manifest, NodeName, Store};
 
 /// What was found of one result.
 pub struct Checked {
     /// The node.
-    pub node: String,
+    pub node: NodeName,
     /// The folder's place below the artifacts' one.
     pub place: String,
     /// Bytes of its files.
@@ -21,29 +21,39 @@ pub struct Checked {
 }
 
 impl Store {
+    /// The nodes that have a result here, current or stored, by name.
+    pub fn nodes(&self) -> Vec<NodeName> {
+        let name = |folder: &PathBuf| NodeName::try_from(folder.file_name()?.to_str()?).ok();
+        let current = folders(self.root()).into_iter().filter(|folder| folder.join(NAME).exists());
+        let mut nodes: Vec<NodeName> = current.chain(folders(&self.inner("store"))).filter_map(|folder| name(&folder)).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes
+    }
+
     /// The earlier results of a node that are still there, as their manifests say.
-    pub fn earlier(&self, node: &str) -> Vec<Manifest> {
+    pub fn earlier(&self, node: &NodeName) -> Vec<Manifest> {
         let mut stored = folders(&self.inner("store").join(node));
         stored.sort_unstable();
         let manifests = stored.iter().filter_map(|folder| Manifest::read(folder).ok().flatten());
-        manifests.filter(|manifest| manifest.node == node).collect()
+        manifests.filter(|manifest| &manifest.node == node).collect()
     }
 
     /// The manifests of every result of a node that is here, current or stored, or was seen in a remote.
-    pub fn seen(&self, node: &str) -> Vec<Manifest> {
+    pub fn seen(&self, node: &NodeName) -> Vec<Manifest> {
         let mut seen = self.earlier(node);
         seen.extend(Manifest::read(&self.current(node)).ok().flatten());
         for remote in folders(&self.inner("elsewhere")) {
             let path = remote.join(format!("{node}.json"));
             seen.extend(std::fs::read(&path).ok().and_then(|bytes| Manifest::parse(&bytes, path.display()).ok()));
         }
-        seen.retain(|manifest| manifest.node == node);
+        seen.retain(|manifest| &manifest.node == node);
         seen
     }
 
     /// Rereads every file of every result, current or stored, and trusts no index. What is damaged
     /// is set aside. To be called with the lock held.
-    pub fn verify(&self, nodes: &[&str], mut report: impl FnMut(&Checked)) -> Result<()> {
+    pub fn verify(&self, nodes: &[NodeName], mut report: impl FnMut(&Checked)) -> Result<()> {
         for node in nodes {
             let mut results = vec![self.current(node)];
             let mut stored = folders(&self.inner("store").join(node));
@@ -56,9 +66,9 @@ impl Store {
         Ok(())
     }
 
-    fn verify_one(&self, node: &str, folder: &Path) -> Result<Checked> {
+    fn verify_one(&self, node: &NodeName, folder: &Path) -> Result<Checked> {
         let (bytes, problem) = match Manifest::read(folder) {
-            Ok(Some(manifest)) if manifest.node != node => (0, Some(format!("the manifest is that of `{}`", manifest.node))),
+            Ok(Some(manifest)) if &manifest.node != node => (0, Some(format!("the manifest is that of `{}`", manifest.node))),
             Ok(Some(manifest)) => (manifest.bytes(), manifest.check(folder, &Index::default())),
             Ok(None) => (0, Some("there is no manifest".to_owned())),
             Err(failure) if failure.exit == artifact::Exit::BadInput => (0, Some(failure.what)),
@@ -70,7 +80,7 @@ impl Store {
             Some(problem) => Some((problem, None)),
             None => None,
         };
-        Ok(Checked { node: node.to_owned(), place, bytes, damaged })
+        Ok(Checked { node: node.clone(), place, bytes, damaged })
     }
 
     /// Removes what no current result needs: earlier results, unfinished runs, copies of what a remote has; with `aside` also
@@ -79,10 +89,10 @@ impl Store {
     pub fn collect(&self, keep: bool, aside: bool) -> Result<Collected> {
         let mut freed = size(&self.inner("trash"))?;
         for node in folders(&self.inner("store")) {
-            let name = node.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let name = node.file_name().and_then(|name| NodeName::try_from(name.to_str()?).ok());
             for result in folders(&node) {
-                if !keep {
-                    self.keep_strangers(&result, &name)?;
+                if let Some(name) = name.as_ref().filter(|_| !keep) {
+                    self.keep_strangers(&result, name)?;
                 }
                 freed += size(&result)?;
             }
@@ -134,19 +144,20 @@ fn size(folder: &Path) -> Result<u64> {
 mod tests {
     use super::*;
     use crate::Ingredients;
+    use crate::name::named;
     use std::fs;
 
     fn publish(store: &Store, lr: &str) -> Manifest {
         let mut all = Ingredients::new();
         all.add("option lr", lr);
-        let work = store.work("train.slp", &all.key(), false).expect("a folder");
+        let work = store.work(&named("train.slp"), &all.content_key(), false).expect("a folder");
         fs::write(work.join("model"), format!("{lr:>9}")).expect("writes");
-        store.publish("train.slp", all.key(), all, String::new()).expect("publishes")
+        store.publish(&named("train.slp"), all.recipe_key(), all, String::new()).expect("publishes")
     }
 
     fn verified(store: &Store) -> Vec<(String, bool)> {
         let mut seen = Vec::new();
-        store.verify(&["train.slp", "train.mlp"], |c| seen.push((c.place.clone(), c.damaged.is_none()))).expect("verifies");
+        store.verify(&["train.slp", "train.mlp"].map(named), |c| seen.push((c.place.clone(), c.damaged.is_none()))).expect("verifies");
         seen
     }
 
@@ -158,7 +169,7 @@ mod tests {
         publish(&store, "0.2");
         assert_eq!(verified(&store), [("train.slp".to_owned(), true), (format!(".knockline/store/train.slp/{}", first.key), true)]);
         for bit in 0..9 * 8 {
-            let path = store.current("train.slp").join("model");
+            let path = store.current(&named("train.slp")).join("model");
             let mut bytes = fs::read(&path).expect("reads");
             bytes[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, bytes).expect("writes");
@@ -190,11 +201,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path());
         let first = publish(&store, "0.1");
-        fs::write(store.current("train.slp").join("notes.txt"), "mine").expect("writes");
+        fs::write(store.current(&named("train.slp")).join("notes.txt"), "mine").expect("writes");
         publish(&store, "0.2");
         assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/notes.txt")).expect("reads"), "mine");
         assert!(store.notices()[0].contains("notes.txt"));
-        fs::write(store.stored("train.slp", &first.key).join("more.txt"), "mine, too").expect("writes");
+        fs::write(store.stored(&named("train.slp"), &first.key).join("more.txt"), "mine, too").expect("writes");
         let collected = store.collect(false, false).expect("removes");
         assert_eq!(collected.set_aside.len(), 2, "it is listed");
         assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/more.txt")).expect("reads"), "mine, too");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Key;
+use crate::{ContentKey, NodeName};
 
 /// What xtask asks for. A manifest travels as its file's text, seal and all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,9 +26,9 @@ pub enum Ask {
     /// The manifest of a node's result.
     Manifest {
         /// The node.
-        node: String,
+        node: NodeName,
         /// The content key.
-        key: Key,
+        key: ContentKey,
     },
     /// Files of a result, each held against its digest, into this folder.
     Fetch {
@@ -78,9 +78,9 @@ pub enum Reply {
     /// A result is kept.
     Pushed {
         /// The node.
-        node: String,
+        node: NodeName,
         /// The result's key.
-        key: Key,
+        key: ContentKey,
         /// Bytes that were sent: what was there already is not.
         sent: u64,
     },

@@ -7,24 +7,7 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
-use serde::{Deserialize, Serialize};
-
-/// A row of `history.jsonl`: the scores after an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// Counted from 1.
-    pub epoch: u32,
-    /// The learning rate of the epoch.
-    pub lr: f64,
-    /// Mean cross-entropy on the training data, in nats.
-    pub loss_train: f64,
-    /// Share of right predictions on the training data.
-    pub accuracy_train: f64,
-    /// Mean cross-entropy on the validation data, in nats.
-    pub loss_valid: f64,
-    /// Share of right predictions on the validation data.
-    pub accuracy_valid: f64,
-}
+use schema::HistoryRow;
 
 /// Why nothing could be drawn.
 pub type Error = Box<dyn std::error::Error>;
@@ -99,20 +82,20 @@ pub fn svg(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(), Error>)
 
 /// A learning curve of train and valid. Train is drawn solid and valid dashed, so that they are
 /// told apart without colour.
-pub fn draw(history: &[Row], curve: Curve, words: &Words) -> Result<String, Error> {
+pub fn draw(history: &[HistoryRow], curve: Curve, words: &Words) -> Result<String, Error> {
     svg(SIZE, |area| panel(area, history, curve, words))
 }
 
 /// Both curves, side by side in one figure.
-pub fn draw_both(history: &[Row]) -> Result<String, Error> {
+pub fn draw_both(history: &[HistoryRow]) -> Result<String, Error> {
     svg((2 * SIZE.0, SIZE.1), |area| {
         let halves = area.split_evenly((1, 2));
         halves.iter().zip(Curve::ALL).try_for_each(|(half, curve)| panel(half, history, curve, &ENGLISH))
     })
 }
 
-fn panel(area: &Area<'_>, history: &[Row], curve: Curve, words: &Words) -> Result<(), Error> {
-    type Value = fn(&Row) -> f64;
+fn panel(area: &Area<'_>, history: &[HistoryRow], curve: Curve, words: &Words) -> Result<(), Error> {
+    type Value = fn(&HistoryRow) -> f64;
     let (title, train, valid, legend): (_, Value, Value, _) = match curve {
         Curve::Loss => (words.loss, |r| r.loss_train, |r| r.loss_valid, SeriesLabelPosition::UpperRight),
         Curve::Accuracy => (words.accuracy, |r| r.accuracy_train, |r| r.accuracy_valid, SeriesLabelPosition::LowerRight),
@@ -182,13 +165,13 @@ fn range(values: impl Iterator<Item = f64>, curve: Curve) -> Range<f64> {
 mod tests {
     use super::*;
 
-    fn row(epoch: u32, loss: f64) -> Row {
-        Row { epoch, lr: 0.1, loss_train: loss, accuracy_train: 0.5, loss_valid: loss, accuracy_valid: 0.5 }
+    fn row(epoch: u32, loss: f64) -> HistoryRow {
+        HistoryRow { epoch, lr: 0.1, loss_train: loss, accuracy_train: 0.5, loss_valid: loss, accuracy_valid: 0.5 }
     }
 
     #[test]
     fn a_figure_has_its_axes_its_legend_and_a_point_an_epoch() {
-        let history: Vec<Row> = (1..=5).map(|e| row(e, 1.0 / f64::from(e))).collect();
+        let history: Vec<HistoryRow> = (1..=5).map(|e| row(e, 1.0 / f64::from(e))).collect();
         let svg = draw_both(&history).expect("draws");
         for text in ["loss (mean cross-entropy)", "accuracy", "epoch", "train", "valid"] {
             assert!(svg.contains(&format!("\n{text}\n")), "no `{text}`");

@@ -18,18 +18,19 @@ use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use artifact::progress::Unit;
-use artifact::{Failure, NodeSpec, Progress, Result, Stage};
+use artifact::{Embedded, Failure, Progress, Result, Stage};
 use features::{Lowercase, PARTS};
 use fetch::Sources;
 use flate2::read::MultiGzDecoder;
 use formats::arrays::{self, Array};
 use formats::table;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
-use serde::{Deserialize, Serialize};
+use schema::{Coverage, WordCount};
+use serde::Deserialize;
 use vocabulary::{Counter, Found, Vocabulary};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "embed", options: &[include_str!("../options.toml")] }];
+pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
 
 /// So many of the most frequent words without a vector are listed.
 const LISTED: usize = 20;
@@ -43,30 +44,13 @@ struct Options {
     lowercase: String,
 }
 
-#[derive(Serialize)]
-struct Coverage {
-    source: String,
-    dimension: usize,
-    entries: Option<u64>,
-    distinct_words: usize,
-    distinct_words_known: usize,
-    parts: BTreeMap<&'static str, Share>,
-    most_frequent_unknown: Vec<(String, u32)>,
-}
-
-#[derive(Default, Serialize)]
-struct Share {
-    words: usize,
-    known: usize,
-}
-
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
     let unknown = || Failure::usage(format_args!("there is no choice `{}`", options.lowercase), "option `embed.lowercase`", "see --help");
     let mut counter = Counter::new(Lowercase::from_name(&options.lowercase).ok_or_else(unknown)?);
     for (part, name) in PARTS.iter().enumerate() {
-        let path = stage.input("split", &format!("{name}.parquet"));
+        let path = stage.input("split", &format!("{name}.parquet"))?;
         table::groups(&path, &["title"], |frame| {
             table::texts(frame, "title", &path)?.no_null_iter().for_each(|title| counter.add(title, part));
             Ok(())
@@ -76,13 +60,13 @@ pub fn run(stage: &Stage) -> Result<String> {
     let (found, source, entries) = vectors(&options, &vocabulary, stage)?;
     warn_of_case(&vocabulary, &found, stage);
 
-    let mut parts = BTreeMap::new();
+    let mut parts: BTreeMap<String, WordCount> = BTreeMap::new();
     for (part, name) in PARTS.iter().enumerate() {
-        let share: &mut Share = parts.entry(*name).or_default();
+        let of = parts.entry((*name).to_owned()).or_default();
         for (place, counts) in vocabulary.by_part.iter().enumerate() {
             let count = counts.get(part).map_or(0, |&count| count as usize);
-            share.words += count;
-            share.known += if found.has(place) { count } else { 0 };
+            of.words += count;
+            of.known += if found.has(place) { count } else { 0 };
         }
     }
     let unknown = vocabulary.words.iter().enumerate().filter(|(place, _)| !found.has(*place)).map(|(_, w)| w.clone());

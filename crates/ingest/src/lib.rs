@@ -17,15 +17,16 @@ mod sample;
 use std::io::Read;
 
 use artifact::progress::Unit;
-use artifact::{Failure, NodeSpec, Result, Stage};
+use artifact::{Embedded, Failure, Result, Stage};
 use fetch::Sources;
 use formats::table;
-use serde::{Deserialize, Serialize};
+use schema::IngestSummary;
+use serde::Deserialize;
 
 use crate::rows::{Table, Wanted};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "ingest", options: &[include_str!("../options.toml")] }];
+pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
 
 const SAMPLE: &str = "embedded sample";
 
@@ -40,19 +41,6 @@ struct Options {
     expect_kept: Option<u64>,
     publishers: Vec<String>,
     max_bad_rows: u64,
-}
-
-/// What was read and kept.
-#[derive(Serialize)]
-struct Summary {
-    source: String,
-    rows: u64,
-    kept: u64,
-    publishers: Vec<(String, u64)>,
-    /// Rows that were left out because something is wrong with them.
-    bad_rows: u64,
-    /// What is wrong with the first of them.
-    bad: Vec<String>,
 }
 
 /// Runs the stage.
@@ -102,7 +90,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     }
     let line = if counts.bad > 0 { format!("{line}, {} bad ones left out", counts.bad) } else { line };
     let rows::Counts { rows, kept, publishers, bad: bad_rows, told: bad, .. } = counts;
-    stage.write_json("summary.json", &Summary { source, rows, kept, publishers, bad_rows, bad })?;
+    stage.write_json("summary.json", &IngestSummary { source, rows, kept, publishers, bad_rows, bad })?;
     Ok(line)
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use artifact::{Failure, Result};
 use candle_core::Device;
 use features::Category;
+use schema::RunConfig;
 use serde::Deserialize;
 
 use crate::{Inference, Net, Shape, file, softmax};
@@ -12,12 +13,6 @@ use crate::{Inference, Net, Shape, file, softmax};
 /// A trained net on the CPU.
 pub struct Classifier {
     net: Inference,
-}
-
-#[derive(Deserialize)]
-struct Config {
-    features: usize,
-    options: Options,
 }
 
 #[derive(Deserialize)]
@@ -33,7 +28,7 @@ impl Classifier {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         let bytes = std::fs::read(&path).map_err(|e| Failure::artifact(format_args!("cannot read the run's configuration: {e}"), &path))?;
-        let config: Config =
+        let config: RunConfig<Options> =
             serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not a run's configuration: {e}"), &path))?;
         let shape = Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
         let mut net = Net::zeros(shape, config.features, &Device::Cpu).map_err(|e| Failure::artifact(e, &path))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use artifact::{Failure, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use cache::{Digest, Key, MANIFEST_FORMAT};
+use cache::{ContentKey, Digest, MANIFEST_FORMAT, NodeName};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -96,7 +96,7 @@ impl Place {
         }
     }
 
-    pub(crate) fn manifest(&self, node: &str, key: &Key) -> Path {
+    pub(crate) fn manifest(&self, node: &NodeName, key: &ContentKey) -> Path {
         // The format is in the path: an older knockline neither reads nor replaces what a newer one has put.
         self.path(&format!("knockline/manifests-{MANIFEST_FORMAT}/{node}/{key}"))
     }
@@ -257,7 +257,7 @@ mod tests {
         assert!(blob.starts_with("cache/of mine/knockline/blobs/af/af1349b9f5f9a1a6"), "{blob}");
         assert!(place.read_only);
         let place = Place::open("gs://bucket/a/b", false, Duration::from_secs(1)).expect("opens");
-        assert_eq!(place.manifest("train.mlp", &Digest::of(b"")).parts().count(), 6);
+        assert_eq!(place.manifest(&NodeName::try_from("train.mlp").expect("a name"), &Digest::of(b"").into()).parts().count(), 6);
         assert!(!place.read_only);
     }
 }

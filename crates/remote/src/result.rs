@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cache::{Key, Manifest, Output};
+use cache::{ContentKey, Manifest, NodeName, Output};
 use futures_util::{StreamExt as _, stream};
 use object_store::ObjectStoreExt as _;
 
@@ -18,7 +18,7 @@ const LARGEST_MANIFEST: u64 = 64 << 20;
 
 impl Place {
     /// The manifest of the result of `node` under `key`, if there is one.
-    pub async fn find(&self, node: &str, key: &Key) -> Result<Option<Manifest>, Trouble> {
+    pub async fn find(&self, node: &NodeName, key: &ContentKey) -> Result<Option<Manifest>, Trouble> {
         let path = self.manifest(node, key);
         let read = async {
             let got = self.store.get(&path).await?;
@@ -34,7 +34,7 @@ impl Place {
         };
         let damaged = |what: &dyn std::fmt::Display| Trouble::Damaged(format!("the manifest of `{node}` there is damaged: {what}"));
         let manifest = Manifest::parse(&bytes, path).map_err(|failure| damaged(&failure.what))?;
-        if manifest.node != node || &manifest.key != key {
+        if &manifest.node != node || &manifest.key != key {
             return Err(damaged(&"it is that of another result"));
         }
         Ok(Some(manifest))

@@ -28,12 +28,12 @@ impl Fixture {
         let store = Store::open(&dir.path().join("artifacts"));
         let mut all = Ingredients::new();
         all.add("option lr", "0.1");
-        let work = store.work("train.slp", &all.key(), false).expect("a folder");
+        let work = store.work(&node(), &all.content_key(), false).expect("a folder");
         fs::create_dir(work.join("sub")).expect("a folder");
         fs::write(work.join("model"), "weights, weights").expect("writes");
         fs::write(work.join("sub/same"), "weights, weights").expect("writes");
         fs::write(work.join("nothing"), "").expect("writes");
-        let manifest = store.publish("train.slp", all.key(), all, "done".to_owned()).expect("publishes");
+        let manifest = store.publish(&node(), all.recipe_key(), all, "done".to_owned()).expect("publishes");
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         Self { dir, manifest, runtime }
     }
@@ -52,7 +52,7 @@ impl Fixture {
     }
 
     fn find(&self, place: &Place) -> Result<Option<Manifest>, Trouble> {
-        self.runtime.block_on(place.find("train.slp", &self.manifest.key))
+        self.runtime.block_on(place.find(&node(), &self.manifest.key))
     }
 
     fn fetch(&self, place: &Place, only: &[String]) -> Result<Vec<String>, Trouble> {
@@ -82,6 +82,10 @@ impl Fixture {
 
 fn is_blob(object: &Path) -> bool {
     object.extension().is_some_and(|e| e == "zst")
+}
+
+fn node() -> cache::NodeName {
+    cache::NodeName::try_from("train.slp").expect("a name")
 }
 
 #[test]

@@ -1,32 +1,36 @@
 //! Everything that the report says, read from the stages' artifacts. `metrics.json` is this.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use artifact::{Failure, Result, Stage};
-use features::{Category, PARTS};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use artifact::{Result, Stage};
+use features::Category;
+use schema::{Coverage, IngestSummary, OptionValues, Start};
+use serde::Serialize;
 
+use crate::parts::{self, Part, json};
 use crate::published::{PUBLISHED, Published, SOURCE, Source};
-use crate::runs::{Run, Start, Sweep};
+use crate::runs::{Comparison, Run, Sweep};
 
 /// All facts.
 #[derive(Serialize)]
 pub struct Facts {
     made: Made,
     /// What was read.
-    pub ingest: Ingest,
+    pub ingest: IngestSummary,
     categories: Vec<Named>,
     parts: Vec<Part>,
     coverage: Coverage,
-    start: Start,
-    /// The single-layer net.
-    pub slp: Run,
-    /// The same, for longer.
-    pub curve: Run,
-    /// The multi-layer net.
-    pub mlp: Run,
+    /// The accuracy on test of always saying the category that the training data has most of.
+    pub majority: f64,
+    start: Option<Start>,
+    /// The single-layer net of problems 71 to 74: `train.slp`.
+    pub slp: Option<Run>,
+    /// The same, for longer, of problem 75: `train.curve`.
+    pub curve: Option<Run>,
+    /// The multi-layer net of problem 79: `train.mlp`.
+    pub mlp: Option<Run>,
+    /// Every run, those of the exercise and the user's own.
+    pub runs: Comparison,
     /// Times by batch size.
     pub sweep: Sweep,
     /// What a public Python answer came to, where data and word vectors are of the kind that it used.
@@ -55,97 +59,22 @@ struct Named {
     japanese: Option<&'static str>,
 }
 
-/// `ingest/summary.json`.
-#[derive(Serialize, Deserialize)]
-pub struct Ingest {
-    source: String,
-    rows: u64,
-    kept: u64,
-    publishers: Vec<(String, u64)>,
-}
-
 /// Rows of the news archive.
 const ARCHIVE_ROWS: u64 = 422_937;
 
-impl Ingest {
-    /// Whether the rows are the news archive's, or made up like them.
-    fn is_news(&self) -> bool {
-        self.source == "embedded sample" || self.source.starts_with("sample:") || self.rows == ARCHIVE_ROWS
-    }
-}
-
-/// `embed/coverage.json`.
-#[derive(Serialize, Deserialize)]
-struct Coverage {
-    source: String,
-    dimension: usize,
-    entries: Option<u64>,
-    distinct_words: usize,
-    distinct_words_known: usize,
-    parts: BTreeMap<String, Share>,
-    most_frequent_unknown: Vec<(String, u32)>,
-}
-
-/// Words of a part.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Share {
-    words: usize,
-    known: usize,
-}
-
-/// A part of `tensors/summary.json`.
-#[derive(Deserialize)]
-struct Matrix {
-    rows: usize,
-    columns: usize,
-    classes: BTreeMap<String, usize>,
-    without_known_word: usize,
-    dropped: usize,
-    first: Vec<Headline>,
-}
-
-/// One of the first rows of a part.
-#[derive(Clone, Serialize, Deserialize)]
-struct Headline {
-    id: i64,
-    title: String,
-    y: usize,
-    x: Vec<f64>,
-}
-
-/// A part, for a table's row.
-#[derive(Serialize)]
-pub struct Part {
-    /// train, valid or test.
-    pub name: &'static str,
-    headlines: usize,
-    /// Rows of its matrix.
-    pub rows: usize,
-    columns: usize,
-    /// Rows of each category, in label order.
-    pub classes: Vec<usize>,
-    without_known_word: usize,
-    dropped: usize,
-    words: usize,
-    words_known: usize,
-    first: Vec<Headline>,
-}
-
-impl Part {
-    /// The ids of the first rows.
-    pub fn first_ids(&self) -> Vec<i64> {
-        self.first.iter().map(|headline| headline.id).collect()
-    }
+/// Whether the rows are the news archive's, or made up like them.
+fn is_news(ingest: &IngestSummary) -> bool {
+    ingest.source == "embedded sample" || ingest.source.starts_with("sample:") || ingest.rows == ARCHIVE_ROWS
 }
 
 impl Facts {
     /// Reads the facts of all stages.
     pub fn read(stage: &Stage) -> Result<Self> {
-        let parts = parts(stage)?;
-        let ingest: Ingest = json(&stage.input("ingest", "summary.json"))?;
-        let coverage: Coverage = json(&stage.input("embed", "coverage.json"))?;
+        let ingest: IngestSummary = json(&stage.input("ingest", "summary.json")?)?;
+        let coverage: Coverage = json(&stage.input("embed", "coverage.json")?)?;
+        let parts = parts::read(stage, &coverage)?;
         let is_published_data = PUBLISHED.is_of(&parts);
-        let has_news_categories = is_published_data || ingest.is_news();
+        let has_news_categories = is_published_data || is_news(&ingest);
         let named = |c: &Category| Named {
             letter: c.letter(),
             name: has_news_categories.then(|| c.name()),
@@ -157,9 +86,19 @@ impl Facts {
         };
         let mut options = BTreeMap::new();
         for node in ["ingest", "split", "embed", "tensors"] {
-            let of: BTreeMap<String, serde_json::Value> = json(&stage.input(node, artifact::stage::OPTIONS))?;
+            let of: OptionValues = json(&stage.input(node, artifact::stage::OPTIONS)?)?;
             options.extend(of.into_iter().map(|(name, value)| (format!("{node}.{name}"), value)));
         }
+        let mut runs = Vec::new();
+        for node in stage.nodes("train.*") {
+            runs.push(Run::read(stage, node, &parts)?);
+        }
+        let comparison = Comparison::of(&runs);
+        let mut take = |node: &str, net: &str| {
+            let at = runs.iter().position(|run| run.node == node && run.net() == Some(net))?;
+            Some(runs.swap_remove(at))
+        };
+        let (slp, curve, mlp) = (take("train.slp", "slp"), take("train.curve", "slp"), take("train.mlp", "mlp"));
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
             categories: Category::ALL.iter().map(named).collect(),
@@ -168,10 +107,12 @@ impl Facts {
             published_source: SOURCE,
             ingest,
             coverage,
-            start: json(&stage.input("train.slp", "start.json"))?,
-            slp: Run::read(stage, "train.slp", &parts)?,
-            curve: Run::read(stage, "train.curve", &parts)?,
-            mlp: Run::read(stage, "train.mlp", &parts)?,
+            majority: parts::majority(&parts),
+            start: slp.as_ref().map(|run| json(&stage.input(&run.node, "start.json")?)).transpose()?,
+            slp,
+            curve,
+            mlp,
+            runs: comparison,
             sweep: Sweep::read(stage)?,
             parts,
         })
@@ -179,12 +120,28 @@ impl Facts {
 
     /// The result in one line.
     pub fn headline(&self) -> String {
-        format!("test accuracy: single-layer net {}, multi-layer net {}", accuracy(&self.slp, false), accuracy(&self.mlp, false))
+        self.headline_in(false)
     }
 
     /// The same in Japanese.
     pub fn japanese_headline(&self) -> String {
-        format!("評価データの正解率：単層 {}、多層 {}", accuracy(&self.slp, true), accuracy(&self.mlp, true))
+        self.headline_in(true)
+    }
+
+    fn headline_in(&self, ja: bool) -> String {
+        let named = [(&self.slp, "single-layer net", "単層"), (&self.mlp, "multi-layer net", "多層")];
+        let nets =
+            named.into_iter().filter_map(|(run, en, jp)| Some(format!("{} {}", if ja { jp } else { en }, accuracy(run.as_ref()?, ja))));
+        let mut all: Vec<String> = nets.collect();
+        if let Some(best) = self.runs.rows.first().filter(|_| all.is_empty()) {
+            all.push(format!("{} {:.1} %", best.node, best.scores.get("test").map_or(0.0, |score| score.accuracy) * 100.0));
+        }
+        match (all.is_empty(), ja) {
+            (true, false) => "no training run".to_owned(),
+            (true, true) => "学習の実行なし".to_owned(),
+            (false, false) => format!("test accuracy: {}", all.join(", ")),
+            (false, true) => format!("評価データの正解率：{}", all.join("、")),
+        }
     }
 }
 
@@ -200,31 +157,6 @@ fn accuracy(run: &Run, ja: bool) -> String {
     }
 }
 
-fn parts(stage: &Stage) -> Result<Vec<Part>> {
-    let split: BTreeMap<String, BTreeMap<String, usize>> = json(&stage.input("split", "summary.json"))?;
-    let matrices: BTreeMap<String, Matrix> = json(&stage.input("tensors", "summary.json"))?;
-    let coverage: Coverage = json(&stage.input("embed", "coverage.json"))?;
-    let part = |name: &'static str| {
-        let matrix = matrices.get(name)?;
-        let share = coverage.parts.get(name)?;
-        Some(Part {
-            name,
-            headlines: split.get(name)?.values().sum(),
-            rows: matrix.rows,
-            columns: matrix.columns,
-            classes: Category::ALL.iter().map(|c| matrix.classes.get(c.letter()).copied().unwrap_or(0)).collect(),
-            without_known_word: matrix.without_known_word,
-            dropped: matrix.dropped,
-            words: share.words,
-            words_known: share.known,
-            first: matrix.first.clone(),
-        })
-    };
-    let parts: Option<Vec<Part>> = PARTS.into_iter().map(part).collect();
-    parts
-        .ok_or_else(|| Failure::artifact("the summaries name other parts than train, valid, test", &stage.input("tensors", "summary.json")))
-}
-
 /// As the exercise calls it.
 fn japanese(category: Category) -> &'static str {
     match category {
@@ -233,11 +165,4 @@ fn japanese(category: Category) -> &'static str {
         Category::Entertainment => "エンターテインメント",
         Category::Medicine => "健康",
     }
-}
-
-/// Reads a JSON artifact.
-pub fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes =
-        std::fs::read(path).map_err(|e| Failure::artifact(format_args!("cannot read an artifact of an earlier stage: {e}"), path))?;
-    serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not the expected JSON: {e}"), path))
 }

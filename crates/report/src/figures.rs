@@ -1,6 +1,9 @@
 //! The report's figures, each in both languages.
 
-use curves::{Area, Curve, ENGLISH, Error, FIRST, GRID, INK, PAPER, Row, SECOND, Words, svg};
+mod comparison;
+mod style;
+
+use curves::{Area, Curve, ENGLISH, Error, FIRST, GRID, INK, PAPER, SECOND, Words, svg};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -8,6 +11,7 @@ use serde::Serialize;
 
 use crate::facts::Facts;
 use crate::runs::Run;
+use style::{diamond, font};
 
 const JAPANESE: Words =
     Words {
@@ -47,7 +51,14 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, Error> {
             svg((500, 370), |area| sweep(area, facts, ja))
         })?,
     ];
-    for run in [&facts.slp, &facts.curve, &facts.mlp] {
+    if !facts.runs.rows.is_empty() {
+        figures.push(Figure::new(
+            "runs",
+            ["Accuracy of every run on valid and test", "各実行の検証データと評価データの正解率"],
+            |ja| svg(comparison::size(facts.runs.rows.len()), |area| comparison::draw(area, &facts.runs.rows, ja)),
+        )?);
+    }
+    for run in [&facts.slp, &facts.curve, &facts.mlp].into_iter().flatten() {
         for curve in Curve::ALL {
             figures.push(learning(run, curve)?);
         }
@@ -60,8 +71,7 @@ fn learning(run: &Run, curve: Curve) -> Result<Figure, Error> {
     let english = format!("{}: {} of train and valid after each epoch", run.node, curve.name());
     let japanese =
         format!("{}：各エポック後の学習データと検証データの{}", run.node, if curve.name() == "loss" { "損失" } else { "正解率" });
-    let history: &[Row] = &run.history;
-    Figure::new(&name, [&english, &japanese], |ja| curves::draw(history, curve, if ja { &JAPANESE } else { &ENGLISH }))
+    Figure::new(&name, [&english, &japanese], |ja| curves::draw(&run.history, curve, if ja { &JAPANESE } else { &ENGLISH }))
 }
 
 /// The figure for a page: its colours follow the page's, light or dark, and its size the screen.
@@ -75,26 +85,23 @@ fn inline(svg: &str, label: &str) -> String {
     format!("<svg role=\"img\" aria-label=\"{label}\" viewBox={rest}")
 }
 
-fn font(size: u32) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(&INK)
-}
-
 /// Height of the hero's legend, in pixels.
 const LEGEND: u32 = 24;
 
 /// A bar a net, its 95 % interval as a line, a published figure as a diamond.
 fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
-    let names = if ja {
-        ["常に最頻カテゴリ", "単層ニューラルネットワーク", "多層ニューラルネットワーク"]
-    } else {
-        ["most frequent category", "single-layer net", "multi-layer net"]
-    };
     let interval = |run: &Run| run.intervals.get("test").copied();
-    let bars = [
-        (facts.slp.majority(), None, None),
-        (facts.slp.test(), interval(&facts.slp), facts.published.as_ref().map(|p| p.slp[1])),
-        (facts.mlp.test(), interval(&facts.mlp), facts.published.as_ref().map(|p| p.mlp[1])),
-    ];
+    let mut names = vec![if ja { "常に最頻カテゴリ" } else { "most frequent category" }];
+    let mut bars = vec![(facts.majority, None, None)];
+    let published = facts.published.as_ref();
+    if let Some(run) = &facts.slp {
+        names.push(if ja { "単層ニューラルネットワーク" } else { "single-layer net" });
+        bars.push((run.test(), interval(run), published.map(|p| p.slp[1])));
+    }
+    if let Some(run) = &facts.mlp {
+        names.push(if ja { "多層ニューラルネットワーク" } else { "multi-layer net" });
+        bars.push((run.test(), interval(run), published.map(|p| p.mlp[1])));
+    }
     let last = bars.len() - 1;
     // Below the chart, where it covers no bar.
     let (above, legend) = area.split_vertically(area.dim_in_pixel().1.saturating_sub(LEGEND));
@@ -121,8 +128,6 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
             _ => String::new(),
         })
         .draw()?;
-    let diamond =
-        |(x, y): (i32, i32)| PathElement::new([(x - 6, y), (x, y - 6), (x + 6, y), (x, y + 6), (x - 6, y)], SECOND.stroke_width(2));
     for (i, (value, interval, published)) in bars.into_iter().enumerate() {
         let mut bar = Rectangle::new([(0.0, SegmentValue::Exact(i)), (value, SegmentValue::Exact(i + 1))], FIRST.mix(0.35).filled());
         bar.set_margin(9, 9, 0, 0);

@@ -9,21 +9,22 @@
 
 mod facts;
 mod figures;
+mod parts;
 mod published;
 mod quality;
 mod render;
 mod runs;
 
-use artifact::{Failure, NodeSpec, Result, Stage};
+use artifact::{Embedded, Failure, Result, Stage};
 use facts::Facts;
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "report", options: &[include_str!("../options.toml")] }];
+pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let facts = Facts::read(stage)?;
-    let figures = figures::all(&facts).map_err(|e| Failure::failed(e, stage.node, "this is a bug; please report it"))?;
+    let figures = figures::all(&facts).map_err(|e| Failure::failed(e, &stage.node, "this is a bug; please report it"))?;
     let write = |name: &str, text: &str| {
         let path = stage.output(name);
         std::fs::write(&path, text).map_err(|e| Failure::io("write", &path, &e))

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::facts::Part;
+use crate::parts::Part;
 
 /// Where the figures come from.
 #[derive(Serialize)]

@@ -8,7 +8,7 @@ use features::Category;
 use formats::table;
 use serde::Serialize;
 
-use crate::facts::Part;
+use crate::parts::Part;
 
 const CLASSES: usize = Category::COUNT;
 
@@ -20,7 +20,7 @@ pub struct Quality {
     n: usize,
     accuracy: f64,
     /// The accuracy of always saying the training data's most frequent category.
-    pub majority: f64,
+    majority: f64,
     /// Headlines by category (row) and prediction (column), in label order.
     confusion: [[usize; CLASSES]; CLASSES],
     /// The same as shares of each row.
@@ -112,32 +112,9 @@ fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES], most_freque
     }
 }
 
-/// Wilson's 95 % score interval of a proportion (Wilson, 1927), which stays within 0 and 1 where
-/// the normal approximation does not.
-pub fn wilson(hits: usize, n: usize) -> (f64, f64) {
-    const Z: f64 = 1.959_963_984_540_054;
-    if n == 0 {
-        return (0.0, 1.0);
-    }
-    let (p, n) = (hits as f64 / n as f64, n as f64);
-    let centre = p + Z * Z / (2.0 * n);
-    let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-    let scale = 1.0 + Z * Z / n;
-    ((centre - spread) / scale, (centre + spread) / scale)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_interval_is_wilson_s() {
-        // statsmodels: proportion_confint(1124, 1336, method="wilson"), and (10, 10)
-        let (low, high) = wilson(1124, 1336);
-        assert!((low - 0.820_750).abs() < 1e-6 && (high - 0.859_928).abs() < 1e-6, "{low} {high}");
-        let (low, high) = wilson(10, 10);
-        assert!((low - 0.722_467).abs() < 1e-6 && (high - 1.0).abs() < 1e-9, "{low} {high}");
-    }
 
     #[test]
     fn precision_recall_and_f1_are_scikit_learn_s() {

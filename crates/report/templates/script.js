@@ -41,3 +41,29 @@ document.querySelectorAll(".copy").forEach(button => {
     timer = setTimeout(() => { button.innerHTML = label; }, 1200);
   });
 });
+
+// A click on a column's head sorts the table of the runs by it.
+document.querySelectorAll("table[aria-labelledby=t-runs]").forEach(table => {
+  const body = table.tBodies[0];
+  const key = cell => {
+    const text = cell.textContent.trim();
+    const number = parseFloat(text.replace(/,/g, ""));
+    return Number.isNaN(number) ? text : number;
+  };
+  const order = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "sort";
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      // The second click turns it round.
+      const down = head.getAttribute("aria-sort") === "ascending";
+      [...table.tHead.rows[0].cells].forEach(other => other.removeAttribute("aria-sort"));
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const rows = [...body.rows].sort((a, b) => order(key(a.cells[column]), key(b.cells[column])) * (down ? -1 : 1));
+      body.append(...rows);
+    });
+  });
+});

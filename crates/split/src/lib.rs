@@ -18,14 +18,15 @@ mod stratified;
 
 use std::collections::BTreeMap;
 
-use artifact::{Failure, NodeSpec, Result, Stage};
+use artifact::{Embedded, Failure, Result, Stage};
 use features::{Category, PARTS};
 use formats::table;
+use schema::SplitSummary;
 use serde::Deserialize;
 use stratified::{Impossible, train_test_split};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "split", options: &[include_str!("../options.toml")] }];
+pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +39,7 @@ struct Options {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
-    let path = stage.input("ingest", "headlines.parquet");
+    let path = stage.input("ingest", "headlines.parquet")?;
     // scikit-learn sorts the classes; the letters' order, not the labels', is what counts.
     let mut letters: Vec<&str> = Category::ALL.iter().map(|c| c.letter()).collect();
     letters.sort_unstable();
@@ -70,13 +71,15 @@ pub fn run(stage: &Stage) -> Result<String> {
     }
     let tables: Vec<_> = PARTS.iter().zip(&parts).map(|(name, rows)| (stage.output(&format!("{name}.parquet")), rows.len())).collect();
     scatter::scatter(&path, &places, &tables, &stage.output("shards"))?;
-    let mut summary = BTreeMap::new();
+    let mut summary = SplitSummary::new();
     for (name, rows) in PARTS.iter().zip(&parts) {
-        let mut counts: BTreeMap<&str, usize> = letters.iter().map(|&l| (l, 0)).collect();
+        let mut counts: BTreeMap<String, usize> = letters.iter().map(|&l| (l.to_owned(), 0)).collect();
         for &row in rows {
-            *counts.entry(letters[classes[row]]).or_default() += 1;
+            if let Some(count) = counts.get_mut(letters[classes[row]]) {
+                *count += 1;
+            }
         }
-        summary.insert(*name, counts);
+        summary.insert((*name).to_owned(), counts);
     }
     stage.write_json("summary.json", &summary)?;
     let sizes: Vec<String> = PARTS.iter().zip(&parts).map(|(name, rows)| format!("{name} {}", rows.len())).collect();

@@ -8,21 +8,21 @@
 //! mean of its words' vectors, bit for bit numpy's, by however many threads; memory holds the vectors, what a row has beside its
 //! features, the titles of a group of rows, and the features of a few thousand.
 
-use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use artifact::{Failure, NodeSpec, Result, Stage};
+use artifact::{Embedded, Failure, Result, Stage};
 use features::{Category, PARTS};
 use formats::arrays::{Array, RowWriter};
 use formats::table;
 use kernels::team;
-use serde::{Deserialize, Serialize};
+use schema::{FirstRow, MatrixSummary, TensorsSummary};
+use serde::Deserialize;
 use vectors::{Lookup, Matrix};
 
 /// The node that this crate runs.
-pub const NODES: &[NodeSpec] = &[NodeSpec { name: "tensors", options: &[include_str!("../options.toml")] }];
+pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,27 +38,6 @@ enum Empty {
     Drop,
 }
 
-/// What a part has.
-#[derive(Serialize)]
-struct Summary {
-    rows: usize,
-    columns: usize,
-    classes: BTreeMap<&'static str, usize>,
-    without_known_word: usize,
-    dropped: usize,
-    first: Vec<Headline>,
-}
-
-/// One of the first rows, to look at.
-#[derive(Serialize)]
-struct Headline {
-    id: i64,
-    title: String,
-    y: i64,
-    /// The first components of its features.
-    x: Vec<f32>,
-}
-
 /// Rows that a thread makes and that are written at once.
 const AT_ONCE: usize = 1024;
 /// So many rows and components are shown.
@@ -67,12 +46,12 @@ const SHOWN: (usize, usize) = (4, 6);
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
-    let lookup = Lookup::read(&stage.input("embed", "vocabulary.parquet"), &stage.input("embed", "vectors.safetensors"))?;
-    let mut summaries = BTreeMap::new();
+    let lookup = Lookup::read(&stage.input("embed", "vocabulary.parquet")?, &stage.input("embed", "vectors.safetensors")?)?;
+    let mut summaries = TensorsSummary::new();
     let mut sizes = Vec::new();
     let mut empty = 0;
     for part in PARTS {
-        let path = stage.input("split", &format!("{part}.parquet"));
+        let path = stage.input("split", &format!("{part}.parquet"))?;
         let rows = Rows::read(&path, (options.empty == Empty::Drop).then_some(&lookup))?;
         let (labels, ids) = (rows.labels(), &rows.ids);
         let vectors = [("id", Array::i64(ids)), ("y", Array::i64(&labels))];
@@ -88,7 +67,7 @@ pub fn run(stage: &Stage) -> Result<String> {
                 let titles = titles.iter().zip(known).filter(|&(_, known)| known > 0 || options.empty == Empty::Zero);
                 for ((title, _), row) in titles.zip(rows).take(SHOWN.0.saturating_sub(first.len())) {
                     let Some((&id, &y)) = kept.next() else { break };
-                    first.push(Headline { id, title: (*title).to_owned(), y, x: row.iter().take(SHOWN.1).copied().collect() });
+                    first.push(FirstRow { id, title: (*title).to_owned(), y, x: row.iter().take(SHOWN.1).copied().collect() });
                 }
                 writer.push(matrix.values())
             })
@@ -97,15 +76,15 @@ pub fn run(stage: &Stage) -> Result<String> {
 
         empty += without;
         sizes.push(format!("{part} {}×{}", ids.len(), lookup.dimension()));
-        let summary = Summary {
+        let summary = MatrixSummary {
             rows: ids.len(),
             columns: lookup.dimension(),
-            classes: Category::ALL.map(|c| (c.letter(), rows.categories.iter().filter(|&&is| is == c).count())).into(),
+            classes: Category::ALL.map(|c| (c.letter().to_owned(), rows.categories.iter().filter(|&&is| is == c).count())).into(),
             without_known_word: without,
             dropped: rows.dropped,
             first,
         };
-        summaries.insert(part, summary);
+        summaries.insert(part.to_owned(), summary);
     }
     stage.write_json("summary.json", &summaries)?;
     let fate = if options.empty == Empty::Drop { "left out" } else { "all zeros" };

@@ -41,7 +41,7 @@ pub struct Data {
 impl Data {
     /// Reads what `tensors` wrote.
     pub fn read(stage: &Stage, device: &Device) -> Result<Self> {
-        let read = |part: &str, dimension| Part::read(&stage.input("tensors", &format!("{part}.safetensors")), dimension, device);
+        let read = |part: &str, dimension| Part::read(&stage.input("tensors", &format!("{part}.safetensors"))?, dimension, device);
         let (train, dimension) = read("train", None)?;
         let (valid, _) = read("valid", Some(dimension))?;
         let (test, _) = read("test", Some(dimension))?;

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use artifact::progress::Unit;
 use artifact::{Event, Failure, Progress as Says, Result};
-use curves::Row;
 use nets::Net;
-use serde::{Deserialize, Serialize};
+use schema::{HistoryRow, Outcome, TimingRow};
 
 use crate::checkpoint::{self, Progress};
 use crate::data::Data;
@@ -56,24 +55,6 @@ pub struct Run<'r> {
     pub resume: bool,
 }
 
-/// A row of `timings.jsonl`.
-#[derive(Serialize)]
-struct Timing {
-    epoch: u32,
-    seconds: f64,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Outcome {
-    /// Epochs done.
-    pub epochs: u32,
-    /// The epoch whose weights are kept.
-    pub epoch_kept: u32,
-    /// Whether early stopping ended it.
-    pub stopped_early: bool,
-}
-
 /// Trains `net` and leaves the kept weights in it. History, timings, curves and checkpoints go into
 /// the run's folder as they come.
 pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, mut random: Random, run: &Run<'_>) -> Result<Outcome> {
@@ -87,7 +68,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
     let mut stopping = Stopping::new(plan.patience);
     let mut best = (0, f64::MAX);
     let mut outcome = Outcome { epochs: 0, epoch_kept: 0, stopped_early: false };
-    let mut rows: Vec<Row> = if resume { Lines::read(&folder.join("history.jsonl")) } else { Vec::new() };
+    let mut rows: Vec<HistoryRow> = if resume { Lines::read(&folder.join("history.jsonl")) } else { Vec::new() };
     if let Some(progress) = checkpoint::newest(folder, (node, seed), rows.len(), net, optimizer)
         && let Some(generator) = Random::restore(&progress.random)
     {
@@ -120,7 +101,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
 
         let scored = score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
         let (train, valid) = scored.map_err(|e| Trouble::from(e).explain(node, &place(epoch)))?;
-        let row = Row {
+        let row = HistoryRow {
             epoch,
             lr,
             loss_train: train.loss,
@@ -135,7 +116,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
         history.push(&row)?;
         // The checkpoint counts only if the history reaches as far, so it must not outlive it.
         history.sync()?;
-        timings.push(&Timing { epoch, seconds })?;
+        timings.push(&TimingRow { epoch, seconds })?;
         watch.push(&row)?;
         if valid.loss < best.1 {
             best = (epoch, valid.loss);

@@ -39,20 +39,19 @@ mod tensorboard;
 mod update;
 mod watch;
 
-use artifact::{NodeSpec, Result, Stage};
+use artifact::{Embedded, Result, Stage};
 
-const COMMON: &str = include_str!("../options/common.toml");
-const SLP: &str = include_str!("../options/slp.toml");
+macro_rules! options {
+    ($($file:literal),*) => { &[$(($file, include_str!(concat!("../", $file)))),*] };
+}
 
 /// The nodes that this crate runs.
-pub const NODES: &[NodeSpec] = &[
-    NodeSpec { name: "train.slp", options: &[COMMON, SLP] },
-    NodeSpec { name: "train.curve", options: &[COMMON, SLP, include_str!("../options/curve.toml")] },
-    NodeSpec { name: "train.mlp", options: &[COMMON, include_str!("../options/mlp.toml")] },
-    NodeSpec { name: "train.sweep", options: &[include_str!("../options/sweep.toml")] },
-];
+pub const NODES: Embedded = Embedded {
+    nodes: include_str!("../node.toml"),
+    options: options!["options/common.toml", "options/slp.toml", "options/mlp.toml", "options/sweep.toml"],
+};
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
-    if stage.node == "train.sweep" { sweep::run(stage) } else { run::run(stage) }
+    if stage.node == sweep::NODE { sweep::run(stage) } else { run::run(stage) }
 }

@@ -7,15 +7,16 @@ use artifact::{Event, Failure, Result, Stage};
 use candle_core::Device;
 use formats::Arrays;
 use nets::{Net, Shape, file, probabilities};
+use schema::{CheckpointSummary, Metrics, RunConfig, Score, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
 use crate::epoch::{Pass, fuses};
-use crate::fit::{Outcome, Plan, Run, fit};
+use crate::fit::{Plan, Run, fit};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
 use crate::schedule::Schedule;
-use crate::score::{Score, score};
+use crate::score::score;
 use crate::step::Regularisation;
 use crate::{checkpoint, device, init, predictions, start};
 
@@ -23,6 +24,7 @@ use crate::{checkpoint, device, init, predictions, start};
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
+    net: String,
     epochs: u32,
     batch_size: usize,
     lr: f64,
@@ -47,65 +49,6 @@ struct Options {
     label_smoothing: Option<f64>,
 }
 
-/// `config.json`.
-#[derive(Serialize)]
-struct Config<'a> {
-    node: &'a str,
-    device: &'a str,
-    features: usize,
-    parameters: usize,
-    started_from_given_weights: bool,
-    options: &'a Options,
-}
-
-/// How a run came out.
-#[derive(Clone, Serialize, Deserialize)]
-struct Trained {
-    train: Score,
-    valid: Score,
-    test: Score,
-    #[serde(flatten)]
-    outcome: Outcome,
-}
-
-/// A further seed's, in `seeds/<seed>/metrics.json`.
-#[derive(Serialize, Deserialize)]
-struct Seeded {
-    seed: u64,
-    #[serde(flatten)]
-    result: Trained,
-}
-
-/// `metrics.json`.
-#[derive(Serialize)]
-struct Metrics {
-    #[serde(flatten)]
-    result: Trained,
-    checkpoints: Checkpoints,
-    seeds: Vec<Seeded>,
-    /// Of the seeds' accuracy, by part; empty below two seeds.
-    spread: BTreeMap<&'static str, Spread>,
-}
-
-/// What several seeds come to.
-#[derive(Debug, PartialEq, Serialize)]
-struct Spread {
-    mean: f64,
-    /// Sample standard deviation, divided by n − 1.
-    deviation: f64,
-}
-
-/// What lies in `checkpoints/`.
-#[derive(Serialize)]
-struct Checkpoints {
-    count: usize,
-    bytes: u64,
-    /// Names and shapes of the newest one's tensors.
-    tensors: BTreeMap<String, Vec<usize>>,
-    /// What else is in it.
-    also: Vec<String>,
-}
-
 /// Runs the stage for a node that trains.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: Options = stage.options()?;
@@ -114,10 +57,10 @@ pub fn run(stage: &Stage) -> Result<String> {
     let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
     let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep)?;
 
-    let config = Config {
-        node: stage.node,
+    let config = RunConfig {
+        node: stage.node.clone(),
         // Which of several GPUs it was is no part of the key.
-        device: stage.device.split(':').next().unwrap_or_default(),
+        device: stage.device.split(':').next().unwrap_or_default().to_owned(),
         features: data.dimension,
         parameters: net.parameters(),
         started_from_given_weights: options.init.is_some(),
@@ -125,20 +68,23 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("config.json", &config)?;
     file::write(&stage.output("model.safetensors"), &net.state(), None)?;
-    let predicted = |part: &crate::data::Part| part.rows().and_then(|x| probabilities(&net, x)).map_err(|e| device::failed(&e, stage.node));
+    let predicted =
+        |part: &crate::data::Part| part.rows().and_then(|x| probabilities(&net, x)).map_err(|e| device::failed(&e, &stage.node));
     let parts = [("valid", &data.valid, predicted(&data.valid)?), ("test", &data.test, predicted(&data.test)?)];
     predictions::write(&stage.output("predictions.parquet"), &parts)?;
 
     let seeds = trainer.seeds(&result)?;
-    let Trained { test, outcome, .. } = &result;
+    let Trained { test, outcome, .. } = result;
     let early = if outcome.stopped_early { ", stopped early" } else { "" };
     let mut summary =
         vec![format!("test accuracy {:.4}, loss {:.4}; weights of epoch {}{early}", test.accuracy, test.loss, outcome.epoch_kept)];
-    let spread = Spread::of(&seeds);
+    let spread = spread(&seeds);
     if let Some(Spread { mean, deviation }) = spread.get("test") {
         summary.push(format!("{} seeds: {mean:.4} ± {deviation:.4}", seeds.len()));
     }
-    stage.write_json("metrics.json", &Metrics { result, checkpoints: checkpoints(stage.out())?, seeds, spread })?;
+    let rows = [("train", &data.train), ("valid", &data.valid), ("test", &data.test)];
+    let rows = rows.into_iter().map(|(name, part)| (name.to_owned(), part.len())).collect();
+    stage.write_json("metrics.json", &Metrics { result, rows, checkpoints: checkpoints(stage.out())?, seeds, spread })?;
     Ok(summary.join("; "))
 }
 
@@ -153,7 +99,7 @@ impl Trainer<'_> {
     /// Trains one net into `folder`.
     fn train(&mut self, seed: u64, folder: &Path, keep: Option<u32>) -> Result<(Net, Trained)> {
         let Self { stage, options, data, device } = *self;
-        let wrong = |e: candle_core::Error| device::failed(&e, stage.node);
+        let wrong = |e: candle_core::Error| device::failed(&e, &stage.node);
         let shape = Shape::of(options.hidden, options.layers, options.relu_out);
         let mut random = Random::new(seed);
         let mut net = Net::zeros(shape, data.dimension, device).map_err(wrong)?;
@@ -174,7 +120,7 @@ impl Trainer<'_> {
         let rule = options.optimizer.unwrap_or_default();
         let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
         let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
-        let run = Run { node: stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
+        let run = Run { node: &stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
         let plan = plan(options, fuses(device, shape, data.dimension), keep);
         if options.kernel.as_deref() == Some("fused") && !plan.pass.fused && folder == stage.out() {
             let text = "a net of this size does not fit into the GPU's fused kernels; candle's automatic differentiation trains it";
@@ -189,12 +135,12 @@ impl Trainer<'_> {
 
     /// Trains once for every seed of the options. The run's own seed, if it is among them, has been
     /// trained; one that a killed run had finished is taken from its folder.
-    fn seeds(&mut self, own: &Trained) -> Result<Vec<Seeded>> {
+    fn seeds(&mut self, own: &Trained) -> Result<Vec<SeedMetrics>> {
         let all = self.options.seeds.as_deref().unwrap_or_default();
         let mut done = Vec::new();
         for (number, &seed) in all.iter().enumerate() {
             if seed == self.options.seed {
-                done.push(Seeded { seed, result: own.clone() });
+                done.push(SeedMetrics { seed, result: *own });
                 continue;
             }
             let name = format!("seeds/{seed}");
@@ -208,7 +154,7 @@ impl Trainer<'_> {
             self.stage.progress.send(&Event::Note { text: format!("seed {seed}, {} of {}", number + 1, all.len()) });
             std::fs::create_dir_all(&folder).map_err(|e| Failure::io("create folder", &folder, &e))?;
             let (_, result) = self.train(seed, &folder, Some(1))?;
-            let seeded = Seeded { seed, result };
+            let seeded = SeedMetrics { seed, result };
             // A run that is done needs no checkpoint to go on from.
             let checkpoints = folder.join("checkpoints");
             std::fs::remove_dir_all(&checkpoints).map_err(|e| Failure::io("remove", &checkpoints, &e))?;
@@ -238,34 +184,33 @@ fn plan(options: &Options, can_fuse: bool, checkpoints: Option<u32>) -> Plan {
     }
 }
 
-impl Spread {
-    fn of(seeds: &[Seeded]) -> BTreeMap<&'static str, Self> {
-        type Part = fn(&Trained) -> Score;
-        let parts: [(_, Part); 3] = [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
-        let spread = |part: Part| Self::of_values(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>());
-        parts.into_iter().filter_map(|(name, part)| Some((name, spread(part)?))).collect()
-    }
-
-    fn of_values(values: &[f64]) -> Option<Self> {
-        if values.len() < 2 {
-            return None;
-        }
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
-        Some(Self { mean, deviation })
-    }
+/// Of the seeds' accuracy, by part.
+fn spread(seeds: &[SeedMetrics]) -> BTreeMap<String, Spread> {
+    type Part = fn(&Trained) -> Score;
+    let parts: [(_, Part); 3] = [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
+    let spread = |part: Part| spread_of(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>());
+    parts.into_iter().filter_map(|(name, part)| Some((name.to_owned(), spread(part)?))).collect()
 }
 
-fn checkpoints(folder: &Path) -> Result<Checkpoints> {
+fn spread_of(values: &[f64]) -> Option<Spread> {
+    if values.len() < 2 {
+        return None;
+    }
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    Some(Spread { mean, deviation })
+}
+
+fn checkpoints(folder: &Path) -> Result<CheckpointSummary> {
     let epochs = checkpoint::epochs(folder);
     let bytes = epochs.iter().filter_map(|&e| std::fs::metadata(checkpoint::path(folder, e)).ok()).map(|m| m.len()).sum();
     let Some(&newest) = epochs.last() else {
-        return Ok(Checkpoints { count: 0, bytes, tensors: BTreeMap::new(), also: Vec::new() });
+        return Ok(CheckpointSummary { count: 0, bytes, tensors: BTreeMap::new(), also: Vec::new() });
     };
     let arrays = Arrays::read(&checkpoint::path(folder, newest))?;
     let note: BTreeMap<String, serde_json::Value> = arrays.note()?.and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default();
-    Ok(Checkpoints { count: epochs.len(), bytes, tensors: arrays.shapes()?, also: note.into_keys().collect() })
+    Ok(CheckpointSummary { count: epochs.len(), bytes, tensors: arrays.shapes()?, also: note.into_keys().collect() })
 }
 
 #[cfg(test)]
@@ -275,8 +220,8 @@ mod tests {
     #[test]
     fn the_spread_is_python_s() {
         // Python: statistics.mean([0.84, 0.86, 0.85]), statistics.stdev([0.84, 0.86, 0.85])
-        let spread = Spread::of_values(&[0.84, 0.86, 0.85]).expect("three values");
+        let spread = spread_of(&[0.84, 0.86, 0.85]).expect("three values");
         assert!((spread.mean - 0.85).abs() < 1e-12 && (spread.deviation - 0.01).abs() < 1e-12, "{spread:?}");
-        assert_eq!(Spread::of_values(&[0.84]), None);
+        assert_eq!(spread_of(&[0.84]), None);
     }
 }

@@ -2,18 +2,9 @@
 
 use candle_core::Result;
 use nets::{Net, each_row, largest, log_sum_exp};
-use serde::{Deserialize, Serialize};
+use schema::Score;
 
 use crate::data::Part;
-
-/// How good a net is on a part.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Mean cross-entropy, in nats.
-    pub loss: f64,
-    /// Share of right predictions.
-    pub accuracy: f64,
-}
 
 /// The net's score on `part`. Sums are f64, so that they do not depend on the number of rows.
 pub fn score(net: &Net, part: &Part) -> Result<Score> {

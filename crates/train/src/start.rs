@@ -8,7 +8,7 @@ use candle_core::{IndexOp, Tensor};
 use candle_nn::loss::cross_entropy;
 use features::Category;
 use nets::{Net, Rows, file, probabilities};
-use serde::Serialize;
+use schema::{Start, StartStep};
 
 use crate::data::Part;
 use crate::device;
@@ -17,29 +17,6 @@ use crate::device;
 const ROWS: usize = 4;
 /// So many of a gradient's columns are shown.
 const SHOWN: usize = 6;
-
-/// `start.json`.
-#[derive(Serialize)]
-struct Start {
-    ids: Vec<i64>,
-    labels: Vec<u32>,
-    /// softmax(W x) of each row.
-    probabilities: Vec<[f32; Category::COUNT]>,
-    first: Step,
-    all: Step,
-}
-
-/// Loss and gradient of some rows.
-#[derive(Serialize)]
-struct Step {
-    rows: usize,
-    /// Mean cross-entropy, in nats.
-    loss: f32,
-    /// Euclidean length of the gradient of each category's weights.
-    norms: Vec<f32>,
-    /// Its first components, a row a category.
-    gradient: Vec<Vec<f32>>,
-}
 
 /// Mean cross-entropy of the rows `x` \[n, d\] and its gradient by W, \[4, d\], by candle's automatic
 /// differentiation.
@@ -54,7 +31,7 @@ pub fn loss_and_gradient(net: &Net, x: &Tensor, y: &Tensor) -> candle_core::Resu
 /// Writes `start.json`, and the arrays in full as `start.safetensors`.
 pub fn write(net: &Net, part: &Part, stage: &Stage) -> Result<()> {
     let n = ROWS.min(part.len());
-    let made = start(net, part, n).map_err(|e| device::failed(&e, stage.node))?;
+    let made = start(net, part, n).map_err(|e| device::failed(&e, &stage.node))?;
     stage.write_json("start.json", &made.0)?;
     file::write(&stage.output("start.safetensors"), &made.1, None)
 }
@@ -73,14 +50,14 @@ fn start(net: &Net, part: &Part, n: usize) -> candle_core::Result<(Start, BTreeM
     arrays.insert(format!("gradient.x1-{n}"), gradient_all);
     let known = |all: &[i64]| all.iter().take(n).copied().collect();
     let labels = part.labels.iter().take(n).copied().collect();
-    Ok((Start { ids: known(&part.ids), labels, probabilities: p, first, all }, arrays))
+    Ok((Start { ids: known(&part.ids), labels, probabilities: p.iter().map(|row| row.to_vec()).collect(), first, all }, arrays))
 }
 
-fn step(net: &Net, x: &Tensor, y: &Tensor) -> candle_core::Result<(Step, Tensor)> {
+fn step(net: &Net, x: &Tensor, y: &Tensor) -> candle_core::Result<(StartStep, Tensor)> {
     let (loss, gradient) = loss_and_gradient(net, x, y)?;
     let norms = gradient.sqr()?.sum(1)?.sqrt()?.to_vec1()?;
     let shown = gradient.i((.., ..SHOWN.min(net.dimension)))?.to_vec2()?;
-    Ok((Step { rows: x.dim(0)?, loss, norms, gradient: shown }, gradient))
+    Ok((StartStep { rows: x.dim(0)?, loss, norms, gradient: shown }, gradient))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use artifact::progress::Unit;
 use artifact::{Failure, Machine, Result, Stage};
 use candle_core::Device;
 use nets::{Net, Shape};
+use schema::{SweepConfig, SweepRow};
 use serde::{Deserialize, Serialize};
 
 use crate::data::Data;
@@ -32,36 +33,8 @@ struct Options {
     kernel: String,
 }
 
-/// `config.json`.
-#[derive(Serialize)]
-struct Config<'a> {
-    node: &'a str,
-    rows: usize,
-    features: usize,
-    devices: &'a [String],
-    /// Devices that were not there, each with the reason.
-    unavailable: &'a [(String, String)],
-    options: &'a Options,
-}
-
-/// A row of `sweep.jsonl`.
-#[derive(Serialize)]
-struct Row {
-    device: String,
-    batch_size: usize,
-    /// What ran: `fused` or `autograd`.
-    kernel: &'static str,
-    /// Median time of an epoch of training.
-    seconds: f64,
-    /// Median time of scoring train and valid, which the published times include.
-    seconds_evaluation: f64,
-    /// Every epoch's time.
-    seconds_all: Vec<f64>,
-    loss_train: f64,
-    accuracy_train: f64,
-    loss_valid: f64,
-    accuracy_valid: f64,
-}
+/// The node that is the sweep.
+pub const NODE: &str = "train.sweep";
 
 /// Runs the sweep.
 pub fn run(stage: &Stage) -> Result<String> {
@@ -94,7 +67,8 @@ pub fn run(stage: &Stage) -> Result<String> {
     }
     let names: Vec<String> = devices.into_iter().map(|(name, _)| name).collect();
     let (rows, features) = size;
-    let config = Config { node: stage.node, rows, features, devices: &names, unavailable: &unavailable, options: &options };
+    let config =
+        SweepConfig { node: stage.node.clone(), rows, features, devices: names, unavailable: unavailable.clone(), options: &options };
     stage.write_json("config.json", &config)?;
     stage.write_json("machine.json", &Machine::here()?)?;
     summary.extend(unavailable.iter().map(|(name, why)| format!("no {name}: {why}")));
@@ -135,7 +109,7 @@ fn driver() -> &'static str {
     }
 }
 
-fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &Options) -> Result<Row> {
+fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &Options) -> Result<SweepRow> {
     let place = format!("train.sweep, {name}, batch size {batch_size}");
     let wrong = |e: candle_core::Error| device::failed(&e, &place);
     let mut times = Vec::new();
@@ -164,10 +138,10 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
     if !(train.loss.is_finite() && valid.loss.is_finite()) {
         return Err(Trouble::Diverged(data.train.len().div_ceil(batch_size)).explain("train.sweep", &place));
     }
-    Ok(Row {
+    Ok(SweepRow {
         device: name.to_owned(),
         batch_size,
-        kernel: if fused { "fused" } else { "autograd" },
+        kernel: if fused { "fused" } else { "autograd" }.to_owned(),
         seconds: median(&times),
         seconds_evaluation: median(&evaluations),
         seconds_all: times,

@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 
 use artifact::{Failure, Result};
 use crc::{CRC_32_ISCSI, Crc};
-use curves::Row;
+use schema::HistoryRow;
 
 /// What the file is called; TensorBoard looks for `tfevents`.
 const NAME: &str = "events.out.tfevents.0.knockline";
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// A named value of a row.
-type Scalar = (&'static str, fn(&Row) -> f64);
+type Scalar = (&'static str, fn(&HistoryRow) -> f64);
 
 /// Files by folder. Curves of the same name in two folders are drawn over each other.
 const FILES: [(&str, &[Scalar]); 2] = [
@@ -35,7 +35,7 @@ pub struct Board {
 
 impl Board {
     /// Starts the files in `folder` anew, with the `rows` of a run that goes on.
-    pub fn create(folder: &Path, rows: &[Row]) -> Result<Self> {
+    pub fn create(folder: &Path, rows: &[HistoryRow]) -> Result<Self> {
         let mut files = Vec::new();
         for (name, scalars) in FILES {
             let folder = folder.join(name);
@@ -52,7 +52,7 @@ impl Board {
     }
 
     /// Adds an epoch.
-    pub fn push(&mut self, row: &Row) -> Result<()> {
+    pub fn push(&mut self, row: &HistoryRow) -> Result<()> {
         for (path, file, scalars) in &mut self.files {
             file.write_all(&record(&event(row, scalars))).map_err(|e| Failure::io("write", path, &e))?;
         }
@@ -66,7 +66,7 @@ fn version() -> Vec<u8> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "TensorBoard's scalars are f32")]
-fn event(row: &Row, scalars: &[Scalar]) -> Vec<u8> {
+fn event(row: &HistoryRow, scalars: &[Scalar]) -> Vec<u8> {
     let mut out = fixed64(1, f64::from(row.epoch));
     out.extend(key(2, 0));
     out.extend(varint(u64::from(row.epoch)));
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_bytes_are_tensorboard_s_own_whether_a_row_was_there_or_came_later() {
-        let row = Row { epoch: 300, lr: 0.1, loss_train: 0.5, accuracy_train: 0.8, loss_valid: 0.25, accuracy_valid: 0.9 };
+        let row = HistoryRow { epoch: 300, lr: 0.1, loss_train: 0.5, accuracy_train: 0.8, loss_valid: 0.25, accuracy_valid: 0.9 };
         for (before, after) in [(&[row][..], &[][..]), (&[], &[row])] {
             let dir = tempfile::tempdir().expect("a folder");
             let mut board = Board::create(dir.path(), before).expect("creates");

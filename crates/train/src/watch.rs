@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use artifact::{Failure, Result};
-use curves::Row;
+use schema::HistoryRow;
 
 use crate::tensorboard::Board;
 
@@ -17,20 +17,20 @@ const PACE: Duration = Duration::from_millis(100);
 /// The curves of a run.
 pub struct Watch {
     path: PathBuf,
-    rows: Vec<Row>,
+    rows: Vec<HistoryRow>,
     drawn: Instant,
     board: Board,
 }
 
 impl Watch {
     /// Curves in a run's `folder`, with the `rows` of a run that goes on.
-    pub fn open(folder: &Path, rows: Vec<Row>) -> Result<Self> {
+    pub fn open(folder: &Path, rows: Vec<HistoryRow>) -> Result<Self> {
         let board = Board::create(&folder.join("tensorboard"), &rows)?;
         Ok(Self { path: folder.join("curves.svg"), rows, drawn: Instant::now(), board })
     }
 
     /// Adds an epoch.
-    pub fn push(&mut self, row: &Row) -> Result<()> {
+    pub fn push(&mut self, row: &HistoryRow) -> Result<()> {
         self.board.push(row)?;
         self.rows.push(*row);
         if self.rows.len() <= ALWAYS || self.drawn.elapsed() >= PACE {

@@ -159,6 +159,13 @@ pub fn options(world: &World, cases: &mut Cases) {
         ("the same seed twice", &["train.mlp.seeds=[1, 1]"], "has 1 twice"),
         ("annealing that raises the rate", &["train.mlp.lr=1e-6"], "annealing lowers the rate"),
         ("momentum of an optimizer that has none", &["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"], "means nothing unless"),
+        ("a run without a net", &["train.wide.lr=1"], "a new one needs `train.wide.net`"),
+        ("an unknown net", &["train.wide.net=cnn"], "there are slp, mlp"),
+        ("an option of the other net", &["train.slp.hidden=4"], "`train.slp.hidden` is not a known option"),
+        ("a run's name with a blank", &["train.my run.net=slp"], "a run's name may have"),
+        ("a matrix that is no list", &["matrix.train.slp.lr=0.1"], "must be a list of values"),
+        ("a matrix with a wrong value", &["matrix.train.slp.lr=[0.1, -1]"], "must be more than 0"),
+        ("a matrix of a node that is no run", &["matrix.split.seed=[1, 2]"], "only a training run has a matrix"),
         ("three mistakes at once", &["train.mlp.lr=-1", "split.test_size=2", "x=1"], "3 mistakes"),
     ] {
         cases.add(what, 2, says, world.set(sets));

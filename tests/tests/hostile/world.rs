@@ -93,7 +93,10 @@ impl World {
         }
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(root()).args(["run", "--quiet", "--package", package, "--", "--node", node, "--artifacts"]);
-        command.arg(self.artifacts.path()).arg("--input").arg(format!("{input}={}", self.dir.path().join(name).display()));
+        command.arg(self.artifacts.path()).args(["--input", input]).arg(self.dir.path().join(name));
+        if let Some(net) = ["slp", "mlp"].into_iter().find(|net| node == format!("train.{net}")) {
+            command.args(["--set", &format!("net={net}")]);
+        }
         command.arg("--out").arg(self.dir.path().join("out"));
         command
     }

@@ -42,7 +42,7 @@ fn said(root: &Path) -> String {
 /// `cargo build` by somebody else.
 fn build(root: &Path) {
     let builder = Cargo { root, device: "cpu" };
-    assert!(!builder.build(&["tiny"]).expect("builds").is_empty());
+    assert!(!builder.build(&["tiny".to_owned()]).expect("builds").is_empty());
 }
 
 /// Replaces a file as `cp -p` or `rsync -a` does it: with an older time stamp.

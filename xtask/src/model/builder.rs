@@ -47,7 +47,7 @@ impl Builder<'_> {
 }
 
 impl crate::cargo::Builder for Builder<'_> {
-    fn build(&self, packages: &[&'static str]) -> Result<Vec<Unit>> {
+    fn build(&self, packages: &[String]) -> Result<Vec<Unit>> {
         self.meddling.at(Moment::Build);
         let mut units = Vec::new();
         let unit = |kind: &str, package: &str, root_file: &str, file: String, fresh: bool| Unit {
@@ -70,7 +70,7 @@ impl crate::cargo::Builder for Builder<'_> {
             // A program is linked of the libraries as they were built, whatever the sources are by now.
             let linked = || format!("{}|{}", self.read(&format!("target/debug/{file}")), self.read("target/debug/deps/libartifact.rlib"));
             let uses = ["lib artifact", name.as_str()];
-            let (program, kept) = ((*package).to_owned(), format!("deps/{package}"));
+            let (program, kept) = (package.clone(), format!("deps/{package}"));
             let fresh = self.unit(&format!("bin {package}"), &[&main], &uses, &kept, linked);
             // The program is a second name of a file that cargo keeps for itself.
             let to = self.root.join("target/debug").join(&program);

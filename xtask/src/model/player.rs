@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use artifact::Result;
-use cache::{Digest, Store};
+use cache::{Digest, NodeName, Store};
 
 use super::builder::{Builder, Built};
 use super::stage::{Deed, EPOCHS, Meddling, Moment, Stage, content, files_of, recipe};
@@ -15,7 +15,7 @@ use super::world::{CRATES, TEXTS, World, source};
 use crate::binaries::{Binaries, stages};
 use crate::cargo::Builder as _;
 use crate::config::Config;
-use crate::graph::find;
+use crate::graph::Node;
 use crate::pipeline::{Run, Selection};
 
 /// The node that is brought up to date, with all before it.
@@ -26,6 +26,7 @@ const NODES: [&str; 5] = ["ingest", "split", "embed", "tensors", LAST];
 
 /// One sequence.
 pub struct Player {
+    config: Config,
     world: Arc<Mutex<World>>,
     built: Built,
     random: u64,
@@ -47,8 +48,10 @@ pub struct Player {
 
 impl Player {
     pub fn new(seed: u64) -> Self {
+        let world = World::new();
         Self {
-            world: Arc::new(Mutex::new(World::new())),
+            config: Config::read(world.root(), "sample", &[]).expect("a configuration"),
+            world: Arc::new(Mutex::new(world)),
             built: Built::default(),
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             counts: BTreeMap::new(),
@@ -71,6 +74,22 @@ impl Player {
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
+    }
+
+    fn node(&self, name: &str) -> &Node {
+        self.config.graph.find(name).expect("a node")
+    }
+
+    /// The files of a node that somebody reads.
+    fn files_of(&self, name: &str) -> Vec<String> {
+        files_of(&self.config.graph, name)
+    }
+
+    /// The package of a stage.
+    fn package(&mut self) -> String {
+        let all = self.with(|world| stages(world.root()).expect("packages"));
+        let at = self.below(all.len());
+        all[at].clone()
     }
 
     fn count(&mut self, what: &'static str) {
@@ -131,7 +150,7 @@ impl Player {
                     0 => Some(self.meddling()),
                     // Checkpoints of what should not have been read.
                     1 if node != NODES[0] => {
-                        let before = find(node).expect("a node").reads[0].0;
+                        let before = NODES.into_iter().find(|before| self.node(node).reads[0].node == *before).expect("one");
                         Some(Meddling::new(vec![(Moment::ReadOf(node), self.damage(before))]))
                     }
                     _ => None,
@@ -185,15 +204,15 @@ impl Player {
 
     /// Builds without xtask.
     fn build(&mut self) {
-        let package = self.one(&stages());
+        let package = self.package();
         let root = self.with(|world| world.root().to_owned());
-        Builder { root, built: &self.built, meddling: &Meddling::default() }.build(&[package]).expect("builds");
+        Builder { root, built: &self.built, meddling: &Meddling::default() }.build(std::slice::from_ref(&package)).expect("builds");
         self.note("build", package);
     }
 
     /// What puts another program in a program's place, as a new file or into the old one.
     fn swap(&mut self) -> Deed {
-        let package = self.one(&stages());
+        let package = self.package();
         let path = self.with(|world| world.path(&format!("target/debug/{package}")));
         if let Ok(program) = std::fs::read(&path) {
             self.programs.push(program);
@@ -230,7 +249,7 @@ impl Player {
             }
             _ => {
                 let node = self.one(&NODES);
-                let path = self.artifacts(0).join(node).join(files_of(find(node).expect("a node"))[0]);
+                let path = self.artifacts(0).join(node).join(&self.files_of(node)[0]);
                 let (damage, was) = (self.damage(node), std::fs::read(&path).ok());
                 let mend: Deed = Box::new(move || {
                     if let Some(was) = was.filter(|_| path.exists()) {
@@ -256,8 +275,7 @@ impl Player {
 
     /// What changes a file of a result.
     fn damage(&mut self, node: &'static str) -> Deed {
-        let file = files_of(find(node).expect("a node"))[0];
-        let path = self.artifacts(0).join(node).join(file);
+        let path = self.artifacts(0).join(node).join(&self.files_of(node)[0]);
         self.note("damage", path.display());
         Box::new(move || {
             if path.exists() {
@@ -286,7 +304,7 @@ impl Player {
         let bundle = self.with(|world| world.path("bundle"));
         let (one, other) = (self.store(&from), self.store(&to));
         let Ok(lock) = one.lock(|| ()) else { return self.count("refused") };
-        if bundle::export(&one, &[node.to_owned()], &bundle).is_err() {
+        if bundle::export(&one, &[NodeName::try_from(node).expect("a name")], &bundle).is_err() {
             // It was damaged, and that was found.
             return;
         }
@@ -348,11 +366,11 @@ impl Player {
         let config = &Config::read(&root, "sample", &[format!("ingest.source={}", data.display())]).expect("a configuration");
         let store = &self.store(artifacts);
         let builder = Box::new(Builder { root: root.clone(), built: &self.built, meddling });
-        let binaries = Binaries::built_by(builder, &root, "cpu", &stages(), &store.index);
-        let runner = &Stage { binaries, meddling, kill, resumed: Mutex::default() };
+        let binaries = Binaries::built_by(builder, &root, "cpu", &stages(&root).expect("packages"), &store.index);
+        let runner = &Stage { graph: &config.graph, binaries, meddling, kill, resumed: Mutex::default() };
         let lines = RefCell::new(Vec::new());
-        let say = &|line: &crate::pipeline::Line| lines.borrow_mut().push((line.node.clone(), line.status));
-        let nodes = selection.nodes().expect("nodes");
+        let say = &|line: &crate::pipeline::Line| lines.borrow_mut().push((line.node.to_string(), line.status));
+        let nodes = selection.nodes(&config.graph).expect("nodes");
         let run = Run { root: &root, config, artifacts, selection: &selection, store, runner, say, commit: OnceCell::from(None) };
         let done = run.go(&nodes);
         let resumed = *runner.resumed.lock().expect("no panic");
@@ -363,27 +381,27 @@ impl Player {
     fn everything_is_right(&self) {
         let mut made: BTreeMap<&str, String> = BTreeMap::new();
         for name in NODES {
-            let node = find(name).expect("a node");
+            let node = self.node(name);
             let mut inputs = if name == "ingest" { self.with(|world| world.read("data.csv")) } else { String::new() };
-            for (before, files) in node.reads {
-                for file in *files {
-                    inputs += &content(&made[before], file);
+            for input in &node.reads {
+                for file in &input.files {
+                    inputs += &content(&made[input.node.as_str()], file);
                 }
             }
-            let program = self.with(|world| world.sources_of(node.package));
+            let program = self.with(|world| world.sources_of(&node.package));
             let seed = match name {
                 "split" | "embed" | LAST => "123",
                 _ => "",
             };
             let mut state = recipe(&program, seed, &inputs);
-            if node.resumes() {
+            if node.resumable {
                 for _ in 0..EPOCHS {
                     state = Digest::of(state.as_bytes()).to_string();
                 }
             }
-            for file in files_of(node) {
-                let is = std::fs::read_to_string(self.artifacts(0).join(name).join(file)).unwrap_or_default();
-                assert!(is == content(&state, file), "{name}/{file} is wrong\n{}", self.story());
+            for file in self.files_of(name) {
+                let is = std::fs::read_to_string(self.artifacts(0).join(name).join(&file)).unwrap_or_default();
+                assert!(is == content(&state, &file), "{name}/{file} is wrong\n{}", self.story());
             }
             made.insert(name, state);
         }

@@ -7,7 +7,7 @@ use artifact::{Failure, Result};
 use cache::{Digest, Said};
 
 use crate::binaries::Binaries;
-use crate::graph::Node;
+use crate::graph::Graph;
 use crate::spawn::{Job, Runner};
 
 /// When somebody does something.
@@ -37,8 +37,17 @@ impl Meddling {
 
     /// The moment has come.
     pub fn at(&self, moment: Moment) {
+        self.when(|when| when == moment);
+    }
+
+    /// The stage of a node is about to read.
+    pub fn at_read_of(&self, node: &str) {
+        self.when(|when| matches!(when, Moment::ReadOf(of) if of == node));
+    }
+
+    fn when(&self, is_now: impl Fn(Moment) -> bool) {
         let mut all = self.0.lock().expect("no panic");
-        while let Some(at) = all.iter().position(|(when, _)| *when == moment) {
+        while let Some(at) = all.iter().position(|(when, _)| is_now(*when)) {
             all.remove(at).1();
         }
     }
@@ -49,6 +58,7 @@ pub const EPOCHS: u64 = 3;
 
 /// Runs stages.
 pub struct Stage<'s> {
+    pub graph: &'s Graph,
     pub binaries: Binaries<'s>,
     /// What somebody does meanwhile.
     pub meddling: &'s Meddling,
@@ -64,17 +74,9 @@ pub fn recipe(program: &str, options: &str, inputs: &str) -> String {
 }
 
 /// The files of a node that somebody reads.
-pub fn files_of(node: &Node) -> Vec<&'static str> {
-    let mut all: Vec<&str> = crate::graph::GRAPH
-        .iter()
-        .flat_map(|by| by.reads)
-        .filter(|(name, _)| *name == node.name)
-        .flat_map(|(_, files)| *files)
-        .copied()
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    if all.is_empty() { vec!["result"] } else { all }
+pub fn files_of(graph: &Graph, node: &str) -> Vec<String> {
+    let all: Vec<String> = graph.files_read_of(node).into_iter().map(str::to_owned).collect();
+    if all.is_empty() { vec!["result".to_owned()] } else { all }
 }
 
 /// The text of a file of a node.
@@ -87,25 +89,25 @@ impl Runner for Stage<'_> {
         self.binaries.build_once()
     }
 
-    fn run(&self, job: &Job) -> Result<Said> {
+    fn run(&self, job: &Job<'_>) -> Result<Said> {
         let node = job.node;
-        let program = self.binaries.start(node.package, Some(&job.sources), |path| std::fs::read_to_string(path), drop)?;
+        let program = self.binaries.start(&node.package, Some(&job.sources), |path| std::fs::read_to_string(path), drop)?;
         self.meddling.at(Moment::Read);
-        self.meddling.at(Moment::ReadOf(node.name));
+        self.meddling.at_read_of(&node.name);
         let read = |path: &Path| std::fs::read_to_string(path).expect("reads");
         let mut inputs = String::new();
         if node.name == "ingest" {
             inputs += &read(Path::new(job.options["source"].as_str().expect("a source")));
         }
-        for (folder, (_, files)) in job.inputs.iter().map(|(_, folder)| folder).zip(node.reads) {
-            files.iter().for_each(|file| inputs += &read(&folder.join(file)));
+        for (folder, input) in job.inputs.iter().map(|(_, folder)| folder).zip(&node.reads) {
+            input.files.iter().for_each(|file| inputs += &read(&folder.join(file)));
         }
         self.meddling.at(Moment::Write);
         let recipe = recipe(&program, &job.options.get("seed").map(ToString::to_string).unwrap_or_default(), &inputs);
-        let killed = || Failure::failed("killed", node.name, "run it again");
-        let kill = self.kill.filter(|(name, _)| *name == node.name).map(|(_, after)| after);
+        let killed = || Failure::failed("killed", &node.name, "run it again");
+        let kill = self.kill.filter(|(name, _)| node.name == *name).map(|(_, after)| after);
         let mut state = recipe.clone();
-        if node.resumes() {
+        if node.resumable {
             let folder = job.work.join("checkpoints");
             std::fs::create_dir_all(&folder).expect("a folder");
             for epoch in 1..=EPOCHS {
@@ -122,12 +124,12 @@ impl Runner for Stage<'_> {
                 std::fs::write(&checkpoint, &state).expect("writes");
             }
         }
-        for (at, file) in files_of(node).into_iter().enumerate() {
+        for (at, file) in files_of(self.graph, &node.name).into_iter().enumerate() {
             if kill.is_some_and(|after| at as u64 >= after) {
                 std::fs::write(job.work.join("half"), "half").expect("writes");
                 return Err(killed());
             }
-            std::fs::write(job.work.join(file), content(&state, file)).expect("writes");
+            std::fs::write(job.work.join(&file), content(&state, &file)).expect("writes");
         }
         Ok(Said::from(String::new()))
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use memmap2::MmapMut;
 use tempfile::TempDir;
 
-use crate::graph::GRAPH;
+use crate::graph::Declared;
 
 /// The texts that a file of sources or data can have. They are few, so that each comes again.
 pub const TEXTS: [&str; 3] = ["one\n", "two\n", "six\n"];
@@ -33,9 +33,12 @@ impl World {
         let real = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
         world.put("Cargo.toml", "[workspace.dependencies]\nartifact = { path = \"crates/artifact\" }\n");
         world.put("Cargo.lock", "version = 4\n");
-        world.put("pipeline.toml", "");
+        world.put("pipeline.toml", "[train.slp]\nnet = \"slp\"\n");
         world.put("profiles/sample.toml", "");
-        for file in GRAPH.iter().flat_map(|node| node.options).copied().chain(["remote/options.toml"]) {
+        let declared = Declared::read(real).expect("declarations");
+        let described = declared.iter().flat_map(|(package, node)| node.options.iter().map(move |file| format!("{package}/{file}")));
+        let nodes = declared.packages().into_iter().map(|package| format!("{package}/node.toml"));
+        for file in described.chain(nodes).chain(["remote/options.toml".to_owned()]) {
             let path = format!("crates/{file}");
             world.put(&path, &std::fs::read_to_string(real.join(&path)).expect("reads"));
         }

@@ -3,18 +3,19 @@
 use std::path::PathBuf;
 
 use artifact::{Failure, Result};
-use cache::{Digest, Digests as _, Index};
+use cache::{Digest, Digests as _, Index, NodeName};
 
 use super::{Running, Session};
-use crate::graph::{Node, find};
+use crate::graph::Node;
 use crate::recipe::Recipes;
 
 impl Session<'_> {
     /// Refuses to run a node on results of different data, such as a net's of the sample beside a net's of real headlines.
     /// Only results that are taken as they are can be such.
     pub(super) fn refuse_mixed_data(&self, node: &Node) -> Result<()> {
-        for (name, _) in node.reads {
-            for (before, _) in find(name)?.reads.iter().filter(|(before, _)| node.reads.iter().any(|(name, _)| name == before)) {
+        for name in node.reads.iter().map(|input| &input.node) {
+            let before = self.config.graph.find(name).into_iter().flat_map(|made| &made.reads).map(|input| &input.node);
+            for before in before.filter(|before| node.reads_from(before)) {
                 let (Some(one), Some(other)) = (self.manifest(name), self.manifest(before)) else { continue };
                 if let Some(file) = one.made_of_another(other) {
                     let what = format_args!("`{name}` was not made of the `{before}` that is here: its {file} was another");
@@ -29,12 +30,12 @@ impl Session<'_> {
     /// What a stage may have read otherwise than its key says, in words. Every file is read again: what the index knows can be
     /// wrong, and a wrong result in the store would be found again. The program is not among it: it was held against the key
     /// when it started.
-    pub(super) fn changes(&self, node: &'static Node, running: &Running) -> Vec<String> {
+    pub(super) fn changes(&self, node: &Node, running: &Running) -> Vec<String> {
         let again = self.store.index.again();
         let given = Recipes::given(node, self.config, &again).map(|now| running.given.changes(&now));
         let mut changes = given.unwrap_or_else(|failure| vec![format!("{} ({})", failure.what, failure.place)]);
         for (name, folder) in &running.inputs {
-            for file in node.reads.iter().filter(|(of, _)| of == name).flat_map(|(_, files)| *files) {
+            for file in node.reads.iter().filter(|input| input.node == *name).flat_map(|input| &input.files) {
                 let was = running.wanted.ingredients.get(&format!("input {name}/{file}"));
                 if again.digest(&folder.join(file)).ok().as_ref().map(Digest::as_str) != was {
                     changes.push(format!("`{name}/{file}` changed"));
@@ -49,8 +50,8 @@ impl Session<'_> {
     }
 
     /// The states of the files that a node reads: its sources and its inputs.
-    pub(super) fn states(&self, node: &Node, inputs: &[(&'static str, PathBuf)]) -> Vec<Option<String>> {
-        let files = |name: &str| node.reads.iter().find(|(of, _)| *of == name).map_or(&[][..], |(_, files)| *files);
+    pub(super) fn states(&self, node: &Node, inputs: &[(NodeName, PathBuf)]) -> Vec<Option<String>> {
+        let files = |name: &NodeName| node.reads.iter().find(|input| input.node == *name).map_or(&[][..], |input| &input.files);
         let inputs = inputs.iter().flat_map(|(name, folder)| files(name).iter().map(move |file| folder.join(file)));
         let sources = self.config.source_paths(node).into_iter().map(PathBuf::from);
         sources.chain(inputs).map(|path| Index::state_of_the_way(&path)).collect()

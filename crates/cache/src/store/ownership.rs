@@ -7,7 +7,7 @@ use artifact::{Failure, Result};
 use super::Store;
 use crate::disk::{make, paths, rename};
 use crate::manifest::{NAME, PARTIAL_NAME};
-use crate::{Digests as _, Manifest};
+use crate::{Digests as _, Manifest, NodeName};
 
 /// What may lie in a folder that knockline takes for its own though it has never run there.
 const HARMLESS: [&str; 4] = [".knockline", ".gitignore", ".gitkeep", "README.md"];
@@ -24,8 +24,7 @@ impl Store {
             Err(e) => return Err(Failure::io("read folder", &self.root, &e)),
         };
         // Results are known by their manifests also where somebody has removed everything else.
-        let is_result =
-            |entry: &std::fs::DirEntry| matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == *manifest.node);
+        let is_result = |entry: &std::fs::DirEntry| matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == manifest.node.as_str());
         let is_harmless = |entry: &std::fs::DirEntry| HARMLESS.iter().chain(&SYSTEMS).any(|name| entry.file_name() == *name);
         let is_strange = |entry: &std::fs::DirEntry| !is_harmless(entry) && !is_result(entry);
         match entries.flatten().find(is_strange) {
@@ -42,7 +41,7 @@ impl Store {
     ///
     /// # Errors
     /// If there is something in the place of a current result of `node` that has no manifest.
-    pub fn refuse_foreign_node(&self, node: &str) -> Result<()> {
+    pub fn refuse_foreign_node(&self, node: &NodeName) -> Result<()> {
         let current = self.current(node);
         if current.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
             let remedy = "make a link of the whole folder of artifacts instead, or name another one with --artifacts";
@@ -61,13 +60,13 @@ impl Store {
     }
 
     /// Moves a damaged folder out of the way, and keeps it for a look.
-    pub(crate) fn set_aside(&self, folder: &Path, node: &str) -> Result<PathBuf> {
+    pub(crate) fn set_aside(&self, folder: &Path, node: &NodeName) -> Result<PathBuf> {
         let to = self.free_place_aside(node)?;
         rename(folder, &to)?;
         Ok(to)
     }
 
-    fn free_place_aside(&self, node: &str) -> Result<PathBuf> {
+    fn free_place_aside(&self, node: &NodeName) -> Result<PathBuf> {
         let aside = self.inner("aside");
         make(&aside)?;
         let mut number = 1;
@@ -79,7 +78,7 @@ impl Store {
 
     /// Moves what lies in a result's folder and is not of the result to `aside`, and says so. Without a manifest that can be
     /// read, nothing in the folder is known to be knockline's.
-    pub(crate) fn keep_strangers(&self, folder: &Path, node: &str) -> Result<()> {
+    pub(crate) fn keep_strangers(&self, folder: &Path, node: &NodeName) -> Result<()> {
         if folder.symlink_metadata().is_err() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::fault;
 use crate::manifest::{NAME, PARTIAL_NAME, sealed};
+use crate::name::named;
 use std::fs;
 #[cfg(unix)]
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,16 +21,16 @@ fn ingredients(lr: &str) -> Ingredients {
 }
 
 fn publish(store: &Store, lr: &str) -> Manifest {
-    let work = store.work("train.slp", &ingredients(lr).key(), false).expect("a folder");
+    let work = store.work(&named("train.slp"), &ingredients(lr).content_key(), false).expect("a folder");
     fs::create_dir(work.join("sub")).expect("a folder");
     fs::write(work.join("model"), lr).expect("writes");
     fs::write(work.join("sub/history"), lr).expect("writes");
     let all = ingredients(lr);
-    store.publish("train.slp", all.key(), all, String::new()).expect("publishes")
+    store.publish(&named("train.slp"), all.recipe_key(), all, String::new()).expect("publishes")
 }
 
 fn find(store: &Store, lr: &str) -> Finding {
-    store.find("train.slp", &ingredients(lr).key()).expect("looks")
+    store.find(&named("train.slp"), &ingredients(lr).content_key()).expect("looks")
 }
 
 fn model(dir: &Path) -> String {
@@ -77,7 +78,7 @@ fn damage_is_found_named_and_set_aside() {
             if stored {
                 publish(&store, "0.2");
             }
-            let place = if stored { store.stored("train.slp", &key) } else { store.current("train.slp") };
+            let place = if stored { store.stored(&named("train.slp"), &key) } else { store.current(&named("train.slp")) };
             damage(&place);
             let finding = find(&store, "0.1");
             assert!(finding.manifest.is_none() && finding.damaged.len() == 1, "{want}");
@@ -96,7 +97,7 @@ fn a_manifest_of_a_newer_format_is_refused_and_kept() {
     publish(&store, "0.1");
     let path = dir.path().join("train.slp").join(NAME);
     forge(&path, "\"format\": 2,", "\"format\": 9,");
-    let failure = store.find("train.slp", &ingredients("0.1").key()).err().expect("refused");
+    let failure = store.find(&named("train.slp"), &ingredients("0.1").content_key()).err().expect("refused");
     assert!(failure.what.contains("format 9") && path.exists(), "{failure}");
 }
 
@@ -117,8 +118,8 @@ fn a_node_s_folder_without_a_manifest_is_refused_and_left_alone() {
     fs::create_dir_all(dir.path().join("train.slp")).expect("a folder");
     fs::write(dir.path().join("train.slp/mine"), "precious").expect("writes");
     let all = ingredients("0.1");
-    fs::write(store.work("train.slp", &all.key(), false).expect("a folder").join("model"), "0.1").expect("writes");
-    let failure = store.publish("train.slp", all.key(), all, String::new()).expect_err("refused");
+    fs::write(store.work(&named("train.slp"), &all.content_key(), false).expect("a folder").join("model"), "0.1").expect("writes");
+    let failure = store.publish(&named("train.slp"), all.recipe_key(), all, String::new()).expect_err("refused");
     assert!(failure.what.contains("not a result of knockline"), "{failure}");
     assert_eq!(fs::read_to_string(dir.path().join("train.slp/mine")).expect("reads"), "precious");
     // What was made is kept in the store all the same.
@@ -151,15 +152,15 @@ fn files_that_others_put_into_a_result_s_folder_outlive_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     publish(&store, "0.1");
-    fs::write(store.current("train.slp").join("sub/notes.txt"), "mine").expect("writes");
+    fs::write(store.current(&named("train.slp")).join("sub/notes.txt"), "mine").expect("writes");
     // Made again under the same key, the folder is replaced and not kept.
     publish(&store, "0.1");
     assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/sub/notes.txt")).expect("reads"), "mine");
     assert!(store.notices()[0].contains("sub/notes.txt"));
     // So do edits of its own files, whatever their names are.
-    fs::write(store.current("train.slp").join("model"), "edited").expect("writes");
+    fs::write(store.current(&named("train.slp")).join("model"), "edited").expect("writes");
     #[cfg(unix)]
-    fs::write(store.current("train.slp").join(std::ffi::OsStr::from_bytes(b"\xff")), "odd").expect("writes");
+    fs::write(store.current(&named("train.slp")).join(std::ffi::OsStr::from_bytes(b"\xff")), "odd").expect("writes");
     publish(&store, "0.1");
     assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/model")).expect("reads"), "edited");
     assert_eq!(model(dir.path()), "0.1");
@@ -172,10 +173,10 @@ fn a_node_s_folder_that_is_a_link_is_refused_and_an_empty_one_is_taken() {
     let store = Store::open(dir.path());
     fs::create_dir(dir.path().join("elsewhere")).expect("a folder");
     std::os::unix::fs::symlink("elsewhere", dir.path().join("train.slp")).expect("links");
-    assert!(store.refuse_foreign_node("train.slp").expect_err("refused").what.contains("is a link"));
+    assert!(store.refuse_foreign_node(&named("train.slp")).expect_err("refused").what.contains("is a link"));
     fs::remove_file(dir.path().join("train.slp")).expect("removes");
     fs::create_dir(dir.path().join("train.slp")).expect("a folder");
-    store.refuse_foreign_node("train.slp").expect("nobody's");
+    store.refuse_foreign_node(&named("train.slp")).expect("nobody's");
     publish(&store, "0.1");
     assert_eq!(model(dir.path()), "0.1");
 }
@@ -185,10 +186,10 @@ fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     let all = ingredients("0.1");
-    let work = store.work("train.slp", &all.key(), false).expect("a folder");
+    let work = store.work(&named("train.slp"), &all.content_key(), false).expect("a folder");
     fs::write(work.join("model"), "0.1").expect("writes");
     let outputs = digest_all(&work).expect("digests");
-    Manifest::new("train.slp", all.key(), all, String::new(), outputs).write(&work).expect("writes");
+    Manifest::new(&named("train.slp"), all.recipe_key(), all, String::new(), outputs).write(&work).expect("writes");
     drop(store.lock(|| ()).expect("locks"));
     assert!(find(&store, "0.1").manifest.is_some());
 }
@@ -197,11 +198,11 @@ fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
 fn half_a_manifest_is_no_output() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
-    let work = store.work("train.slp", &ingredients("0.1").key(), false).expect("a folder");
+    let work = store.work(&named("train.slp"), &ingredients("0.1").content_key(), false).expect("a folder");
     fs::write(work.join(PARTIAL_NAME), "{").expect("writes");
     fs::write(work.join("model"), "0.1").expect("writes");
     let all = ingredients("0.1");
-    let manifest = store.publish("train.slp", all.key(), all, String::new()).expect("publishes");
+    let manifest = store.publish(&named("train.slp"), all.recipe_key(), all, String::new()).expect("publishes");
     assert_eq!(manifest.outputs.len(), 1);
     assert!(find(&store, "0.1").manifest.is_some());
 }
@@ -210,18 +211,18 @@ fn half_a_manifest_is_no_output() {
 fn of_what_a_killed_run_left_only_a_training_run_without_its_result_is_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
-    let half = store.work("embed", &ingredients("1").key(), false).expect("a folder");
+    let half = store.work(&named("embed"), &ingredients("1").content_key(), false).expect("a folder");
     fs::write(half.join("half"), "x").expect("writes");
-    let run = store.work("train.slp", &ingredients("0.1").key(), false).expect("a folder");
+    let run = store.work(&named("train.slp"), &ingredients("0.1").content_key(), false).expect("a folder");
     fs::create_dir(run.join("checkpoints")).expect("a folder");
     fs::write(run.join("checkpoints/epoch-0001"), "hours of work").expect("writes");
     for _ in 0..2 {
         drop(store.lock(|| ()).expect("locks"));
         assert!(!half.exists() && run.join("checkpoints/epoch-0001").exists());
     }
-    assert_eq!(store.work("train.slp", &ingredients("0.1").key(), true).expect("a folder"), run);
+    assert_eq!(store.work(&named("train.slp"), &ingredients("0.1").content_key(), true).expect("a folder"), run);
     assert!(run.join("checkpoints/epoch-0001").exists());
-    store.work("train.slp", &ingredients("0.1").key(), false).expect("a folder");
+    store.work(&named("train.slp"), &ingredients("0.1").content_key(), false).expect("a folder");
     assert!(!run.join("checkpoints").exists(), "a run that starts anew starts with nothing");
     // A forced run that was killed, beside the result that is there, is kept; one that is older than the result is not.
     publish(&store, "0.1");

@@ -1,0 +1,159 @@
+//! The nodes that a stage's crate runs, as its `node.toml` declares them.
+//!
+//! ```toml
+//! [[node]]
+//! name = "embed"
+//! options = ["options.toml"]
+//! reads = [{ node = "split", files = ["train.parquet", "valid.parquet", "test.parquet"] }]
+//! ```
+//!
+//! A stage embeds the file and refuses to read anything else ([`crate::Stage::input`]); `xtask` reads the same file and
+//! makes the graph and the keys of it. So a file that reaches a result is always in the result's key.
+
+use std::fmt::{self, Display};
+
+use serde::Deserialize;
+
+/// The file's name in a stage's crate.
+pub const FILE: &str = "node.toml";
+
+/// One node, or with a name like `train.*` every node of that kind: the user names them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declaration {
+    /// The node's name, `split`, or a prefix and a `*` that stands for a name without a dot.
+    pub name: Pattern,
+    /// The value of the option `net` that chooses this declaration among those with the same name.
+    pub net: Option<String>,
+    /// The files that describe its options, beside `node.toml`; later ones override earlier ones.
+    pub options: Vec<String>,
+    /// Whether it measures time. Nothing runs beside it, and the machine is part of its content key.
+    #[serde(default)]
+    pub measures_time: bool,
+    /// Whether it computes on the device that the user chooses.
+    #[serde(default)]
+    pub uses_device: bool,
+    /// Whether a run that was killed can continue from its checkpoints.
+    #[serde(default)]
+    pub resumable: bool,
+    /// The artifacts that it reads.
+    #[serde(default)]
+    pub reads: Vec<Read>,
+}
+
+/// Files of other nodes that a node reads.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Read {
+    /// The node, or every node of a kind.
+    pub node: Pattern,
+    /// Only nodes with this net.
+    pub net: Option<String>,
+    /// The files in the node's folder.
+    pub files: Vec<String>,
+}
+
+/// A node's name, or a prefix and `*`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// What stands for the `*` if `name` is of this kind.
+    pub fn capture<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let rest = name.strip_prefix(self.prefix()?)?;
+        // The values of a matrix may have dots: `wide@lr=0.1`.
+        let label = rest.split('@').next().unwrap_or_default();
+        (!label.is_empty() && !label.contains('.')).then_some(rest)
+    }
+
+    /// What stands before the `*`, if there is one.
+    pub fn prefix(&self) -> Option<&str> {
+        self.0.strip_suffix('*')
+    }
+
+    /// Whether it is `name`, or `name` is of this kind.
+    pub fn matches(&self, name: &str) -> bool {
+        self.0 == name || self.capture(name).is_some()
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Pattern {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads a `node.toml`. The error is for the stage's author.
+pub fn parse(text: &str) -> Result<Vec<Declaration>, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        node: Vec<Declaration>,
+    }
+    let File { node: nodes } = toml::from_str(text).map_err(|e| e.to_string())?;
+    for (at, node) in nodes.iter().enumerate() {
+        if nodes.iter().take(at).any(|other| other.name == node.name && (other.net == node.net || other.net.is_none())) {
+            return Err(format!("`{}` is declared twice", node.name));
+        }
+    }
+    Ok(nodes)
+}
+
+/// The declaration of the node `name` with this `net`: one that names it, or else one of its kind.
+pub fn find<'d>(all: &'d [Declaration], name: &str, net: Option<&str>) -> Option<&'d Declaration> {
+    let fits = |d: &&Declaration| d.net.is_none() || d.net.as_deref() == net;
+    let exact = all.iter().filter(fits).find(|d| d.name.as_str() == name);
+    exact.or_else(|| all.iter().filter(fits).find(|d| d.name.matches(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRAIN: &str = r#"
+        [[node]]
+        name = "train.*"
+        net = "slp"
+        options = ["a.toml"]
+        reads = [{ node = "tensors", files = ["x"] }]
+        [[node]]
+        name = "train.*"
+        net = "mlp"
+        options = ["a.toml", "b.toml"]
+        [[node]]
+        name = "train.sweep"
+        options = []
+        measures_time = true
+    "#;
+
+    #[test]
+    fn a_name_is_found_before_a_kind() {
+        let all = parse(TRAIN).expect("a right file");
+        let options = |name, net| find(&all, name, net).map(|d| d.options.len());
+        assert_eq!(options("train.wide", Some("mlp")), Some(2));
+        assert_eq!(options("train.wide", Some("slp")), Some(1));
+        assert_eq!(options("train.wide@lr=0.1", Some("slp")), Some(1));
+        assert_eq!(options("train.sweep", None), Some(0));
+        assert_eq!(options("train.wide", None), None);
+        assert_eq!(options("train.a.b", Some("slp")), None);
+        assert_eq!(options("train.", Some("slp")), None);
+    }
+
+    #[test]
+    fn mistakes_of_an_author_are_found() {
+        assert!(parse(&TRAIN.replace("\"mlp\"", "\"slp\"")).unwrap_err().contains("`train.*` is declared twice"));
+        assert!(parse(&TRAIN.replace("measures_time", "measure_time")).unwrap_err().contains("measure_time"));
+    }
+}

@@ -1,0 +1,87 @@
+//! The parts of the data, as the stages before training summarise them, and how those summaries are read.
+
+use std::path::Path;
+
+use artifact::{Failure, Result, Stage};
+use features::{Category, PARTS};
+use schema::{Coverage, FirstRow, SplitSummary, TensorsSummary};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A part of the data.
+#[derive(Serialize)]
+pub struct Part {
+    /// train, valid or test.
+    pub name: &'static str,
+    headlines: usize,
+    /// Rows of its matrix.
+    pub rows: usize,
+    columns: usize,
+    /// Rows of each category, in label order.
+    pub classes: Vec<usize>,
+    without_known_word: usize,
+    dropped: usize,
+    words: usize,
+    words_known: usize,
+    first: Vec<FirstRow>,
+}
+
+impl Part {
+    /// The ids of the first rows.
+    pub fn first_ids(&self) -> Vec<i64> {
+        self.first.iter().map(|row| row.id).collect()
+    }
+}
+
+/// Reads train, valid and test.
+pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<Part>> {
+    let split: SplitSummary = json(&stage.input("split", "summary.json")?)?;
+    let path = stage.input("tensors", "summary.json")?;
+    let matrices: TensorsSummary = json(&path)?;
+    let part = |name: &'static str| {
+        let matrix = matrices.get(name)?;
+        let words = coverage.parts.get(name)?;
+        Some(Part {
+            name,
+            headlines: split.get(name)?.values().sum(),
+            rows: matrix.rows,
+            columns: matrix.columns,
+            classes: Category::ALL.iter().map(|c| matrix.classes.get(c.letter()).copied().unwrap_or(0)).collect(),
+            without_known_word: matrix.without_known_word,
+            dropped: matrix.dropped,
+            words: words.words,
+            words_known: words.known,
+            first: matrix.first.clone(),
+        })
+    };
+    let parts: Option<Vec<Part>> = PARTS.into_iter().map(part).collect();
+    parts.ok_or_else(|| Failure::artifact("the summaries name other parts than train, valid, test", &path))
+}
+
+/// The accuracy on test of always saying the category that the training data has most of.
+pub fn majority(parts: &[Part]) -> f64 {
+    let classes = |name: &str| parts.iter().find(|p| p.name == name).map_or(&[][..], |p| &p.classes);
+    let label = most_frequent(parts);
+    let n: usize = classes("test").iter().sum();
+    classes("test").get(label).map_or(0.0, |&hits| hits as f64 / n.max(1) as f64)
+}
+
+/// The label that the training data has most of; of equally frequent ones the first.
+pub fn most_frequent(parts: &[Part]) -> usize {
+    let classes = parts.iter().find(|p| p.name == "train").map_or(&[][..], |p| &p.classes);
+    classes.iter().enumerate().rev().max_by_key(|(_, count)| **count).map_or(0, |(label, _)| label)
+}
+
+/// Reads a JSON artifact.
+pub fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let bytes =
+        std::fs::read(path).map_err(|e| Failure::artifact(format_args!("cannot read an artifact of an earlier stage: {e}"), path))?;
+    serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not the expected JSON: {e}"), path))
+}
+
+/// Reads an artifact of JSON lines.
+pub fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
+    let row = |(i, line)| serde_json::from_str(line).map_err(|e| Failure::artifact(format_args!("line {}: {e}", i + 1), path));
+    text.lines().enumerate().map(row).collect()
+}

@@ -1,0 +1,16 @@
+//! The JSON artifacts: one stage writes them, others and `cargo xtask compare` read them.
+//!
+//! A type here is the only description of its file. Optional fields are those that earlier versions did not write.
+
+mod data;
+mod run;
+mod sweep;
+
+pub use data::{Coverage, FirstRow, IngestSummary, MatrixSummary, SplitSummary, TensorsSummary, WordCount};
+pub use run::{
+    CheckpointSummary, HistoryRow, Metrics, Outcome, RunConfig, Score, SeedMetrics, Spread, Start, StartStep, TimingRow, Trained,
+};
+pub use sweep::{SweepConfig, SweepRow};
+
+/// Options by name, as an artifact lists them.
+pub type OptionValues = std::collections::BTreeMap<String, serde_json::Value>;

@@ -1,0 +1,161 @@
+//! What a training run leaves.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::OptionValues;
+
+/// `config.json` of a run; `O` is its options.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunConfig<O = OptionValues> {
+    /// The node.
+    pub node: String,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// Components of a row of features.
+    pub features: usize,
+    /// Numbers that training changes.
+    pub parameters: usize,
+    /// Whether the option `init` gave the starting weights.
+    pub started_from_given_weights: bool,
+    /// Its options; paths are left out.
+    pub options: O,
+}
+
+/// How good a net is on a part.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// Share of right predictions.
+    pub accuracy: f64,
+}
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Epochs done.
+    pub epochs: u32,
+    /// The epoch whose weights are kept.
+    pub epoch_kept: u32,
+    /// Whether early stopping ended it.
+    pub stopped_early: bool,
+}
+
+/// A trained net's scores on each part.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// On the rows that it was fitted to.
+    pub train: Score,
+    /// On the rows that choices are made by.
+    pub valid: Score,
+    /// On the rows that nothing was chosen by.
+    pub test: Score,
+    /// How training ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// The result of a further seed, in `seeds/SEED/metrics.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeedMetrics {
+    /// The seed.
+    pub seed: u64,
+    /// Its scores.
+    #[serde(flatten)]
+    pub result: Trained,
+}
+
+/// `metrics.json` of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Metrics {
+    /// The scores of the run's own seed.
+    #[serde(flatten)]
+    pub result: Trained,
+    /// Rows of each part.
+    #[serde(default)]
+    pub rows: BTreeMap<String, usize>,
+    /// What lies in `checkpoints/`.
+    pub checkpoints: CheckpointSummary,
+    /// The results of all seeds, if there are more than one.
+    pub seeds: Vec<SeedMetrics>,
+    /// Of the seeds' accuracy, by part; empty below two seeds.
+    pub spread: BTreeMap<String, Spread>,
+}
+
+/// Mean and deviation of a figure over several seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The sample standard deviation, divided by n − 1.
+    pub deviation: f64,
+}
+
+/// What lies in `checkpoints/`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckpointSummary {
+    /// How many there are.
+    pub count: usize,
+    /// Their size.
+    pub bytes: u64,
+    /// Names and shapes of the newest one's tensors.
+    pub tensors: BTreeMap<String, Vec<usize>>,
+    /// What else is in it.
+    pub also: Vec<String>,
+}
+
+/// A row of `history.jsonl`: the scores after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// The learning rate of the epoch.
+    pub lr: f64,
+    /// Mean cross-entropy on the training data, in nats.
+    pub loss_train: f64,
+    /// Share of right predictions on the training data.
+    pub accuracy_train: f64,
+    /// Mean cross-entropy on the validation data, in nats.
+    pub loss_valid: f64,
+    /// Share of right predictions on the validation data.
+    pub accuracy_valid: f64,
+}
+
+/// A row of `timings.jsonl`: how long an epoch took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimingRow {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// Seconds of training, without the evaluation.
+    pub seconds: f64,
+}
+
+/// `start.json`: what a single-layer net says of the first rows before it has learned anything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The headlines' numbers in the archive.
+    pub ids: Vec<i64>,
+    /// Their labels.
+    pub labels: Vec<u32>,
+    /// softmax(W x) of each row.
+    pub probabilities: Vec<Vec<f32>>,
+    /// Of the first row alone.
+    pub first: StartStep,
+    /// Of all these rows.
+    pub all: StartStep,
+}
+
+/// Loss and gradient of some rows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StartStep {
+    /// How many rows.
+    pub rows: usize,
+    /// Mean cross-entropy, in nats.
+    pub loss: f32,
+    /// Euclidean length of the gradient of each category's weights.
+    pub norms: Vec<f32>,
+    /// Its first components, a row a category.
+    pub gradient: Vec<Vec<f32>>,
+}
