@@ -6,15 +6,14 @@ use std::collections::BTreeMap;
 
 use e2e::{Artifacts, Ended, root, xtask};
 
-/// Each node and those that it reads, as `graph` shows them.
-fn graph() -> Vec<(String, Vec<String>)> {
-    let text = Ended::of(xtask(&["graph"])).ok().out;
-    let line = |line: &str| {
-        let (left, right) = line.split_once('←').unwrap_or((line, ""));
-        let node = left.split_whitespace().next().expect("a node").to_owned();
-        (node, right.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect())
+/// Each node with its package and the nodes that it reads.
+fn graph() -> Vec<(String, String, Vec<String>)> {
+    let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    let node = |line: serde_json::Value| {
+        let reads = line["reads"].as_object().expect("nodes").keys().cloned().collect();
+        (text(&line["node"]), text(&line["package"]), reads)
     };
-    text.lines().map(line).collect()
+    Ended::of(xtask(&["graph", "--format", "json"])).ok().json().into_iter().map(node).collect()
 }
 
 #[test]
@@ -24,41 +23,42 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         let items = line.strip_prefix(start)?.strip_suffix(']')?;
         Some(items.split(", ").map(str::to_owned).collect())
     };
-    // By job: the jobs that it waits for, the bundles that it fetches, the nodes that it makes.
-    let mut jobs: BTreeMap<String, [Vec<String>; 3]> = BTreeMap::new();
-    let (mut job, mut matrix, mut fetches) = (String::new(), Vec::new(), false);
+    // The command that lists the runs is the workflow's own.
+    let runs: Vec<String> = graph().into_iter().filter(|(_, package, _)| package == "train").map(|(node, ..)| node).collect();
+    assert!(text.contains("xtask graph --format json | jq -sc 'map(select(.package == \"train\").node)'"), "the jobs of training");
+    // By job: the jobs that it waits for, and the nodes that it makes.
+    let mut jobs: BTreeMap<String, [Vec<String>; 2]> = BTreeMap::new();
+    let (mut job, mut matrix) = (String::new(), Vec::new());
     for line in text.lines() {
         if let Some(name) = line.strip_prefix("  ").and_then(|l| l.strip_suffix(':')).filter(|l| !l.starts_with([' ', '#'])) {
             (job, matrix) = (name.to_owned(), Vec::new());
         }
         let line = line.trim();
-        let [needs, bundles, nodes] = jobs.entry(job.clone()).or_default();
+        let [needs, nodes] = jobs.entry(job.clone()).or_default();
         if let Some(list) = list(line, "needs: [") {
             *needs = list;
-        } else if let Some(list) = list(line, "node: [") {
-            matrix = list;
+        } else if line == "node: ${{ fromJSON(needs.programs.outputs.runs) }}" {
+            matrix.clone_from(&runs);
         } else if let Some(made) = line.strip_prefix("nodes: ") {
             *nodes = if made.starts_with("${{") { matrix.clone() } else { made.split(' ').map(str::to_owned).collect() };
-        } else if line.contains("uses:") {
-            fetches = line.ends_with("actions/fetch");
-        } else if let Some(name) = line.strip_prefix("name: ").filter(|_| fetches) {
-            bundles.push(name.to_owned());
         }
     }
-    let makes: Vec<(&String, &String)> = jobs.iter().flat_map(|(job, [_, _, nodes])| nodes.iter().map(move |node| (node, job))).collect();
+    let makes: Vec<(&String, &String)> = jobs.iter().flat_map(|(job, [_, nodes])| nodes.iter().map(move |node| (node, job))).collect();
     let by = |node: &String| {
         let of: Vec<&String> = makes.iter().filter(|(made, _)| *made == node).map(|(_, job)| *job).collect();
         assert_eq!(of.len(), 1, "{node} is made by {of:?}");
         of[0]
     };
-    for (node, reads) in graph() {
-        let [needs, bundles, _] = &jobs[by(&node)];
+    for (node, _, reads) in graph() {
+        let [needs, _] = &jobs[by(&node)];
         for read in reads.iter().filter(|read| by(read) != by(&node)) {
             assert!(needs.contains(by(read)), "the job of {node} does not wait for that of {read}");
-            assert!(bundles.contains(read) || bundles.contains(by(read)), "the job of {node} does not fetch {read}");
         }
     }
     assert_eq!(makes.len(), graph().len());
+    // What the jobs before have made comes by bundles.
+    let action = std::fs::read_to_string(root().join(".github/actions/stage/action.yml")).expect("reads");
+    assert!(action.contains("pattern: bundle-*") && action.contains("name: bundle-${{ inputs.name }}"));
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
     let graph = graph();
     let bundle = |node: &str| dir.path().join(format!("{node}.bundle")).display().to_string();
     let mut last = None;
-    for (at, (node, _)) in graph.iter().enumerate() {
+    for (at, (node, ..)) in graph.iter().enumerate() {
         let job = Artifacts::with(&options);
         // What the jobs before have uploaded, needed or not, as the action downloads it.
-        for (earlier, _) in &graph[..at] {
+        for (earlier, ..) in &graph[..at] {
             job.run(&["cache", "import", &bundle(earlier)]).ok();
         }
         let ended = job.run(&["pipeline", "--to", node]).ok();
@@ -84,7 +84,7 @@ fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
     }
     // The next workflow, nothing having changed: a restored bundle is all that a job needs of its own.
     let again = Artifacts::with(&options);
-    for (node, _) in &graph {
+    for (node, ..) in &graph {
         again.run(&["cache", "import", &bundle(node)]).ok();
     }
     assert_eq!(again.run(&["pipeline"]).ok().nodes("status", "hit").len(), graph.len());
