@@ -16,9 +16,9 @@ static ROOT: LazyLock<std::path::PathBuf> =
     LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned());
 
 /// The options of all stages.
-static SCHEMAS: LazyLock<Vec<artifact::Schema>> = LazyLock::new(|| {
+static SCHEMAS: LazyLock<Vec<stage::Schema>> = LazyLock::new(|| {
     let read = |file: &&str| std::fs::read_to_string(ROOT.join("crates").join(file)).expect("reads");
-    graph::GRAPH.iter().map(|node| artifact::Schema::parse(&node.options.iter().map(read).collect::<Vec<_>>()).expect("parses")).collect()
+    graph::GRAPH.iter().map(|node| stage::Schema::parse(&node.options.iter().map(read).collect::<Vec<_>>()).expect("parses")).collect()
 });
 
 fuzz_target!(|data: &str| {

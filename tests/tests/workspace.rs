@@ -35,9 +35,13 @@ fn arrows_run_one_way() {
     let users = |package: &str| edges.iter().filter(|(_, d)| d.contains(package)).map(|(n, _)| n.as_str()).collect::<Vec<_>>();
     for stage in STAGES {
         assert!(users(stage).is_empty(), "{stage} is used by {:?}: stages meet as files", users(stage));
-        assert!(edges[stage].contains("artifact"));
+        assert!(edges[stage].contains("stage"));
         assert!(!edges[stage].contains("cache"), "{stage} knows the cache: a change to it would rerun the stage");
     }
+    // What draws progress bars and what compares runs makes no result.
+    assert_eq!(users("indicatif"), ["bars"]);
+    assert_eq!(users("bars"), ["xtask"]);
+    assert_eq!(users("comparison"), ["report", "xtask"]);
     assert_eq!(users("candle-core"), ["nets", "train"]);
     assert_eq!(users("candle-nn"), ["train"]);
     assert_eq!(users("nets"), ["predict", "train"]);
@@ -50,7 +54,7 @@ fn arrows_run_one_way() {
     assert_eq!(users("polars"), ["embed", "formats", "ingest", "split", "train"]);
     assert_eq!(users("cache"), ["bundle", "remote", "xtask"]);
     assert!(users("bundle").is_empty() && users("remote").is_empty(), "xtask runs them and does not link them");
-    for light in ["artifact", "cache", "features", "xtask"] {
+    for light in ["failure", "stage", "schema", "comparison", "cache", "features", "bars", "xtask"] {
         for heavy in ["polars", "candle-core", "reqwest", "formats"] {
             assert!(!edges[light].contains(heavy), "{light} depends on {heavy}");
         }
@@ -65,6 +69,35 @@ fn xtask_is_light() {
         assert!(!packages.contains(heavy), "xtask builds {heavy}");
     }
     assert!(packages.len() < 70, "xtask builds {} packages", packages.len());
+}
+
+/// Modules of tests are no ingredient of a key, so nothing but tests may use their files.
+#[test]
+fn a_module_of_tests_reaches_no_program() {
+    for (file, text) in sources() {
+        for line in text.lines().filter(|line| line.contains("tests")) {
+            let uses = ["#[path", "include!(", "include_str!(", "include_bytes!("].iter().any(|word| line.contains(word));
+            assert!(!uses || file.starts_with("tests/"), "{file} uses a file of tests by its path: {line}");
+        }
+    }
+}
+
+/// Every source file of the workspace by its path.
+fn sources() -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![root().join("crates"), root().join("xtask"), root().join("tests")];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                todo.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).expect("reads");
+                found.insert(path.strip_prefix(root()).expect("below").display().to_string(), text);
+            }
+        }
+    }
+    found
 }
 
 /// The features of each package that a build of `selection` compiles.
@@ -155,22 +188,13 @@ fn licences_are_read_as_they_are_meant() {
 /// Where there is `unsafe` code: vector instructions, products on raw pointers, memory maps (one in a test), and a GPU. clippy wants a reason at each.
 #[test]
 fn unsafe_code_is_where_it_is_known_to_be() {
-    let mut found = BTreeSet::new();
-    let mut todo = vec![root().join("crates"), root().join("xtask"), root().join("tests/src")];
-    while let Some(folder) = todo.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                todo.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                let text = std::fs::read_to_string(&path).expect("reads");
-                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-                if code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).any(|word| word == "unsafe") {
-                    found.insert(path.strip_prefix(root()).expect("below").display().to_string());
-                }
-            }
-        }
-    }
+    let has_unsafe = |text: &str| {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let mut words = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        words.any(|word| word == "unsafe")
+    };
+    let found: BTreeSet<String> =
+        sources().into_iter().filter(|(file, text)| !file.starts_with("tests/tests/") && has_unsafe(text)).map(|(file, _)| file).collect();
     let known = [
         "crates/formats/src/arrays.rs",
         "crates/kernels/src/gemm.rs",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 /// Runs bench/run.py with these arguments.
 pub fn run(root: &Path, arguments: &[String]) -> Result<ExitCode> {

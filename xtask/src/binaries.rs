@@ -13,8 +13,8 @@ use std::process::{Child, ExitCode};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use artifact::{Failure, Result};
 use cache::{Digest, Digests as _, Index, Ingredients, Lock, Workspace};
+use failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cargo::{Builder, Cargo, Unit};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use serde_json::Value as Json;
 
 use crate::device;

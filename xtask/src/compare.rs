@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use artifact::options::suggest;
-use artifact::{Failure, Result};
 use cache::{ContentKey, Digests as _, Manifest, NodeName, Store};
+use failure::{Failure, Result};
 use schema::{Metrics, OptionValues, RunConfig, TimingRow};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
+use stage::options::suggest;
 
 use crate::config::Config;
 

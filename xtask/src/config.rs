@@ -8,10 +8,11 @@ mod runs;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use artifact::options::{Kind, suggest};
-use artifact::stage::is_url;
-use artifact::{Failure, Options, Result, Schema};
+use failure::{Failure, Result};
 use serde_json::Value as Json;
+use stage::is_url;
+use stage::{Options, Schema};
+use stage::{options::Kind, options::suggest};
 
 use crate::graph::{Declared, Graph, Node};
 use layers::{Given, Layers, Setting};
@@ -299,7 +300,7 @@ mod tests {
         ] {
             assert!(failure.place.contains(part), "{failure}");
         }
-        assert_eq!(failure.exit, artifact::Exit::Usage);
+        assert_eq!(failure.exit, failure::Exit::Usage);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 /// What `crates/train/cuda.sh` writes, for `make cuda-toolkit`.
 const TOOLKIT: &str = "target/cuda/environment";

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use artifact::declaration::{self, Declaration};
-use artifact::options::suggest;
-use artifact::{Failure, Result};
 use cache::NodeName;
+use failure::{Failure, Result};
 use serde_json::json;
+use stage::options::suggest;
+use stage::{declaration, declaration::Declaration};
 
 /// A node of the graph.
 #[derive(Debug)]

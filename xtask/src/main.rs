@@ -29,10 +29,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use artifact::{Exit, Failure, Result};
 use cache::Index;
 use clap::{Parser, Subcommand};
 use config::Config;
+use failure::{Exit, Failure, Result};
 
 /// What is run where nobody says.
 const DEFAULT_PROFILE: &str = "sample";
@@ -175,7 +175,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode> {
     let root = workspace()?;
-    artifact::machine::threads()?;
+    stage::machine::threads()?;
     let artifacts = match &cli.artifacts {
         Some(dir) => std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?,
         None => root.join("artifacts"),

@@ -7,9 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use artifact::progress::Board;
-use artifact::{Failure, Result};
+use bars::Board;
 use cache::{Manifest, NodeName, Store};
+use failure::{Failure, Result};
 use serde_json::json;
 
 use crate::binaries::{Binaries, stages};

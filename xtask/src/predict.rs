@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifact::options::suggest;
-use artifact::{Failure, Result};
 use cache::{Manifest, NodeName, Store};
+use failure::{Failure, Result};
+use stage::options::suggest;
 
 use crate::binaries::{Binaries, ended};
 use crate::config::Config;

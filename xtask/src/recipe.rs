@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use artifact::stage::{is_url, source_name};
-use artifact::{Failure, Machine, Result};
 use cache::{Digest, Digests, Ingredients, Manifest, NodeName, RecipeKey, Workspace};
+use failure::{Failure, Result};
 use serde_json::Value as Json;
+use stage::Machine;
+use stage::{is_url, source_name};
 
 use crate::config::Config;
 use crate::graph::Node;
@@ -318,7 +319,7 @@ mod tests {
         let right = recipe(&[&source, pin]).expect("a key");
         std::fs::write(&file, "ab").expect("cuts");
         let failure = recipe(&[&source, pin]).expect_err("refused");
-        assert!(failure.what.starts_with("SHA-256 is fb8e20fc") && failure.exit == artifact::Exit::BadInput, "{failure}");
+        assert!(failure.what.starts_with("SHA-256 is fb8e20fc") && failure.exit == failure::Exit::BadInput, "{failure}");
         // The run takes the first source that has the checksum.
         let list = format!("ingest.source=[\"{}\", \"http://127.0.0.1:9/x.csv\"]", file.display());
         assert_eq!(recipe(&[&list, pin]).expect("a key"), right);

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use artifact::progress::{Board, Unit};
-use artifact::{Event, Result};
+use bars::Board;
 use cache::wire::{Ask, Reply};
 use cache::{ContentKey, Manifest, NodeName, Store};
+use failure::Result;
+use stage::Event;
+use stage::Unit;
 
 use crate::binaries::Binaries;
 use crate::config::{Config, RemoteOptions};
@@ -74,7 +76,7 @@ impl<'r> Remote<'r> {
 
     /// Without what is not on this machine's disks.
     pub fn offline(mut self, offline: bool) -> Self {
-        let far = |remote: &str| artifact::stage::is_url(remote) && !remote.starts_with("file://");
+        let far = |remote: &str| stage::is_url(remote) && !remote.starts_with("file://");
         self.options = self.options.filter(|options| !(offline && far(&options.remote)));
         self
     }
@@ -255,7 +257,7 @@ impl<'r> Remote<'r> {
             _ if was_push => "the others are",
             _ => self.instead,
         };
-        let what = artifact::without_credentials(what);
+        let what = failure::without_credentials(what);
         self.board.aside(|| eprintln!("warning: remote{name}: {what}; {and}"));
         self.troubles.push(what);
     }

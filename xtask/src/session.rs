@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-use artifact::progress::Board;
-use artifact::{Failure, Result};
+use bars::Board;
 use cache::{Ingredients, Manifest, NodeName, RecipeKey, Said, Store};
+use failure::{Failure, Result};
 
 use crate::config::Config;
 use crate::graph::{Graph, Node};

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use artifact::progress::Board;
-use artifact::{Failure, Result};
+use bars::Board;
 use cache::{Manifest, NodeName, Store};
+use failure::{Failure, Result};
 use serde_json::json;
 
 use crate::config::Config;

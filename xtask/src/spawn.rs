@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use artifact::progress::Board;
-use artifact::{Event, Failure, Options, Result};
+use bars::Board;
 use cache::{Download, NodeName, Said};
+use failure::{Failure, Result};
+use stage::{Event, Options};
 
 use crate::binaries::Binaries;
 use crate::graph::Node;
@@ -109,7 +110,7 @@ fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
         .arg("--downloads")
         .arg(downloads);
     // Not as an argument, which every user of the machine may read: a source's address may have a secret in it.
-    command.env(artifact::stage::OPTIONS_VARIABLE, options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
+    command.env(stage::OPTIONS_VARIABLE, options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
     for (flag, _) in [("--resume", resume), ("--offline", offline)].into_iter().filter(|(_, is)| **is) {
         command.arg(flag);
     }

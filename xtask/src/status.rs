@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use artifact::{Failure, Result};
 use cache::{ContentKey, Ingredients, Manifest, NodeName, Store};
+use failure::{Failure, Result};
 use serde_json::json;
 
 use crate::config::Config;
@@ -40,7 +40,7 @@ pub fn states<'g>(root: &Path, config: &'g Config, store: &Store, device: &str) 
         let folder = store.current(name);
         let (manifest, unreadable) = match Manifest::read(&folder) {
             Ok(manifest) => (manifest, None),
-            Err(failure) if failure.exit == artifact::Exit::BadInput => (None, Some(failure.what)),
+            Err(failure) if failure.exit == failure::Exit::BadInput => (None, Some(failure.what)),
             Err(failure) => return Err(failure),
         };
         let is_not_fresh = |name: &&NodeName| states.iter().any(|s| s.node.name == **name && s.state != "fresh");
@@ -63,7 +63,7 @@ pub fn states<'g>(root: &Path, config: &'g Config, store: &Store, device: &str) 
         if let Some(manifest) = manifest {
             match now {
                 Ok(now) => reasons.extend(manifest.ingredients.changes(&now)),
-                Err(failure) if failure.exit == artifact::Exit::BadInput => reasons.push(format!("{} ({})", failure.what, failure.place)),
+                Err(failure) if failure.exit == failure::Exit::BadInput => reasons.push(format!("{} ({})", failure.what, failure.place)),
                 Err(_) => {}
             }
             reasons.extend(manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")));

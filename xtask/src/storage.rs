@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use artifact::{Failure, Result};
 use cache::{Lock, Manifest, NodeName, Store};
+use failure::{Failure, Result};
 use serde_json::json;
 
 use crate::binaries::{Binaries, ended};

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
 
-use artifact::{Failure, Result};
 use cache::{Manifest, NodeName, Store};
+use failure::{Failure, Result};
 
 use crate::{FORMAT, HEAD, Head, Item};
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
-use artifact::{Failure, Result};
 use cache::{Manifest, NodeName, Store};
+use failure::{Failure, Result};
 use tar::{Archive, Entries, Entry};
 
 use crate::{FORMAT, HEAD, Head, Item, LARGEST_MANIFEST, damaged};
@@ -114,7 +114,7 @@ impl<'b> Bundle<'b> {
         let manifest = Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display()));
         // Mending it is not for the pipeline.
         let manifest =
-            manifest.map_err(|e| if e.exit == artifact::Exit::BadInput { self.damaged(format_args!("{name}: {}", e.what)) } else { e })?;
+            manifest.map_err(|e| if e.exit == failure::Exit::BadInput { self.damaged(format_args!("{name}: {}", e.what)) } else { e })?;
         if &manifest.node != node {
             return Err(self.damaged(format_args!("{name} is that of `{}`", manifest.node)));
         }

@@ -12,8 +12,8 @@ mod import;
 
 use std::path::Path;
 
-use artifact::Failure;
 use cache::{ContentKey, NodeName};
+use failure::Failure;
 use serde::{Deserialize, Serialize};
 
 pub use export::export;

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use artifact::{Exit, Result};
 use cache::{NodeName, Store};
 use clap::{Parser, Subcommand};
+use failure::{Exit, Result};
 
 /// Hand results on to another machine
 #[derive(Parser)]

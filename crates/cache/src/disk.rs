@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 use crate::digest::on_all_processors;
 use crate::fault;

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 /// Held until it is dropped. The system drops it with the process, however that ends.
 pub struct Lock {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use serde::Deserialize;
 
 /// The packages of `Cargo.lock`.

@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::on_all_processors;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use toml::{Table, Value};
 
 use crate::{Digests, Lockfile, cargo_config};
@@ -98,8 +98,8 @@ fn read_toml(path: &Path) -> Result<Table> {
     toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "mend the file"))
 }
 
-/// The files of a crate that its binary can be built of, relative and sorted. Texts for people
-/// and what editors leave behind do not count.
+/// The files of a crate that its binary can be built of, relative and sorted. Tests, texts for people and what editors leave
+/// behind do not count.
 fn files(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut todo = vec![String::new()];
@@ -127,8 +127,41 @@ fn files(root: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    let tests: Vec<String> = found.iter().filter(|file| is_test_module(root, file)).cloned().collect();
+    // Of a test module, the modules in its folder as well.
+    let is_of_tests = |file: &String| tests.iter().any(|test| file == test || file.starts_with(&format!("{}/", module(test))));
+    found.retain(|file| !is_of_tests(file));
     found.sort_unstable();
     Ok(found)
+}
+
+/// The path of a source file without what makes it one: `src/a/tests` of `src/a/tests.rs` and of `src/a/tests/mod.rs`.
+fn module(file: &str) -> &str {
+    file.strip_suffix("/mod.rs").or_else(|| file.strip_suffix(".rs")).unwrap_or(file)
+}
+
+/// Whether a source file is a module `tests` that is compiled for tests alone. Its name says nothing by itself: only where
+/// the file that declares it says so does it not reach the binary.
+fn is_test_module(root: &Path, file: &str) -> bool {
+    let Some((folder, "tests")) = module(file).rsplit_once('/') else { return false };
+    let declaring = ["mod.rs", "lib.rs", "main.rs"].map(|name| format!("{folder}/{name}"));
+    let declarations = declaring.into_iter().chain([format!("{folder}.rs")]).filter_map(|parent| {
+        let text = fs::read_to_string(root.join(parent)).ok()?;
+        Some(text.lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>())
+    });
+    let mut declared = declarations
+        .flat_map(|lines| {
+            let of_this: Vec<bool> = (0..lines.len())
+                .filter(|&at| lines.get(at).is_some_and(|l| l.ends_with("mod tests;")))
+                .map(|at| {
+                    let attributes = lines.iter().take(at).rev().take_while(|line| line.starts_with("#["));
+                    attributes.into_iter().any(|line| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test,"))
+                })
+                .collect();
+            of_this
+        })
+        .peekable();
+    declared.peek().is_some() && declared.all(|only_in_tests| only_in_tests)
 }
 
 #[cfg(test)]
@@ -220,6 +253,35 @@ mod tests {
             assert!(changes_when(path, "x").is_empty(), "{path}");
         }
         assert!(changes_when(".cargo/config.toml", "[alias]\nx = \"run\"\n").is_empty());
+    }
+
+    #[test]
+    fn key_is_the_same_when_a_module_of_tests_changes_wherever_it_is() {
+        let declared = "#[cfg(all(test, unix))]\n#[allow(clippy::expect_used)]\nmod tests;\n";
+        for (parent, file) in [
+            ("crates/a/src/lib.rs", "crates/a/src/tests.rs"),
+            ("crates/a/src/lib.rs", "crates/a/src/tests/mod.rs"),
+            ("crates/a/src/kernel.rs", "crates/a/src/kernel/tests.rs"),
+            ("crates/a/src/kernel/mod.rs", "crates/a/src/kernel/tests.rs"),
+        ] {
+            let dir = tempfile::tempdir().expect("a folder");
+            workspace(dir.path());
+            let put = |file: &str, text: &str| {
+                let path = dir.path().join(file);
+                fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+                fs::write(path, text).expect("writes");
+            };
+            put(parent, declared);
+            let before = ingredients(dir.path());
+            put(file, "// a test");
+            put(&file.replace("tests.rs", "tests/more.rs").replace("mod.rs", "more.rs"), "// more");
+            assert_eq!(before, ingredients(dir.path()), "{file}");
+            // A module of that name which is built for more than tests counts.
+            put(parent, "mod tests;\n");
+            let changes = before.changes(&ingredients(dir.path()));
+            assert!(changes.iter().any(|change| change.contains(file)), "{file}: {changes:?}");
+        }
+        assert_eq!(changes_when("crates/a/src/tests.rs", "// declared nowhere").len(), 1);
     }
 
     #[test]

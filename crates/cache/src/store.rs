@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
 use crate::manifest::NAME;
@@ -268,7 +268,7 @@ impl Store {
                 None => return Ok(Some(manifest)),
                 Some(problem) => problem,
             },
-            Err(failure) if failure.exit == artifact::Exit::BadInput => failure.what,
+            Err(failure) if failure.exit == failure::Exit::BadInput => failure.what,
             Err(failure) => return Err(failure),
         };
         self.writable(format_args!("{node}: {problem}"))?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 use crate::disk::{folders, remove};
 use crate::manifest::NAME;
@@ -71,7 +71,7 @@ impl Store {
             Ok(Some(manifest)) if &manifest.node != node => (0, Some(format!("the manifest is that of `{}`", manifest.node))),
             Ok(Some(manifest)) => (manifest.bytes(), manifest.check(folder, &Index::default())),
             Ok(None) => (0, Some("there is no manifest".to_owned())),
-            Err(failure) if failure.exit == artifact::Exit::BadInput => (0, Some(failure.what)),
+            Err(failure) if failure.exit == failure::Exit::BadInput => (0, Some(failure.what)),
             Err(failure) => return Err(failure),
         };
         let place = folder.strip_prefix(self.root()).unwrap_or(folder).display().to_string();

@@ -17,8 +17,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
 
-use artifact::progress::Unit;
-use artifact::{Embedded, Failure, Progress, Result, Stage};
+use failure::{Failure, Result};
 use features::{Lowercase, PARTS};
 use fetch::Sources;
 use flate2::read::MultiGzDecoder;
@@ -27,6 +26,8 @@ use formats::table;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use schema::{Coverage, WordCount};
 use serde::Deserialize;
+use stage::Unit;
+use stage::{Embedded, Progress, Stage};
 use vocabulary::{Counter, Found, Vocabulary};
 
 /// The node that this crate runs.

@@ -1,5 +1,5 @@
 //! Command line of the embed stage.
 
 fn main() -> std::process::ExitCode {
-    artifact::stage::main("Collects the headlines' words and their vectors", embed::NODES, embed::run)
+    stage::main("Collects the headlines' words and their vectors", embed::NODES, embed::run)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Read;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 use crate::blocks::{Blocks, read_ahead, read_file_ahead};
 use crate::vocabulary::{Found, Vocabulary};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use sha2::{Digest, Sha256};
 
 /// The SHA-256 of the file at `path`, in hex.

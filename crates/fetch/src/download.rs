@@ -5,13 +5,14 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use artifact::progress::Unit;
-use artifact::{Event, Exit, Failure, Progress, Result};
+use failure::{Exit, Failure, Result};
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
+use stage::Unit;
+use stage::{Event, Progress};
 
 use crate::checksum::{self, Sum};
 use crate::{Downloads, Obtained, drive, masquerade};

@@ -12,8 +12,9 @@ mod masquerade;
 
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Progress, Result, Stage};
+use failure::{Failure, Result};
 use serde::Deserialize;
+use stage::{Progress, Stage};
 
 pub use checksum::sha256_of;
 
@@ -46,7 +47,7 @@ impl Sources {
     /// What artifacts call it.
     pub fn name(&self) -> String {
         let sources: Vec<&str> = self.iter().map(String::as_str).collect();
-        artifact::stage::source_name(&sources)
+        stage::source_name(&sources)
     }
 }
 
@@ -84,11 +85,8 @@ impl Obtained {
 pub fn obtain(sources: &[String], sha256: Option<&str>, downloads: Downloads<'_>, progress: &Progress) -> Result<Obtained> {
     let mut last = None;
     for source in sources {
-        let got = if artifact::stage::is_url(source) {
-            download::download(source, sha256, downloads, progress)
-        } else {
-            local(Path::new(source), sha256)
-        };
+        let got =
+            if stage::is_url(source) { download::download(source, sha256, downloads, progress) } else { local(Path::new(source), sha256) };
         match got {
             Ok(obtained) => return Ok(obtained),
             Err(failure) => {

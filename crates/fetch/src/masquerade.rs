@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use artifact::{Exit, Failure, Result};
+use failure::{Exit, Failure, Result};
 
 /// What a web page is called.
 pub const PAGE: &str = "a web page (a warning or a log-in page)";

@@ -56,7 +56,7 @@ fn serve(answers: Vec<Answer>) -> (String, Asked) {
 }
 
 fn get(urls: &[String], sha256: Option<&str>, folder: &Path) -> Result<Vec<u8>> {
-    let obtained = obtain(urls, sha256, Downloads { folder, offline: false }, &Progress::console("test"))?;
+    let obtained = obtain(urls, sha256, Downloads { folder, offline: false }, &Progress::lines("test"))?;
     Ok(std::fs::read(obtained.path).expect("a file"))
 }
 
@@ -162,7 +162,7 @@ fn a_web_page_under_the_file_s_name_is_no_file_and_secrets_stay_secret() {
     let (url, _) = serve(vec![whole(b"<!DOCTYPE html><html>virus scan warning</html>", "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     let failure = get(&[url], None, dir.path()).unwrap_err();
-    assert_eq!(failure.exit, artifact::Exit::Download);
+    assert_eq!(failure.exit, failure::Exit::Download);
     assert!(failure.what.contains("a web page"), "{failure}");
     assert!(!failure.to_string().contains("secret"), "{failure}");
 }
@@ -184,11 +184,11 @@ fn nothing_is_downloaded_offline_but_what_is_there_counts() {
     let (url, asked) = serve(vec![whole(b"data", "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     let offline = Downloads { folder: dir.path(), offline: true };
-    let failure = obtain(std::slice::from_ref(&url), None, offline, &Progress::console("test")).unwrap_err();
-    assert_eq!(failure.exit, artifact::Exit::Download);
+    let failure = obtain(std::slice::from_ref(&url), None, offline, &Progress::lines("test")).unwrap_err();
+    assert_eq!(failure.exit, failure::Exit::Download);
     assert!(failure.what.contains("--offline") && asked.lock().expect("a log").is_empty(), "{failure}");
     get(std::slice::from_ref(&url), None, dir.path()).expect("downloads");
-    assert!(obtain(&[url], None, offline, &Progress::console("test")).is_ok());
+    assert!(obtain(&[url], None, offline, &Progress::lines("test")).is_ok());
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_local_file_is_held_against_its_checksum_and_its_first_bytes() {
     std::fs::write(&path, "abc").expect("writes");
     let source = [path.display().to_string()];
     let wrong = get(&source, Some(&"0".repeat(64)), dir.path()).unwrap_err();
-    assert_eq!(wrong.exit, artifact::Exit::BadInput);
+    assert_eq!(wrong.exit, failure::Exit::BadInput);
     std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:1\n").expect("writes");
     assert!(get(&source, None, dir.path()).unwrap_err().what.contains("a Git LFS pointer"));
     assert!(get(&[dir.path().display().to_string()], None, dir.path()).unwrap_err().what.contains("a folder"));

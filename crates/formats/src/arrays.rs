@@ -10,7 +10,7 @@ use std::io::{BufWriter, Write};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use memmap2::Mmap;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors, View};

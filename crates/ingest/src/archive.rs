@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 

@@ -16,12 +16,13 @@ mod sample;
 
 use std::io::Read;
 
-use artifact::progress::Unit;
-use artifact::{Embedded, Failure, Result, Stage};
+use failure::{Failure, Result};
 use fetch::Sources;
 use formats::table;
 use schema::IngestSummary;
 use serde::Deserialize;
+use stage::Unit;
+use stage::{Embedded, Stage};
 
 use crate::rows::{Table, Wanted};
 

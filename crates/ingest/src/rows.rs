@@ -7,7 +7,7 @@ use std::io::Read;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use features::Category;
 
 use crate::ids::Ids;

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write as _};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use features::Category;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use artifact::{Failure, Result};
 use candle_core::Device;
+use failure::{Failure, Result};
 use features::Category;
 use schema::RunConfig;
 use serde::Deserialize;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
-use artifact::{Failure, Result};
 use candle_core::Tensor;
+use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::{self, Array};
 

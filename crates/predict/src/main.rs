@@ -16,8 +16,8 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use answer::{Answer, Form};
-use artifact::{Exit, Failure, Result};
 use clap::Parser;
+use failure::{Exit, Failure, Result};
 use features::Category;
 use kernels::team;
 use nets::Classifier;
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    artifact::machine::threads()?;
+    stage::machine::threads()?;
     let mut titles = inputs(cli)?;
     let embed = cli.artifacts.join("embed");
     let lookup = Lookup::read(&embed.join("vocabulary.parquet"), &embed.join("vectors.safetensors"))?;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 
 /// A longer line is no headline; without a limit one would be read into memory whole.
 const LONGEST: usize = 1 << 20;
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_bad_line_is_named() {
         let failure = all(b"one\ntw\xffo\n").unwrap_err();
-        assert_eq!((failure.place.as_str(), failure.exit), ("x, line 2", artifact::Exit::BadInput));
+        assert_eq!((failure.place.as_str(), failure.exit), ("x, line 2", failure::Exit::BadInput));
         let long = vec![b'a'; LONGEST + 1];
         assert!(all(&long).unwrap_err().what.contains("longer than 1048576 bytes"));
         assert_eq!(all(&long[..LONGEST]).expect("reads").len(), 1);

@@ -8,10 +8,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use artifact::{Exit, Failure};
 use cache::Manifest;
 use cache::wire::{Ask, Reply};
 use clap::Parser;
+use failure::{Exit, Failure};
 use remote::{Place, Trouble, shown};
 use tokio::runtime::{Builder, Runtime};
 
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> artifact::Result<()> {
+fn run(cli: &Cli) -> failure::Result<()> {
     // What a killed run's program still writes, the next run must not take for its own.
     let _lock = cli
         .stage_lock

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use artifact::{Failure, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cache::{ContentKey, Digest, MANIFEST_FORMAT, NodeName};
+use failure::{Failure, Result};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -46,7 +46,7 @@ impl Place {
             Failure::usage(what, shown(remote), "mend the option `cache.remote`")
         };
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        if !artifact::stage::is_url(remote) {
+        if !stage::is_url(remote) {
             return Self::folder(std::path::Path::new(remote), read_only, timeout);
         }
         let url = Url::parse(remote).map_err(|e| fail(&format_args!("this is no URL: {e}")))?;
@@ -186,8 +186,8 @@ fn basic(url: &mut Url) -> Option<HeaderValue> {
 
 /// A remote's name for messages: without user, password and query.
 pub fn shown(remote: &str) -> String {
-    let plain = artifact::without_credentials(remote);
-    if !artifact::stage::is_url(&plain) {
+    let plain = failure::without_credentials(remote);
+    if !stage::is_url(&plain) {
         return plain;
     }
     plain.split(['?', '#']).next().unwrap_or_default().to_owned()

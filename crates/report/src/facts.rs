@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{Result, Stage};
+use failure::Result;
 use features::Category;
 use schema::{Coverage, IngestSummary, OptionValues, Start};
 use serde::Serialize;
+use stage::Stage;
 
 use crate::parts::{self, Part, json};
 use crate::published::{PUBLISHED, Published, SOURCE, Source};
@@ -86,7 +87,7 @@ impl Facts {
         };
         let mut options = BTreeMap::new();
         for node in ["ingest", "split", "embed", "tensors"] {
-            let of: OptionValues = json(&stage.input(node, artifact::stage::OPTIONS)?)?;
+            let of: OptionValues = json(&stage.input(node, stage::OPTIONS)?)?;
             options.extend(of.into_iter().map(|(name, value)| (format!("{node}.{name}"), value)));
         }
         let mut runs = Vec::new();

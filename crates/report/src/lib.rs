@@ -15,8 +15,9 @@ mod quality;
 mod render;
 mod runs;
 
-use artifact::{Embedded, Failure, Result, Stage};
 use facts::Facts;
+use failure::{Failure, Result};
+use stage::{Embedded, Stage};
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use artifact::{Failure, Result, Stage};
+use failure::{Failure, Result};
 use features::{Category, PARTS};
 use schema::{Coverage, FirstRow, SplitSummary, TensorsSummary};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stage::Stage;
 
 /// A part of the data.
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use features::Category;
 use formats::table;
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};

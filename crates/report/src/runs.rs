@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{Failure, Machine, Result, Stage};
+use failure::{Failure, Result};
 use schema::{CheckpointSummary, HistoryRow, Metrics, OptionValues, RunConfig, Score, SeedMetrics, Spread, SweepConfig, SweepRow};
 use serde::Serialize;
+use stage::{Machine, Stage};
 
 use crate::parts::{Part, json, json_lines, most_frequent};
 use crate::quality::{self, Quality};

@@ -18,11 +18,12 @@ mod stratified;
 
 use std::collections::BTreeMap;
 
-use artifact::{Embedded, Failure, Result, Stage};
+use failure::{Failure, Result};
 use features::{Category, PARTS};
 use formats::table;
 use schema::SplitSummary;
 use serde::Deserialize;
+use stage::{Embedded, Stage};
 use stratified::{Impossible, train_test_split};
 
 /// The node that this crate runs.

@@ -1,5 +1,5 @@
 //! Command line of the split stage.
 
 fn main() -> std::process::ExitCode {
-    artifact::stage::main("Splits the headlines into train, valid and test", split::NODES, split::run)
+    stage::main("Splits the headlines into train, valid and test", split::NODES, split::run)
 }

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use formats::table::{self, GROUP_ROWS, HEADLINE_COLUMNS, TEXT_COLUMNS, headline_schema};
 use polars::prelude::DataFrame;
 

@@ -12,13 +12,14 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use artifact::{Embedded, Failure, Result, Stage};
+use failure::{Failure, Result};
 use features::{Category, PARTS};
 use formats::arrays::{Array, RowWriter};
 use formats::table;
 use kernels::team;
 use schema::{FirstRow, MatrixSummary, TensorsSummary};
 use serde::Deserialize;
+use stage::{Embedded, Stage};
 use vectors::{Lookup, Matrix};
 
 /// The node that this crate runs.

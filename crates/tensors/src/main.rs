@@ -1,5 +1,5 @@
 //! Command line of the tensors stage.
 
 fn main() -> std::process::ExitCode {
-    artifact::stage::main("Makes feature matrices and labels of the headlines", tensors::NODES, tensors::run)
+    stage::main("Makes feature matrices and labels of the headlines", tensors::NODES, tensors::run)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Result};
 use candle_core::Tensor;
+use failure::{Failure, Result};
 use formats::Arrays;
 use nets::{Net, file};
 use serde::{Deserialize, Serialize};

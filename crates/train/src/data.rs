@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use artifact::{Failure, Result, Stage};
 use candle_core::{Device, Tensor};
+use failure::{Failure, Result};
 use features::Category;
 use formats::Arrays;
 use formats::arrays::Values;
 use nets::Rows;
+use stage::Stage;
 
 use crate::device;
 

@@ -1,7 +1,7 @@
 //! The device to train on.
 
-use artifact::{Failure, Result};
 use candle_core::Device;
+use failure::{Failure, Result};
 
 /// The device that the user named: `cpu`, `cuda` or `cuda:K`. (xtask has made one of these of `auto`.)
 pub fn open(name: &str) -> Result<Device> {

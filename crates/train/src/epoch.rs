@@ -1,7 +1,7 @@
 //! One epoch of training.
 
-use artifact::Failure;
 use candle_core::{Device, Tensor};
+use failure::Failure;
 use nets::{Net, Shape};
 
 use crate::data::Part;

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use artifact::progress::Unit;
-use artifact::{Event, Failure, Progress as Says, Result};
+use failure::{Failure, Result};
 use nets::Net;
 use schema::{HistoryRow, Outcome, TimingRow};
+use stage::Unit;
+use stage::{Event, Progress as Says};
 
 use crate::checkpoint::{self, Progress};
 use crate::data::Data;

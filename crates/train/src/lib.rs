@@ -39,7 +39,8 @@ mod tensorboard;
 mod update;
 mod watch;
 
-use artifact::{Embedded, Result, Stage};
+use failure::Result;
+use stage::{Embedded, Stage};
 
 macro_rules! options {
     ($($file:literal),*) => { &[$(($file, include_str!(concat!("../", $file)))),*] };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use features::Category;
 use formats::table;
 use nets::largest;

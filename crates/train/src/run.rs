@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use artifact::{Event, Failure, Result, Stage};
 use candle_core::Device;
+use failure::{Failure, Result};
 use formats::Arrays;
 use nets::{Net, Shape, file, probabilities};
 use schema::{CheckpointSummary, Metrics, RunConfig, Score, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
+use stage::{Event, Stage};
 
 use crate::data::Data;
 use crate::epoch::{Pass, fuses};

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use artifact::{Result, Stage};
 use candle_core::{IndexOp, Tensor};
 use candle_nn::loss::cross_entropy;
+use failure::Result;
 use features::Category;
 use nets::{Net, Rows, file, probabilities};
 use schema::{Start, StartStep};
+use stage::Stage;
 
 use crate::data::Part;
 use crate::device;

@@ -6,12 +6,13 @@
 use std::path::Path;
 use std::time::Instant;
 
-use artifact::progress::Unit;
-use artifact::{Failure, Machine, Result, Stage};
 use candle_core::Device;
+use failure::{Failure, Result};
 use nets::{Net, Shape};
 use schema::{SweepConfig, SweepRow};
 use serde::{Deserialize, Serialize};
+use stage::Unit;
+use stage::{Machine, Stage};
 
 use crate::data::Data;
 use crate::epoch::{Pass, Trouble, fuses};

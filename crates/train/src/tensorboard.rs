@@ -11,8 +11,8 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use artifact::{Failure, Result};
 use crc::{CRC_32_ISCSI, Crc};
+use failure::{Failure, Result};
 use schema::HistoryRow;
 
 /// What the file is called; TensorBoard looks for `tfevents`.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use schema::HistoryRow;
 
 use crate::tensorboard::Board;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use artifact::{Failure, Result};
+use failure::{Failure, Result};
 use features::{Lowercase, tokens};
 use foldhash::fast::RandomState;
 use formats::arrays::Values;

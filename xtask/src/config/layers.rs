@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use artifact::options::suggest;
+use stage::options::suggest;
 use toml::de::DeTable;
 use toml::{Table, Value};
 

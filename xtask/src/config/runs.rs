@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use artifact::options::suggest;
-use artifact::{Options, Schema};
 use cache::{Digest, NodeName};
 use serde_json::Value as Json;
+use stage::options::suggest;
+use stage::{Options, Schema};
 use toml::Value;
 
 use super::layers::{Given, Layers, Setting};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-use artifact::Result;
+use failure::Result;
 
 use super::stage::{Meddling, Moment};
 use super::world::source;
@@ -59,17 +59,17 @@ impl crate::cargo::Builder for Builder<'_> {
             has_build_script: false,
             fresh,
         };
-        let shared = source("artifact");
-        let fresh = self.unit("lib artifact", &[&shared], &[], "deps/libartifact.rlib", || self.read(&shared));
-        units.push(unit("lib", "artifact", &shared, "deps/libartifact.rlib".into(), fresh));
+        let shared = source("stage");
+        let fresh = self.unit("lib stage", &[&shared], &[], "deps/libstage.rlib", || self.read(&shared));
+        units.push(unit("lib", "stage", &shared, "deps/libstage.rlib".into(), fresh));
         for package in packages {
             let (library, main) = (source(package), format!("crates/{package}/src/main.rs"));
             let (name, file) = (format!("lib {package}"), format!("deps/lib{package}.rlib"));
-            let fresh = self.unit(&name, &[&library], &["lib artifact"], &file, || self.read(&library));
+            let fresh = self.unit(&name, &[&library], &["lib stage"], &file, || self.read(&library));
             units.push(unit("lib", package, &library, file.clone(), fresh));
             // A program is linked of the libraries as they were built, whatever the sources are by now.
-            let linked = || format!("{}|{}", self.read(&format!("target/debug/{file}")), self.read("target/debug/deps/libartifact.rlib"));
-            let uses = ["lib artifact", name.as_str()];
+            let linked = || format!("{}|{}", self.read(&format!("target/debug/{file}")), self.read("target/debug/deps/libstage.rlib"));
+            let uses = ["lib stage", name.as_str()];
             let (program, kept) = (package.clone(), format!("deps/{package}"));
             let fresh = self.unit(&format!("bin {package}"), &[&main], &uses, &kept, linked);
             // The program is a second name of a file that cargo keeps for itself.

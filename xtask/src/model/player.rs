@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use artifact::Result;
 use cache::{Digest, NodeName, Store};
+use failure::Result;
 
 use super::builder::{Builder, Built};
 use super::stage::{Deed, EPOCHS, Meddling, Moment, Stage, content, files_of, recipe};

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Mutex;
 
-use artifact::{Failure, Result};
 use cache::{Digest, Said};
+use failure::{Failure, Result};
 
 use crate::binaries::Binaries;
 use crate::graph::Graph;

@@ -13,7 +13,7 @@ use crate::graph::Declared;
 /// The texts that a file of sources or data can have. They are few, so that each comes again.
 pub const TEXTS: [&str; 3] = ["one\n", "two\n", "six\n"];
 /// The crates whose sources are edited: one that all stages use, and those of the nodes that are run.
-pub const CRATES: [&str; 6] = ["artifact", "ingest", "split", "embed", "tensors", "train"];
+pub const CRATES: [&str; 6] = ["stage", "ingest", "split", "embed", "tensors", "train"];
 
 /// The checkout.
 pub struct World {
@@ -31,7 +31,7 @@ impl World {
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.expect("a folder");
         let mut world = Self { dir, map: None, last: SystemTime::now() };
         let real = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
-        world.put("Cargo.toml", "[workspace.dependencies]\nartifact = { path = \"crates/artifact\" }\n");
+        world.put("Cargo.toml", "[workspace.dependencies]\nstage = { path = \"crates/stage\" }\n");
         world.put("Cargo.lock", "version = 4\n");
         world.put("pipeline.toml", "[train.slp]\nnet = \"slp\"\n");
         world.put("profiles/sample.toml", "");
@@ -43,7 +43,7 @@ impl World {
             world.put(&path, &std::fs::read_to_string(real.join(&path)).expect("reads"));
         }
         for package in CRATES.into_iter().chain(["report"]) {
-            let uses = if package == "artifact" { "" } else { "[dependencies]\nartifact.workspace = true\n" };
+            let uses = if package == "stage" { "" } else { "[dependencies]\nstage.workspace = true\n" };
             world.put(&format!("crates/{package}/Cargo.toml"), uses);
             world.put(&source(package), TEXTS[0]);
             world.put(&format!("crates/{package}/src/main.rs"), "main\n");
@@ -103,7 +103,7 @@ impl World {
 
     /// The texts of the sources that count for the program of a package.
     pub fn sources_of(&self, package: &str) -> String {
-        format!("{}|{}", self.read(&source(package)), self.read(&source("artifact")))
+        format!("{}|{}", self.read(&source(package)), self.read(&source("stage")))
     }
 
     /// Every file below a folder, with what is in it.

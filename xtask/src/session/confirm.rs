@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use artifact::{Failure, Result};
 use cache::{Digest, Digests as _, Index, NodeName};
+use failure::{Failure, Result};
 
 use super::{Running, Session};
 use crate::graph::Node;

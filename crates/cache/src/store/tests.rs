@@ -143,7 +143,7 @@ fn a_folder_with_something_in_it_is_taken_only_if_knockline_made_it() {
     let other = tempfile::tempdir().expect("a folder");
     fs::create_dir(other.path().join("report")).expect("a folder");
     let failure = Store::open(other.path()).lock(|| ()).err().expect("refused");
-    assert!(failure.what.contains("it has `report`") && failure.exit == artifact::Exit::Usage, "{failure}");
+    assert!(failure.what.contains("it has `report`") && failure.exit == failure::Exit::Usage, "{failure}");
     assert!(!other.path().join(".knockline").exists(), "and nothing is put there");
 }
 

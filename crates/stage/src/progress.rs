@@ -1,14 +1,12 @@
-//! How a stage says how far it is: as [`Event`]s, one JSON object a line on stdout when
-//! `xtask` runs it, and drawn by the same [`Console`] when a person runs it alone.
+//! How a stage says how far it is: as [`Event`]s, one JSON object a line on stdout when `xtask` runs it, and as plain
+//! [`Lines`] on stderr when a person runs it alone. Progress bars are for `xtask`: what draws them is no part of a stage.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use failure::Failure;
 use serde::{Deserialize, Serialize};
-
-use crate::Failure;
 
 /// Something that a stage says while it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,7 +84,7 @@ pub struct Progress {
 }
 
 struct Sink {
-    console: Option<Console>,
+    lines: Option<Lines>,
     unit: Unit,
     last: Option<Instant>,
 }
@@ -97,13 +95,13 @@ impl Progress {
         Self::with(None)
     }
 
-    /// Events drawn on stderr.
-    pub fn console(label: &str) -> Self {
-        Self::with(Some(Console::new(label)))
+    /// Events as lines on stderr that start with `label`.
+    pub fn lines(label: &str) -> Self {
+        Self::with(Some(Lines::new(label)))
     }
 
-    fn with(console: Option<Console>) -> Self {
-        Self { sink: Mutex::new(Sink { console, unit: Unit::Rows, last: None }) }
+    fn with(lines: Option<Lines>) -> Self {
+        Self { sink: Mutex::new(Sink { lines, unit: Unit::Rows, last: None }) }
     }
 
     /// A piece of work starts.
@@ -135,8 +133,8 @@ impl Progress {
         if let Event::Begin { unit, .. } = event {
             (sink.unit, sink.last) = (*unit, None);
         }
-        match &mut sink.console {
-            Some(console) => console.show(event),
+        match &mut sink.lines {
+            Some(lines) => lines.line(event).into_iter().for_each(|line| eprintln!("{line}")),
             // A parent that has gone away is no reason to fail: the work is still wanted.
             None => drop(serde_json::to_string(event).map(|line| writeln!(std::io::stdout(), "{line}"))),
         }
@@ -147,40 +145,9 @@ impl Progress {
     }
 }
 
-/// The terminal, where several consoles share it: a bar stands below the other, and lines go above them all.
-#[derive(Clone, Default)]
-pub struct Board {
-    bars: MultiProgress,
-}
-
-impl Board {
-    /// A console whose lines start with `label`.
-    pub fn console(&self, label: &str) -> Console {
-        Console {
-            label: label.to_owned(),
-            board: self.clone(),
-            bar: None,
-            terminal: std::io::stderr().is_terminal(),
-            what: String::new(),
-            total: None,
-            unit: Unit::Rows,
-            last: Instant::now(),
-            spoke: false,
-        }
-    }
-
-    /// Lets `print` write lines, on stdout or stderr, while no bar is in the way.
-    pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.bars.suspend(print)
-    }
-}
-
-/// Draws events on stderr: a bar on a terminal, plain lines elsewhere.
-pub struct Console {
+/// Events as plain lines of text, for where there is no terminal to draw on and for a person who runs a stage alone.
+pub struct Lines {
     label: String,
-    board: Board,
-    bar: Option<ProgressBar>,
-    terminal: bool,
     what: String,
     total: Option<u64>,
     unit: Unit,
@@ -189,75 +156,38 @@ pub struct Console {
     spoke: bool,
 }
 
-impl Console {
-    /// A console that has the terminal for itself, and whose lines start with `label`.
+impl Lines {
+    /// Lines that start with `label`.
     pub fn new(label: &str) -> Self {
-        Board::default().console(label)
+        Self { label: label.to_owned(), what: String::new(), total: None, unit: Unit::Rows, last: Instant::now(), spoke: false }
     }
 
-    /// Shows one event.
-    pub fn show(&mut self, event: &Event) {
+    /// The line to print for an event, if it is worth one.
+    pub fn line(&mut self, event: &Event) -> Option<String> {
         match event {
             Event::Begin { what, total, unit } => {
-                self.clear();
                 (self.what, self.total, self.unit) = (what.clone(), *total, *unit);
                 (self.last, self.spoke) = (Instant::now(), false);
-                if self.terminal {
-                    self.bar = Some(self.new_bar());
-                }
+                None
             }
-            Event::At { done, note } => match &self.bar {
-                Some(bar) => {
-                    bar.set_position(*done);
-                    // What a run that was gone on with had done before says nothing of its speed now.
-                    if !std::mem::replace(&mut self.spoke, true) {
-                        bar.reset_eta();
-                    }
-                    bar.set_message(note.clone());
-                }
-                None => self.plain(*done, note),
-            },
-            Event::Note { text } => self.line(text),
-            Event::Warn { text } => self.line(&format!("warning: {text}")),
-            Event::Download { .. } => {}
-            Event::Summary { .. } | Event::Failure { .. } => self.clear(),
+            Event::At { done, note } => self.at(*done, note),
+            Event::Note { text } => Some(self.labelled(text)),
+            Event::Warn { text } => Some(self.labelled(&format!("warning: {text}"))),
+            Event::Download { .. } | Event::Summary { .. } | Event::Failure { .. } => None,
         }
     }
 
-    /// Writes a line above the bar.
-    pub fn line(&self, text: &str) {
-        let text = format!("{}: {text}", self.label);
-        self.board.aside(|| eprintln!("{text}"));
+    /// The text with its label.
+    pub fn labelled(&self, text: &str) -> String {
+        format!("{}: {text}", self.label)
     }
 
-    /// Takes the bar away.
-    pub fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            self.board.bars.remove(&bar);
-        }
-    }
-
-    fn new_bar(&self) -> ProgressBar {
-        let counts = if self.unit == Unit::Bytes { "{bytes}/{total_bytes} {bytes_per_sec}" } else { "{human_pos}/{human_len}" };
-        let template = match self.total {
-            Some(_) => format!("{{prefix}} {{bar:28}} {counts} {{eta}} {{msg}}"),
-            None => format!(
-                "{{prefix}} {{spinner}} {} {{msg}}",
-                counts.split('/').next().unwrap_or(counts).to_owned() + if self.unit == Unit::Bytes { " {bytes_per_sec}" } else { "" }
-            ),
-        };
-        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = self.total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        self.board.bars.add(bar.with_style(style).with_prefix(format!("{}: {}", self.label, self.what)))
-    }
-
-    fn plain(&mut self, done: u64, note: &str) {
+    fn at(&mut self, done: u64, note: &str) -> Option<String> {
         let pace = if self.unit == Unit::Epochs { PLAIN_EPOCHS } else { PLAIN_PACE };
         // The last of a series of lines; a run that is over in a moment has its summary.
         let is_end = self.spoke && self.unit == Unit::Epochs && Some(done) == self.total;
         if !is_end && self.last.elapsed() < pace {
-            return;
+            return None;
         }
         (self.last, self.spoke) = (Instant::now(), true);
         let (done, of) = match self.unit {
@@ -265,7 +195,7 @@ impl Console {
             Unit::Rows | Unit::Epochs => (done.to_string(), self.total.map(|t| format!(" of {t}"))),
         };
         let what = if self.unit == Unit::Epochs { "epoch" } else { self.what.as_str() };
-        self.line(format!("{what} {done}{} {note}", of.unwrap_or_default()).trim_end());
+        Some(self.labelled(format!("{what} {done}{} {note}", of.unwrap_or_default()).trim_end()))
     }
 }
 
@@ -285,5 +215,18 @@ mod tests {
             assert!(!line.contains('\n'));
             assert_eq!(serde_json::from_str::<Event>(&line).expect("parses"), event);
         }
+    }
+
+    #[test]
+    fn a_line_says_where_and_how_far_and_not_too_often() {
+        let mut lines = Lines::new("train.mlp");
+        let at = |done| Event::At { done, note: "loss 0.5".into() };
+        assert_eq!(lines.line(&Event::Begin { what: "training".into(), total: Some(9), unit: Unit::Epochs }), None);
+        assert_eq!(lines.line(&at(1)), None);
+        lines.last = Instant::now().checked_sub(PLAIN_EPOCHS).expect("a time");
+        assert_eq!(lines.line(&at(2)).as_deref(), Some("train.mlp: epoch 2 of 9 loss 0.5"));
+        assert_eq!(lines.line(&at(3)), None);
+        assert_eq!(lines.line(&at(9)).as_deref(), Some("train.mlp: epoch 9 of 9 loss 0.5"), "the last one");
+        assert_eq!(lines.line(&Event::Warn { text: "odd".into() }).as_deref(), Some("train.mlp: warning: odd"));
     }
 }

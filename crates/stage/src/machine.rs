@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Result};
+use failure::{Failure, Result};
 
 /// The variable that says how many threads share a piece of work.
 const THREADS: &str = "KNOCKLINE_THREADS";

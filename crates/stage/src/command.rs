@@ -11,9 +11,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use failure::{Exit, Failure, Result};
+
 use crate::declaration::{self, Declaration, Pattern};
 use crate::options::Kind;
-use crate::{Event, Exit, Failure, Options, Progress, Result, Schema};
+use crate::{Event, Options, Progress, Schema};
 
 /// What a stage's crate embeds: its `node.toml` and the descriptions of options that it names.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +170,7 @@ fn end_with_the_parent() {
 }
 
 fn report_to(events: bool, label: &str) -> Progress {
-    if events { Progress::events() } else { Progress::console(label) }
+    if events { Progress::events() } else { Progress::lines(label) }
 }
 
 fn fail(progress: &Progress, failure: Failure, events: bool) -> ExitCode {
@@ -350,30 +352,6 @@ fn inputs(matches: &ArgMatches, declared: &Declaration, artifacts: &Path) -> BTr
     inputs
 }
 
-/// Whether a source names something on the network, and no file.
-pub fn is_url(source: &str) -> bool {
-    source.contains("://")
-}
-
-/// What artifacts call a source: the file name of the first of `sources` that has one. Artifacts
-/// name no folder of the machine that made them, no query and no password; and mirrors of a file
-/// agree on its name.
-pub fn source_name(sources: &[&str]) -> String {
-    let names = || sources.iter().map(|source| file_name(source));
-    names().find(|name| name.contains('.')).or_else(|| names().next()).unwrap_or_default()
-}
-
-fn file_name(source: &str) -> String {
-    let Some((_, address)) = source.split_once("://") else {
-        return Path::new(source).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    };
-    let path = address.split(['?', '#']).next().unwrap_or_default();
-    let mut segments = path.split('/').filter(|s| !s.is_empty());
-    let host = segments.next().unwrap_or_default();
-    let host = host.rsplit('@').next().unwrap_or_default();
-    segments.next_back().unwrap_or(host).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,13 +399,5 @@ mod tests {
         assert!(refusal(&["--node", "train.x"]).contains("no net is chosen"));
         assert!(refusal(&["--node", "train.x", "--set", "net=cnn"]).contains("there is no net \"cnn\""));
         assert!(refusal(&["--node", "split"]).contains("there is no node `split` here"));
-    }
-
-    #[test]
-    fn a_source_goes_by_its_file_name() {
-        assert_eq!(source_name(&["/home/me/uci.zip"]), "uci.zip");
-        assert_eq!(source_name(&["https://a.example/download?id=1.2", "https://b.example/x/v.bin.gz"]), "v.bin.gz");
-        assert_eq!(source_name(&["/home/me/a#1/vectors"]), "vectors");
-        assert_eq!(source_name(&["https://user:secret@a.example?token=secret"]), "a.example");
     }
 }

@@ -242,7 +242,7 @@ impl Entry {
                 let example = self.builtin.first().map_or("…", String::as_str);
                 wants(&format!("a list of texts, such as [\"{example}\"]"))
             }
-            (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::stage::is_url(s) => Ok(Json::from(s.as_str())),
+            (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::source::is_url(s) => Ok(Json::from(s.as_str())),
             (Kind::Path, _) => wants("the path of a file"),
             (Kind::Place, toml::Value::String(s)) if is_place(s) => Ok(Json::from(s.as_str())),
             (Kind::Place, _) => wants("a folder's path, s3://BUCKET/…, gs://BUCKET/…, az://CONTAINER/… or https://HOST/…"),

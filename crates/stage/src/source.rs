@@ -1,0 +1,40 @@
+//! Where data comes from.
+
+use std::path::Path;
+
+/// Whether a source names something on the network, and no file.
+pub fn is_url(source: &str) -> bool {
+    source.contains("://")
+}
+
+/// What artifacts call a source: the file name of the first of `sources` that has one. Artifacts
+/// name no folder of the machine that made them, no query and no password; and mirrors of a file
+/// agree on its name.
+pub fn source_name(sources: &[&str]) -> String {
+    let names = || sources.iter().map(|source| file_name(source));
+    names().find(|name| name.contains('.')).or_else(|| names().next()).unwrap_or_default()
+}
+
+fn file_name(source: &str) -> String {
+    let Some((_, address)) = source.split_once("://") else {
+        return Path::new(source).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    };
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    let mut segments = path.split('/').filter(|s| !s.is_empty());
+    let host = segments.next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    segments.next_back().unwrap_or(host).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_goes_by_its_file_name() {
+        assert_eq!(source_name(&["/home/me/uci.zip"]), "uci.zip");
+        assert_eq!(source_name(&["https://a.example/download?id=1.2", "https://b.example/x/v.bin.gz"]), "v.bin.gz");
+        assert_eq!(source_name(&["/home/me/a#1/vectors"]), "vectors");
+        assert_eq!(source_name(&["https://user:secret@a.example?token=secret"]), "a.example");
+    }
+}
