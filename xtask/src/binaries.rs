@@ -8,6 +8,7 @@
 //! have been swapped, and the library itself, too.)
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode};
 use std::sync::{Mutex, PoisonError};
@@ -347,7 +348,7 @@ pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
     // A program that runs cannot be written over, but another file can take its name.
     let copy = |from: &Path, to: &Path| {
         let partial = to.with_extension("partial");
-        let copied = std::fs::copy(from, &partial).and_then(|_| std::fs::rename(&partial, to));
+        let copied = std::fs::copy(from, &partial).and_then(|_| atomic::rename(&partial, to));
         copied.map_err(|e| Failure::io(&format!("copy to {}", to.display()), from, &e))
     };
     let mut notes = Notes::new();
@@ -380,8 +381,9 @@ fn read(stamp: &Path) -> Notes {
 /// By way of a file of its own: another xtask may read it at the same time.
 fn write(stamp: &Path, notes: &Notes) -> Result<()> {
     let partial = stamp.with_extension(format!("{}.partial", std::process::id()));
-    let written = serde_json::to_vec(notes).map_err(std::io::Error::other).and_then(|bytes| std::fs::write(&partial, bytes));
-    written.and_then(|()| std::fs::rename(&partial, stamp)).map_err(|e| Failure::io("write", stamp, &e))
+    let written = serde_json::to_vec(notes).map_err(std::io::Error::other);
+    let written = written.and_then(|bytes| atomic::replace_atomically(stamp, &partial, |file| file.write_all(&bytes)));
+    written.map_err(|e| Failure::io("write", stamp, &e))
 }
 
 #[cfg(all(test, unix))]

@@ -12,11 +12,39 @@ use stage::{is_url, source_name};
 use crate::config::Config;
 use crate::graph::Node;
 
+/// Why a node's key is not known.
+#[derive(Clone, Debug)]
+pub enum RecipeError {
+    /// A source cannot be read, or is not the file that its checksum names.
+    Source(Failure),
+    /// A file that the node reads is not there.
+    Missing {
+        /// The node.
+        node: NodeName,
+        /// The node whose file it is.
+        of: NodeName,
+        /// The file.
+        file: String,
+    },
+}
+
+impl From<RecipeError> for Failure {
+    fn from(error: RecipeError) -> Self {
+        match error {
+            RecipeError::Source(failure) => failure,
+            RecipeError::Missing { node, of, file } => {
+                let remedy = format!("make it first: cargo xtask pipeline --to {of}");
+                Self::usage(format_args!("`{node}` needs {file}, which is not there"), format_args!("artifacts of `{of}`"), remedy)
+            }
+        }
+    }
+}
+
 /// What nodes are made of, apart from the artifacts that they read.
 pub struct Recipes<'c> {
     config: &'c Config,
     /// Or why that is not known: a node whose source cannot be read is no concern of another's.
-    own: BTreeMap<NodeName, Result<Ingredients>>,
+    own: BTreeMap<NodeName, Result<Ingredients, RecipeError>>,
     /// What each package is built of.
     packages: BTreeMap<String, Vec<(String, String)>>,
     /// What times depend on.
@@ -42,7 +70,7 @@ impl<'c> Recipes<'c> {
             if node.uses_device && device != "cpu" {
                 all.add("device", device.split(':').next().unwrap_or(device));
             }
-            own.insert(node.name.clone(), options(&mut all, node, config, digests).map(|()| all));
+            own.insert(node.name.clone(), options(&mut all, node, config, digests).map(|()| all).map_err(RecipeError::Source));
         }
         Ok(Self { config, own, packages, machine: Machine::here()? })
     }
@@ -64,12 +92,12 @@ impl<'c> Recipes<'c> {
     }
 
     /// A node's own ingredients.
-    pub fn own(&self, node: &Node) -> Result<Ingredients> {
+    pub fn own(&self, node: &Node) -> Result<Ingredients, RecipeError> {
         self.own.get(&node.name).cloned().unwrap_or_else(|| Ok(Ingredients::new()))
     }
 
     /// The recipe key: known before anything has run.
-    pub fn recipe(&self, node: &Node) -> Result<RecipeKey> {
+    pub fn recipe(&self, node: &Node) -> Result<RecipeKey, RecipeError> {
         let mut upstream = BTreeMap::new();
         for input in &node.reads {
             if let Some(before) = self.config.graph.find(&input.node) {
@@ -80,7 +108,7 @@ impl<'c> Recipes<'c> {
     }
 
     /// The recipe key of a node that was made from results of the given recipes.
-    pub fn recipe_after(&self, node: &Node, upstream: &BTreeMap<NodeName, RecipeKey>) -> Result<RecipeKey> {
+    pub fn recipe_after(&self, node: &Node, upstream: &BTreeMap<NodeName, RecipeKey>) -> Result<RecipeKey, RecipeError> {
         let recipe = |name: &NodeName| upstream.get(name).map_or_else(String::new, RecipeKey::to_string);
         let recipes: Vec<(String, String)> =
             node.reads.iter().map(|input| (format!("recipe {}", input.node), recipe(&input.node))).collect();
@@ -88,18 +116,12 @@ impl<'c> Recipes<'c> {
     }
 
     /// What the content key is made of, given the manifests of the nodes that are read.
-    pub fn content<'m>(&self, node: &Node, manifest: impl Fn(&str) -> Option<&'m Manifest>) -> Result<Ingredients> {
+    pub fn content<'m>(&self, node: &Node, manifest: impl Fn(&str) -> Option<&'m Manifest>) -> Result<Ingredients, RecipeError> {
         let mut inputs = Vec::new();
         for (name, files) in node.reads.iter().map(|input| (&input.node, &input.files)) {
             for file in files {
-                let digest = manifest(name).and_then(|m| m.digest(file)).ok_or_else(|| {
-                    let remedy = format!("make it first: cargo xtask pipeline --to {name}");
-                    Failure::usage(
-                        format_args!("`{}` needs {file}, which is not there", node.name),
-                        format_args!("artifacts of `{name}`"),
-                        remedy,
-                    )
-                })?;
+                let missing = || RecipeError::Missing { node: node.name.clone(), of: name.clone(), file: file.clone() };
+                let digest = manifest(name).and_then(|m| m.digest(file)).ok_or_else(missing)?;
                 inputs.push((format!("input {name}/{file}"), digest.to_string()));
             }
         }
@@ -314,7 +336,8 @@ mod tests {
         let recipe = |sets: &[&str]| {
             let sets: Vec<String> = sets.iter().map(|&s| s.to_owned()).collect();
             let config = Config::read(root(), "sample", &sets).expect("a configuration");
-            Recipes::new(root(), &config, "cpu", &Index::default()).and_then(|r| r.recipe(config.graph.find("ingest").expect("a node")))
+            Recipes::new(root(), &config, "cpu", &Index::default())
+                .and_then(|r| Ok(r.recipe(config.graph.find("ingest").expect("a node"))?))
         };
         let right = recipe(&[&source, pin]).expect("a key");
         std::fs::write(&file, "ab").expect("cuts");
@@ -354,6 +377,10 @@ mod tests {
         let config = Config::read(root(), "sample", &["embed.source=/nothing/here.bin".into()]).expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
         assert!(recipes.recipe(config.graph.find("split").expect("a node")).is_ok());
-        assert!(recipes.recipe(config.graph.find("tensors").expect("a node")).unwrap_err().what.contains("cannot read the source"));
+        assert!(
+            Failure::from(recipes.recipe(config.graph.find("tensors").expect("a node")).unwrap_err())
+                .what
+                .contains("cannot read the source")
+        );
     }
 }

@@ -223,7 +223,7 @@ impl<'s> Session<'s> {
         let is_lost = self.tasks.get(&node.name).is_some_and(|t| t.lost.is_some());
         let mut state = State::Due(Wanted { recipe: recipe.clone(), ingredients });
         if !self.selection.forces(node) {
-            let finding = self.store.find(&node.name, &key)?;
+            let finding = self.store.check_out(&node.name, &key)?;
             self.board.aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
             if let Some(mut manifest) = finding.manifest {
                 // Found by its content: from now on its newest recipe finds it, too.

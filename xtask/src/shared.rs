@@ -128,7 +128,7 @@ fn look(
     }
     let ingredients = recipes.content(node, |name| known.get(name))?;
     let key = ingredients.content_key();
-    let finding = store.find(&node.name, &key)?;
+    let finding = store.check_out(&node.name, &key)?;
     finding.damaged.iter().for_each(|what| eprintln!("warning: {what}"));
     if let Some(manifest) = finding.manifest {
         known.insert(node.name.clone(), manifest);

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use cache::{ContentKey, Ingredients, Manifest, NodeName, Store};
+use cache::{ContentKey, Ingredients, Manifest, ManifestError, NodeName, Store};
 use failure::{Failure, Result};
 use serde_json::json;
 
 use crate::config::Config;
 use crate::graph::Node;
-use crate::recipe::Recipes;
+use crate::recipe::{RecipeError, Recipes};
 
 /// A node's state.
 pub struct State<'g> {
@@ -40,8 +40,8 @@ pub fn states<'g>(root: &Path, config: &'g Config, store: &Store, device: &str) 
         let folder = store.current(name);
         let (manifest, unreadable) = match Manifest::read(&folder) {
             Ok(manifest) => (manifest, None),
-            Err(failure) if failure.exit == failure::Exit::BadInput => (None, Some(failure.what)),
-            Err(failure) => return Err(failure),
+            Err(damaged @ ManifestError::Damaged { .. }) => (None, Some(damaged.to_string())),
+            Err(error) => return Err(error.into()),
         };
         let is_not_fresh = |name: &&NodeName| states.iter().any(|s| s.node.name == **name && s.state != "fresh");
         let before: Vec<&NodeName> = node.reads.iter().map(|input| &input.node).filter(is_not_fresh).collect();
@@ -63,8 +63,8 @@ pub fn states<'g>(root: &Path, config: &'g Config, store: &Store, device: &str) 
         if let Some(manifest) = manifest {
             match now {
                 Ok(now) => reasons.extend(manifest.ingredients.changes(&now)),
-                Err(failure) if failure.exit == failure::Exit::BadInput => reasons.push(format!("{} ({})", failure.what, failure.place)),
-                Err(_) => {}
+                Err(RecipeError::Source(failure)) => reasons.push(format!("{} ({})", failure.what, failure.place)),
+                Err(RecipeError::Missing { .. }) => {}
             }
             reasons.extend(manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")));
             manifests.insert(name, manifest);

@@ -18,24 +18,19 @@ pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<Item
     // A name that nobody else has for a file of theirs, or for another bundle.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
-    let partial = path.with_file_name(name);
-    let fail = |e: &io::Error| Failure::io("write", path, e);
-    let file = File::create_new(&partial).map_err(|e| fail(&e))?;
-    let mut encoder = zstd::Encoder::new(BufWriter::new(file), LEVEL).map_err(|e| fail(&e))?;
-    encoder.include_checksum(true).map_err(|e| fail(&e))?;
-    let mut archive = tar::Builder::new(encoder);
-    let written = write(store, nodes, &mut archive, path);
-    let items = match written {
-        Ok(items) => items,
-        Err(failure) => {
-            // Half a bundle is of no use to anybody.
-            let _ = std::fs::remove_file(&partial);
-            return Err(failure);
+    let mut made = Ok(Vec::new());
+    let written = atomic::replace_atomically(path, &path.with_file_name(name), |file| {
+        let mut encoder = zstd::Encoder::new(BufWriter::new(file), LEVEL)?;
+        encoder.include_checksum(true)?;
+        let mut archive = tar::Builder::new(encoder);
+        made = write(store, nodes, &mut archive, path);
+        if made.is_err() {
+            return Err(io::Error::other("a result is not what was made"));
         }
-    };
-    let finished = archive.into_inner().and_then(zstd::Encoder::finish).and_then(|writer| writer.into_inner().map_err(io::Error::from));
-    finished.and_then(|file| file.sync_all()).map_err(|e| fail(&e))?;
-    std::fs::rename(&partial, path).map_err(|e| Failure::io("rename", &partial, &e))?;
+        archive.into_inner()?.finish()?.flush()
+    });
+    let items = made?;
+    written.map_err(|e| Failure::io("write", path, &e))?;
     Ok(items)
 }
 

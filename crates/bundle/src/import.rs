@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
-use cache::{Manifest, NodeName, Store};
+use cache::{Manifest, ManifestError, NodeName, Store};
 use failure::{Failure, Result};
 use tar::{Archive, Entries, Entry};
 
@@ -111,10 +111,11 @@ impl<'b> Bundle<'b> {
     fn node(&mut self, store: &Store, node: &NodeName) -> Result<Item> {
         let name = format!("{node}/manifest.json");
         let bytes = self.small(&name)?;
-        let manifest = Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display()));
-        // Mending it is not for the pipeline.
-        let manifest =
-            manifest.map_err(|e| if e.exit == failure::Exit::BadInput { self.damaged(format_args!("{name}: {}", e.what)) } else { e })?;
+        let manifest = match Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display())) {
+            // To correct it is not for the pipeline.
+            Err(damaged @ ManifestError::Damaged { .. }) => return Err(self.damaged(format_args!("{name}: {damaged}"))),
+            other => other?,
+        };
         if &manifest.node != node {
             return Err(self.damaged(format_args!("{name} is that of `{}`", manifest.node)));
         }
@@ -126,8 +127,8 @@ impl<'b> Bundle<'b> {
             }
             let to = folder.join(&output.path);
             let digest = copy(&mut entry, &to).map_err(|trouble| match trouble {
-                Trouble::Read(e) => self.damaged(format_args!("{node}/{} is damaged or cut off: {e}", output.path)),
-                Trouble::Write(e) => Failure::io("write", &to, &e),
+                CopyError::Read(e) => self.damaged(format_args!("{node}/{} is damaged or cut off: {e}", output.path)),
+                CopyError::Write(e) => Failure::io("write", &to, &e),
             })?;
             if digest != output.digest.as_str() {
                 return Err(self.damaged(format_args!("{node}/{} has not the digest that its manifest lists", output.path)));
@@ -151,25 +152,25 @@ impl<'b> Bundle<'b> {
     }
 }
 
-enum Trouble {
+enum CopyError {
     Read(io::Error),
     Write(io::Error),
 }
 
 /// Copies an entry into a synced file and returns its digest.
-fn copy(entry: &mut impl Read, to: &Path) -> Result<String, Trouble> {
+fn copy(entry: &mut impl Read, to: &Path) -> Result<String, CopyError> {
     if let Some(folder) = to.parent() {
-        std::fs::create_dir_all(folder).map_err(Trouble::Write)?;
+        std::fs::create_dir_all(folder).map_err(CopyError::Write)?;
     }
-    let mut file = File::create(to).map_err(Trouble::Write)?;
+    let mut file = File::create(to).map_err(CopyError::Write)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let n = entry.read(&mut buffer).map_err(Trouble::Read)?;
+        let n = entry.read(&mut buffer).map_err(CopyError::Read)?;
         let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
         hasher.update(bytes);
-        file.write_all(bytes).map_err(Trouble::Write)?;
+        file.write_all(bytes).map_err(CopyError::Write)?;
     }
-    file.sync_all().map_err(Trouble::Write)?;
+    file.sync_all().map_err(CopyError::Write)?;
     Ok(hasher.finalize().to_hex().to_string())
 }

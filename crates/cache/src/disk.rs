@@ -66,28 +66,20 @@ pub fn folders(folder: &Path) -> Vec<PathBuf> {
 
 /// Writes a file whole or not at all.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = path.with_extension("partial");
     fault::step();
-    let written = File::create(&partial).and_then(|mut file| {
+    let written = atomic::replace_atomically(path, &atomic::partial(path), |file| {
         fault::step();
         file.write_all(bytes)?;
-        file.sync_all()
+        fault::step();
+        Ok(())
     });
-    written.map_err(|e| Failure::io("write", &partial, &e))?;
-    rename(&partial, path)
+    written.map_err(|e| Failure::io("write", path, &e))
 }
 
-/// Renames, and syncs the folders, so that the new name outlives a power cut.
+/// Renames, so that the new name outlives a power cut.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fault::step();
-    fs::rename(from, to).map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))?;
-    for folder in [to.parent(), from.parent()].into_iter().flatten() {
-        // Not every system lets a folder be opened to sync it.
-        if let Ok(folder) = File::open(folder) {
-            let _ = folder.sync_all();
-        }
-    }
-    Ok(())
+    atomic::rename(from, to).map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))
 }
 
 /// Makes a folder and those that it lies in.

@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -145,10 +145,10 @@ impl Index {
         if inner.entries.len() > MOST {
             inner.entries.clear();
         }
+        // Another process may save its own at the same time.
         let partial = path.with_extension(format!("{}.partial", std::process::id()));
-        let written = serde_json::to_vec(&*inner).map_err(io::Error::other).and_then(|bytes| fs::write(&partial, bytes));
-        if written.and_then(|()| fs::rename(&partial, path)).is_err() {
-            let _ = fs::remove_file(&partial);
+        if let Ok(bytes) = serde_json::to_vec(&*inner) {
+            let _ = atomic::replace_atomically(path, &partial, |file| file.write_all(&bytes));
         }
         inner.changed = false;
     }

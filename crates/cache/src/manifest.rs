@@ -4,13 +4,57 @@
 //! unseen, whatever it is in. This holds for every format.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::on_all_processors;
 use crate::{ContentKey, Digest, Digests, Ingredients, NodeName, RecipeKey};
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It is not what was written.
+    #[error("the manifest is damaged: {what}")]
+    Damaged {
+        /// What is wrong with it.
+        what: String,
+        /// Where it was found.
+        place: String,
+    },
+    /// A later version has written it.
+    #[error("the manifest has format {format}, and this knockline knows up to {FORMAT}")]
+    Newer {
+        /// Its format.
+        format: u32,
+        /// Where it was found.
+        place: String,
+    },
+    /// It cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+impl From<ManifestError> for Failure {
+    fn from(error: ManifestError) -> Self {
+        let what = error.to_string();
+        match error {
+            ManifestError::Damaged { place, .. } => {
+                Self::input(what, place, "run the pipeline; it sets the folder aside and makes it again")
+            }
+            ManifestError::Newer { place, .. } => {
+                Self::usage(what, place, "use the newer knockline that made it, or another --artifacts folder")
+            }
+            ManifestError::Io { path, error } => Self::io("read", &path, &error),
+        }
+    }
+}
 
 /// The format that this version writes and reads.
 pub const FORMAT: u32 = 2;
@@ -93,33 +137,27 @@ impl Manifest {
     }
 
     /// The manifest in `folder`; `None` if there is none.
-    pub fn read(folder: &Path) -> Result<Option<Self>> {
+    pub fn read(folder: &Path) -> Result<Option<Self>, ManifestError> {
         let path = folder.join(NAME);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
-            Err(e) => return Err(Failure::io("read", &path, &e)),
+            Err(error) => return Err(ManifestError::Io { path, error }),
         };
         Self::parse(&bytes, path.display()).map(Some)
     }
 
     /// The manifest that the `bytes` found at `place` are.
-    pub fn parse(bytes: &[u8], place: impl Display) -> Result<Self> {
+    pub fn parse(bytes: &[u8], place: impl Display) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        let damaged = |what: String| {
-            let remedy = "run the pipeline; it sets the folder aside and makes it again";
-            Failure::input(format!("the manifest is damaged: {what}"), &place, remedy)
-        };
+        let damaged = |what: String| ManifestError::Damaged { what, place: place.to_string() };
         let json = unsealed(bytes).map_err(&damaged)?;
         match serde_json::from_slice::<Format>(&json) {
             Ok(Format { format: FORMAT }) => {}
-            Ok(Format { format }) if format > FORMAT => {
-                let what = format_args!("the manifest has format {format}, and this knockline knows up to {FORMAT}");
-                return Err(Failure::usage(what, &place, "use the newer knockline that made it, or another --artifacts folder"));
-            }
+            Ok(Format { format }) if format > FORMAT => return Err(ManifestError::Newer { format, place: place.to_string() }),
             Ok(Format { format }) => return Err(damaged(format!("there is no format {format}"))),
             Err(e) => return Err(damaged(e.to_string())),
         }
@@ -129,7 +167,7 @@ impl Manifest {
         }
         let outside = |o: &&Output| o.path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', ':']));
         if let Some(output) = manifest.outputs.iter().find(outside) {
-            return Err(damaged(format!("`{}` is no path of an output", output.path)));
+            return Err(damaged(format!("`{}` is not a path of an output", output.path)));
         }
         Ok(manifest)
     }

@@ -28,7 +28,7 @@ use failure::{Failure, Result};
 
 use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
 use crate::manifest::NAME;
-use crate::{ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, NodeName, RecipeKey, Said};
+use crate::{ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, ManifestError, NodeName, RecipeKey, Said};
 
 /// A folder of artifacts.
 pub struct Store {
@@ -40,7 +40,7 @@ pub struct Store {
 }
 
 /// What was found for a key.
-pub struct Finding {
+pub struct CheckedOut {
     /// The result, if there is a sound one. It is the current one now.
     pub manifest: Option<Manifest>,
     /// What was damaged and has been set aside, in words.
@@ -243,20 +243,20 @@ impl Store {
         self.inner("store").join(node).join(key.as_str())
     }
 
-    /// Looks for the result of `node` under `key`, first where it is current, then among the
-    /// earlier ones. A result with a wrong file is set aside, never used.
-    pub fn find(&self, node: &NodeName, key: &ContentKey) -> Result<Finding> {
+    /// Makes the result of `node` under `key` the current one, if it is here: it may be that already, or be kept as an earlier one.
+    /// A result with a wrong file is set aside, never used.
+    pub fn check_out(&self, node: &NodeName, key: &ContentKey) -> Result<CheckedOut> {
         let mut damaged = Vec::new();
         let current = self.current(node);
         if let Some(manifest) = self.sound(&current, node, key, &mut damaged)?.filter(|m| &m.key == key) {
-            return Ok(Finding { manifest: Some(manifest), damaged });
+            return Ok(CheckedOut { manifest: Some(manifest), damaged });
         }
         let manifest = self.sound(&self.stored(node, key), node, key, &mut damaged)?.filter(|m| &m.key == key);
         if manifest.is_some() {
             self.writable(format_args!("the result of `{node}` that is wanted is an earlier one"))?;
             self.make_current(node, key)?;
         }
-        Ok(Finding { manifest, damaged })
+        Ok(CheckedOut { manifest, damaged })
     }
 
     /// The manifest in `folder`, its files checked if its key is `wanted`.
@@ -268,8 +268,8 @@ impl Store {
                 None => return Ok(Some(manifest)),
                 Some(problem) => problem,
             },
-            Err(failure) if failure.exit == failure::Exit::BadInput => failure.what,
-            Err(failure) => return Err(failure),
+            Err(damaged @ ManifestError::Damaged { .. }) => damaged.to_string(),
+            Err(error) => return Err(error.into()),
         };
         self.writable(format_args!("{node}: {problem}"))?;
         let aside = self.set_aside(folder, node)?;

@@ -6,7 +6,7 @@ use failure::{Failure, Result};
 
 use crate::disk::{folders, remove};
 use crate::manifest::NAME;
-use crate::{Index, Manifest, NodeName, Store};
+use crate::{Index, Manifest, ManifestError, NodeName, Store};
 
 /// What was found of one result.
 pub struct Checked {
@@ -71,8 +71,8 @@ impl Store {
             Ok(Some(manifest)) if &manifest.node != node => (0, Some(format!("the manifest is that of `{}`", manifest.node))),
             Ok(Some(manifest)) => (manifest.bytes(), manifest.check(folder, &Index::default())),
             Ok(None) => (0, Some("there is no manifest".to_owned())),
-            Err(failure) if failure.exit == failure::Exit::BadInput => (0, Some(failure.what)),
-            Err(failure) => return Err(failure),
+            Err(damaged @ ManifestError::Damaged { .. }) => (0, Some(damaged.to_string())),
+            Err(error) => return Err(error.into()),
         };
         let place = folder.strip_prefix(self.root()).unwrap_or(folder).display().to_string();
         let damaged = match problem {

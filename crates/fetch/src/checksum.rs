@@ -1,14 +1,13 @@
 //! SHA-256 of a file, as publishers of data give it.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
-use failure::{Failure, Result};
 use sha2::{Digest, Sha256};
 
 /// The SHA-256 of the file at `path`, in hex.
-pub fn sha256_of(path: &Path) -> Result<String> {
+pub fn sha256_of(path: &Path) -> io::Result<String> {
     Sum::default().finish(path)
 }
 
@@ -22,16 +21,15 @@ pub struct Sum {
 
 impl Sum {
     /// Makes it that of the first `size` bytes of the file at `path`, which are read only if they were not seen.
-    pub fn reach(&mut self, path: &Path, size: u64) -> Result<()> {
+    pub fn reach(&mut self, path: &Path, size: u64) -> io::Result<()> {
         if self.of == size {
             return Ok(());
         }
         *self = Self::default();
-        let fail = |e: std::io::Error| Failure::io("read", path, &e);
-        let mut file = File::open(path).map_err(fail)?.take(size);
+        let mut file = File::open(path)?.take(size);
         let mut block = vec![0; 1 << 20];
         loop {
-            match file.read(&mut block).map_err(fail)? {
+            match file.read(&mut block)? {
                 0 => return Ok(()),
                 n => self.update(block.get(..n).unwrap_or_default()),
             }
@@ -45,8 +43,8 @@ impl Sum {
     }
 
     /// That of the whole file at `path`, in hex.
-    pub fn finish(mut self, path: &Path) -> Result<String> {
-        let size = std::fs::metadata(path).map_err(|e| Failure::io("read", path, &e))?.len();
+    pub fn finish(mut self, path: &Path) -> io::Result<String> {
+        let size = std::fs::metadata(path)?.len();
         self.reach(path, size)?;
         Ok(hex(self.hasher))
     }

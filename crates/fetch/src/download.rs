@@ -5,7 +5,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use failure::{Exit, Failure, Result};
+use failure::{Failure, Result};
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -40,13 +40,49 @@ struct Resume {
     validator: Option<String>,
 }
 
-/// Why an attempt ended early.
-enum Trouble {
+/// Why a download, or an attempt at it, did not come.
+#[derive(Debug)]
+pub enum DownloadError {
     /// Worth another attempt, after this wait if the server named one.
-    Passing(String, Option<Duration>),
-    Final(Failure),
+    Transient(String, Option<Duration>),
     /// The server asks whether the file is really wanted; this address says yes.
-    Asked(Url),
+    Confirmation(Url),
+    /// What the server gives is not the file: a web page, say.
+    Masquerade(&'static str),
+    /// It is not to be had from there; what the user can do.
+    Refused(String, &'static str),
+    /// The disk has too little room: bytes that are to come, and bytes that are free.
+    NoRoom(PathBuf, u64, u64),
+    /// A file of this machine: what was done to it, and what the system says.
+    Io(&'static str, PathBuf, std::io::Error),
+}
+
+/// What helps where an address gives nothing.
+const OTHER_ADDRESS: &str = "check the address, or add a mirror to the option `source`";
+
+impl DownloadError {
+    fn io(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Self {
+        move |error| Self::Io(doing, path.to_owned(), error)
+    }
+
+    /// For the user; `origin` is where the file was to come from.
+    pub fn explain(self, origin: &str) -> Failure {
+        match self {
+            Self::Transient(what, _) => {
+                let remedy = "run the same command again to go on where it stopped, or add a mirror to the option `source`";
+                Failure::download(what, origin, remedy)
+            }
+            Self::Confirmation(page) => Failure::download(masquerade::sentence(masquerade::PAGE), shown(&page), masquerade::REMEDY),
+            Self::Masquerade(what) => Failure::download(masquerade::sentence(what), origin, masquerade::REMEDY),
+            Self::Refused(what, remedy) => Failure::download(what, origin, remedy),
+            Self::NoRoom(folder, wanted, free) => {
+                let mb = |bytes: u64| bytes as f64 / 1e6;
+                let what = format!("{:.1} MB are still to come, and the disk has room for {:.1} MB", mb(wanted), mb(free));
+                Failure::download(what, folder.display(), "make room, or let --artifacts name a folder on another disk")
+            }
+            Self::Io(doing, path, error) => Failure::io(doing, &path, &error),
+        }
+    }
 }
 
 /// Downloads `url` into the downloads' folder unless it is there already.
@@ -76,7 +112,7 @@ pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progr
     let _lock = lock.map_err(|e| Failure::io("lock", folder, &e))?;
     let mut there = None;
     if path.exists() {
-        let is = checksum::sha256_of(&path)?;
+        let is = checksum::sha256_of(&path).map_err(|e| Failure::io("read", &path, &e))?;
         if right(&is) {
             return obtained(is);
         }
@@ -91,9 +127,9 @@ pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progr
         return Err(Failure::download(format_args!("{what}, and --offline forbids a download"), origin, remedy));
     }
     let part = with_suffix(&path, ".part");
-    let is = transfer(parsed.clone(), &origin, &part, progress)?;
+    let is = transfer(parsed.clone(), &part, progress).map_err(|e| e.explain(&origin))?;
     if !right(&is) {
-        remove(&part)?;
+        remove(&part).map_err(|e| e.explain(&origin))?;
         let want = sha256.unwrap_or_default();
         return Err(Failure::download(
             format_args!("SHA-256 is {is}, not {want}"),
@@ -101,36 +137,34 @@ pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progr
             "the server sends another file; try another mirror, or change the option `sha256` if this is the one you want",
         ));
     }
-    std::fs::rename(&part, &path).map_err(|e| Failure::io("rename", &part, &e))?;
-    remove(&with_suffix(&part, ".json"))?;
+    atomic::rename(&part, &path).map_err(|e| Failure::io("rename", &part, &e))?;
+    remove(&with_suffix(&part, ".json")).map_err(|e| e.explain(&origin))?;
     obtained(is)
 }
 
 /// Attempts until the file is whole, and returns its SHA-256. An attempt that brought bytes does not count against the
 /// limit: a line that is cut every few megabytes still ends.
-fn transfer(mut url: Url, origin: &str, part: &Path, progress: &Progress) -> Result<String> {
+fn transfer(mut url: Url, part: &Path, progress: &Progress) -> Result<String, DownloadError> {
     let client = client()?;
     let mut sum = Sum::default();
     let mut failures = 0;
     let mut asked = false;
     let mut most = size(part);
     loop {
-        let (what, wait) = match attempt(&client, &url, origin, part, &mut sum, progress) {
-            Ok(()) => return sum.finish(part),
-            Err(Trouble::Final(failure)) => return Err(failure),
-            Err(Trouble::Asked(page)) if asked => return Err(masquerade::refusal(Exit::Download, masquerade::PAGE, &shown(&page))),
-            Err(Trouble::Asked(yes)) => {
+        let (what, wait) = match attempt(&client, &url, part, &mut sum, progress) {
+            Ok(()) => return sum.finish(part).map_err(DownloadError::io("read", part)),
+            Err(DownloadError::Confirmation(yes)) if !asked => {
                 (url, asked) = (yes, true);
                 continue;
             }
-            Err(Trouble::Passing(what, wait)) => (what, wait),
+            Err(DownloadError::Transient(what, wait)) => (what, wait),
+            Err(other) => return Err(other),
         };
         // Where the server cannot go on, every attempt begins at 0; one byte more is not worth a further one.
         failures = if size(part) >= most + SOME { 1 } else { failures + 1 };
         most = most.max(size(part));
         if failures >= ATTEMPTS {
-            let remedy = "run the same command again to go on where it stopped, or add a mirror to the option `source`";
-            return Err(Failure::download(format_args!("{what}, {ATTEMPTS} times"), origin, remedy));
+            return Err(DownloadError::Transient(format!("{what}, {ATTEMPTS} times"), None));
         }
         let wait = wait.unwrap_or(Duration::from_millis(200) * 2_u32.pow(failures)).min(LONGEST_WAIT);
         progress.warn(format!("{what}; trying again in {:.1} s", wait.as_secs_f32()));
@@ -138,7 +172,7 @@ fn transfer(mut url: Url, origin: &str, part: &Path, progress: &Progress) -> Res
     }
 }
 
-fn client() -> Result<Client> {
+fn client() -> Result<Client, DownloadError> {
     // The provider is the process's own; a second call finds it installed already.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -160,10 +194,10 @@ fn client() -> Result<Client> {
             }
         }))
         .build()
-        .map_err(|e| Failure::download(e, "HTTP client", "check the proxy variables and the system's certificates"))
+        .map_err(|e| DownloadError::Refused(e.to_string(), "check the proxy variables and the system's certificates"))
 }
 
-fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, sum: &mut Sum, progress: &Progress) -> Result<(), Trouble> {
+fn attempt(client: &Client, url: &Url, part: &Path, sum: &mut Sum, progress: &Progress) -> Result<(), DownloadError> {
     let state = with_suffix(part, ".json");
     let resume: Resume = std::fs::read(&state).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let have = if resume.validator.is_some() { size(part) } else { 0 };
@@ -172,9 +206,8 @@ fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, sum: &mut Sum,
         request = request.header(RANGE, format!("bytes={have}-")).header(IF_RANGE, validator);
     }
     let passing = |e: reqwest::Error| {
-        let remedy = "check the address, or add a mirror to the option `source`";
         let is_final = e.is_redirect() || e.is_builder();
-        if is_final { Trouble::Final(Failure::download(plain(e), origin, remedy)) } else { Trouble::Passing(plain(e), None) }
+        if is_final { DownloadError::Refused(plain(e), OTHER_ADDRESS) } else { DownloadError::Transient(plain(e), None) }
     };
     let mut response = request.send().map_err(passing)?;
     let range = content_range(response.headers());
@@ -188,58 +221,59 @@ fn attempt(client: &Client, url: &Url, origin: &str, part: &Path, sum: &mut Sum,
         StatusCode::RANGE_NOT_SATISFIABLE if range == Some((None, Some(have))) => return Ok(()),
         StatusCode::RANGE_NOT_SATISFIABLE => return Err(start_anew(part)),
         status if status.is_success() => (0, response.content_length()),
-        status => return Err(refused(status, response.headers(), origin)),
+        status => return Err(refused(status, response.headers())),
     };
-    let io = |e: std::io::Error| Trouble::Final(Failure::io("write", part, &e));
+    let io = DownloadError::io("write", part);
     // What is there already goes, where it begins anew.
     let freed = if start == 0 { size(part) } else { 0 };
-    room(total.map_or(0, |total| total.saturating_sub(start)), freed, part).map_err(Trouble::Final)?;
-    let first = if start == 0 { beginning(&mut response, origin)? } else { Vec::new() };
+    room(total.map_or(0, |total| total.saturating_sub(start)), freed, part)?;
+    let first = if start == 0 { beginning(&mut response)? } else { Vec::new() };
     // First the old bytes go, then the new validator comes: the two never stand together.
-    let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(io)?;
-    file.set_len(start).map_err(io)?;
+    let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(&io)?;
+    file.set_len(start).map_err(&io)?;
     // An answer with a part need not say again what was said with the whole.
     let validator = validator(response.headers()).or_else(|| resume.validator.filter(|_| start > 0));
     let json = serde_json::to_vec(&Resume { validator }).unwrap_or_default();
-    std::fs::write(&state, json).map_err(io)?;
-    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).map_err(io)?;
-    sum.reach(part, start).map_err(Trouble::Final)?;
+    std::fs::write(&state, json).map_err(&io)?;
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).map_err(&io)?;
+    sum.reach(part, start).map_err(DownloadError::io("read", part))?;
     progress.begin("downloading", total, Unit::Bytes);
     copy(&mut Cursor::new(first).chain(&mut response), &mut file, sum, total.is_none(), part, progress)?;
-    file.sync_all().map_err(io)?;
+    file.sync_all().map_err(&io)?;
     match total {
-        Some(total) if sum.of < total => Err(Trouble::Passing(format!("the connection ended after {} of {total} bytes", sum.of), None)),
+        Some(total) if sum.of < total => {
+            Err(DownloadError::Transient(format!("the connection ended after {} of {total} bytes", sum.of), None))
+        }
         Some(total) if sum.of > total => Err(start_anew(part)),
         // A part of a whole that nobody knows: asked for what is behind its end, the server says whether there is more.
-        None if start > 0 => Err(Trouble::Passing("the server does not say how long the file is".into(), None)),
+        None if start > 0 => Err(DownloadError::Transient("the server does not say how long the file is".into(), None)),
         _ => Ok(()),
     }
 }
 
 /// The first bytes of an answer that is a file; nothing has been written yet if it is none.
-fn beginning(response: &mut Response, origin: &str) -> Result<Vec<u8>, Trouble> {
-    let broke = |e: std::io::Error| Trouble::Passing(format!("the connection broke at its beginning: {e}"), None);
+fn beginning(response: &mut Response) -> Result<Vec<u8>, DownloadError> {
+    let broke = |e: std::io::Error| DownloadError::Transient(format!("the connection broke at its beginning: {e}"), None);
     let mut first = Vec::new();
     response.take(START).read_to_end(&mut first).map_err(broke)?;
     let Some(what) = masquerade::recognise(&first) else { return Ok(first) };
     if what == masquerade::PAGE {
         let _ = response.take(LONGEST_PAGE).read_to_end(&mut first);
         if let Some(yes) = drive::confirmed(response.url(), &first) {
-            return Err(Trouble::Asked(yes));
+            return Err(DownloadError::Confirmation(yes));
         }
     }
-    Err(Trouble::Final(masquerade::refusal(Exit::Download, what, origin)))
+    Err(DownloadError::Masquerade(what))
 }
 
 /// Refuses to begin what the disk has no room for, when `freed` bytes of it are given back.
-fn room(wanted: u64, freed: u64, part: &Path) -> Result<()> {
+fn room(wanted: u64, freed: u64, part: &Path) -> Result<(), DownloadError> {
     let Some(folder) = part.parent() else { return Ok(()) };
     let Some(free) = free(folder).map(|free| free.saturating_add(freed)) else { return Ok(()) };
     if wanted <= free {
         return Ok(());
     }
-    let what = format_args!("{:.1} MB are still to come, and the disk has room for {:.1} MB", wanted as f64 / 1e6, free as f64 / 1e6);
-    Err(Failure::download(what, folder.display(), "make room, or let --artifacts name a folder on another disk"))
+    Err(DownloadError::NoRoom(folder.to_owned(), wanted, free))
 }
 
 /// Bytes that the disk of this folder has room for, where the system says it.
@@ -252,25 +286,32 @@ fn free(folder: &Path) -> Option<u64> {
 }
 
 /// Appends what comes. `endless`: nobody knows how much that is.
-fn copy(from: &mut impl Read, file: &mut File, sum: &mut Sum, endless: bool, part: &Path, progress: &Progress) -> Result<(), Trouble> {
+fn copy(
+    from: &mut impl Read,
+    file: &mut File,
+    sum: &mut Sum,
+    endless: bool,
+    part: &Path,
+    progress: &Progress,
+) -> Result<(), DownloadError> {
     let mut block = vec![0; 1 << 18];
     let mut looked = 0;
     loop {
-        let broke = |e: std::io::Error| Trouble::Passing(format!("the connection broke after {} bytes: {e}", sum.of), None);
+        let broke = |e: std::io::Error| DownloadError::Transient(format!("the connection broke after {} bytes: {e}", sum.of), None);
         let n = from.read(&mut block).map_err(broke)?;
         let bytes = block.get(..n).unwrap_or_default();
         if n == 0 {
             return Ok(());
         }
-        file.write_all(bytes).map_err(|e| Trouble::Final(Failure::io("write", part, &e)))?;
+        file.write_all(bytes).map_err(DownloadError::io("write", part))?;
         sum.update(bytes);
         progress.at(sum.of, String::new);
         if endless && sum.of - looked >= RESERVE / 4 {
             looked = sum.of;
-            if let Err(failure) = room(RESERVE, 0, part) {
+            if let Err(error) = room(RESERVE, 0, part) {
                 // It may never have ended.
-                remove(part).map_err(Trouble::Final)?;
-                return Err(Trouble::Final(failure));
+                remove(part)?;
+                return Err(error);
             }
         }
     }
@@ -286,20 +327,19 @@ fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     Some((from, whole.parse().ok()))
 }
 
-fn start_anew(part: &Path) -> Trouble {
+fn start_anew(part: &Path) -> DownloadError {
     match remove(part) {
-        Ok(()) => Trouble::Passing("the partial file does not fit the server's".into(), None),
-        Err(failure) => Trouble::Final(failure),
+        Ok(()) => DownloadError::Transient("the partial file does not fit the server's".into(), None),
+        Err(error) => error,
     }
 }
 
-fn refused(status: StatusCode, headers: &HeaderMap, origin: &str) -> Trouble {
+fn refused(status: StatusCode, headers: &HeaderMap) -> DownloadError {
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT {
         let wait = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-        return Trouble::Passing(format!("the server answers {status}"), wait);
+        return DownloadError::Transient(format!("the server answers {status}"), wait);
     }
-    let remedy = "check the address, or add a mirror to the option `source`";
-    Trouble::Final(Failure::download(format_args!("the server answers {status}"), origin, remedy))
+    DownloadError::Refused(format!("the server answers {status}"), OTHER_ADDRESS)
 }
 
 /// What `If-Range` may carry: a strong entity tag, or a date.
@@ -344,9 +384,9 @@ fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |m| m.len())
 }
 
-fn remove(path: &Path) -> Result<()> {
+fn remove(path: &Path) -> Result<(), DownloadError> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::io("remove", path, &e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(DownloadError::io("remove", path)(e)),
         _ => Ok(()),
     }
 }

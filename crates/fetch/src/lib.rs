@@ -108,7 +108,7 @@ fn local(path: &Path, sha256: Option<&str>) -> Result<Obtained> {
     }
     masquerade::check_file(path)?;
     if let Some(want) = sha256 {
-        let is = sha256_of(path)?;
+        let is = sha256_of(path).map_err(|e| Failure::io("read", path, &e))?;
         if !is.eq_ignore_ascii_case(want) {
             return Err(Failure::input(
                 format_args!("SHA-256 is {is}, not {want}"),

@@ -4,10 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use failure::{Exit, Failure, Result};
+use failure::{Failure, Result};
 
 /// What a web page is called.
 pub const PAGE: &str = "a web page (a warning or a log-in page)";
+
+/// What the user can do about it.
+pub const REMEDY: &str = "open the address in a browser, download the file there, and give its path";
 
 /// What the first bytes of a file say it is, if it is not data.
 pub fn recognise(start: &[u8]) -> Option<&'static str> {
@@ -30,15 +33,13 @@ pub fn check_file(path: &Path) -> Result<()> {
     read.map_err(|e| Failure::io("read", path, &e))?;
     match recognise(&start) {
         None => Ok(()),
-        Some(what) => Err(refusal(Exit::BadInput, what, &path.display().to_string())),
+        Some(what) => Err(Failure::input(sentence(what), path.display(), REMEDY)),
     }
 }
 
-/// The error for a file that is `what`.
-pub fn refusal(exit: Exit, what: &str, place: &str) -> Failure {
-    let what = format!("this is {what}, not the file");
-    let remedy = "open the address in a browser, download the file there, and give its path";
-    if exit == Exit::Download { Failure::download(what, place, remedy) } else { Failure::input(what, place, remedy) }
+/// What is said of a file that is `what`.
+pub fn sentence(what: &str) -> String {
+    format!("this is {what}, not the file")
 }
 
 #[cfg(test)]

@@ -51,12 +51,17 @@ impl View for Array<'_> {
 
 /// Writes the named arrays to `path`, and `note` as the metadata's one key `knockline`.
 pub fn write<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>, note: Option<&str>) -> Result<()> {
-    let metadata = note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())]));
-    // Not by `serialize_to_file`: killed, it leaves a temporary file beside `path`, and a run that goes
-    // on in the same folder would publish that.
-    let bytes = safetensors::serialize(arrays, metadata);
-    let bytes = bytes.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+    // Not by `serialize_to_file`: killed, it leaves a temporary file beside `path`, and a run that continues in the same
+    // folder would publish that.
+    let bytes = to_bytes(arrays, note, path)?;
     std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))
+}
+
+/// What such a file at `path` holds.
+pub fn to_bytes<'a>(arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>, note: Option<&str>, path: &Path) -> Result<Vec<u8>> {
+    let metadata = note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())]));
+    let bytes = safetensors::serialize(arrays, metadata);
+    bytes.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))
 }
 
 const NOTE: &str = "knockline";

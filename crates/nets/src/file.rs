@@ -16,6 +16,12 @@ pub type Values = BTreeMap<String, Vec<f32>>;
 
 /// Writes the tensors and a `note` for the file's metadata.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, note: Option<&str>) -> Result<()> {
+    let bytes = to_bytes(tensors, note, path)?;
+    std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))
+}
+
+/// What such a file at `path` holds.
+pub fn to_bytes(tensors: &BTreeMap<String, Tensor>, note: Option<&str>, path: &Path) -> Result<Vec<u8>> {
     let mut values = Vec::new();
     for (name, tensor) in tensors {
         let flat = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
@@ -23,7 +29,7 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, note: Option<&str>
         values.push((name.as_str(), tensor.dims().to_vec(), flat));
     }
     let arrays = values.iter().map(|(name, shape, flat)| (*name, Array::f32(shape, flat)));
-    arrays::write(path, arrays, note)
+    arrays::to_bytes(arrays, note, path)
 }
 
 /// Reads the tensors of exactly the `wanted` names and shapes; all must be finite.

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use zstd::stream::{raw, zio};
 use zstd::zstd_safe::DParameter;
 
-use crate::{Place, Trouble};
+use crate::{Place, RemoteError};
 
 /// zstd's default.
 const LEVEL: i32 = 3;
@@ -23,14 +23,14 @@ const PART: usize = 8 << 20;
 const PIECE: usize = 1 << 20;
 
 /// Transfers of so many bytes in all that take longer than [`Place::limit`] are given up.
-pub async fn within<T>(place: &Place, bytes: u64, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+pub async fn within<T>(place: &Place, bytes: u64, work: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
     let limit = place.limit(bytes);
-    let late = |_| Trouble::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()));
+    let late = |_| RemoteError::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()));
     tokio::time::timeout(limit, work).await.map_err(late)?
 }
 
 /// Fetches the blob of `output` into the file `to`, synced. `arrived` is told how many bytes have come.
-pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64)) -> Result<(), Trouble> {
+pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64)) -> Result<(), RemoteError> {
     let got = place.store.get(&place.blob(&output.digest)).await?;
     let mut unpacked = Unpacked::into(output.clone(), to)?;
     match got.payload {
@@ -40,12 +40,12 @@ pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64
             let whole = tokio::task::spawn_blocking(move || {
                 let mut piece = vec![0; PIECE];
                 loop {
-                    let n = file.read(&mut piece).map_err(|e| Trouble::local("read", &path, &e))?;
+                    let n = file.read(&mut piece).map_err(|e| RemoteError::local("read", &path, &e))?;
                     let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else { return unpacked.end() };
                     unpacked.take(bytes)?;
                 }
             });
-            whole.await.map_err(|e| Trouble::Local(e.to_string()))??;
+            whole.await.map_err(|e| RemoteError::Local(e.to_string()))??;
             arrived(output.size);
             Ok(())
         }
@@ -54,7 +54,7 @@ pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64
                 arrived(unpacked.take(&piece?)?);
             }
             // A thread of its own syncs it: the others that are on their way are read on.
-            tokio::task::spawn_blocking(move || unpacked.end()).await.map_err(|e| Trouble::Local(e.to_string()))?
+            tokio::task::spawn_blocking(move || unpacked.end()).await.map_err(|e| RemoteError::Local(e.to_string()))?
         }
     }
 }
@@ -67,34 +67,34 @@ struct Unpacked {
 }
 
 impl Unpacked {
-    fn into(output: Output, to: &Path) -> Result<Self, Trouble> {
-        let disk = |e: io::Error| Trouble::local("write", to, &e);
+    fn into(output: Output, to: &Path) -> Result<Self, RemoteError> {
+        let disk = |e: io::Error| RemoteError::local("write", to, &e);
         if let Some(folder) = to.parent() {
             std::fs::create_dir_all(folder).map_err(disk)?;
         }
-        let file = Checked { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, trouble: None };
+        let file = Checked { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, error: None };
         let mut decoder = raw::Decoder::new().map_err(disk)?;
         // A frame may ask for a window of any size; ours asks for far less than this.
         decoder.set_parameter(DParameter::WindowLogMax(27)).map_err(disk)?;
         Ok(Self { output, to: to.to_owned(), decoder: zio::Writer::new(file, decoder) })
     }
 
-    fn damaged(&self, what: impl std::fmt::Display) -> Trouble {
-        Trouble::Damaged(format!("the object of {} is damaged: {what}", self.output.path))
+    fn damaged(&self, what: impl std::fmt::Display) -> RemoteError {
+        RemoteError::Damaged(format!("the object of {} is damaged: {what}", self.output.path))
     }
 
     /// Takes a piece, and gives how many bytes it unpacked to.
-    fn take(&mut self, piece: &[u8]) -> Result<u64, Trouble> {
+    fn take(&mut self, piece: &[u8]) -> Result<u64, RemoteError> {
         let before = self.decoder.writer().left;
         let written = self.decoder.write_all(piece).and_then(|()| self.decoder.flush());
-        match (written, self.decoder.writer_mut().trouble.take()) {
-            (_, Some(e)) => Err(Trouble::local("write", &self.to, &e)),
+        match (written, self.decoder.writer_mut().error.take()) {
+            (_, Some(e)) => Err(RemoteError::local("write", &self.to, &e)),
             (Err(e), None) => Err(self.damaged(e)),
             (Ok(()), None) => Ok(before - self.decoder.writer().left),
         }
     }
 
-    fn end(mut self) -> Result<(), Trouble> {
+    fn end(mut self) -> Result<(), RemoteError> {
         // The frame's own checksum stands at its end.
         self.decoder.finish().map_err(|e| self.damaged(e))?;
         let Checked { file, hasher, left, .. } = self.decoder.writer();
@@ -104,7 +104,7 @@ impl Unpacked {
         if hasher.finalize().to_hex().as_str() != self.output.digest.as_str() {
             return Err(self.damaged("it has another content"));
         }
-        file.sync_all().map_err(|e| Trouble::local("write", &self.to, &e))
+        file.sync_all().map_err(|e| RemoteError::local("write", &self.to, &e))
     }
 }
 
@@ -114,7 +114,7 @@ struct Checked {
     hasher: blake3::Hasher,
     left: u64,
     /// The disk's, to be told from the decoder's own.
-    trouble: Option<io::Error>,
+    error: Option<io::Error>,
 }
 
 impl Write for Checked {
@@ -122,7 +122,7 @@ impl Write for Checked {
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| io::Error::other("it is longer than it should be"))?;
         self.hasher.update(bytes);
         if let Err(e) = self.file.write_all(bytes) {
-            self.trouble = Some(io::Error::new(e.kind(), e.to_string()));
+            self.error = Some(io::Error::new(e.kind(), e.to_string()));
             return Err(e);
         }
         Ok(bytes.len())
@@ -135,7 +135,7 @@ impl Write for Checked {
 
 /// Puts the file `from` there as the blob of `output`, unless it is there already and not to be replaced. Gives the bytes that
 /// were sent.
-pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> Result<u64, Trouble> {
+pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> Result<u64, RemoteError> {
     let blob = place.blob(&output.digest);
     if !replace && !place.is_damaged(&output.digest) {
         match place.store.head(&blob).await {
@@ -145,7 +145,7 @@ pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> 
             Err(e) => return Err(e.into()),
         }
     }
-    let read = |e: io::Error| Trouble::local("read", from, &e);
+    let read = |e: io::Error| RemoteError::local("read", from, &e);
     place.sweep(&blob);
     let mut file = File::open(from).map_err(read)?.take(output.size);
     let mut hasher = blake3::Hasher::new();
@@ -154,7 +154,7 @@ pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> 
     let mut writer = BufWriter::with_capacity(place.to_put.clone(), blob, PART).with_max_concurrency(2);
     let mut piece = vec![0; PIECE];
     let mut sent = 0;
-    let all: Result<(), Trouble> = async {
+    let all: Result<(), RemoteError> = async {
         loop {
             let n = file.read(&mut piece).map_err(read)?;
             let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
@@ -165,7 +165,7 @@ pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> 
             writer.put(Bytes::from(compressed)).await?;
         }
         if hasher.finalize().to_hex().as_str() != output.digest.as_str() {
-            return Err(Trouble::Local(format!("{} has another content than when it was made", from.display())));
+            return Err(RemoteError::Local(format!("{} has another content than when it was made", from.display())));
         }
         let rest = encoder.finish().map_err(read)?;
         sent += rest.len() as u64;
@@ -173,12 +173,12 @@ pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> 
         Ok(())
     }
     .await;
-    if let Err(trouble) = all {
+    if let Err(error) = all {
         // Nothing is seen of a blob that is not finished; parts that were sent cost storage.
         let _ = writer.abort().await;
-        return Err(trouble);
+        return Err(error);
     }
-    writer.shutdown().await.map_err(Trouble::of_writer)?;
+    writer.shutdown().await.map_err(RemoteError::of_writer)?;
     place.is_mended(&output.digest);
     Ok(sent)
 }

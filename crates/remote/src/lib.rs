@@ -11,12 +11,12 @@
 //! operation waits forever: each has a limit that grows with its size.
 
 mod blob;
+mod error;
 mod place;
 mod result;
-mod trouble;
 
+pub use error::RemoteError;
 pub use place::{Place, shown};
-pub use trouble::Trouble;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use cache::Manifest;
 use cache::wire::{Ask, Reply};
 use clap::Parser;
 use failure::{Exit, Failure};
-use remote::{Place, Trouble, shown};
+use remote::{Place, RemoteError, shown};
 use tokio::runtime::{Builder, Runtime};
 
 /// Keep results where other machines find them; run by `cargo xtask`
@@ -59,7 +59,7 @@ fn run(cli: &Cli) -> failure::Result<()> {
         let reply = match ask {
             Ok(Ask::Manifest { node, key }) => match runtime.block_on(place.find(&node, &key)) {
                 Ok(manifest) => text(manifest.as_ref()).map(|manifest| Reply::Manifest { manifest }),
-                Err(trouble) => Err(trouble),
+                Err(error) => Err(error),
             },
             Ok(Ask::Fetch { manifest, only, into }) => {
                 let last = Mutex::new(Instant::now());
@@ -75,10 +75,10 @@ fn run(cli: &Cli) -> failure::Result<()> {
                 let _ = pusher.join();
                 return Ok(());
             }
-            Ok(Ask::Open { .. }) => Err(Trouble::Store("it is open already".to_owned())),
-            Err(e) => Err(Trouble::Store(format!("xtask and the remote's program do not understand each other: {e}"))),
+            Ok(Ask::Open { .. }) => Err(RemoteError::Store("it is open already".to_owned())),
+            Err(e) => Err(RemoteError::Store(format!("xtask and the remote's program do not understand each other: {e}"))),
         };
-        say(&reply.unwrap_or_else(|trouble| Reply::Trouble { what: trouble.to_string(), push: false, over: trouble.is_over() }));
+        say(&reply.unwrap_or_else(|error| Reply::Trouble { what: error.to_string(), push: false, over: error.is_over() }));
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, bool, Pa
     for (manifest, replace, folder) in queue {
         let reply = match push(place, runtime, &manifest, replace, &folder) {
             Ok(reply) => reply,
-            Err(trouble) => Reply::Trouble { what: trouble.to_string(), push: true, over: trouble.is_over() },
+            Err(error) => Reply::Trouble { what: error.to_string(), push: true, over: error.is_over() },
         };
         say(&reply);
         if matches!(reply, Reply::Trouble { over: true, .. }) {
@@ -119,18 +119,18 @@ fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, bool, Pa
     }
 }
 
-fn push(place: &Place, runtime: &Runtime, manifest: &str, replace: bool, folder: &Path) -> Result<Reply, Trouble> {
+fn push(place: &Place, runtime: &Runtime, manifest: &str, replace: bool, folder: &Path) -> Result<Reply, RemoteError> {
     let manifest = parse(manifest)?;
     let sent = runtime.block_on(place.push(&manifest, replace, folder))?;
     Ok(Reply::Pushed { node: manifest.node, key: manifest.key, sent })
 }
 
-fn parse(manifest: &str) -> Result<Manifest, Trouble> {
-    Manifest::parse(manifest.as_bytes(), "xtask's request").map_err(|failure| Trouble::Local(failure.what))
+fn parse(manifest: &str) -> Result<Manifest, RemoteError> {
+    Manifest::parse(manifest.as_bytes(), "xtask's request").map_err(|failure| RemoteError::Local(failure.to_string()))
 }
 
-fn text(manifest: Option<&Manifest>) -> Result<Option<String>, Trouble> {
-    let bytes = manifest.map(Manifest::to_bytes).transpose().map_err(|failure| Trouble::Local(failure.what))?;
+fn text(manifest: Option<&Manifest>) -> Result<Option<String>, RemoteError> {
+    let bytes = manifest.map(Manifest::to_bytes).transpose().map_err(|failure| RemoteError::Local(failure.to_string()))?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 

@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 use object_store::ObjectStoreExt as _;
 
 use crate::blob::{self, within};
-use crate::{Place, Trouble};
+use crate::{Place, RemoteError};
 
 /// Files on their way at once: most are small, and the way is long.
 const AT_ONCE: usize = 8;
@@ -18,22 +18,22 @@ const LARGEST_MANIFEST: u64 = 64 << 20;
 
 impl Place {
     /// The manifest of the result of `node` under `key`, if there is one.
-    pub async fn find(&self, node: &NodeName, key: &ContentKey) -> Result<Option<Manifest>, Trouble> {
+    pub async fn find(&self, node: &NodeName, key: &ContentKey) -> Result<Option<Manifest>, RemoteError> {
         let path = self.manifest(node, key);
         let read = async {
             let got = self.store.get(&path).await?;
             if got.meta.size > LARGEST_MANIFEST {
-                return Err(Trouble::Damaged(format!("the manifest of `{node}` has {} bytes", got.meta.size)));
+                return Err(RemoteError::Damaged(format!("the manifest of `{node}` has {} bytes", got.meta.size)));
             }
             Ok(got.bytes().await?)
         };
         let bytes = match within(self, 0, read).await {
             Ok(bytes) => bytes,
-            Err(Trouble::Missing(_)) => return Ok(None),
-            Err(trouble) => return Err(trouble),
+            Err(RemoteError::Missing(_)) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        let damaged = |what: &dyn std::fmt::Display| Trouble::Damaged(format!("the manifest of `{node}` there is damaged: {what}"));
-        let manifest = Manifest::parse(&bytes, path).map_err(|failure| damaged(&failure.what))?;
+        let damaged = |what: &dyn std::fmt::Display| RemoteError::Damaged(format!("the manifest of `{node}` there is damaged: {what}"));
+        let manifest = Manifest::parse(&bytes, path).map_err(|error| damaged(&error))?;
         if &manifest.node != node || &manifest.key != key {
             return Err(damaged(&"it is that of another result"));
         }
@@ -42,12 +42,12 @@ impl Place {
 
     /// Fetches files of a result into the folder `into`: those named by `only`, or all. If one turns out to be damaged, that is
     /// remembered, and the next push replaces all of the result. `arrived` is told how many bytes are here.
-    pub async fn fetch(&self, manifest: &Manifest, only: &[String], into: &Path, arrived: impl Fn(u64)) -> Result<(), Trouble> {
+    pub async fn fetch(&self, manifest: &Manifest, only: &[String], into: &Path, arrived: impl Fn(u64)) -> Result<(), RemoteError> {
         let done = AtomicU64::new(0);
         let one = async |output: &Output| {
             let piece = |n: u64| arrived(done.fetch_add(n, Ordering::Relaxed) + n);
             let got = blob::get(self, output, &into.join(&output.path), piece).await;
-            if let Err(Trouble::Damaged(_)) = got {
+            if let Err(RemoteError::Damaged(_)) = got {
                 // Nor is the rest of the result above suspicion.
                 manifest.outputs.iter().for_each(|output| self.mark_damaged(&output.digest));
             }
@@ -61,8 +61,8 @@ impl Place {
             while let Some(got) = all.next().await {
                 match got {
                     Ok(()) => {}
-                    Err(trouble) if trouble.is_over() => return Err(trouble),
-                    Err(trouble) => drop(first.get_or_insert(trouble)),
+                    Err(error) if error.is_over() => return Err(error),
+                    Err(error) => drop(first.get_or_insert(error)),
                 }
             }
             first.map_or(Ok(()), Err)
@@ -71,9 +71,9 @@ impl Place {
     }
 
     /// Puts a result there whose files lie in `folder`; with `replace` also what is there already. Gives the bytes that were sent.
-    pub async fn push(&self, manifest: &Manifest, replace: bool, folder: &Path) -> Result<u64, Trouble> {
+    pub async fn push(&self, manifest: &Manifest, replace: bool, folder: &Path) -> Result<u64, RemoteError> {
         if self.read_only {
-            return Err(Trouble::Store("it is read only".to_owned()));
+            return Err(RemoteError::Store("it is read only".to_owned()));
         }
         // Two files of one content are one blob.
         let distinct: BTreeMap<&str, &Output> = manifest.outputs.iter().map(|o| (o.digest.as_str(), o)).collect();
@@ -84,7 +84,7 @@ impl Place {
             while let Some(put) = all.next().await {
                 sent += put?;
             }
-            let bytes = manifest.to_bytes().map_err(|failure| Trouble::Local(failure.what))?;
+            let bytes = manifest.to_bytes().map_err(|failure| RemoteError::Local(failure.what))?;
             let path = self.manifest(&manifest.node, &manifest.key);
             let there = self.store.get(&path).await;
             let there = if let Ok(there) = there { there.bytes().await.ok() } else { None };

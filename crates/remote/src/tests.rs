@@ -47,15 +47,15 @@ impl Fixture {
         Place::open(&folder.display().to_string(), false, Duration::from_secs(5)).expect("opens")
     }
 
-    fn push(&self, place: &Place) -> Result<u64, Trouble> {
+    fn push(&self, place: &Place) -> Result<u64, RemoteError> {
         self.runtime.block_on(place.push(&self.manifest, false, &self.result()))
     }
 
-    fn find(&self, place: &Place) -> Result<Option<Manifest>, Trouble> {
+    fn find(&self, place: &Place) -> Result<Option<Manifest>, RemoteError> {
         self.runtime.block_on(place.find(&node(), &self.manifest.key))
     }
 
-    fn fetch(&self, place: &Place, only: &[String]) -> Result<Vec<String>, Trouble> {
+    fn fetch(&self, place: &Place, only: &[String]) -> Result<Vec<String>, RemoteError> {
         let into = tempfile::tempdir().expect("a folder");
         self.runtime.block_on(place.fetch(&self.manifest, only, into.path(), |_| ()))?;
         let names = self.manifest.outputs.iter().map(|o| o.path.clone());
@@ -118,7 +118,7 @@ fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
                 None => fs::remove_file(&object).expect("removes"),
             }
             let place = fixture.place();
-            let trouble = if is_blob(&object) {
+            let error = if is_blob(&object) {
                 match fixture.fetch(&place, &[]) {
                     // A larger window in zstd's header unpacks to the same bytes: `fetch` has compared them.
                     Ok(_) => {
@@ -126,20 +126,20 @@ fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
                         fs::write(&object, &sound).expect("writes");
                         continue;
                     }
-                    Err(trouble) => trouble,
+                    Err(error) => error,
                 }
             } else {
                 match fixture.find(&place) {
-                    Ok(None) => Trouble::Missing(String::new()),
+                    Ok(None) => RemoteError::Missing(String::new()),
                     Ok(Some(_)) => panic!("the manifest is taken"),
-                    Err(trouble) => trouble,
+                    Err(error) => error,
                 }
             };
             match damaged {
-                Some(bytes) => assert!(matches!(trouble, Trouble::Damaged(_)), "{trouble:?} for {bytes:?} at {}", object.display()),
-                None => assert!(matches!(trouble, Trouble::Missing(_)), "{trouble:?}"),
+                Some(bytes) => assert!(matches!(error, RemoteError::Damaged(_)), "{error:?} for {bytes:?} at {}", object.display()),
+                None => assert!(matches!(error, RemoteError::Missing(_)), "{error:?}"),
             }
-            assert!(!trouble.is_over(), "the rest is still worth asking for");
+            assert!(!error.is_over(), "the rest is still worth asking for");
             fixture.push(&place).expect("pushes");
             assert_eq!(fs::read(&object).expect("reads"), sound, "it is mended");
             found += 1;
@@ -175,8 +175,8 @@ fn an_object_that_unpacks_to_more_than_it_should_is_damaged_and_not_written() {
     for object in fixture.objects().iter().filter(|o| is_blob(o)) {
         fs::write(object, &bomb).expect("writes");
     }
-    let trouble = fixture.fetch(&place, &[]).expect_err("found");
-    assert!(trouble.to_string().contains("longer than it should be"), "{trouble}");
+    let error = fixture.fetch(&place, &[]).expect_err("found");
+    assert!(error.to_string().contains("longer than it should be"), "{error}");
 }
 
 #[test]
@@ -185,8 +185,8 @@ fn a_result_that_changed_on_the_disk_is_not_pushed() {
     let place = fixture.place();
     fs::write(fixture.result().join("model"), "weights. weights").expect("writes");
     fs::write(fixture.result().join("sub/same"), "weights. weights").expect("writes");
-    let trouble = fixture.push(&place).expect_err("refused");
-    assert!(trouble.to_string().contains("another content"), "{trouble}");
+    let error = fixture.push(&place).expect_err("refused");
+    assert!(error.to_string().contains("another content"), "{error}");
     assert_eq!(fixture.find(&place).expect("looks"), None);
     assert!(fixture.objects().iter().all(|o| fs::metadata(o).is_ok_and(|m| m.len() < 30)), "the empty file at most");
 }
@@ -239,13 +239,13 @@ fn a_server_that_refuses_is_full_or_is_not_there_is_the_end_of_it() {
     ];
     for (url, want) in cases {
         let place = s3(&url, Duration::from_secs(1));
-        let trouble = fixture.find(&place).expect_err(want);
-        assert!(trouble.is_over() && trouble.to_string().contains(want), "{url}: {trouble}");
-        let trouble = fixture.fetch(&place, &[]).expect_err(want);
-        assert!(trouble.is_over(), "{url}: {trouble}");
-        let trouble = fixture.push(&place).err();
+        let error = fixture.find(&place).expect_err(want);
+        assert!(error.is_over() && error.to_string().contains(want), "{url}: {error}");
+        let error = fixture.fetch(&place, &[]).expect_err(want);
+        assert!(error.is_over(), "{url}: {error}");
+        let error = fixture.push(&place).err();
         // The cut-off answer to a HEAD is a whole one.
-        assert!(trouble.as_ref().is_none_or(Trouble::is_over), "{url}: {trouble:?}");
+        assert!(error.as_ref().is_none_or(RemoteError::is_over), "{url}: {error:?}");
     }
 }
 
@@ -267,7 +267,7 @@ fn a_web_server_is_read_and_its_password_is_not_shown() {
     // Where this machine has a proxy, that one answers.
     match fixture.find(&place) {
         Ok(found) => assert_eq!(found, None),
-        Err(trouble) => assert!(!trouble.to_string().contains("secret"), "{trouble}"),
+        Err(error) => assert!(!error.to_string().contains("secret"), "{error}"),
     }
     assert!(place.read_only);
     assert!(fixture.push(&place).expect_err("read only").to_string().contains("read only"));

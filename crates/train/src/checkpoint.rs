@@ -55,11 +55,8 @@ fn tensors(net: &Net, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
 pub fn write(folder: &Path, net: &Net, optimizer: &Optimizer, progress: &Progress) -> Result<()> {
     let path = path(folder, progress.epoch);
     let note = serde_json::to_string(progress).map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
-    let partial = path.with_extension("partial");
-    file::write(&partial, &tensors(net, optimizer), Some(&note))?;
-    let synced = std::fs::File::open(&partial).and_then(|file| file.sync_all());
-    synced.map_err(|e| Failure::io("sync", &partial, &e))?;
-    std::fs::rename(&partial, &path).map_err(|e| Failure::io("rename", &partial, &e))
+    let bytes = file::to_bytes(&tensors(net, optimizer), Some(&note), &path)?;
+    atomic::write_atomically(&path, &bytes).map_err(|e| Failure::io("write", &path, &e))
 }
 
 /// The epochs whose checkpoints lie in a run's folder, rising.

@@ -26,20 +26,20 @@ pub struct Pass {
 }
 
 /// Why an epoch failed.
-pub enum Trouble {
+pub enum EpochError {
     /// The loss of this batch, counted from 1, or the weights after it are no finite numbers.
     Diverged(usize),
     /// A bug, or the device's memory is full.
     Candle(candle_core::Error),
 }
 
-impl From<candle_core::Error> for Trouble {
+impl From<candle_core::Error> for EpochError {
     fn from(error: candle_core::Error) -> Self {
         Self::Candle(error)
     }
 }
 
-impl Trouble {
+impl EpochError {
     /// For the user; `place` is the node and the epoch.
     pub fn explain(self, node: &str, place: &str) -> Failure {
         match self {
@@ -79,7 +79,7 @@ impl Pass {
         part: &Part,
         order: &[u32],
         lr: f64,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), EpochError> {
         if self.fused && matches!(net.shape, Shape::MultiLayer { .. }) {
             #[cfg(feature = "cuda")]
             if let Device::Cuda(device) = part.device() {
@@ -105,7 +105,7 @@ impl Pass {
             w.as_tensor().inplace_op1(&op)?;
             optimizer.steps += order.len().div_ceil(self.batch_size) as u64;
             if let Some(batch) = op.diverged() {
-                return Err(Trouble::Diverged(batch));
+                return Err(EpochError::Diverged(batch));
             }
             return self.check_the_last_step(net, order);
         }
@@ -131,8 +131,8 @@ impl Pass {
     }
 
     /// A step's loss is taken before it, so the last step's weights are still to be looked at.
-    fn check_the_last_step(self, net: &Net, order: &[u32]) -> Result<(), Trouble> {
-        if net.is_finite()? { Ok(()) } else { Err(Trouble::Diverged(order.len().div_ceil(self.batch_size))) }
+    fn check_the_last_step(self, net: &Net, order: &[u32]) -> Result<(), EpochError> {
+        if net.is_finite()? { Ok(()) } else { Err(EpochError::Diverged(order.len().div_ceil(self.batch_size))) }
     }
 }
 
@@ -144,19 +144,19 @@ struct Losses {
 }
 
 impl Losses {
-    fn push(&mut self, loss: Tensor) -> Result<(), Trouble> {
+    fn push(&mut self, loss: Tensor) -> Result<(), EpochError> {
         self.unseen.push(loss);
         if self.unseen.len() < self.at_once { Ok(()) } else { self.look() }
     }
 
     /// All of them must be finite.
-    fn look(&mut self) -> Result<(), Trouble> {
+    fn look(&mut self) -> Result<(), EpochError> {
         if self.unseen.is_empty() {
             return Ok(());
         }
         let values: Vec<f32> = Tensor::stack(&self.unseen, 0)?.to_vec1()?;
         if let Some(at) = values.iter().position(|loss| !loss.is_finite()) {
-            return Err(Trouble::Diverged(self.seen + at + 1));
+            return Err(EpochError::Diverged(self.seen + at + 1));
         }
         self.seen += values.len();
         self.unseen.clear();
@@ -174,7 +174,7 @@ mod tests {
             let mut losses = Losses { seen: 0, unseen: Vec::new(), at_once };
             let all = [0.5, 0.25, 1.0, f32::NAN, f32::INFINITY, 0.5];
             let done = all.into_iter().try_for_each(|loss| losses.push(Tensor::new(loss, &Device::Cpu).expect("a loss")));
-            let Err(Trouble::Diverged(batch)) = done.and_then(|()| losses.look()) else { panic!("not seen, {at_once} at once") };
+            let Err(EpochError::Diverged(batch)) = done.and_then(|()| losses.look()) else { panic!("not seen, {at_once} at once") };
             assert_eq!(batch, 4);
         }
     }

@@ -11,7 +11,7 @@ use stage::{Event, Progress as Says};
 
 use crate::checkpoint::{self, Progress};
 use crate::data::Data;
-use crate::epoch::{Pass, Trouble};
+use crate::epoch::{EpochError, Pass};
 use crate::lines::Lines;
 use crate::optimizer::Optimizer;
 use crate::random::Random;
@@ -101,7 +101,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
         let seconds = start.elapsed().as_secs_f64();
 
         let scored = score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
-        let (train, valid) = scored.map_err(|e| Trouble::from(e).explain(node, &place(epoch)))?;
+        let (train, valid) = scored.map_err(|e| EpochError::from(e).explain(node, &place(epoch)))?;
         let row = HistoryRow {
             epoch,
             lr,
@@ -112,7 +112,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
         };
         if !(row.loss_train.is_finite() && row.loss_valid.is_finite()) {
             let batches = order.len().div_ceil(plan.pass.batch_size);
-            return Err(Trouble::Diverged(batches).explain(node, &place(epoch)));
+            return Err(EpochError::Diverged(batches).explain(node, &place(epoch)));
         }
         history.push(&row)?;
         // The checkpoint counts only if the history reaches as far, so it must not outlive it.

@@ -4,7 +4,7 @@ use candle_core::{Error, Result, Tensor};
 use nets::{Net, Shape};
 
 use crate::data::Part;
-use crate::epoch::{Pass, Trouble};
+use crate::epoch::{EpochError, Pass};
 use crate::multilayer::Epoch;
 use crate::optimizer::Optimizer;
 use crate::random::Random;
@@ -20,7 +20,7 @@ pub fn epoch(
     part: &Part,
     order: &[u32],
     lr: f64,
-) -> std::result::Result<(), Trouble> {
+) -> std::result::Result<(), EpochError> {
     let mut weights = take(net, optimizer)?;
     let update =
         Update { rule: optimizer.rule, lr, momentum: optimizer.momentum, weight_decay: optimizer.weight_decay, steps: optimizer.steps };
@@ -37,7 +37,7 @@ pub fn epoch(
     let done = epoch.run(&mut weights, random);
     put(net, optimizer, &weights)?;
     optimizer.steps += order.len().div_ceil(pass.batch_size) as u64;
-    done.map_err(Trouble::Diverged)
+    done.map_err(EpochError::Diverged)
 }
 
 /// The names of the weights, in the order in which [`take`] and [`put`] name them.

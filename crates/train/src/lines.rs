@@ -29,8 +29,7 @@ impl Lines {
             Err(_) => String::new(),
         };
         // By way of another name: a kill in between must not cost the lines that are kept.
-        let partial = path.with_extension("partial");
-        std::fs::write(&partial, kept).and_then(|()| std::fs::rename(&partial, path)).map_err(fail)?;
+        atomic::write_atomically(path, kept.as_bytes()).map_err(fail)?;
         let file = OpenOptions::new().append(true).open(path).map_err(fail)?;
         Ok(Self { path: path.to_owned(), file })
     }

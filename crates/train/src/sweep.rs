@@ -15,7 +15,7 @@ use stage::Unit;
 use stage::{Machine, Stage};
 
 use crate::data::Data;
-use crate::epoch::{Pass, Trouble, fuses};
+use crate::epoch::{EpochError, Pass, fuses};
 use crate::lines::Lines;
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
@@ -137,7 +137,7 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
     }
     let (train, valid) = scores.ok_or_else(|| wrong(candle_core::Error::Msg("there was no repeat".into())))?;
     if !(train.loss.is_finite() && valid.loss.is_finite()) {
-        return Err(Trouble::Diverged(data.train.len().div_ceil(batch_size)).explain("train.sweep", &place));
+        return Err(EpochError::Diverged(data.train.len().div_ceil(batch_size)).explain("train.sweep", &place));
     }
     Ok(SweepRow {
         device: name.to_owned(),

@@ -43,8 +43,6 @@ impl Watch {
     pub fn draw(&mut self) -> Result<()> {
         self.drawn = Instant::now();
         let svg = curves::draw_both(&self.rows).map_err(|e| Failure::failed(e, self.path.display(), "this is a bug; please report it"))?;
-        let partial = self.path.with_extension("partial");
-        let written = std::fs::write(&partial, svg).and_then(|()| std::fs::rename(&partial, &self.path));
-        written.map_err(|e| Failure::io("write", &self.path, &e))
+        atomic::write_atomically(&self.path, svg.as_bytes()).map_err(|e| Failure::io("write", &self.path, &e))
     }
 }

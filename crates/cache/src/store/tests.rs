@@ -29,8 +29,8 @@ fn publish(store: &Store, lr: &str) -> Manifest {
     store.publish(&named("train.slp"), all.recipe_key(), all, String::new()).expect("publishes")
 }
 
-fn find(store: &Store, lr: &str) -> Finding {
-    store.find(&named("train.slp"), &ingredients(lr).content_key()).expect("looks")
+fn find(store: &Store, lr: &str) -> CheckedOut {
+    store.check_out(&named("train.slp"), &ingredients(lr).content_key()).expect("looks")
 }
 
 fn model(dir: &Path) -> String {
@@ -97,7 +97,7 @@ fn a_manifest_of_a_newer_format_is_refused_and_kept() {
     publish(&store, "0.1");
     let path = dir.path().join("train.slp").join(NAME);
     forge(&path, "\"format\": 2,", "\"format\": 9,");
-    let failure = store.find(&named("train.slp"), &ingredients("0.1").content_key()).err().expect("refused");
+    let failure = store.check_out(&named("train.slp"), &ingredients("0.1").content_key()).err().expect("refused");
     assert!(failure.what.contains("format 9") && path.exists(), "{failure}");
 }
 

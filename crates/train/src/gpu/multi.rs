@@ -5,7 +5,7 @@ use kernels::softmax::CLASSES;
 use nets::{Net, Shape};
 
 use super::{Launch, Machine, NONE, Parameters, Resident, SHARED, word};
-use crate::epoch::{Pass, Trouble};
+use crate::epoch::{EpochError, Pass};
 use crate::optimizer::{BETAS, Optimizer, Rule};
 use crate::random::Random;
 
@@ -98,7 +98,7 @@ impl Epoch<'_> {
         net: &mut Net,
         optimizer: &mut Optimizer,
         random: &mut Random,
-    ) -> std::result::Result<(), Trouble> {
+    ) -> std::result::Result<(), EpochError> {
         let mut there = There::put(machine, net, optimizer)?;
         // SAFETY: the caller's word.
         unsafe { self.steps(machine, &mut there, net, optimizer, random)? };
@@ -173,7 +173,7 @@ impl Epoch<'_> {
         net: &Net,
         optimizer: &Optimizer,
         random: &mut Random,
-    ) -> std::result::Result<(), Trouble> {
+    ) -> std::result::Result<(), EpochError> {
         let Self { pass, resident, rows, order, lr } = *self;
         let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else {
             return Err(Error::Msg("this is no multi-layer net".into()).into());
@@ -250,7 +250,7 @@ impl Epoch<'_> {
             // is there, as the caller says of `resident`.
             unsafe { machine.launch(launch, &parameters)? };
             if let Some(batch) = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE) {
-                return Err(Trouble::Diverged(batch as usize));
+                return Err(EpochError::Diverged(batch as usize));
             }
             // AdamW's powers, for the launch after.
             let done = i32::try_from(optimizer.steps + end as u64).unwrap_or(i32::MAX);

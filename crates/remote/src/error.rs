@@ -8,7 +8,7 @@ use object_store::Error;
 
 /// Why something did not come or go.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum RemoteError {
     /// It is not there.
     Missing(String),
     /// It is not what it should be.
@@ -19,7 +19,7 @@ pub enum Trouble {
     Store(String),
 }
 
-impl Trouble {
+impl RemoteError {
     /// A file operation of this machine failed.
     pub fn local(doing: &str, path: &Path, error: &io::Error) -> Self {
         Self::Local(format!("cannot {doing} {}: {error}", path.display()))
@@ -39,14 +39,14 @@ impl Trouble {
     }
 }
 
-impl Display for Trouble {
+impl Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::Missing(what) | Self::Damaged(what) | Self::Local(what) | Self::Store(what)) = self;
         f.write_str(what)
     }
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for RemoteError {
     fn from(error: Error) -> Self {
         match &error {
             // A bucket that is not there is no miss, but a mistake.
