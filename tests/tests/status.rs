@@ -82,7 +82,8 @@ fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
         Ended::of(xtask_in(copy.path(), &all.iter().map(String::as_str).collect::<Vec<_>>())).ok()
     };
     // Another checkout path is nothing, and neither are texts for people, progress bars, tests, and how runs are compared.
-    for file in ["README.md", "crates/bars/src/lib.rs", "crates/train/src/kernel/tests.rs", "tests/tests/cache.rs", "xtask/src/compare.rs"]
+    for file in
+        ["README.md", "crates/bars/src/lib.rs", "crates/train/src/single/kernel/tests.rs", "tests/tests/cache.rs", "xtask/src/compare.rs"]
     {
         let path = copy.path().join(file);
         let text = std::fs::read_to_string(&path).expect(file);

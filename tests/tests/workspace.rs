@@ -200,13 +200,13 @@ fn unsafe_code_is_where_it_is_known_to_be() {
         "crates/kernels/src/gemm.rs",
         "crates/kernels/src/simd/x86.rs",
         "crates/train/src/device.rs",
-        "crates/train/src/epoch.rs",
-        "crates/train/src/fused.rs",
+        "crates/train/src/engine.rs",
+        "crates/train/src/single.rs",
         "crates/train/src/gpu/cuda.rs",
         "crates/train/src/gpu/emulator.rs",
         "crates/train/src/gpu/mod.rs",
         "crates/train/src/gpu/multi.rs",
-        "crates/train/src/layout.rs",
+        "crates/train/src/multi.rs",
         "xtask/src/model/world.rs",
     ];
     assert!(found.iter().map(String::as_str).eq(known), "{found:?}");

@@ -10,34 +10,20 @@
 //! give the same bytes, clock readings (`timings.jsonl`, `sweep.jsonl`) aside, with any number of
 //! threads; a loss that is no finite number ends the run with the epoch and the batch.
 
-mod checkpoint;
+mod autograd;
 mod data;
 mod device;
-mod elementwise;
-mod epoch;
-mod fit;
-mod fused;
+mod engine;
 #[cfg(any(feature = "cuda", all(test, feature = "emulator")))]
 mod gpu;
 mod init;
-mod kernel;
-mod layout;
-mod lines;
-mod multilayer;
+mod multi;
 mod optimizer;
-mod predictions;
 mod random;
 mod run;
-mod schedule;
 mod score;
-mod side;
-mod start;
-mod step;
-mod stopping;
+mod single;
 mod sweep;
-mod tensorboard;
-mod update;
-mod watch;
 
 use failure::Result;
 use stage::{Embedded, Stage};

@@ -118,8 +118,8 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autograd::{Regularisation, loss, step};
     use crate::random::Random;
-    use crate::step::{Regularisation, loss, step};
     use candle_core::Device;
     use nets::Shape;
 

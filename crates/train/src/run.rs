@@ -1,5 +1,15 @@
 //! A run: one net, trained and scored, and trained again for every further seed.
 
+mod checkpoint;
+mod first_rows;
+mod fit;
+pub mod jsonl;
+mod live;
+mod predictions;
+mod schedule;
+mod stopping;
+mod tensorboard;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -11,15 +21,15 @@ use schema::{CheckpointSummary, Metrics, RunConfig, Score, SeedMetrics, Spread, 
 use serde::{Deserialize, Serialize};
 use stage::{Event, Stage};
 
+use crate::autograd::Regularisation;
 use crate::data::Data;
-use crate::epoch::{Pass, fuses};
-use crate::fit::{Plan, Run, fit};
+use crate::engine::{Pass, fuses};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
-use crate::schedule::Schedule;
 use crate::score::score;
-use crate::step::Regularisation;
-use crate::{checkpoint, device, init, predictions, start};
+use crate::{device, init};
+use fit::{Plan, Run, fit};
+use schedule::Schedule;
 
 /// The options of both nets; the last ones are the multi-layer net's or the single-layer's.
 #[derive(Serialize, Deserialize)]
@@ -116,7 +126,7 @@ impl Trainer<'_> {
             file::read_net(init, &mut net).map_err(explain)?;
         }
         if shape == Shape::SingleLayer && folder == stage.out() {
-            start::write(&net, &data.train, stage)?;
+            first_rows::write(&net, &data.train, stage)?;
         }
         let rule = options.optimizer.unwrap_or_default();
         let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));

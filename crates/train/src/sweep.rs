@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use stage::Unit;
 use stage::{Machine, Stage};
 
+use crate::autograd::Regularisation;
 use crate::data::Data;
-use crate::epoch::{EpochError, Pass, fuses};
-use crate::lines::Lines;
+use crate::engine::{EpochError, Pass, fuses};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
+use crate::run::jsonl::Lines;
 use crate::score::score;
-use crate::step::Regularisation;
 use crate::{device, init};
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -108,7 +108,7 @@ fn a_manifest_cannot_point_outside_its_folder() {
     publish(&store, "0.1");
     let path = dir.path().join("train.slp").join(NAME);
     forge(&path, "\"sub/history\"", "\"../history\"");
-    assert!(find(&store, "0.1").damaged[0].contains("no path of an output"));
+    assert!(find(&store, "0.1").damaged[0].contains("is not a path of an output"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-// The epochs of both nets for an NVIDIA GPU, each a single launch; the formulas are those of fused.rs and multilayer.rs.
+// The epochs of both nets for an NVIDIA GPU, each a single launch; the formulas are those of single.rs and multi/epoch.rs.
 //
 // A step takes a few microseconds here, and a launch takes as long: so the loop over the batches is inside, and blocks that need each
 // other's results meet on the device. Sums have a fixed order, so a run repeated on the same GPU has the same bits.

@@ -203,7 +203,7 @@ mod tests {
         let mut order: Vec<u32> = (0..).take(n).collect();
         random.shuffle(&mut order);
         let mut by_hand = w.clone();
-        assert_eq!(crate::kernel::epoch(&mut by_hand, &x, &y, &order, batch_size, 0.05), Ok(()));
+        assert_eq!(crate::single::kernel::epoch(&mut by_hand, &x, &y, &order, batch_size, 0.05), Ok(()));
         let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
         let at = w.as_mut_ptr() as u64;
         // SAFETY: the sizes are as they should be.

@@ -5,7 +5,7 @@ use kernels::softmax::CLASSES;
 use nets::{Net, Shape};
 
 use super::{Launch, Machine, NONE, Parameters, Resident, SHARED, word};
-use crate::epoch::{EpochError, Pass};
+use crate::engine::{EpochError, Pass};
 use crate::optimizer::{BETAS, Optimizer, Rule};
 use crate::random::Random;
 

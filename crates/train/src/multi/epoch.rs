@@ -1,7 +1,7 @@
 //! An epoch of the multi-layer net, forward and backward by hand.
 //!
 //! Through automatic differentiation at batch 64 four fifths of the time went into copies, allocations and the graph; here
-//! nothing is allocated within an epoch, dropout's masks aside. Checked against candle's autograd in the tests of `layout.rs`.
+//! nothing is allocated within an epoch, dropout's masks aside. Checked against candle's autograd in the tests of `multi.rs`.
 //!
 //! The net, with the batch's rows below each other: H₀ = relu(X W₁ᵀ + b₁), then `layers` times Z = H W_mᵀ + b_m,
 //! N = (Z − mean) / √(variance + ε), H = relu(γ N + β), then logits = H W_oᵀ + b_o, in a relu if `relu_out`. Backward: with
@@ -11,7 +11,7 @@
 //! Matrices of weights lie transposed, [inputs, outputs], with rows filled up to whole vectors by zeros, which no step changes:
 //! their gradient is 0.
 //!
-//! Several threads share every step: each has some of the hidden units, with the weights that lead to them (`side.rs`), computes
+//! Several threads share every step: each has some of the hidden units, with the weights that lead to them (`shard.rs`), computes
 //! those columns of every matrix, and shows them to the others. Every element is computed by one thread, in an order that does not
 //! depend on how many there are; so neither do the bits.
 
@@ -26,10 +26,10 @@ use kernels::simd::{LANES, Vector, Work, dispatch};
 use kernels::softmax::{CLASSES, softmax};
 use kernels::team::{self, Member};
 
-use crate::elementwise::{add, add_rows, by_batch_norm, by_relu, column_sums, drop_units, normalise, relu, transpose};
+use crate::multi::elementwise::{add, add_rows, by_batch_norm, by_relu, column_sums, drop_units, normalise, relu, transpose};
+use crate::multi::shard::{Side, Weights, padded};
+use crate::multi::update::{Update, Weight, step};
 use crate::random::Random;
-use crate::side::{Side, Weights, padded};
-use crate::update::{Update, Weight, step};
 
 /// An epoch.
 pub struct Epoch<'e> {

@@ -1,8 +1,8 @@
-//! What is done to matrices element by element in a step of [`crate::multilayer`], on the columns of one thread.
+//! What is done to matrices element by element in a step of [`crate::multi::epoch`], on the columns of one thread.
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
-use crate::side::Side;
+use crate::multi::shard::Side;
 
 /// PyTorch's `BatchNorm1d` defaults.
 const EPSILON: f32 = 1e-5;

@@ -26,7 +26,7 @@ use kernels::softmax::softmax;
 /// How many rows ahead memory is asked for: the order is known, and jumps.
 const AHEAD: usize = 4;
 
-/// One epoch; see [`crate::fused::SgdEpoch`]. The error is the first batch, from 1, whose loss is no finite number; the last
+/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, from 1, whose loss is no finite number; the last
 /// step's weights are for the caller to look at.
 pub fn epoch(w: &mut [f32], x: &[f32], y: &[u32], order: &[u32], batch_size: usize, lr: f32) -> Result<(), usize> {
     let problem = Problem { x, y, d: w.len() / CLASSES, order, batch_size, lr };

@@ -1,11 +1,11 @@
-//! The multi-layer net's weights as [`crate::multilayer`] works on them: whole, and as the sides that threads have.
+//! The multi-layer net's weights as [`crate::multi::epoch`] works on them: whole, and as the sides that threads have.
 
 use std::ops::Range;
 
 use kernels::simd::LANES;
 use kernels::team::share;
 
-use crate::update::Weight;
+use crate::multi::update::Weight;
 
 /// The net's weights and statistics.
 pub struct Weights {

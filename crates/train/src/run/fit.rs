@@ -9,16 +9,16 @@ use schema::{HistoryRow, Outcome, TimingRow};
 use stage::Unit;
 use stage::{Event, Progress as Says};
 
-use crate::checkpoint::{self, Progress};
 use crate::data::Data;
-use crate::epoch::{EpochError, Pass};
-use crate::lines::Lines;
+use crate::engine::{EpochError, Pass};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
-use crate::schedule::Schedule;
+use crate::run::checkpoint::{self, Progress};
+use crate::run::jsonl::Lines;
+use crate::run::live::Watch;
+use crate::run::schedule::Schedule;
+use crate::run::stopping::Stopping;
 use crate::score::score;
-use crate::stopping::Stopping;
-use crate::watch::Watch;
 
 /// A run that takes longer says where it can be watched.
 const WATCHABLE: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use failure::{Failure, Result};
 use schema::HistoryRow;
 
-use crate::tensorboard::Board;
+use crate::run::tensorboard::Board;
 
 /// Up to so many epochs the figure is redrawn after each.
 const ALWAYS: usize = 200;

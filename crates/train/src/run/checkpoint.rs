@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::{Random, State};
-use crate::stopping::Stopping;
+use crate::run::stopping::Stopping;
 
 /// The optimizer's tensors stand beside the net's, below this name.
 const OPTIMIZER: &str = "optimizer.";

@@ -1,7 +1,7 @@
 //! One epoch of the single-layer net as a single in-place op on its weights.
 //!
 //! Through automatic differentiation a step at batch 1 is a dozen tensors and a graph for 2,400
-//! multiply-adds; here it is one pass over the weights (`kernel.rs`). Checked against candle's autograd and
+//! multiply-adds; here it is one pass over the weights (`single/kernel.rs`). Checked against candle's autograd and
 //! against finite differences in the tests below.
 //!
 //! The formula: with p = softmax(W x) and the label's one-hot vector t, the gradient of the
@@ -10,11 +10,13 @@
 //!
 //! On an NVIDIA GPU the whole epoch is one launch (`gpu/kernels.cu`).
 
+pub mod kernel;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, bail};
 
-use crate::kernel::{CLASSES, epoch};
+use crate::single::kernel::{CLASSES, epoch};
 
 /// Batch number that stands for "none".
 const NONE: usize = usize::MAX;

@@ -4,13 +4,13 @@ use candle_core::{Device, Tensor};
 use failure::Failure;
 use nets::{Net, Shape};
 
+use crate::autograd::{Regularisation, step};
 use crate::data::Part;
 use crate::device;
-use crate::fused::SgdEpoch;
-use crate::layout;
+use crate::multi;
 use crate::optimizer::Optimizer;
 use crate::random::Random;
-use crate::step::{Regularisation, step};
+use crate::single::SgdEpoch;
 
 /// How the rows of an epoch are used.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +89,7 @@ impl Pass {
                 unsafe { epoch.run(&crate::gpu::Gpu(device.clone()), net, optimizer, random)? };
                 return self.check_the_last_step(net, order);
             }
-            layout::epoch(self, net, optimizer, random, part, order, lr)?;
+            multi::train_epoch(self, net, optimizer, random, part, order, lr)?;
             return self.check_the_last_step(net, order);
         }
         if self.fused {

@@ -1,18 +1,23 @@
-//! Between candle's tensors and what [`crate::multilayer`] works on: transposed, with rows filled up.
+//! Between candle's tensors and what [`crate::multi::epoch`] works on: transposed, with rows filled up.
+
+mod elementwise;
+pub mod epoch;
+pub mod shard;
+pub mod update;
 
 use candle_core::{Error, Result, Tensor};
 use nets::{Net, Shape};
 
 use crate::data::Part;
-use crate::epoch::{EpochError, Pass};
-use crate::multilayer::Epoch;
+use crate::engine::{EpochError, Pass};
+use crate::multi::epoch::Epoch;
+use crate::multi::shard::{Weights, padded};
+use crate::multi::update::{Update, Weight};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
-use crate::side::{Weights, padded};
-use crate::update::{Update, Weight};
 
 /// Trains the multi-layer net `net` for an epoch on the CPU.
-pub fn epoch(
+pub fn train_epoch(
     pass: Pass,
     net: &mut Net,
     optimizer: &mut Optimizer,
@@ -130,9 +135,9 @@ fn cut(values: &[f32], dims: &[usize]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autograd::Regularisation;
     use crate::init;
     use crate::optimizer::Rule;
-    use crate::step::Regularisation;
     use candle_core::Device;
     use proptest::prelude::*;
 
