@@ -167,7 +167,7 @@ fn wrong_options_are_refused_before_anything_runs() {
 
 #[test]
 fn a_learning_rate_that_is_too_large_names_epoch_and_batch() {
-    refused(&["train.slp.lr=1e38"], 1, &["the loss is no finite number", "train.slp, epoch 1, batch "]);
+    refused(&["train.slp.lr=1e38"], 1, &["the loss is not finite", "train.slp, epoch 1, batch "]);
     // One step an epoch: the loss before it is sound, the weights after it are not.
     refused(&["train.slp.lr=1e39", "train.slp.batch_size=100000"], 1, &["train.slp, epoch 1, batch 1"]);
     // A ReLU makes 0 of NaN, and a loss of ln 4 of a net that is gone.

@@ -162,7 +162,7 @@ impl File<'_, '_> {
 
     fn not_finite(&self, word: usize, at: usize) -> Failure {
         let word = String::from_utf8_lossy(self.front(word));
-        self.wrong(format_args!("component {} of the vector of `{word}` is no finite number", at + 1))
+        self.wrong(format_args!("component {} of the vector of `{word}` is not finite", at + 1))
     }
 
     /// Text entries: a word and its components, a line each. Words with spaces in them

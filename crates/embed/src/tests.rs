@@ -64,7 +64,7 @@ fn an_end_inside_a_vector_is_an_error_with_its_place() {
 #[test]
 fn a_vector_that_is_not_finite_is_named() {
     let bytes = binary("1 2\n", &[(b"Fed", &[1.0, f32::INFINITY])], b"");
-    assert_eq!(read(&bytes, &words("Fed")).err().expect("refused").what, "component 2 of the vector of `Fed` is no finite number");
+    assert_eq!(read(&bytes, &words("Fed")).err().expect("refused").what, "component 2 of the vector of `Fed` is not finite");
 }
 
 #[test]

@@ -11,3 +11,10 @@ pub mod mean;
 pub mod simd;
 pub mod softmax;
 pub mod team;
+
+/// max(0, z), but NaN of NaN: `max` would make 0 of it, and a net that has diverged would look sound.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "see simd")]
+pub fn relu(z: f32) -> f32 {
+    if z < 0.0 { 0.0 } else { z }
+}

@@ -5,7 +5,7 @@
 /// How many logits there are.
 pub const CLASSES: usize = 4;
 
-/// exp(zᵢ) / Σ exp(zⱼ), or `None` if a logit is no finite number. The largest is subtracted first, so that no exponential
+/// exp(zᵢ) / Σ exp(zⱼ), or `None` if a logit is not finite. The largest is subtracted first, so that no exponential
 /// overflows.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "constant places")]

@@ -94,8 +94,11 @@ mod tests {
         let mut net = Net::zeros(shape, 2, &Device::Cpu).expect("a net");
         net.set("fc_out.bias", vec![0.0, 0.0, 2.0_f32.ln(), 0.0]).expect("sets");
         file::write(&dir.path().join("model.safetensors"), &net.state(), None).expect("writes");
-        let config =
-            |hidden: usize| format!(r#"{{"features": 2, "options": {{"hidden": {hidden}, "layers": 1, "relu_out": false, "lr": 1}}}}"#);
+        let config = |hidden: usize| {
+            let options = format!(r#"{{"hidden": {hidden}, "layers": 1, "relu_out": false, "lr": 1}}"#);
+            let rest = r#""node": "train.x", "device": "cpu", "features": 2, "parameters": 9, "started_from_given_weights": false"#;
+            format!(r#"{{{rest}, "options": {options}}}"#)
+        };
         std::fs::write(dir.path().join("config.json"), config(3)).expect("writes");
         let classifier = Classifier::read(dir.path()).expect("reads");
         let p = classifier.probabilities(&[0.0; 4]);

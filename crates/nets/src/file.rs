@@ -43,7 +43,7 @@ pub fn read(arrays: &Arrays, path: &Path, wanted: &BTreeMap<String, Vec<usize>>)
         let shape: Vec<Option<usize>> = shape.iter().copied().map(Some).collect();
         let (_, values) = arrays.f32(name, &shape).map_err(|f| refuse(f.what, path))?;
         if values.iter().any(|v| !v.is_finite()) {
-            return Err(refuse(format_args!("`{name}` has values that are no finite numbers"), path));
+            return Err(refuse(format_args!("`{name}` has values that are not finite"), path));
         }
         Ok((name.clone(), values))
     };

@@ -8,11 +8,12 @@
 use candle_core::{CpuStorage, Device, Error, Result, Storage, Tensor};
 use kernels::gemm::{Left, Start, gemm};
 use kernels::linear::{self, Matrix};
+use kernels::relu;
 use kernels::simd::{LANES, Vector, Work, dispatch};
 use kernels::softmax::CLASSES;
 use kernels::team;
 
-use crate::{EPSILON, Net, Shape};
+use crate::{BATCH_NORM_EPSILON, Net, Shape};
 
 /// Rows that go through all layers before the next ones do: their hidden units stay in the second-level cache.
 const ROWS: usize = 96;
@@ -70,7 +71,8 @@ impl Inference {
         let middle = || {
             let [mean, variance] = [vector("bn.running_mean")?, vector("bn.running_var")?];
             let [weight, bias, mid] = [vector("bn.weight")?, vector("bn.bias")?, vector("fc_mid.bias")?];
-            let scale: Vec<f64> = variance.iter().zip(&weight).map(|(variance, weight)| weight / (variance + EPSILON).sqrt()).collect();
+            let scale: Vec<f64> =
+                variance.iter().zip(&weight).map(|(variance, weight)| weight / (variance + BATCH_NORM_EPSILON).sqrt()).collect();
             let shifted = mid.iter().zip(&mean).zip(scale.iter().zip(&bias)).map(|((b, mean), (scale, bias))| (b - mean) * scale + bias);
             Dense::new(net.var("fc_mid.weight")?, &shifted.collect::<Vec<_>>(), Some(&scale), true)
         };
@@ -160,7 +162,7 @@ impl Work for Pass<'_> {
                 if layer.relu {
                     for z in to.iter_mut().take(rows * layer.width) {
                         // Not `max`, which makes 0 of NaN: a net that has diverged would look sound.
-                        *z = if *z < 0.0 { 0.0 } else { *z };
+                        *z = relu(*z);
                     }
                 }
                 std::mem::swap(&mut from, &mut to);

@@ -17,9 +17,14 @@ pub use classifier::Classifier;
 pub use inference::Inference;
 pub use odds::{Rows, each_row, largest, log_sum_exp, probabilities, softmax};
 
-/// PyTorch's `BatchNorm1d` defaults.
-const EPSILON: f64 = 1e-5;
-const MOMENTUM: f64 = 0.1;
+/// What batch norm adds to a variance: PyTorch's default of `BatchNorm1d`.
+pub const BATCH_NORM_EPSILON: f64 = 1e-5;
+/// The share of a batch in batch norm's running statistics: PyTorch's default.
+pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
+
+/// The names of the multi-layer net's weights.
+pub const MULTI_LAYER_WEIGHTS: [&str; 8] =
+    ["fc.weight", "fc.bias", "fc_mid.weight", "fc_mid.bias", "bn.weight", "bn.bias", "fc_out.weight", "fc_out.bias"];
 
 /// What a net looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,13 +168,13 @@ impl Net {
         } else {
             (z.broadcast_sub(self.var("bn.running_mean")?)?, self.var("bn.running_var")?.unsqueeze(0)?, None)
         };
-        let scale = (variance + EPSILON)?.sqrt()?.recip()?.broadcast_mul(self.var("bn.weight")?)?;
+        let scale = (variance + BATCH_NORM_EPSILON)?.sqrt()?.recip()?.broadcast_mul(self.var("bn.weight")?)?;
         Ok((centred.broadcast_mul(&scale)?.broadcast_add(self.var("bn.bias")?)?, batch))
     }
 
     fn remember(&mut self, name: &str, batch: &Tensor, factor: f64) -> Result<()> {
-        let batch = (batch.squeeze(0)? * (MOMENTUM * factor))?;
-        let new = ((self.var(name)? * (1.0 - MOMENTUM))? + batch)?;
+        let batch = (batch.squeeze(0)? * (BATCH_NORM_MOMENTUM * factor))?;
+        let new = ((self.var(name)? * (1.0 - BATCH_NORM_MOMENTUM))? + batch)?;
         self.buffers.insert(name.to_owned(), new);
         Ok(())
     }

@@ -1,20 +1,73 @@
-//! One step of training through candle's automatic differentiation.
+//! Training through candle's automatic differentiation: any net, step by step.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::loss::cross_entropy;
 use candle_nn::ops::log_softmax;
 use nets::{Net, Training};
 
+use crate::epoch::{EpochData, EpochError, EpochSettings, Regularisation};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
 
-/// What keeps a net from learning its training data by heart.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Regularisation {
-    /// Share of hidden units that is dropped.
-    pub dropout: f64,
-    /// Share of a label that is spread over all classes.
-    pub label_smoothing: f64,
+/// Losses of so many steps are left on a GPU before they are looked at: each look waits for it.
+const UNSEEN: usize = 1024;
+
+/// Trains `net` for an epoch, a step at a time.
+pub fn train_epoch(
+    settings: EpochSettings,
+    net: &mut Net,
+    optimizer: &mut Optimizer,
+    random: &mut Random,
+    data: EpochData<'_>,
+) -> std::result::Result<(), EpochError> {
+    let EpochData { part, order, lr } = data;
+    let (x, y) = part.tensors()?;
+    // One gather an epoch is cheaper than one a batch; unshuffled rows lie right already.
+    let gathered = if order.is_sorted() {
+        None
+    } else {
+        let rows = Tensor::from_slice(order, order.len(), x.device())?;
+        Some((x.index_select(&rows, 0)?, y.index_select(&rows, 0)?))
+    };
+    let (x, y) = gathered.as_ref().map_or((x, y), |(x, y)| (x, y));
+    let mut losses = Losses { seen: 0, unseen: Vec::new(), at_once: if x.device().is_cpu() { 1 } else { UNSEEN } };
+    for start in (0..order.len()).step_by(settings.batch_size) {
+        let n = settings.batch_size.min(order.len() - start);
+        let batch = (&x.narrow(0, start, n)?, &y.narrow(0, start, n)?);
+        losses.push(step(net, optimizer, settings.regularisation, random, batch, lr)?)?;
+    }
+    losses.look()?;
+    // A GPU works on while the host goes on; an epoch is done when its work is.
+    x.device().synchronize()?;
+    Ok(())
+}
+
+/// The steps' losses, which are on the device until they are looked at.
+struct Losses {
+    seen: usize,
+    unseen: Vec<Tensor>,
+    at_once: usize,
+}
+
+impl Losses {
+    fn push(&mut self, loss: Tensor) -> std::result::Result<(), EpochError> {
+        self.unseen.push(loss);
+        if self.unseen.len() < self.at_once { Ok(()) } else { self.look() }
+    }
+
+    /// All of them must be finite.
+    fn look(&mut self) -> std::result::Result<(), EpochError> {
+        if self.unseen.is_empty() {
+            return Ok(());
+        }
+        let values: Vec<f32> = Tensor::stack(&self.unseen, 0)?.to_vec1()?;
+        if let Some(at) = values.iter().position(|loss| !loss.is_finite()) {
+            return Err(EpochError::Diverged(self.seen + at + 1));
+        }
+        self.seen += values.len();
+        self.unseen.clear();
+        Ok(())
+    }
 }
 
 /// Takes one step on the batch `x` \[n, d\], `y` \[n\]; returns the loss before it, which is still on the device.
@@ -53,6 +106,17 @@ mod tests {
     use crate::optimizer::Rule;
     use candle_core::Device;
     use nets::Shape;
+
+    #[test]
+    fn the_first_loss_that_is_not_finite_is_named_whenever_it_is_looked_at() {
+        for at_once in [1, 3, 100] {
+            let mut losses = Losses { seen: 0, unseen: Vec::new(), at_once };
+            let all = [0.5, 0.25, 1.0, f32::NAN, f32::INFINITY, 0.5];
+            let done = all.into_iter().try_for_each(|loss| losses.push(Tensor::new(loss, &Device::Cpu).expect("a loss")));
+            let Err(EpochError::Diverged(batch)) = done.and_then(|()| losses.look()) else { panic!("not seen, {at_once} at once") };
+            assert_eq!(batch, 4);
+        }
+    }
 
     fn net(shape: Shape) -> Net {
         let mut net = Net::zeros(shape, 5, &Device::Cpu).expect("a net");

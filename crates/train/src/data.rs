@@ -73,7 +73,7 @@ impl Part {
             return Err(wrong(format!("X is empty: {n} rows of {d} columns")));
         }
         if let Some(at) = x.iter().position(|v| !v.is_finite()) {
-            return Err(wrong(format!("X has no finite number in row {}, column {}", at / d, at % d)));
+            return Err(wrong(format!("X is not finite in row {}, column {}", at / d, at % d)));
         }
         let arrays = Arrays::map(path)?;
         let ids = arrays.i64("id", &[Some(n)])?;
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, 3]), "");
         assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, 4]), "label 4 in row 1; labels are 0 to 3");
         assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, -1]), "label -1 in row 1; labels are 0 to 3");
-        assert_eq!(refusal(&[1.0, f32::NAN], 2, &[0]), "X has no finite number in row 0, column 1");
+        assert_eq!(refusal(&[1.0, f32::NAN], 2, &[0]), "X is not finite in row 0, column 1");
         assert_eq!(refusal(&[1.0, 2.0, 3.0], 3, &[0]), "array `X` is F32 [1, 3], not F32 [n, 2]");
         assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0]), "array `id` is I64 [1], not I64 [2]");
         assert_eq!(refusal(&[], 2, &[]), "X is empty: 0 rows of 2 columns");

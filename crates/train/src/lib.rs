@@ -8,12 +8,13 @@
 //!
 //! Always holds: all randomness comes from one seeded generator; on the CPU the same inputs
 //! give the same bytes, clock readings (`timings.jsonl`, `sweep.jsonl`) aside, with any number of
-//! threads; a loss that is no finite number ends the run with the epoch and the batch.
+//! threads; a loss that is not finite ends the run with the epoch and the batch.
 
 mod autograd;
 mod data;
 mod device;
 mod engine;
+mod epoch;
 #[cfg(any(feature = "cuda", all(test, feature = "emulator")))]
 mod gpu;
 mod init;

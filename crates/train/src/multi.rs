@@ -6,47 +6,49 @@ pub mod shard;
 pub mod update;
 
 use candle_core::{Error, Result, Tensor};
-use nets::{Net, Shape};
+use nets::{MULTI_LAYER_WEIGHTS, Net, Shape};
 
-use crate::data::Part;
-use crate::engine::{EpochError, Pass};
-use crate::multi::epoch::Epoch;
+use crate::epoch::{EpochData, EpochError, EpochSettings};
+use crate::multi::epoch::MultiLayerEpoch;
 use crate::multi::shard::{Weights, padded};
 use crate::multi::update::{Update, Weight};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
 
-/// Trains the multi-layer net `net` for an epoch on the CPU.
+/// Trains the multi-layer net `net` for an epoch.
 pub fn train_epoch(
-    pass: Pass,
+    settings: EpochSettings,
     net: &mut Net,
     optimizer: &mut Optimizer,
     random: &mut Random,
-    part: &Part,
-    order: &[u32],
-    lr: f64,
+    data: EpochData<'_>,
 ) -> std::result::Result<(), EpochError> {
+    let EpochData { part, order, lr } = data;
+    #[cfg(feature = "cuda")]
+    if let candle_core::Device::Cuda(device) = part.device() {
+        let resident = crate::gpu::addresses(device, part.tensors()?)?;
+        let epoch = crate::gpu::MultiLayerGpuEpoch { settings, resident, rows: part.len(), order, lr };
+        // SAFETY: these are the rows and labels of the part, which were checked when it was read.
+        return unsafe { epoch.run(&crate::gpu::Gpu(device.clone()), net, optimizer, random) };
+    }
     let mut weights = take(net, optimizer)?;
     let update =
         Update { rule: optimizer.rule, lr, momentum: optimizer.momentum, weight_decay: optimizer.weight_decay, steps: optimizer.steps };
-    let epoch = Epoch {
+    let epoch = MultiLayerEpoch {
         x: part.values(),
         y: &part.labels,
         order,
-        batch_size: pass.batch_size,
+        batch_size: settings.batch_size,
         update,
-        dropout: pass.regularisation.dropout,
-        label_smoothing: pass.regularisation.label_smoothing,
-        threads: pass.threads,
+        dropout: settings.regularisation.dropout,
+        label_smoothing: settings.regularisation.label_smoothing,
+        threads: settings.threads,
     };
     let done = epoch.run(&mut weights, random);
     put(net, optimizer, &weights)?;
-    optimizer.steps += order.len().div_ceil(pass.batch_size) as u64;
+    optimizer.steps += order.len().div_ceil(settings.batch_size) as u64;
     done.map_err(EpochError::Diverged)
 }
-
-/// The names of the weights, in the order in which [`take`] and [`put`] name them.
-const NAMES: [&str; 8] = ["fc.weight", "fc.bias", "fc_mid.weight", "fc_mid.bias", "bn.weight", "bn.bias", "fc_out.weight", "fc_out.bias"];
 
 fn take(net: &Net, optimizer: &Optimizer) -> Result<Weights> {
     let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else { return Err(Error::Msg("this is no multi-layer net".into())) };
@@ -61,7 +63,7 @@ fn take(net: &Net, optimizer: &Optimizer) -> Result<Weights> {
         Ok(weight)
     };
     let buffer = |name: &str| filled_up(net.buffers.get(name).ok_or_else(|| Error::Msg(format!("the net has no `{name}`")))?);
-    let [fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias] = NAMES.map(read);
+    let [fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias] = MULTI_LAYER_WEIGHTS.map(read);
     Ok(Weights {
         dimension: net.dimension,
         hidden,
@@ -92,7 +94,7 @@ fn with_rows(mut weight: Weight, hidden: usize) -> Weight {
 
 fn put(net: &mut Net, optimizer: &mut Optimizer, weights: &Weights) -> Result<()> {
     let Weights { fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias, .. } = weights;
-    for (name, weight) in NAMES.into_iter().zip([fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias]) {
+    for (name, weight) in MULTI_LAYER_WEIGHTS.into_iter().zip([fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias]) {
         let dims = net.weights.get(name).map(|var| var.dims().to_vec()).unwrap_or_default();
         net.set(name, cut(&weight.value, &dims))?;
         for (memory, values) in optimizer.memories().iter().zip(&weight.memory) {
@@ -135,7 +137,9 @@ fn cut(values: &[f32], dims: &[usize]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autograd::Regularisation;
+    use crate::data::Part;
+    use crate::engine::Engine;
+    use crate::epoch::Regularisation;
     use crate::init;
     use crate::optimizer::Rule;
     use candle_core::Device;
@@ -171,18 +175,21 @@ mod tests {
         let part = Part::of(random.normal(rows * dimension), dimension, (0..4).cycle().take(rows).collect());
         let mut order: Vec<u32> = (0..).take(rows).collect();
         random.shuffle(&mut order);
-        let (fused, threads) = if let How::ByHand(threads) = how { (true, threads) } else { (false, 1) };
-        let pass = Pass { batch_size, fused, threads, regularisation: Regularisation { dropout, label_smoothing } };
+        let (engine, threads) = if let How::ByHand(threads) = how { (Engine::Multi, threads) } else { (Engine::Autograd, 1) };
+        let settings = EpochSettings { batch_size, threads, regularisation: Regularisation { dropout, label_smoothing } };
         for _ in 0..2 {
             let done = match how {
                 #[cfg(feature = "emulator")]
                 How::Emulated => {
                     let resident = crate::gpu::Resident { x: part.values().as_ptr() as u64, y: part.labels.as_ptr() as u64 };
-                    let epoch = crate::gpu::MultiEpoch { pass, resident, rows, order: &order, lr: 0.05 };
+                    let epoch = crate::gpu::MultiLayerGpuEpoch { settings, resident, rows, order: &order, lr: 0.05 };
                     // SAFETY: these are the rows of the part, and their labels.
                     unsafe { epoch.run(&crate::gpu::emulator::Emulator, &mut net, &mut optimizer, &mut random) }
                 }
-                _ => pass.run(&mut net, &mut optimizer, &mut random, &part, &order, 0.05),
+                _ => {
+                    let data = EpochData { part: &part, order: &order, lr: 0.05 };
+                    engine.train_epoch(settings, &mut net, &mut optimizer, &mut random, data)
+                }
             };
             assert!(done.is_ok(), "{case:?}");
         }

@@ -118,7 +118,8 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autograd::{Regularisation, loss, step};
+    use crate::autograd::{loss, step};
+    use crate::epoch::Regularisation;
     use crate::random::Random;
     use candle_core::Device;
     use nets::Shape;

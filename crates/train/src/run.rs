@@ -21,9 +21,9 @@ use schema::{CheckpointSummary, Metrics, RunConfig, Score, SeedMetrics, Spread, 
 use serde::{Deserialize, Serialize};
 use stage::{Event, Stage};
 
-use crate::autograd::Regularisation;
 use crate::data::Data;
-use crate::engine::{Pass, fuses};
+use crate::engine::Engine;
+use crate::epoch::{EpochSettings, Regularisation};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
 use crate::score::score;
@@ -132,12 +132,13 @@ impl Trainer<'_> {
         let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
         let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
         let run = Run { node: &stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
-        let plan = plan(options, fuses(device, shape, data.dimension), keep);
-        if options.kernel.as_deref() == Some("fused") && !plan.pass.fused && folder == stage.out() {
+        let engine = Engine::choose(options.kernel.as_deref(), device, shape, data.dimension);
+        let plan = plan(options, engine, keep);
+        if options.kernel.as_deref() == Some("fused") && !engine.is_by_hand() && folder == stage.out() {
             let text = "a net of this size does not fit into the GPU's fused kernels; candle's automatic differentiation trains it";
             stage.progress.send(&Event::Note { text: text.to_owned() });
         }
-        data.to_device(!plan.pass.fused)?;
+        data.to_device(!engine.is_by_hand())?;
         let outcome = fit(&mut net, &mut optimizer, data, &plan, random, &run)?;
         let scored = |part| score(&net, part).map_err(wrong);
         let result = Trained { train: scored(&data.train)?, valid: scored(&data.valid)?, test: scored(&data.test)?, outcome };
@@ -176,17 +177,17 @@ impl Trainer<'_> {
     }
 }
 
-fn plan(options: &Options, can_fuse: bool, checkpoints: Option<u32>) -> Plan {
+fn plan(options: &Options, engine: Engine, checkpoints: Option<u32>) -> Plan {
     let schedule = match options.lr_min {
         Some(to) => Schedule::Cosine { from: options.lr, to, epochs: options.epochs },
         None => Schedule::Constant(options.lr),
     };
     let regularisation =
         Regularisation { dropout: options.dropout.unwrap_or(0.0), label_smoothing: options.label_smoothing.unwrap_or(0.0) };
-    let fused = options.kernel.as_deref() == Some("fused") && can_fuse;
     Plan {
         epochs: options.epochs,
-        pass: Pass { batch_size: options.batch_size, fused, threads: kernels::team::available(), regularisation },
+        engine,
+        settings: EpochSettings { batch_size: options.batch_size, threads: kernels::team::available(), regularisation },
         shuffle: options.shuffle,
         schedule,
         patience: options.patience,

@@ -15,8 +15,33 @@ pub mod kernel;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, bail};
+use nets::Net;
 
+use crate::epoch::{EpochData, EpochError, EpochSettings};
+use crate::optimizer::Optimizer;
 use crate::single::kernel::{CLASSES, epoch};
+
+/// Trains the single-layer net `net` for an epoch.
+pub fn train_epoch(
+    settings: EpochSettings,
+    net: &Net,
+    optimizer: &mut Optimizer,
+    data: EpochData<'_>,
+) -> std::result::Result<(), EpochError> {
+    let EpochData { part, order, lr } = data;
+    let Some(w) = net.weights.get("fc.weight") else { return Err(candle_core::Error::Msg("no fc.weight".into()).into()) };
+    #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+    let op = SgdEpoch::new(part.values(), &part.labels, order, settings.batch_size, lr as f32);
+    #[cfg(feature = "cuda")]
+    let op = match part.device() {
+        // SAFETY: these tensors are made of the same rows and labels, and the part keeps them.
+        candle_core::Device::Cuda(device) => unsafe { op.on_gpu(crate::gpu::addresses(device, part.tensors()?)?) },
+        _ => op,
+    };
+    w.as_tensor().inplace_op1(&op)?;
+    optimizer.steps += order.len().div_ceil(settings.batch_size) as u64;
+    op.diverged().map_or(Ok(()), |batch| Err(EpochError::Diverged(batch)))
+}
 
 /// Batch number that stands for "none".
 const NONE: usize = usize::MAX;
@@ -34,7 +59,7 @@ pub struct SgdEpoch<'a> {
     batch_size: usize,
     /// The learning rate.
     lr: f32,
-    /// The first batch, counted from 1, whose loss was no finite number.
+    /// The first batch, counted from 1, whose loss was not finite.
     diverged: AtomicUsize,
     /// Where rows and labels are on the GPU.
     #[cfg(feature = "cuda")]
@@ -77,7 +102,7 @@ impl<'a> SgdEpoch<'a> {
         Ok([n, d])
     }
 
-    /// The first batch, counted from 1, whose loss was no finite number.
+    /// The first batch, counted from 1, whose loss was not finite.
     pub fn diverged(&self) -> Option<usize> {
         Some(self.diverged.load(Ordering::Relaxed)).filter(|&batch| batch != NONE)
     }
@@ -111,7 +136,7 @@ impl InplaceOp1 for SgdEpoch<'_> {
         let stream = gpu.0.cuda_stream();
         let (at, _until) = w.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&stream);
         let w = at + 4 * start as u64;
-        let epoch = crate::gpu::Single { w, resident, size, order: self.order, batch_size: self.batch_size, lr: self.lr };
+        let epoch = crate::gpu::SingleLayerGpuEpoch { w, resident, size, order: self.order, batch_size: self.batch_size, lr: self.lr };
         // SAFETY: W has its 4 × d numbers from `start`, as its layout says; the rest is `on_gpu`'s caller's word, and that the sizes fit was seen.
         let diverged = unsafe { epoch.run(&gpu) }?;
         self.diverged.store(diverged.unwrap_or(NONE), Ordering::Relaxed);

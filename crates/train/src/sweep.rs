@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use stage::Unit;
 use stage::{Machine, Stage};
 
-use crate::autograd::Regularisation;
 use crate::data::Data;
-use crate::engine::{EpochError, Pass, fuses};
+use crate::engine::Engine;
+use crate::epoch::{EpochData, EpochError, EpochSettings, Regularisation};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
 use crate::run::jsonl::Lines;
@@ -116,8 +116,8 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
     let mut times = Vec::new();
     let mut evaluations = Vec::new();
     let mut scores = None;
-    let fused = options.kernel == "fused" && fuses(device, Shape::SingleLayer, data.dimension);
-    data.to_device(!fused)?;
+    let engine = Engine::choose(Some(&options.kernel), device, Shape::SingleLayer, data.dimension);
+    data.to_device(!engine.is_by_hand())?;
     for _ in 0..options.repeats {
         let mut random = Random::new(options.seed);
         let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(wrong)?;
@@ -125,10 +125,12 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(wrong)?;
         let mut order: Vec<u32> = (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
         random.shuffle(&mut order);
-        let pass = Pass { batch_size, fused, threads: 1, regularisation: Regularisation::default() };
+        let settings = EpochSettings { batch_size, threads: 1, regularisation: Regularisation::default() };
+        let epoch = EpochData { part: &data.train, order: &order, lr: options.lr };
 
         let start = Instant::now();
-        pass.run(&mut net, &mut optimizer, &mut random, &data.train, &order, options.lr).map_err(|e| e.explain("train.sweep", &place))?;
+        let done = engine.train_epoch(settings, &mut net, &mut optimizer, &mut random, epoch);
+        done.map_err(|e| e.explain(NODE, &place))?;
         times.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         let both = score(&net, &data.train).and_then(|train| Ok((train, score(&net, &data.valid)?)));
@@ -137,12 +139,12 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &O
     }
     let (train, valid) = scores.ok_or_else(|| wrong(candle_core::Error::Msg("there was no repeat".into())))?;
     if !(train.loss.is_finite() && valid.loss.is_finite()) {
-        return Err(EpochError::Diverged(data.train.len().div_ceil(batch_size)).explain("train.sweep", &place));
+        return Err(EpochError::Diverged(data.train.len().div_ceil(batch_size)).explain(NODE, &place));
     }
     Ok(SweepRow {
         device: name.to_owned(),
         batch_size,
-        kernel: if fused { "fused" } else { "autograd" }.to_owned(),
+        kernel: engine.name().to_owned(),
         seconds: median(&times),
         seconds_evaluation: median(&evaluations),
         seconds_all: times,

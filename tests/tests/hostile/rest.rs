@@ -85,7 +85,7 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
     cases.add("more rows than labels", 3, "array `id` is I64 [1], not I64 [2]", train(part(&[1.0, 2.0, 3.0, 4.0], &[0], 2)));
     cases.add("a label of 4", 3, "label 4 in row 1", train(part(&[1.0, 2.0, 3.0, 4.0], &[0, 4], 2)));
     cases.add("a label of -1", 3, "label -1 in row 0", train(part(&[1.0, 2.0, 3.0, 4.0], &[-1, 0], 2)));
-    cases.add("a feature that is NaN", 3, "no finite number in row 1, column 0", train(part(&[1.0, 2.0, f32::NAN, 4.0], &[0, 1], 2)));
+    cases.add("a feature that is NaN", 3, "X is not finite in row 1, column 0", train(part(&[1.0, 2.0, f32::NAN, 4.0], &[0, 1], 2)));
     cases.add("no rows at all", 3, "X is empty", train(part(&[], &[], 2)));
     cases.add("parts with different numbers of features", 3, "not F32 [n, 3]", train(part(&[1.0; 6], &[0, 1], 3)));
     let parquet = |file: &str| std::fs::read(world.artifacts.path().join(file)).expect("reads");
@@ -180,12 +180,7 @@ pub fn options(world: &World, cases: &mut Cases) {
         "is forced but not selected",
         world.xtask(&["pipeline", "--to", "split", "--force", "report"]),
     );
-    cases.add(
-        "a learning rate that blows the net up",
-        1,
-        "the loss is no finite number",
-        world.set_to("train.slp", &["train.slp.lr=1e38"]),
-    );
+    cases.add("a learning rate that blows the net up", 1, "the loss is not finite", world.set_to("train.slp", &["train.slp.lr=1e38"]));
 
     cases.group("Headlines to classify");
     let predict = |args: &[&str]| world.xtask(&[&["predict"], args].concat());

@@ -110,7 +110,7 @@ pub fn vectors(world: &World, cases: &mut Cases) {
     cases.add(
         "a component that is NaN",
         3,
-        "component 2 of the vector of `bank` is no finite number",
+        "component 2 of the vector of `bank` is not finite",
         file("nan.bin", &binary("1 2\n", &[entry("bank", &[1.0, f32::NAN])])),
     );
     cases.add(
@@ -119,7 +119,7 @@ pub fn vectors(world: &World, cases: &mut Cases) {
         "component 1 of the vector of `bank`",
         file("inf.bin", &binary("1 2\n", &[entry("bank", &[f32::INFINITY, 1.0])])),
     );
-    cases.add("an infinite component in a text file", 3, "is no finite number", file("inf.txt", b"bank 1 inf\nfilm 1 2\n"));
+    cases.add("an infinite component in a text file", 3, "is not finite", file("inf.txt", b"bank 1 inf\nfilm 1 2\n"));
     cases.add("no word of the headlines", 3, "none of the headlines'", file("foreign.txt", b"2 2\nBanque 1 2\nFilmes 3 4\n"));
     cases.add("a component that is no number", 3, "a component of `film` is no number", file("word.txt", b"2 2\nbank 1 2\nfilm 3 four\n"));
     cases.add("a line with too few components", 3, "`film` has 1 components, not 2", file("short.txt", b"2 2\nbank 1 2\nfilm 3\n"));

@@ -17,7 +17,7 @@ use kernels::softmax::CLASSES;
 
 #[cfg(feature = "cuda")]
 pub use cuda::{Gpu, addresses};
-pub use multi::Epoch as MultiEpoch;
+pub use multi::MultiLayerGpuEpoch;
 #[cfg(feature = "cuda")]
 pub use multi::fits as fits_multi;
 
@@ -85,7 +85,7 @@ const MOST_BLOCKS: u32 = 16;
 /// As in kernels.cu.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct SingleEpoch {
+struct SingleLayerArguments {
     w: u64,
     x: u64,
     y: u64,
@@ -100,7 +100,7 @@ struct SingleEpoch {
 }
 
 // SAFETY: seven addresses and four words, with nothing between them.
-unsafe impl Parameters for SingleEpoch {}
+unsafe impl Parameters for SingleLayerArguments {}
 
 /// Whether the single-layer net of this dimension can be trained in one launch.
 pub fn fits_single(d: usize) -> bool {
@@ -120,7 +120,7 @@ fn single_launch(d: usize, batch_size: usize, most_blocks: u32) -> Launch {
 
 /// An epoch of the single-layer net on a machine.
 #[derive(Clone, Copy)]
-pub struct Single<'e> {
+pub struct SingleLayerGpuEpoch<'e> {
     /// Where the weights are, \[4, d\].
     pub w: u64,
     pub resident: Resident,
@@ -132,8 +132,8 @@ pub struct Single<'e> {
     pub lr: f32,
 }
 
-impl Single<'_> {
-    /// Trains the weights. The number is the first batch, from 1, whose loss is no finite number.
+impl SingleLayerGpuEpoch<'_> {
+    /// Trains the weights. The number is the first batch, from 1, whose loss is not finite.
     ///
     /// # Safety
     /// `w` is the address of 4 × d words, the rows and labels are those of at least as many rows, and labels are less than 4.
@@ -146,7 +146,7 @@ impl Single<'_> {
     /// The same, by a launch of the caller's.
     ///
     /// # Safety
-    /// That of [`Single::run`].
+    /// That of [`SingleLayerGpuEpoch::run`].
     unsafe fn run_by<M: Machine>(&self, machine: &M, launch: Launch) -> Result<Option<usize>> {
         let Self { w, resident, size: [rows, d], order, batch_size, lr } = *self;
         if !fits_single(d) || order.iter().any(|&row| row as usize >= rows) {
@@ -159,7 +159,7 @@ impl Single<'_> {
         let mut partial = machine.zeros(2 * launch.blocks as usize * CLASSES * d)?;
         let mut signs = machine.put(&[0, NONE])?;
         let signs_at = machine.address(&mut signs);
-        let parameters = SingleEpoch {
+        let parameters = SingleLayerArguments {
             w,
             x: resident.x,
             y: resident.y,
@@ -207,7 +207,8 @@ mod tests {
         let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
         let at = w.as_mut_ptr() as u64;
         // SAFETY: the sizes are as they should be.
-        let diverged = unsafe { Single { w: at, resident, size: [n, d], order: &order, batch_size, lr: 0.05 }.run_by(&Emulator, launch) };
+        let diverged =
+            unsafe { SingleLayerGpuEpoch { w: at, resident, size: [n, d], order: &order, batch_size, lr: 0.05 }.run_by(&Emulator, launch) };
         assert_eq!(diverged.expect("runs"), None);
         (w, by_hand)
     }
@@ -261,7 +262,8 @@ mod tests {
             let launch = Launch { threads: 32, ..single_launch(d, batch_size, 1) };
             // SAFETY: the sizes are as they should be.
             let diverged = unsafe {
-                Single { w: w.as_mut_ptr() as u64, resident, size: [6, d], order: &order, batch_size, lr: 0.1 }.run_by(&Emulator, launch)
+                SingleLayerGpuEpoch { w: w.as_mut_ptr() as u64, resident, size: [6, d], order: &order, batch_size, lr: 0.1 }
+                    .run_by(&Emulator, launch)
             };
             assert_eq!(diverged.expect("runs"), Some(batch));
         }

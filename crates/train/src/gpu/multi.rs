@@ -2,10 +2,10 @@
 
 use candle_core::{Error, Result, Tensor};
 use kernels::softmax::CLASSES;
-use nets::{Net, Shape};
+use nets::{MULTI_LAYER_WEIGHTS, Net, Shape};
 
 use super::{Launch, Machine, NONE, Parameters, Resident, SHARED, word};
-use crate::engine::{EpochError, Pass};
+use crate::epoch::{EpochError, EpochSettings};
 use crate::optimizer::{BETAS, Optimizer, Rule};
 use crate::random::Random;
 
@@ -18,13 +18,10 @@ const SUMS: usize = 12;
 /// Words that the masks of the steps of one launch may take. Few in tests, so that there is more than one launch.
 const MASKS: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
-/// The weights in the order in which they lie there.
-const NAMES: [&str; 8] = ["fc.weight", "fc.bias", "fc_mid.weight", "fc_mid.bias", "bn.weight", "bn.bias", "fc_out.weight", "fc_out.bias"];
-
 /// As in kernels.cu.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct MultiEpoch {
+struct MultiLayerArguments {
     value: u64,
     first: u64,
     second: u64,
@@ -62,7 +59,7 @@ struct MultiEpoch {
 }
 
 // SAFETY: eighteen addresses, two doubles and fourteen words, with nothing between them or behind them.
-unsafe impl Parameters for MultiEpoch {}
+unsafe impl Parameters for MultiLayerArguments {}
 
 /// Units or components beyond which the kernel, whose products are made for small nets, is left for candle's.
 const WIDEST: usize = 1024;
@@ -77,8 +74,8 @@ pub fn fits(shape: Shape, dimension: usize) -> bool {
 
 /// An epoch on a machine.
 #[derive(Clone, Copy)]
-pub struct Epoch<'e> {
-    pub pass: Pass,
+pub struct MultiLayerGpuEpoch<'e> {
+    pub settings: EpochSettings,
     pub resident: Resident,
     /// How many rows there are.
     pub rows: usize,
@@ -87,7 +84,7 @@ pub struct Epoch<'e> {
     pub lr: f64,
 }
 
-impl Epoch<'_> {
+impl MultiLayerGpuEpoch<'_> {
     /// Trains the multi-layer net.
     ///
     /// # Safety
@@ -103,7 +100,7 @@ impl Epoch<'_> {
         // SAFETY: the caller's word.
         unsafe { self.steps(machine, &mut there, net, optimizer, random)? };
         there.get(machine, net, optimizer)?;
-        optimizer.steps += self.order.len().div_ceil(self.pass.batch_size.max(1)) as u64;
+        optimizer.steps += self.order.len().div_ceil(self.settings.batch_size.max(1)) as u64;
         Ok(())
     }
 }
@@ -121,11 +118,11 @@ impl<W> There<W> {
     fn put<M: Machine<Words = W>>(machine: &M, net: &Net, optimizer: &Optimizer) -> Result<Self> {
         let buffer = |name: &str| machine.put(&flat([net.buffers.get(name)].into_iter())?);
         let remembered = |which: usize| match optimizer.memories().get(which) {
-            Some(memory) => machine.put(&flat(NAMES.iter().map(|name| optimizer.state.get(&format!("{memory}.{name}"))))?),
+            Some(memory) => machine.put(&flat(MULTI_LAYER_WEIGHTS.iter().map(|name| optimizer.state.get(&format!("{memory}.{name}"))))?),
             None => machine.zeros(1),
         };
         let there = Self {
-            value: machine.put(&flat(NAMES.iter().map(|name| net.weights.get(*name).map(candle_core::Var::as_tensor)))?)?,
+            value: machine.put(&flat(MULTI_LAYER_WEIGHTS.iter().map(|name| net.weights.get(*name).map(candle_core::Var::as_tensor)))?)?,
             first: remembered(0)?,
             second: remembered(1)?,
             running_mean: buffer("bn.running_mean")?,
@@ -145,16 +142,16 @@ impl<W> There<W> {
 
     fn get<M: Machine<Words = W>>(&self, machine: &M, net: &mut Net, optimizer: &mut Optimizer) -> Result<()> {
         let floats = |words: &W| machine.get(words).map(|words| words.into_iter().map(f32::from_bits).collect::<Vec<f32>>());
-        let sizes = NAMES.map(|name| net.weights.get(name).map_or(0, |var| var.elem_count()));
+        let sizes = MULTI_LAYER_WEIGHTS.map(|name| net.weights.get(name).map_or(0, |var| var.elem_count()));
         let cut = |words: &W| -> Result<Vec<Vec<f32>>> {
             let mut all = floats(words)?.into_iter();
             Ok(sizes.iter().map(|&size| all.by_ref().take(size).collect()).collect())
         };
-        for (name, values) in NAMES.into_iter().zip(cut(&self.value)?) {
+        for (name, values) in MULTI_LAYER_WEIGHTS.into_iter().zip(cut(&self.value)?) {
             net.set(name, values)?;
         }
         for (memory, words) in optimizer.memories().iter().zip([&self.first, &self.second]) {
-            for (name, values) in NAMES.into_iter().zip(cut(words)?) {
+            for (name, values) in MULTI_LAYER_WEIGHTS.into_iter().zip(cut(words)?) {
                 optimizer.set(&format!("{memory}.{name}"), values)?;
             }
         }
@@ -163,9 +160,9 @@ impl<W> There<W> {
     }
 }
 
-impl Epoch<'_> {
+impl MultiLayerGpuEpoch<'_> {
     /// # Safety
-    /// That of [`Epoch::run`].
+    /// That of [`MultiLayerGpuEpoch::run`].
     unsafe fn steps<M: Machine>(
         &self,
         machine: &M,
@@ -174,14 +171,14 @@ impl Epoch<'_> {
         optimizer: &Optimizer,
         random: &mut Random,
     ) -> std::result::Result<(), EpochError> {
-        let Self { pass, resident, rows, order, lr } = *self;
+        let Self { settings, resident, rows, order, lr } = *self;
         let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else {
             return Err(Error::Msg("this is no multi-layer net".into()).into());
         };
         if !fits(net.shape, net.dimension) || order.is_empty() || order.iter().any(|&row| row as usize >= rows) {
             return Err(Error::Msg(format!("an epoch of {rows} rows of {} does not fit", net.dimension)).into());
         }
-        let batch = pass.batch_size.min(order.len());
+        let batch = settings.batch_size.min(order.len());
         let plane = batch * hidden;
         let mut places = machine.put(order)?;
         let zeros = |words: usize| machine.zeros(words.max(1));
@@ -192,7 +189,7 @@ impl Epoch<'_> {
         let steps = order.len().div_ceil(batch);
         let done = i32::try_from(optimizer.steps).unwrap_or(i32::MAX);
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
-        let mut parameters = MultiEpoch {
+        let mut parameters = MultiLayerArguments {
             value: machine.address(&mut there.value),
             first: machine.address(&mut there.first),
             second: machine.address(&mut there.second),
@@ -230,11 +227,11 @@ impl Epoch<'_> {
             momentum: optimizer.momentum as f32,
             weight_decay: optimizer.weight_decay as f32,
             kept: (1.0 - lr * optimizer.weight_decay) as f32,
-            smoothing: pass.regularisation.label_smoothing as f32,
+            smoothing: settings.regularisation.label_smoothing as f32,
         };
         let blocks = word(hidden.div_ceil(UNITS))?.min(machine.most_blocks()?).max(1);
         let launch = Launch { kernel: "multi_epoch", blocks, threads: THREADS, shared: SUMS + UNITS * hidden.max(net.dimension) };
-        let dropout = pass.regularisation.dropout;
+        let dropout = settings.regularisation.dropout;
         // Without dropout it is one launch.
         let at_once = if dropout > 0.0 { (MASKS / ((layers + 1) * plane)).clamp(1, steps) } else { steps };
         for start in (0..steps).step_by(at_once) {

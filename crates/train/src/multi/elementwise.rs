@@ -2,17 +2,20 @@
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
+use nets::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
+
 use crate::multi::shard::Side;
 
-/// PyTorch's `BatchNorm1d` defaults.
-const EPSILON: f32 = 1e-5;
-const MOMENTUM: f32 = 0.1;
+#[expect(clippy::cast_possible_truncation, reason = "the statistics are f32")]
+const EPSILON: f32 = BATCH_NORM_EPSILON as f32;
+#[expect(clippy::cast_possible_truncation, reason = "the statistics are f32")]
+const MOMENTUM: f32 = BATCH_NORM_MOMENTUM as f32;
 
-/// Not `max`, which makes 0 of NaN: a net that has diverged would look sound.
+/// Through a ReLU.
 #[inline(always)]
 pub fn relu(values: &mut [f32]) {
     for v in values {
-        *v = if *v < 0.0 { 0.0 } else { *v };
+        *v = kernels::relu(*v);
     }
 }
 

@@ -32,7 +32,7 @@ use crate::multi::update::{Update, Weight, step};
 use crate::random::Random;
 
 /// An epoch.
-pub struct Epoch<'e> {
+pub struct MultiLayerEpoch<'e> {
     pub x: &'e [f32],
     pub y: &'e [u32],
     pub order: &'e [u32],
@@ -44,8 +44,8 @@ pub struct Epoch<'e> {
     pub threads: usize,
 }
 
-impl Epoch<'_> {
-    /// Trains for an epoch. The error is the first batch, from 1, whose loss is no finite number.
+impl MultiLayerEpoch<'_> {
+    /// Trains for an epoch. The error is the first batch, from 1, whose loss is not finite.
     pub fn run(&self, weights: &mut Weights, random: &mut Random) -> Result<(), usize> {
         let count = self.threads.clamp(1, padded(weights.hidden) / LANES);
         let (sides, mid, out) = weights.split(count);
@@ -105,7 +105,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 /// A thread's part in an epoch.
 struct Part<'p, 's> {
-    epoch: &'p Epoch<'p>,
+    epoch: &'p MultiLayerEpoch<'p>,
     shown: &'p Shown<'s>,
     member: Member<'p>,
     side: Side,
@@ -131,7 +131,7 @@ impl Work for Part<'_, '_> {
     type Out = (Side, Result<(), usize>);
     #[inline(always)]
     fn run<V: Vector>(mut self) -> Self::Out {
-        let Epoch { x, order, batch_size, dropout, .. } = *self.epoch;
+        let MultiLayerEpoch { x, order, batch_size, dropout, .. } = *self.epoch;
         let (d, width, layers) = (self.side.dimension, self.side.width(), self.side.layers);
         let many = |count: usize, size: usize| vec![vec![0.0; size]; count];
         let mut scratch = Scratch {
@@ -341,10 +341,10 @@ impl Part<'_, '_> {
     }
 }
 
-/// Logits of these rows of the batch become the gradient by them; `false` if one of them is no finite number.
+/// Logits of these rows of the batch become the gradient by them; `false` if one of them is not finite.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "shares are f32")]
-fn by_logits(relu_out: bool, logits: &mut [f32], epoch: &Epoch<'_>, batch: &[u32], rows: std::ops::Range<usize>) -> bool {
+fn by_logits(relu_out: bool, logits: &mut [f32], epoch: &MultiLayerEpoch<'_>, batch: &[u32], rows: std::ops::Range<usize>) -> bool {
     let smoothing = epoch.label_smoothing;
     let (right, wrong) = ((1.0 - smoothing + smoothing / CLASSES as f64) as f32, (smoothing / CLASSES as f64) as f32);
     let share = 1.0 / batch.len() as f32;

@@ -10,7 +10,8 @@ use stage::Unit;
 use stage::{Event, Progress as Says};
 
 use crate::data::Data;
-use crate::engine::{EpochError, Pass};
+use crate::engine::Engine;
+use crate::epoch::{EpochData, EpochError, EpochSettings};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
 use crate::run::checkpoint::{self, Progress};
@@ -28,8 +29,10 @@ const WATCHABLE: Duration = Duration::from_secs(1);
 pub struct Plan {
     /// Epochs at most.
     pub epochs: u32,
+    /// What trains an epoch.
+    pub engine: Engine,
     /// How each epoch goes.
-    pub pass: Pass,
+    pub settings: EpochSettings,
     /// Reshuffle the rows every epoch.
     pub shuffle: bool,
     /// The learning rate.
@@ -97,7 +100,9 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
             random.shuffle(&mut order);
         }
         let start = Instant::now();
-        plan.pass.run(net, optimizer, &mut random, &data.train, &order, lr).map_err(|e| e.explain(node, &place(epoch)))?;
+        let rows = EpochData { part: &data.train, order: &order, lr };
+        let done = plan.engine.train_epoch(plan.settings, net, optimizer, &mut random, rows);
+        done.map_err(|e| e.explain(node, &place(epoch)))?;
         let seconds = start.elapsed().as_secs_f64();
 
         let scored = score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
@@ -111,7 +116,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
             accuracy_valid: valid.accuracy,
         };
         if !(row.loss_train.is_finite() && row.loss_valid.is_finite()) {
-            let batches = order.len().div_ceil(plan.pass.batch_size);
+            let batches = order.len().div_ceil(plan.settings.batch_size);
             return Err(EpochError::Diverged(batches).explain(node, &place(epoch)));
         }
         history.push(&row)?;

@@ -26,7 +26,7 @@ use kernels::softmax::softmax;
 /// How many rows ahead memory is asked for: the order is known, and jumps.
 const AHEAD: usize = 4;
 
-/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, from 1, whose loss is no finite number; the last
+/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, from 1, whose loss is not finite; the last
 /// step's weights are for the caller to look at.
 pub fn epoch(w: &mut [f32], x: &[f32], y: &[u32], order: &[u32], batch_size: usize, lr: f32) -> Result<(), usize> {
     let problem = Problem { x, y, d: w.len() / CLASSES, order, batch_size, lr };
@@ -199,7 +199,7 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
 }
 
 /// A step on `R` rows from the place `at` of the order on, so few that their gradient needs no place of its own; `false` if a
-/// logit is no finite number.
+/// logit is not finite.
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
@@ -247,7 +247,7 @@ fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usi
     true
 }
 
-/// Adds the gradient of `R` rows from the place `at` of the order on, and gives `R`; `None` if a logit is no finite number.
+/// Adds the gradient of `R` rows from the place `at` of the order on, and gives `R`; `None` if a logit is not finite.
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,

@@ -1,0 +1,66 @@
+//! What every way to train an epoch is given, and how it fails.
+
+use failure::Failure;
+
+use crate::data::Part;
+use crate::device;
+
+/// How the rows of an epoch are used; the same for every epoch of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochSettings {
+    /// Rows a step.
+    pub batch_size: usize,
+    /// How many threads share a step that is done by hand.
+    pub threads: usize,
+    /// For the multi-layer net.
+    pub regularisation: Regularisation,
+}
+
+/// What keeps a net from learning its training data by heart.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Regularisation {
+    /// Share of hidden units that is dropped.
+    pub dropout: f64,
+    /// Share of a label that is spread over all classes.
+    pub label_smoothing: f64,
+}
+
+/// What one epoch trains on.
+#[derive(Clone, Copy)]
+pub struct EpochData<'e> {
+    /// The rows and labels.
+    pub part: &'e Part,
+    /// The rows that are used, in this order.
+    pub order: &'e [u32],
+    /// The learning rate.
+    pub lr: f64,
+}
+
+/// Why an epoch failed.
+#[derive(Debug)]
+pub enum EpochError {
+    /// The loss of this batch, counted from 1, or a weight after it is not finite.
+    Diverged(usize),
+    /// A bug, or the device's memory is full.
+    Candle(candle_core::Error),
+}
+
+impl From<candle_core::Error> for EpochError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Candle(error)
+    }
+}
+
+impl EpochError {
+    /// For the user; `place` is the node and the epoch.
+    pub fn explain(self, node: &str, place: &str) -> Failure {
+        match self {
+            Self::Diverged(batch) => Failure::failed(
+                "the loss is not finite",
+                format_args!("{place}, batch {batch}"),
+                format_args!("use a smaller learning rate: --set {node}.lr=…"),
+            ),
+            Self::Candle(error) => device::failed(&error, place),
+        }
+    }
+}
