@@ -12,13 +12,14 @@ use serde_json::{Value as Json, json};
 use stage::options::suggest;
 
 use crate::config::Config;
+use crate::context::Context;
 
 /// What runs are sorted by where nobody says: choices are made on the validation data.
 const SORT: &str = "accuracy_valid";
 
 /// Which runs to compare, and how.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct CompareArguments {
     /// The runs, such as train.mlp; without any, all that have a result
     #[arg(value_name = "RUN")]
     runs: Vec<String>,
@@ -50,7 +51,8 @@ impl Compared {
 }
 
 /// Runs the command.
-pub fn run(config: &Config, store: &Store, arguments: &Arguments, as_json: bool) -> Result<()> {
+pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
+    let Context { config, store, json: as_json, .. } = context;
     let mut all = Vec::new();
     let wanted = |name: &NodeName| {
         let is_called = |run: &String| **name == **run || name.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('@'));

@@ -10,26 +10,37 @@ use failure::{Failure, Result};
 /// What `crates/train/cuda.sh` writes, for `make cuda-toolkit`.
 const TOOLKIT: &str = "target/cuda/environment";
 
-/// A device as the user names it. `auto` becomes the GPU or the CPU here, before any key is made of it.
-#[expect(clippy::unnecessary_wraps, reason = "clap's parsers may fail; this name is checked with the others")]
+/// What a user may call a device that is looked for.
+const AUTO: &str = "auto";
+
+/// A device as the user names it.
+///
+/// # Errors
+/// If no stage knows it.
 pub fn parse(name: &str) -> std::result::Result<String, String> {
-    if name != "auto" {
-        return Ok(name.to_owned());
+    let is_known = match name.split_once(':') {
+        None => matches!(name, "cpu" | "cuda" | AUTO),
+        Some((kind, number)) => kind == "cuda" && number.parse::<usize>().is_ok(),
+    };
+    if is_known { Ok(name.to_owned()) } else { Err(format!("there is no device `{name}`; use cpu, cuda, cuda:K or auto")) }
+}
+
+/// The device that `auto` stands for on this machine, before any key is made of it, and why it is not a GPU that is there.
+pub fn resolve(name: &str, root: &Path) -> (String, Option<&'static str>) {
+    if name != AUTO {
+        return (name.to_owned(), None);
     }
     if !has_gpu() {
-        return Ok("cpu".into());
+        return ("cpu".to_owned(), None);
     }
-    let missing = if crate::workspace().is_ok_and(|root| toolkit(&root).is_none()) {
+    let missing = if toolkit(root).is_none() {
         Some("no nvcc to build for it (`make cuda-toolkit` gets one)")
     } else if !has_cublas() {
         Some("no cuBLAS where the loader finds it (LD_LIBRARY_PATH)")
     } else {
         None
     };
-    if let Some(missing) = missing {
-        eprintln!("warning: there is a GPU, but {missing}; --device auto takes the CPU");
-    }
-    Ok(if missing.is_none() { "cuda" } else { "cpu" }.into())
+    (if missing.is_none() { "cuda" } else { "cpu" }.to_owned(), missing)
 }
 
 /// Whether the loader finds CUDA's library for matrix products, without which no program for it starts.
@@ -42,16 +53,6 @@ fn has_cublas() -> bool {
     let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let known = || Command::new("ldconfig").arg("-p").output().is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains(name));
     !cfg!(target_os = "linux") || std::env::split_paths(&path).any(in_folder) || known()
-}
-
-/// Refuses a device's name that no stage knows, before any runs.
-pub fn check(device: &str) -> Result<()> {
-    let known = match device.split_once(':') {
-        None => matches!(device, "cpu" | "cuda"),
-        Some((kind, number)) => kind == "cuda" && number.parse::<usize>().is_ok(),
-    };
-    let unknown = || Failure::usage(format_args!("there is no device `{device}`"), "--device", "use cpu, cuda, cuda:K or auto");
-    known.then_some(()).ok_or_else(unknown)
 }
 
 /// Whether a device is one of NVIDIA's GPUs.
@@ -125,14 +126,16 @@ mod tests {
 
     #[test]
     fn devices_have_names() {
-        for known in ["cpu", "cuda", "cuda:0", "cuda:12"] {
-            assert!(check(known).is_ok() && parse(known).as_deref() == Ok(known), "{known}");
+        for known in ["cpu", "cuda", "cuda:0", "cuda:12", "auto"] {
+            assert_eq!(parse(known).as_deref(), Ok(known));
         }
-        for unknown in ["gpu", "cuda:", "cuda:x", "cpu:1", "auto"] {
-            assert!(check(unknown).is_err(), "{unknown}");
+        for unknown in ["gpu", "cuda:", "cuda:x", "cpu:1"] {
+            assert!(parse(unknown).is_err(), "{unknown}");
         }
-        let found = parse("auto").expect("a device");
-        assert!(found == "cpu" || has_gpu(), "{found}");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(resolve("cuda:1", root), ("cuda:1".to_owned(), None));
+        let (found, missing) = resolve("auto", root);
+        assert!(if has_gpu() { found == "cuda" || missing.is_some() } else { found == "cpu" && missing.is_none() }, "{found}");
     }
 
     #[test]

@@ -9,11 +9,12 @@ use stage::options::suggest;
 
 use crate::binaries::{Binaries, ended};
 use crate::config::Config;
+use crate::context::Context;
 use crate::recipe::Recipes;
 
 /// What to classify, and how.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct PredictArguments {
     /// The headlines, one an argument; without any, or with `-` alone, they are read from
     /// stdin, one a line
     #[arg(value_name = "TEXT")]
@@ -31,21 +32,14 @@ pub struct Arguments {
 
 /// Runs the command; the answers go to stdout as they come.
 ///
-/// `config` is what the command line describes; with `as_described` the user has said it, and is
-/// warned where the results are of something else.
-pub fn run(
-    root: &Path,
-    config: &Config,
-    as_described: bool,
-    artifacts: &Path,
-    arguments: &Arguments,
-    json: bool,
-) -> Result<std::process::ExitCode> {
-    let Arguments { texts, file, run, top_k } = arguments;
-    let store = Store::open(artifacts);
-    let run = &find(config, &store, run)?;
+/// With `as_described` the user has said what the configuration is, and is warned where the results are of another.
+pub fn run(context: Context<'_>, as_described: bool, arguments: &PredictArguments) -> Result<std::process::ExitCode> {
+    let Context { root, config, store, json } = context;
+    let artifacts = context.artifacts();
+    let PredictArguments { texts, file, run, top_k } = arguments;
+    let run = &find(config, store, run)?;
     let recipes = Recipes::new(root, config, "cpu", &store.index)?;
-    let used = check(&store, config.remote().is_some(), artifacts, run)?;
+    let used = check(store, config.remote().is_some(), artifacts, run)?;
     for manifest in used.iter().filter(|_| as_described) {
         let node = config.graph.find(&manifest.node);
         if node.is_none_or(|node| recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe)) {

@@ -8,29 +8,27 @@ mod confirm;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use bars::Board;
-use cache::{Ingredients, Manifest, NodeName, RecipeKey, Said, Store};
+use cache::{Ingredients, Manifest, NodeName, RecipeKey, Said};
 use failure::{Failure, Result};
 
-use crate::config::Config;
+use crate::cache::remote::Remote;
+use crate::context::Context;
 use crate::graph::{Graph, Node};
-use crate::pipeline::{Line, Selection};
+use crate::line::Line;
 use crate::recipe::Recipes;
-use crate::remote::Remote;
+use crate::selection::Selection;
 use crate::spawn::{Job, Runner};
 use crate::{commit, device, interrupt};
 
 /// One run.
 pub struct Session<'s> {
-    pub root: &'s Path,
-    pub config: &'s Config,
-    pub artifacts: &'s Path,
+    pub context: Context<'s>,
     pub selection: &'s Selection,
-    pub store: &'s Store,
     pub recipes: Recipes<'s>,
     pub remote: Remote<'s>,
     /// Runs the stages.
@@ -123,7 +121,7 @@ impl<'s> Session<'s> {
     /// Runs to the end. After a failure nothing new is started; what runs is waited for and kept.
     pub fn run(&mut self) -> Result<()> {
         let (sender, ended) = channel();
-        let graph = &self.config.graph;
+        let graph = &self.context.config.graph;
         let mut failed: Option<Failure> = None;
         std::thread::scope(|scope| {
             loop {
@@ -223,19 +221,19 @@ impl<'s> Session<'s> {
         let is_lost = self.tasks.get(&node.name).is_some_and(|t| t.lost.is_some());
         let mut state = State::Due(Wanted { recipe: recipe.clone(), ingredients });
         if !self.selection.forces(node) {
-            let finding = self.store.check_out(&node.name, &key)?;
+            let finding = self.context.store.check_out(&node.name, &key)?;
             self.board.aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
             if let Some(mut manifest) = finding.manifest {
                 // Found by its content: from now on its newest recipe finds it, too.
-                if manifest.recipe != recipe && !self.store.is_read_only() {
+                if manifest.recipe != recipe && !self.context.store.is_read_only() {
                     manifest.recipe = recipe;
-                    manifest.write(&self.store.current(&node.name))?;
+                    manifest.write(&self.context.store.current(&node.name))?;
                 }
                 state = State::Here(manifest);
             } else if !is_lost && self.remote.is_there() {
                 let noted = self.remote.noted(&node.name, Some(&key));
                 if let Some(mut manifest) =
-                    noted.or_else(|| self.remote.manifest(&node.name, &key)).filter(|m| has_what_is_read(&self.config.graph, m))
+                    noted.or_else(|| self.remote.manifest(&node.name, &key)).filter(|m| has_what_is_read(&self.context.config.graph, m))
                 {
                     manifest.recipe = recipe;
                     self.remote.note(&manifest)?;
@@ -249,7 +247,7 @@ impl<'s> Session<'s> {
     }
 
     fn notices(&self) {
-        let notices = self.store.notices();
+        let notices = self.context.store.notices();
         self.board.aside(|| notices.iter().for_each(|notice| eprintln!("warning: {notice}")));
     }
 
@@ -288,15 +286,15 @@ impl<'s> Session<'s> {
                     };
                     inputs.push((name.clone(), folder));
                 }
-                _ => inputs.push((name.clone(), self.store.current(name))),
+                _ => inputs.push((name.clone(), self.context.store.current(name))),
             }
         }
         self.refuse_mixed_data(node)?;
-        self.store.writable(format_args!("`{}` has to run", node.name))?;
+        self.context.store.writable(format_args!("`{}` has to run", node.name))?;
         let Some(Task { state: State::Due(wanted), .. }) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
         let key = wanted.ingredients.content_key();
         let resume = node.resumable && !self.selection.fresh;
-        if resume && self.store.has_other_unfinished(&node.name, &key) {
+        if resume && self.context.store.has_other_unfinished(&node.name, &key) {
             let of = &node.name;
             self.board
                 .aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
@@ -307,17 +305,17 @@ impl<'s> Session<'s> {
         let given = self.recipes.given_part(node)?;
         let job = Job {
             node,
-            options: self.config.options(node),
-            artifacts: self.artifacts.to_owned(),
+            options: self.context.config.options(node),
+            artifacts: self.context.artifacts().to_owned(),
             inputs: inputs.clone(),
-            work: self.store.work(&node.name, &key, resume)?,
-            downloads: self.store.downloads(),
-            lock: self.store.stage_lock(),
+            work: self.context.store.work(&node.name, &key, resume)?,
+            downloads: self.context.store.downloads(),
+            lock: self.context.store.stage_lock(),
             sources: self.recipes.sources(node).to_vec(),
             device: self.selection.device.clone(),
             resume,
             offline: self.selection.offline,
-            commit: self.commit.get_or_init(|| commit::describe(self.root)).clone(),
+            commit: self.commit.get_or_init(|| commit::describe(self.context.root)).clone(),
             board: self.board.clone(),
         };
         if let Some(task) = self.tasks.get_mut(&node.name)
@@ -336,7 +334,7 @@ impl<'s> Session<'s> {
         interrupt::ended(node.resumable);
         let changes = self.changes(node, &running);
         if !changes.is_empty() {
-            self.store.drop_unfinished(&node.name, &running.wanted.ingredients.content_key())?;
+            self.context.store.drop_unfinished(&node.name, &running.wanted.ingredients.content_key())?;
         }
         if !changes.is_empty() {
             let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
@@ -345,7 +343,7 @@ impl<'s> Session<'s> {
         }
         let said = said?;
         let Running { wanted, start, .. } = running;
-        let manifest = self.store.publish(&node.name, wanted.recipe, wanted.ingredients, said)?;
+        let manifest = self.context.store.publish(&node.name, wanted.recipe, wanted.ingredients, said)?;
         let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
         task.line = Some(Line::new("run", "here", &manifest, start));
         task.state = State::Here(manifest.clone());
@@ -363,7 +361,7 @@ impl<'s> Session<'s> {
 
     /// The nodes after `node` were looked for by a result that could not be had, and this one is not the same.
     fn look_again_after(&mut self, node: &Node) {
-        let graph = &self.config.graph;
+        let graph = &self.context.config.graph;
         for task in self.tasks.values_mut().filter(|t| t.selected && graph.depends(t.node, &node.name)) {
             if matches!(task.state, State::Running(..)) {
                 task.outdated = true;
@@ -375,7 +373,7 @@ impl<'s> Session<'s> {
 
     /// Prints the lines that will not change any more, in the graph's order; at the end all that there are.
     fn print(&mut self, at_end: bool) {
-        for node in self.config.graph.iter() {
+        for node in self.context.config.graph.iter() {
             let Some(task) = self.tasks.get_mut(&node.name).filter(|t| t.selected && !t.printed) else { continue };
             match task.line.as_ref().filter(|_| at_end || matches!(task.state, State::Here(_))) {
                 Some(line) => {
@@ -404,6 +402,8 @@ fn has_room(node: &Node, running: &[&Node], jobs: usize, device: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use std::path::Path;
 
     #[test]
     fn what_measures_time_and_what_uses_a_gpu_runs_alone() {

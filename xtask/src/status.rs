@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
 
 use cache::{ContentKey, Ingredients, Manifest, ManifestError, NodeName, Store};
 use failure::{Failure, Result};
 use serde_json::json;
 
 use crate::config::Config;
+use crate::context::Context;
 use crate::graph::Node;
 use crate::recipe::{RecipeError, Recipes};
 
@@ -29,7 +29,8 @@ pub struct State<'g> {
 }
 
 /// The states of all nodes, in the graph's order.
-pub fn states<'g>(root: &Path, config: &'g Config, store: &Store, device: &str) -> Result<Vec<State<'g>>> {
+pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<State<'g>>> {
+    let Context { root, config, store, .. } = context;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let mut manifests: BTreeMap<&str, Manifest> = BTreeMap::new();
     // The results as they would be after a run, where that is known without one.
@@ -119,14 +120,13 @@ fn nearest(store: &Store, current: Option<&Manifest>, node: &NodeName, now: &Ing
 }
 
 /// Runs the command, for one node or for all, and tells whether everything shown is fresh.
-pub fn run(root: &Path, config: &Config, store: &Store, node: Option<&str>, device: &str, json: bool) -> Result<bool> {
+pub fn run(context: Context<'_>, node: Option<&str>, device: &str) -> Result<bool> {
+    let Context { config, store, json, .. } = context;
     let only = node.map(|name| config.graph.called(name)).transpose()?;
     let mut out = std::io::stdout().lock();
     let mut fresh = true;
     let width = config.graph.width();
-    for state in
-        states(root, config, store, device)?.iter().filter(|s| only.as_ref().is_none_or(|o| o.iter().any(|o| o.name == s.node.name)))
-    {
+    for state in states(context, device)?.iter().filter(|s| only.as_ref().is_none_or(|o| o.iter().any(|o| o.name == s.node.name))) {
         fresh &= state.state == "fresh";
         let line = if json {
             let nearest = state.nearest.as_ref().map(|(key, changes)| json!({ "key": key, "changes": changes }));

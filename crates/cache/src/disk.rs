@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 
+use crate::Digest;
 use crate::digest::on_all_processors;
 use crate::fault;
-use crate::manifest::{NAME, PARTIAL_NAME};
-use crate::{Digest, Output};
 
 /// The paths of all files below `folder`, relative to it.
 pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -37,24 +36,23 @@ fn files(folder: &Path) -> Result<Vec<String>> {
     paths(folder)?.into_iter().map(text).collect()
 }
 
-/// Syncs and digests every file below `folder`, sorted by path.
-pub fn digest_all(folder: &Path) -> Result<Vec<Output>> {
+/// Syncs and digests every file below `folder`, sorted by path; those named `own` are removed first.
+pub fn digest_all(folder: &Path, own: &[&str]) -> Result<Vec<(String, u64, Digest)>> {
     let mut paths = files(folder)?;
-    // A run that was killed while it was published left a manifest, or half of one.
-    for own in [NAME.to_owned(), PARTIAL_NAME.to_owned()] {
-        if let Some(at) = paths.iter().position(|path| *path == own) {
+    for own in own {
+        if let Some(at) = paths.iter().position(|path| path == own) {
             paths.remove(at);
-            fs::remove_file(folder.join(&own)).map_err(|e| Failure::io("remove", &folder.join(&own), &e))?;
+            fs::remove_file(folder.join(own)).map_err(|e| Failure::io("remove", &folder.join(own), &e))?;
         }
     }
     paths.sort_unstable();
-    let one = |relative: &String| -> Result<Output> {
+    let one = |relative: &String| -> Result<(String, u64, Digest)> {
         let path = folder.join(relative);
         let fail = |e: io::Error| Failure::io("read", &path, &e);
         let file = File::open(&path).map_err(fail)?;
         file.sync_all().map_err(fail)?;
         let size = file.metadata().map_err(fail)?.len();
-        Ok(Output { path: relative.clone(), size, digest: Digest::of_file(&path).map_err(fail)? })
+        Ok((relative.clone(), size, Digest::of_file(&path).map_err(fail)?))
     };
     on_all_processors(&paths, one).into_iter().collect()
 }

@@ -27,8 +27,8 @@ use std::time::Duration;
 use failure::{Failure, Result};
 
 use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
-use crate::manifest::NAME;
-use crate::{ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, ManifestError, NodeName, RecipeKey, Said};
+use crate::manifest::{NAME, PARTIAL_NAME};
+use crate::{ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, ManifestError, NodeName, Output, RecipeKey, Said};
 
 /// A folder of artifacts.
 pub struct Store {
@@ -230,7 +230,7 @@ impl Store {
     }
 
     /// The folder of artifacts.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
@@ -343,7 +343,7 @@ impl Store {
     /// Makes what a run wrote into its work folder the current result of `node`.
     pub fn publish(&self, node: &NodeName, recipe: RecipeKey, ingredients: Ingredients, said: impl Into<Said>) -> Result<Manifest> {
         let work = self.work(node, &ingredients.content_key(), true)?;
-        let outputs = digest_all(&work)?;
+        let outputs = outputs_in(&work)?;
         let manifest = Manifest::new(node, recipe, ingredients, said, outputs);
         manifest.write(&work)?;
         self.store(&work, &manifest)?;
@@ -413,6 +413,12 @@ impl Store {
         rename(folder, &to)?;
         Ok(Some(to))
     }
+}
+
+/// The files of a result, synced. A manifest, or half of one, that a killed run left goes.
+fn outputs_in(folder: &Path) -> Result<Vec<Output>> {
+    let files = digest_all(folder, &[NAME, PARTIAL_NAME])?;
+    Ok(files.into_iter().map(|(path, size, digest)| Output { path, size, digest }).collect())
 }
 
 #[cfg(test)]

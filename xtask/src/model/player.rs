@@ -15,8 +15,10 @@ use super::world::{CRATES, TEXTS, World, source};
 use crate::binaries::{Binaries, stages};
 use crate::cargo::Builder as _;
 use crate::config::Config;
+use crate::context::Context;
 use crate::graph::Node;
-use crate::pipeline::{Run, Selection};
+use crate::pipeline::PipelineRun;
+use crate::selection::Selection;
 
 /// The node that is brought up to date, with all before it.
 const LAST: &str = "train.slp";
@@ -369,9 +371,10 @@ impl Player {
         let binaries = Binaries::built_by(builder, &root, "cpu", &stages(&root).expect("packages"), &store.index);
         let runner = &Stage { graph: &config.graph, binaries, meddling, kill, resumed: Mutex::default() };
         let lines = RefCell::new(Vec::new());
-        let say = &|line: &crate::pipeline::Line| lines.borrow_mut().push((line.node.to_string(), line.status));
+        let say = &|line: &crate::line::Line| lines.borrow_mut().push((line.node.to_string(), line.status));
         let nodes = selection.nodes(&config.graph).expect("nodes");
-        let run = Run { root: &root, config, artifacts, selection: &selection, store, runner, say, commit: OnceCell::from(None) };
+        let context = Context { root: &root, config, store, json: false };
+        let run = PipelineRun { context, selection: &selection, runner, say, commit: OnceCell::from(None) };
         let done = run.go(&nodes);
         let resumed = *runner.resumed.lock().expect("no panic");
         (lines.into_inner(), resumed, done)

@@ -14,13 +14,13 @@ impl Session<'_> {
     /// Only results that are taken as they are can be such.
     pub(super) fn refuse_mixed_data(&self, node: &Node) -> Result<()> {
         for name in node.reads.iter().map(|input| &input.node) {
-            let before = self.config.graph.find(name).into_iter().flat_map(|made| &made.reads).map(|input| &input.node);
+            let before = self.context.config.graph.find(name).into_iter().flat_map(|made| &made.reads).map(|input| &input.node);
             for before in before.filter(|before| node.reads_from(before)) {
                 let (Some(one), Some(other)) = (self.manifest(name), self.manifest(before)) else { continue };
                 if let Some(file) = one.made_of_another(other) {
                     let what = format_args!("`{name}` was not made of the `{before}` that is here: its {file} was another");
                     let remedy = format!("bring it up to date: cargo xtask pipeline --to {}, with the options that you want", node.name);
-                    return Err(Failure::usage(what, self.artifacts.display(), remedy));
+                    return Err(Failure::usage(what, self.context.artifacts().display(), remedy));
                 }
             }
         }
@@ -31,8 +31,8 @@ impl Session<'_> {
     /// wrong, and a wrong result in the store would be found again. The program is not among it: it was held against the key
     /// when it started.
     pub(super) fn changes(&self, node: &Node, running: &Running) -> Vec<String> {
-        let again = self.store.index.again();
-        let given = Recipes::given(node, self.config, &again).map(|now| running.given.changes(&now));
+        let again = self.context.store.index.again();
+        let given = Recipes::given(node, self.context.config, &again).map(|now| running.given.changes(&now));
         let mut changes = given.unwrap_or_else(|failure| vec![format!("{} ({})", failure.what, failure.place)]);
         for (name, folder) in &running.inputs {
             for file in node.reads.iter().filter(|input| input.node == *name).flat_map(|input| &input.files) {
@@ -53,7 +53,7 @@ impl Session<'_> {
     pub(super) fn states(&self, node: &Node, inputs: &[(NodeName, PathBuf)]) -> Vec<Option<String>> {
         let files = |name: &NodeName| node.reads.iter().find(|input| input.node == *name).map_or(&[][..], |input| &input.files);
         let inputs = inputs.iter().flat_map(|(name, folder)| files(name).iter().map(move |file| folder.join(file)));
-        let sources = self.config.source_paths(node).into_iter().map(PathBuf::from);
+        let sources = self.context.config.source_paths(node).into_iter().map(PathBuf::from);
         sources.chain(inputs).map(|path| Index::state_of_the_way(&path)).collect()
     }
 }

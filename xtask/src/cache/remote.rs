@@ -15,7 +15,8 @@ use stage::Event;
 use stage::Unit;
 
 use crate::binaries::Binaries;
-use crate::config::{Config, RemoteOptions};
+use crate::config::RemoteOptions;
+use crate::context::Context;
 
 /// The remote, started when it is first asked.
 pub struct Remote<'r> {
@@ -59,7 +60,8 @@ struct Program {
 
 impl<'r> Remote<'r> {
     /// The remote that `config` names, if it names one.
-    pub fn new(root: &'r Path, config: &Config, store: &'r Store, board: &'r Board) -> Self {
+    pub fn new(context: Context<'r>, board: &'r Board) -> Self {
+        let Context { root, config, store, .. } = context;
         let options = config.remote();
         let read_only = options.as_ref().is_some_and(|o| o.read_only);
         let instead = "what it cannot give is made here";
@@ -81,8 +83,8 @@ impl<'r> Remote<'r> {
         self
     }
 
-    /// For commands that make nothing.
-    pub fn on_purpose(mut self) -> Self {
+    /// For commands that need it, and make nothing where it fails.
+    pub fn required(mut self) -> Self {
         self.instead = "`cargo xtask pipeline` makes what it cannot give, and replaces it";
         self
     }

@@ -1,21 +1,21 @@
-//! `cargo xtask cache push` and `pull`: results to and from the remote, on purpose. Other than in `pipeline`, a remote
-//! that does not do what it should is an error.
+//! `cargo xtask cache push` and `pull`: results to and from the remote. Here the remote is what the user asks for, so that
+//! one which fails is an error; `pipeline` only warns.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
 
 use bars::Board;
 use cache::{Manifest, NodeName, Store};
 use failure::{Failure, Result};
 use serde_json::json;
 
-use crate::config::Config;
+use crate::cache::bundle::{warn_of_stale, with_results};
+use crate::cache::maintain::locked;
+use crate::cache::remote::Remote;
+use crate::context::Context;
 use crate::graph::Node;
-use crate::pipeline::size;
+use crate::line::size;
 use crate::recipe::Recipes;
-use crate::remote::Remote;
-use crate::storage::{locked, warn_of_stale, with_results};
 
 /// What to do where no remote is set.
 fn no_remote() -> Failure {
@@ -30,13 +30,14 @@ fn troubles(remote: &Remote<'_>) -> Result<()> {
 }
 
 /// Puts the current results of `nodes`, or of every node that has one, into the remote; with `replace` also what is there.
-pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], replace: bool, as_json: bool) -> Result<()> {
+pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()> {
+    let Context { config, store, json: as_json, .. } = context;
     config.remote().ok_or_else(no_remote)?;
-    let (store, _lock) = locked(artifacts)?;
+    let _lock = locked(store)?;
     let board = Board::default();
-    let mut remote = Remote::new(root, config, &store, &board).on_purpose();
-    let chosen = with_results(&config.graph, &store, artifacts, nodes)?;
-    warn_of_stale(root, config, &store, &chosen, "pushed")?;
+    let mut remote = Remote::new(context, &board).required();
+    let chosen = with_results(context, nodes)?;
+    warn_of_stale(context, &chosen, "pushed")?;
     for name in &chosen {
         let folder = store.current(name);
         let remedy = format!("make it: cargo xtask pipeline --to {name}");
@@ -68,21 +69,21 @@ pub fn push(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], re
 }
 
 /// Fetches what `nodes`, or all, are to be and the remote has.
-pub fn pull(root: &Path, config: &Config, artifacts: &Path, nodes: &[String], device: &str, as_json: bool) -> Result<()> {
+pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> {
+    let Context { root, config, store, json: as_json } = context;
     config.remote().ok_or_else(no_remote)?;
     let mut called = Vec::new();
     for name in nodes {
         called.extend(config.graph.called(name)?.into_iter().map(|node| &node.name));
     }
-    let store = Store::open(artifacts);
-    let _lock = store.lock(|| eprintln!("waiting for another run in {}", artifacts.display()))?;
+    let _lock = store.lock(|| eprintln!("waiting for another run in {}", context.artifacts().display()))?;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let board = Board::default();
-    let mut remote = Remote::new(root, config, &store, &board).read_only(true).on_purpose();
+    let mut remote = Remote::new(context, &board).read_only(true).required();
     let mut known: BTreeMap<NodeName, Manifest> = BTreeMap::new();
     for node in config.graph.iter() {
         let is_wanted = nodes.is_empty() || called.contains(&&node.name);
-        let state = match look(&store, &recipes, &mut remote, node, &mut known)? {
+        let state = match look(store, &recipes, &mut remote, node, &mut known)? {
             Found::Here => "here",
             Found::There(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
             // What was to be fetched and could not be has been said.

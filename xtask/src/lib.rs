@@ -1,0 +1,273 @@
+//! `cargo xtask`: runs the graph, says what is stale and why, and keeps the cache.
+//!
+//! It spawns the stages' binaries and links none of them, so it builds in seconds, and a run
+//! that finds everything up to date answers at once.
+
+mod bench;
+mod binaries;
+mod cache;
+mod cargo;
+mod commit;
+mod compare;
+pub mod config;
+mod context;
+mod device;
+pub mod graph;
+mod interrupt;
+mod line;
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::indexing_slicing)]
+mod model;
+mod pipeline;
+mod predict;
+mod recipe;
+mod selection;
+mod session;
+mod spawn;
+mod status;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ::cache::Store;
+use clap::{Parser, Subcommand};
+use config::Config;
+use context::Context;
+use failure::{Exit, Failure, Result};
+
+/// What is run where nobody says.
+const DEFAULT_PROFILE: &str = "sample";
+
+/// News headlines to trained nets: 100 NLP exercises, problems 70 to 79
+#[derive(Parser)]
+#[command(name = "knockline", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// The profile: a file of profiles/, over pipeline.toml
+    #[arg(long, global = true, default_value = DEFAULT_PROFILE, value_name = "NAME")]
+    profile: String,
+    /// Set an option, over the profile: --set train.mlp.lr=0.01
+    #[arg(long, global = true, value_name = "NODE.OPTION=VALUE")]
+    set: Vec<String>,
+    /// The folder of the artifacts [default: artifacts in the workspace]
+    #[arg(long, global = true, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+    /// One JSON object a line on stdout
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the nodes up to date
+    Pipeline(selection::Selection),
+    /// Which results are fresh, stale or missing, and why
+    Status {
+        /// Only this node, with every reason
+        node: Option<String>,
+        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
+        device: String,
+        /// Exit with status 1 if a result is stale or missing
+        #[arg(long)]
+        check: bool,
+        /// Read every file again, whatever its time stamps say
+        #[arg(long)]
+        paranoid: bool,
+    },
+    /// Show the graph
+    Graph {
+        /// How
+        #[arg(long, value_enum, default_value = "text")]
+        format: graph::Format,
+    },
+    /// Build the programs and copy them into a folder: DIR/xtask runs the pipeline of the same checkout without cargo
+    Programs {
+        /// The folder
+        dir: PathBuf,
+    },
+    /// Classify headlines with a trained run, taken as it is
+    Predict(predict::PredictArguments),
+    /// Show training runs beside each other: the options in which they differ, their figures and times
+    Compare(compare::CompareArguments),
+    /// Keys of results, and the care of what is kept
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// The benchmarks, each figure beside its peers': single, multi, vectors, gzip, ingest, stages, predict, whole, growth
+    Bench {
+        /// Names of benchmarks, and options of bench/run.py: --archive ZIP --vectors FILE --rounds N …
+        #[arg(value_name = "NAME", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum CacheCommand {
+    /// A node's recipe key: what a CI job asks its cache for
+    Key {
+        /// The node
+        node: String,
+        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
+        device: String,
+    },
+    /// Write the current results of nodes into one file, for the next CI job
+    Export {
+        /// The file
+        file: PathBuf,
+        /// The nodes; without any, every node that has a result
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Take the results out of such a file, every digest checked
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Put current results into the remote of [cache]
+    Push {
+        /// The nodes; without any, every node that has a result
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+        /// Put also what is there already, as it may be damaged
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Fetch the results that are wanted and not here from the remote of [cache], and run nothing
+    Pull {
+        /// The nodes; without any, all
+        #[arg(value_name = "NODE")]
+        nodes: Vec<String>,
+        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
+        device: String,
+    },
+    /// Reread every result and set aside what is damaged
+    Verify,
+    /// Drop what no current result needs: earlier results and unfinished runs; list what was set aside
+    Gc {
+        /// Say how much that is, and drop nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Drop also what was set aside: damaged results, and files that were not of a result
+        #[arg(long)]
+        aside: bool,
+    },
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let json = std::env::args().any(|argument| argument == "--json");
+            if json && e.use_stderr() {
+                let what = e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                return Failure::usage(what, "command line", "`cargo xtask help` shows the commands").report(json);
+            }
+            e.exit();
+        }
+    };
+    let json = cli.json;
+    match run(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(json),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let Cli { mut command, profile, set, artifacts, json } = cli;
+    let root = &workspace()?;
+    stage::machine::threads()?;
+    let artifacts = match &artifacts {
+        Some(dir) => std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?,
+        None => root.join("artifacts"),
+    };
+    if let Some(device) = command.device() {
+        let (found, missing) = device::resolve(device, root);
+        if let Some(missing) = missing {
+            eprintln!("warning: there is a GPU, but {missing}; --device auto takes the CPU");
+        }
+        *device = found;
+    }
+    let store = &Store::open(&artifacts).paranoid(command.is_paranoid());
+    let done = match &command {
+        Command::Programs { dir } => {
+            let dir = std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?;
+            binaries::copy_all(root, &dir)
+        }
+        Command::Bench { arguments } => return bench::run(root, arguments),
+        Command::Cache(CacheCommand::Import { file }) => return cache::bundle::import(root, store, file, json),
+        Command::Cache(CacheCommand::Verify) => cache::maintain::verify(root, store, json),
+        Command::Cache(CacheCommand::Gc { dry_run, aside }) => cache::maintain::collect(store, *dry_run, *aside, json),
+        other => {
+            let config = &Config::read(root, &profile, &set)?;
+            let is_described = !set.is_empty() || profile != DEFAULT_PROFILE;
+            return configured(other, Context { root, config, store, json }, is_described);
+        }
+    };
+    done.map(|()| Exit::Done.into())
+}
+
+/// Runs a command that needs the configuration; `is_described`: the command line has something to say of it.
+fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Result<ExitCode> {
+    let Context { root, config, store, json } = context;
+    let done = match command {
+        Command::Pipeline(selection) => pipeline::run(context, selection),
+        Command::Predict(arguments) => return predict::run(context, is_described, arguments),
+        Command::Compare(arguments) => compare::run(context, arguments),
+        Command::Status { node, device, check, .. } => {
+            let fresh = status::run(context, node.as_deref(), device)?;
+            return Ok(if fresh || !check { Exit::Done } else { Exit::Failed }.into());
+        }
+        Command::Graph { format } => print(&config.graph.show(*format)),
+        Command::Cache(CacheCommand::Export { file, nodes }) => return cache::bundle::export(context, file, nodes),
+        Command::Cache(CacheCommand::Push { nodes, replace }) => cache::exchange::push(context, nodes, *replace),
+        Command::Cache(CacheCommand::Pull { nodes, device }) => cache::exchange::pull(context, nodes, device),
+        Command::Cache(CacheCommand::Key { node, device }) => {
+            let recipes = recipe::Recipes::new(root, config, device, &store.index)?;
+            config.graph.called(node)?.into_iter().try_for_each(|node| {
+                let key = recipes.recipe(node)?;
+                let line = if json { serde_json::json!({ "node": node.name, "key": key }).to_string() } else { key.to_string() };
+                print(&format!("{line}\n"))
+            })
+        }
+        // The others were run without one.
+        Command::Programs { .. } | Command::Bench { .. } | Command::Cache(_) => Ok(()),
+    };
+    done.map(|()| Exit::Done.into())
+}
+
+impl Command {
+    /// The device that it is for.
+    fn device(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Pipeline(selection) => Some(&mut selection.device),
+            Self::Status { device, .. } | Self::Cache(CacheCommand::Key { device, .. } | CacheCommand::Pull { device, .. }) => Some(device),
+            _ => None,
+        }
+    }
+
+    /// Whether every file is to be read again.
+    fn is_paranoid(&self) -> bool {
+        matches!(self, Self::Pipeline(selection::Selection { paranoid: true, .. }) | Self::Status { paranoid: true, .. })
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))
+}
+
+/// The workspace: cargo says where this package lies; without cargo it is looked for upwards.
+fn workspace() -> Result<PathBuf> {
+    if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).filter(|p| p.ends_with("xtask"))
+        && let Some(root) = package.parent()
+    {
+        return Ok(root.to_owned());
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let root = here.ancestors().find(|dir| dir.join("pipeline.toml").exists() && dir.join("xtask").exists()).map(Path::to_owned);
+    root.ok_or_else(|| Failure::usage("this is no knockline workspace", here.display(), "run it in a checkout, as `cargo xtask`"))
+}
