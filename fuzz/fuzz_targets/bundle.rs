@@ -29,7 +29,7 @@ fn sealed(tar: &[u8]) -> Option<Vec<u8>> {
         if let Some(mut manifest) = serde_json::from_slice::<serde_json::Value>(&bytes).ok().filter(serde_json::Value::is_object) {
             manifest.as_object_mut()?.remove("seal");
             if let Ok(mut manifest) = serde_json::from_value::<Manifest>(manifest) {
-                manifest.key = manifest.ingredients.key();
+                manifest.key = manifest.ingredients.content_key();
                 bytes = manifest.to_bytes().ok()?;
             }
         }

@@ -1,29 +1,29 @@
 //! Options as a user writes them, on the command line and in a file: an error in words, or a configuration.
 #![no_main]
-#![allow(dead_code)]
-
-#[path = "../../xtask/src/config.rs"]
-mod config;
-#[path = "../../xtask/src/graph.rs"]
-mod graph;
 
 use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use xtask::config::Config;
+use xtask::graph::Declared;
 
 static ROOT: LazyLock<std::path::PathBuf> =
     LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned());
 
 /// The options of all stages.
 static SCHEMAS: LazyLock<Vec<stage::Schema>> = LazyLock::new(|| {
-    let read = |file: &&str| std::fs::read_to_string(ROOT.join("crates").join(file)).expect("reads");
-    graph::GRAPH.iter().map(|node| stage::Schema::parse(&node.options.iter().map(read).collect::<Vec<_>>()).expect("parses")).collect()
+    let declared = Declared::read(&ROOT).expect("declarations");
+    let read = |package: &str, file: &String| std::fs::read_to_string(ROOT.join("crates").join(package).join(file)).expect("reads");
+    let schema = |(package, node): (&str, &stage::declaration::Declaration)| {
+        stage::Schema::parse(&node.options.iter().map(|file| read(package, file)).collect::<Vec<_>>()).expect("parses")
+    };
+    declared.iter().map(schema).collect()
 });
 
 fuzz_target!(|data: &str| {
     let sets: Vec<String> = data.lines().take(8).map(str::to_owned).collect();
-    if let Err(failure) = config::Config::read(&ROOT, "sample", &sets) {
+    if let Err(failure) = Config::read(&ROOT, "sample", &sets) {
         assert!(failure.what.contains("mistake") && !failure.place.is_empty());
     }
     if let Ok(table) = toml::from_str::<toml::Table>(data) {
