@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let publishers = ["*".to_owned()];
     let mut kept = 0;
     let mut consume = |reader: &mut dyn std::io::Read, _: u64, place: &str| {
-        let wanted = rows::Wanted { publishers: &publishers, most_bad: 3 };
+        let wanted = rows::RowFilter { publishers: &publishers, most_bad: 3 };
         let write = |table: rows::Table| {
             kept += table.texts(0).count() as u64;
             Ok(())

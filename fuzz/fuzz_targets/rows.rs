@@ -37,7 +37,7 @@ fn slowly(data: &[u8]) -> (Vec<String>, u64) {
 
 fuzz_target!(|data: &[u8]| {
     let publishers = ["*".to_owned()];
-    let wanted = rows::Wanted { publishers: &publishers, most_bad: 5 };
+    let wanted = rows::RowFilter { publishers: &publishers, most_bad: 5 };
     let mut titles = Vec::new();
     let write = |table: rows::Table| {
         titles.extend(table.texts(0).map(str::to_owned));

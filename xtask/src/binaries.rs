@@ -18,7 +18,7 @@ use cache::{Digest, Digests as _, Index, Ingredients, Lock, Workspace};
 use failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cargo::{Builder, Cargo, Unit};
+use crate::cargo::{BuildUnit, Builder, Cargo};
 use crate::device;
 use crate::graph::Declared;
 
@@ -44,12 +44,12 @@ pub struct Binaries<'b> {
     packages: Vec<String>,
     index: &'b Index,
     builder: Box<dyn Builder + 'b>,
-    built: Mutex<BTreeMap<String, Program>>,
+    built: Mutex<BTreeMap<String, BuiltProgram>>,
 }
 
 /// A program that was built of known sources.
 #[derive(Clone)]
-struct Program {
+struct BuiltProgram {
     path: PathBuf,
     digest: Digest,
     /// Of everything that it was built of.
@@ -69,7 +69,7 @@ type Notes = BTreeMap<String, Note>;
 
 /// What packages are built of, and the state of every file of it.
 #[derive(PartialEq)]
-struct Sources {
+struct BuiltOf {
     of: BTreeMap<String, Vec<(String, String)>>,
     states: BTreeMap<String, Option<String>>,
 }
@@ -145,7 +145,7 @@ impl<'b> Binaries<'b> {
         self.packages.first().map_or(Ok(()), |package| self.program(package).map(drop))
     }
 
-    fn program(&self, package: &str) -> Result<Program> {
+    fn program(&self, package: &str) -> Result<BuiltProgram> {
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         if built.is_empty() {
             *built = self.build()?;
@@ -157,8 +157,8 @@ impl<'b> Binaries<'b> {
 
     /// Every program, built of the sources as they are. Where all notes match, cargo is not asked: it takes a quarter of a
     /// second to say that there is nothing to do.
-    fn build(&self) -> Result<BTreeMap<String, Program>> {
-        let known = |sources: &Sources| self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, sources));
+    fn build(&self) -> Result<BTreeMap<String, BuiltProgram>> {
+        let known = |sources: &BuiltOf| self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, sources));
         if let Some(programs) = known(&self.sources()?) {
             return Ok(programs);
         }
@@ -183,13 +183,13 @@ impl<'b> Binaries<'b> {
                 continue;
             }
             sources = now;
-            watched.extend(units.iter().filter(|unit| !unit.fresh).map(Unit::name));
+            watched.extend(units.iter().filter(|unit| !unit.fresh).map(BuildUnit::name));
             let stamp = units.iter().find_map(|unit| unit.executable.as_ref()?.parent()).map(|folder| folder.join(STAMP));
             let Some(stamp) = stamp else {
                 return Err(Failure::failed("cargo built no program", "cargo build", "this is a bug; please report it"));
             };
             let mut notes = read(&stamp);
-            let (known, doubtful): (Vec<&Unit>, Vec<&Unit>) =
+            let (known, doubtful): (Vec<&BuildUnit>, Vec<&BuildUnit>) =
                 units.iter().partition(|unit| self.is_known(unit, &watched, &notes, &stamp, &sources));
             watched.extend(known.iter().map(|unit| unit.name()));
             if doubtful.is_empty() {
@@ -210,7 +210,7 @@ impl<'b> Binaries<'b> {
             self.touch(&doubtful, &sources)?;
             // What is built of them is to be built again, too.
             let changed: BTreeSet<&str> = doubtful.iter().filter(|unit| unit.kind != "bin").map(|unit| unit.package.as_str()).collect();
-            let uses = |unit: &Unit| sources.crates_of(&unit.package).iter().any(|package| changed.contains(package.as_str()));
+            let uses = |unit: &BuildUnit| sources.crates_of(&unit.package).iter().any(|package| changed.contains(package.as_str()));
             for unit in units.iter().filter(|unit| uses(unit)) {
                 watched.remove(&unit.name());
             }
@@ -228,7 +228,7 @@ impl<'b> Binaries<'b> {
     }
 
     /// Every program, if all are noted to be of these sources and are still what was noted.
-    fn known(&self, stamp: &Path, sources: &Sources) -> Option<BTreeMap<String, Program>> {
+    fn known(&self, stamp: &Path, sources: &BuiltOf) -> Option<BTreeMap<String, BuiltProgram>> {
         let notes = read(stamp);
         let program = |package: &String| {
             let note = notes.get(&format!("bin {package}"))?;
@@ -237,18 +237,18 @@ impl<'b> Binaries<'b> {
             let digest = note.files.get(&file).filter(|_| note.of == of)?;
             let path = stamp.with_file_name(file);
             (self.index.digest(&path).ok().as_ref() == Some(digest))
-                .then(|| (package.clone(), Program { path, digest: digest.clone(), of }))
+                .then(|| (package.clone(), BuiltProgram { path, digest: digest.clone(), of }))
         };
         self.packages.iter().map(program).collect()
     }
 
     /// Whether a library or program is of these sources: cargo built it while they were watched, or it is what was noted then.
-    fn is_known(&self, unit: &Unit, watched: &BTreeSet<String>, notes: &Notes, stamp: &Path, sources: &Sources) -> bool {
+    fn is_known(&self, unit: &BuildUnit, watched: &BTreeSet<String>, notes: &Notes, stamp: &Path, sources: &BuiltOf) -> bool {
         let name = unit.name();
         watched.contains(&name) || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
     }
 
-    fn note(&self, unit: &Unit, stamp: &Path, sources: &Sources) -> Option<Note> {
+    fn note(&self, unit: &BuildUnit, stamp: &Path, sources: &BuiltOf) -> Option<Note> {
         let of = digest(sources.of.get(&unit.package)?, &unit.package, self.device);
         let file = |path: &PathBuf| {
             let relative = path.strip_prefix(stamp.parent()?).ok()?.to_str()?.to_owned();
@@ -258,7 +258,7 @@ impl<'b> Binaries<'b> {
     }
 
     /// Has cargo see the sources of these as changed.
-    fn touch(&self, units: &[&Unit], sources: &Sources) -> Result<()> {
+    fn touch(&self, units: &[&BuildUnit], sources: &BuiltOf) -> Result<()> {
         for unit in units {
             let mut paths = vec![unit.root_file.clone()];
             if unit.has_build_script {
@@ -273,19 +273,19 @@ impl<'b> Binaries<'b> {
         Ok(())
     }
 
-    fn sources(&self) -> Result<Sources> {
+    fn sources(&self) -> Result<BuiltOf> {
         self.sources_of(self.packages.iter().cloned())
     }
 
     /// The sources of the libraries, too.
-    fn sources_with(&self, units: &[Unit]) -> Result<Sources> {
+    fn sources_with(&self, units: &[BuildUnit]) -> Result<BuiltOf> {
         self.sources_of(units.iter().map(|unit| unit.package.clone()).chain(self.packages.iter().cloned()))
     }
 
-    fn sources_of(&self, packages: impl Iterator<Item = String>) -> Result<Sources> {
+    fn sources_of(&self, packages: impl Iterator<Item = String>) -> Result<BuiltOf> {
         let workspace = Workspace::read(self.root)?;
         let packages: BTreeSet<String> = packages.collect();
-        let mut sources = Sources { of: BTreeMap::new(), states: BTreeMap::new() };
+        let mut sources = BuiltOf { of: BTreeMap::new(), states: BTreeMap::new() };
         for package in packages {
             let of = workspace.ingredients(&package, self.index)?;
             for (file, _) in source_files(&of) {
@@ -297,7 +297,7 @@ impl<'b> Binaries<'b> {
     }
 }
 
-impl Sources {
+impl BuiltOf {
     /// Whether all of these are the same in `other`, which may have more.
     fn is_within(&self, other: &Self) -> bool {
         self.of.iter().all(|(package, of)| other.of.get(package) == Some(of))

@@ -11,14 +11,14 @@ use crate::device;
 /// What builds programs: cargo, or in tests something that behaves like it.
 pub trait Builder: Sync {
     /// Builds the packages, and says what they were built of: every library and program of the workspace.
-    fn build(&self, packages: &[String]) -> Result<Vec<Unit>>;
+    fn build(&self, packages: &[String]) -> Result<Vec<BuildUnit>>;
 
     /// The file `name` beside the programs, as far as it is known where they go.
     fn stamp(&self, name: &str) -> Option<PathBuf>;
 }
 
 /// A library, a program or a build script of the workspace that cargo built, or found built.
-pub struct Unit {
+pub struct BuildUnit {
     /// `lib`, `bin` or `custom-build`.
     pub kind: String,
     /// The package, and its folder in `crates/`.
@@ -35,7 +35,7 @@ pub struct Unit {
     pub fresh: bool,
 }
 
-impl Unit {
+impl BuildUnit {
     /// Its name among the units of a build.
     pub fn name(&self) -> String {
         format!("{} {}", self.kind, self.package)
@@ -67,7 +67,7 @@ pub struct Cargo<'c> {
 }
 
 impl Builder for Cargo<'_> {
-    fn build(&self, packages: &[String]) -> Result<Vec<Unit>> {
+    fn build(&self, packages: &[String]) -> Result<Vec<BuildUnit>> {
         let cuda = device::is_cuda(self.device);
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         without_xtask(&mut command);
@@ -92,7 +92,7 @@ impl Builder for Cargo<'_> {
         }
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.to_owned());
         let messages = output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-        Ok(messages.filter_map(|message| Unit::of(&message, self.root).or_else(|| Unit::of(&message, &root))).collect())
+        Ok(messages.filter_map(|message| BuildUnit::of(&message, self.root).or_else(|| BuildUnit::of(&message, &root))).collect())
     }
 
     fn stamp(&self, name: &str) -> Option<PathBuf> {

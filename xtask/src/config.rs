@@ -15,7 +15,7 @@ use stage::{Options, Schema};
 use stage::{options::Kind, options::suggest};
 
 use crate::graph::{Declared, Graph, Node};
-use layers::{Given, Layers, Setting};
+use layers::{ConfigLayers, Given, Setting};
 
 /// The table that is no node's: where results are kept for other machines.
 const CACHE: &str = "cache";
@@ -107,7 +107,7 @@ impl Config {
         let declared = Declared::read(root)?;
         let schemas = Schemas::read(root, &declared)?;
         let mut problems = Problems::default();
-        let mut layers = Layers::new(&declared);
+        let mut layers = ConfigLayers::new(&declared);
         let overlay = root.join("profiles").join(format!("{profile}.toml"));
         if !overlay.exists() || profile.contains(['/', '\\']) {
             return Err(no_profile(root, profile));

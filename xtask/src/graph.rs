@@ -188,18 +188,18 @@ impl Graph {
     }
 
     /// The graph as text.
-    pub fn show(&self, format: Format) -> String {
+    pub fn show(&self, format: GraphFormat) -> String {
         let edges = || self.iter().flat_map(|node| node.reads.iter().map(move |input| (&input.node, &node.name)));
         let width = self.width();
         let mut out = String::new();
         // Writing to a string cannot fail.
         let _ = match format {
-            Format::Text => self.iter().try_for_each(|node| {
+            GraphFormat::Text => self.iter().try_for_each(|node| {
                 let from: Vec<&str> = node.reads.iter().map(|input| input.node.as_str()).collect();
                 let arrow = if from.is_empty() { String::new() } else { format!(" ← {}", from.join(", ")) };
                 writeln!(out, "{:<width$} {}{arrow}", node.name, node.package)
             }),
-            Format::Mermaid => {
+            GraphFormat::Mermaid => {
                 let _ = writeln!(out, "graph LR");
                 // A name with signs in it needs quotes, and what identifies it may have none.
                 let shown = |name: &NodeName| {
@@ -208,12 +208,12 @@ impl Graph {
                 };
                 edges().try_for_each(|(from, to)| writeln!(out, "  {} --> {}", shown(from), shown(to)))
             }
-            Format::Dot => {
+            GraphFormat::Dot => {
                 let _ = writeln!(out, "digraph knockline {{\n  rankdir=LR;");
                 let _ = edges().try_for_each(|(from, to)| writeln!(out, "  \"{from}\" -> \"{to}\";"));
                 writeln!(out, "}}")
             }
-            Format::Json => self.iter().try_for_each(|node| {
+            GraphFormat::Json => self.iter().try_for_each(|node| {
                 let reads: serde_json::Map<String, _> =
                     node.reads.iter().map(|input| (input.node.to_string(), json!(input.files))).collect();
                 let Node { name, package, is_run, .. } = node;
@@ -253,7 +253,7 @@ fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, String> {
 
 /// How the graph is shown.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Format {
+pub enum GraphFormat {
     /// A line a node.
     Text,
     /// For Markdown that draws Mermaid.

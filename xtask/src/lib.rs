@@ -81,7 +81,7 @@ enum Command {
     Graph {
         /// How
         #[arg(long, value_enum, default_value = "text")]
-        format: graph::Format,
+        format: graph::GraphFormat,
     },
     /// Build the programs and copy them into a folder: DIR/xtask runs the pipeline of the same checkout without cargo
     Programs {

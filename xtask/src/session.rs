@@ -50,7 +50,7 @@ pub struct Task<'s> {
     selected: bool,
     /// Whether all its files have to be here.
     wanted: bool,
-    state: State,
+    state: TaskState,
     /// A result that was found in the remote and could not be had; the nodes after it were looked for by it.
     lost: Option<Manifest>,
     /// What it reads has changed while it ran.
@@ -60,11 +60,11 @@ pub struct Task<'s> {
 }
 
 /// Where a node stands.
-enum State {
+enum TaskState {
     /// What it reads is not known yet.
     Waiting,
     /// There is no result of it; it runs when what it reads is known and at hand.
-    Due(Wanted),
+    Due(WantedResult),
     Running(Running),
     /// Its result is here.
     Here(Manifest),
@@ -73,14 +73,14 @@ enum State {
 }
 
 /// The result that a run is to make.
-struct Wanted {
+struct WantedResult {
     recipe: RecipeKey,
     ingredients: Ingredients,
 }
 
 /// A stage that runs.
 struct Running {
-    wanted: Wanted,
+    wanted: WantedResult,
     start: Instant,
     /// Where the files that it reads lie, by node.
     inputs: Vec<(NodeName, PathBuf)>,
@@ -93,18 +93,18 @@ struct Running {
 impl<'s> Task<'s> {
     /// A node that is to be brought up to date.
     pub fn selected(node: &'s Node, wanted: bool) -> Self {
-        Self { node, selected: true, wanted, state: State::Waiting, lost: None, outdated: false, line: None, printed: false }
+        Self { node, selected: true, wanted, state: TaskState::Waiting, lost: None, outdated: false, line: None, printed: false }
     }
 
     /// A node that is taken as it is, here or in the remote.
     pub fn given(node: &'s Node, manifest: Manifest, is_here: bool) -> Self {
-        let state = if is_here { State::Here(manifest) } else { State::Elsewhere(manifest) };
+        let state = if is_here { TaskState::Here(manifest) } else { TaskState::Elsewhere(manifest) };
         Self { state, selected: false, ..Self::selected(node, false) }
     }
 
     fn manifest(&self) -> Option<&Manifest> {
         match &self.state {
-            State::Here(manifest) | State::Elsewhere(manifest) => Some(manifest),
+            TaskState::Here(manifest) | TaskState::Elsewhere(manifest) => Some(manifest),
             _ => None,
         }
     }
@@ -175,7 +175,7 @@ impl<'s> Session<'s> {
     }
 
     fn running(&self) -> impl Iterator<Item = &'s Node> {
-        self.tasks.values().filter(|t| matches!(t.state, State::Running(..))).map(|t| t.node)
+        self.tasks.values().filter(|t| matches!(t.state, TaskState::Running(..))).map(|t| t.node)
     }
 
     fn manifest(&self, name: &str) -> Option<&Manifest> {
@@ -187,26 +187,26 @@ impl<'s> Session<'s> {
         let Some(task) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
         match &task.state {
             // While a stage reads the current result, it stays where it is.
-            State::Waiting if self.running().any(|by| by.reads_from(&node.name)) => Ok(Turn::Still),
-            State::Waiting if !task.selected => {
+            TaskState::Waiting if self.running().any(|by| by.reads_from(&node.name)) => Ok(Turn::Still),
+            TaskState::Waiting if !task.selected => {
                 let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
                 Err(Failure::download(format_args!("the remote does not give the result of `{}`", node.name), "the remote", remedy))
             }
-            State::Waiting if node.reads.iter().all(|input| self.manifest(&input.node).is_some()) => {
+            TaskState::Waiting if node.reads.iter().all(|input| self.manifest(&input.node).is_some()) => {
                 self.look_for(node)?;
                 Ok(Turn::Moved)
             }
-            State::Elsewhere(manifest) if task.wanted => {
+            TaskState::Elsewhere(manifest) if task.wanted => {
                 let manifest = manifest.clone();
                 let start = Instant::now();
                 if self.remote.fetch(&manifest)? {
-                    self.found(node, State::Here(manifest), start);
+                    self.found(node, TaskState::Here(manifest), start);
                 } else {
                     self.lose(&node.name, manifest);
                 }
                 Ok(Turn::Moved)
             }
-            State::Due(_) => self.start(node),
+            TaskState::Due(_) => self.start(node),
             _ => Ok(Turn::Still),
         }
     }
@@ -219,7 +219,7 @@ impl<'s> Session<'s> {
         let ingredients = self.recipes.content(node, |name| self.manifest(name))?;
         let key = ingredients.content_key();
         let is_lost = self.tasks.get(&node.name).is_some_and(|t| t.lost.is_some());
-        let mut state = State::Due(Wanted { recipe: recipe.clone(), ingredients });
+        let mut state = TaskState::Due(WantedResult { recipe: recipe.clone(), ingredients });
         if !self.selection.forces(node) {
             let finding = self.context.store.check_out(&node.name, &key)?;
             self.board.aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
@@ -229,7 +229,7 @@ impl<'s> Session<'s> {
                     manifest.recipe = recipe;
                     manifest.write(&self.context.store.current(&node.name))?;
                 }
-                state = State::Here(manifest);
+                state = TaskState::Here(manifest);
             } else if !is_lost && self.remote.is_there() {
                 let noted = self.remote.noted(&node.name, Some(&key));
                 if let Some(mut manifest) =
@@ -237,7 +237,7 @@ impl<'s> Session<'s> {
                 {
                     manifest.recipe = recipe;
                     self.remote.note(&manifest)?;
-                    state = State::Elsewhere(manifest);
+                    state = TaskState::Elsewhere(manifest);
                 }
             }
         }
@@ -252,17 +252,17 @@ impl<'s> Session<'s> {
     }
 
     /// A node has come to this state by looking for it.
-    fn found(&mut self, node: &Node, state: State, start: Instant) {
+    fn found(&mut self, node: &Node, state: TaskState, start: Instant) {
         let Some(task) = self.tasks.get_mut(&node.name) else { return };
         task.state = state;
-        let place = if matches!(task.state, State::Elsewhere(_)) { "remote" } else { "here" };
+        let place = if matches!(task.state, TaskState::Elsewhere(_)) { "remote" } else { "here" };
         task.line = task.manifest().map(|manifest| Line::new("hit", place, manifest, start));
     }
 
     /// A result that was found in the remote cannot be had: it is made here.
     fn lose(&mut self, name: &NodeName, manifest: Manifest) {
         if let Some(task) = self.tasks.get_mut(name) {
-            (task.state, task.lost, task.line) = (State::Waiting, Some(manifest), None);
+            (task.state, task.lost, task.line) = (TaskState::Waiting, Some(manifest), None);
         }
     }
 
@@ -278,7 +278,7 @@ impl<'s> Session<'s> {
         let mut inputs = Vec::new();
         for (name, files) in node.reads.iter().map(|input| (&input.node, &input.files)) {
             match self.tasks.get(name).map(|task| &task.state) {
-                Some(State::Elsewhere(manifest)) => {
+                Some(TaskState::Elsewhere(manifest)) => {
                     let manifest = manifest.clone();
                     let Some(folder) = self.remote.borrow(&manifest, files)? else {
                         self.lose(name, manifest);
@@ -291,7 +291,7 @@ impl<'s> Session<'s> {
         }
         self.refuse_mixed_data(node)?;
         self.context.store.writable(format_args!("`{}` has to run", node.name))?;
-        let Some(Task { state: State::Due(wanted), .. }) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
+        let Some(Task { state: TaskState::Due(wanted), .. }) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
         let key = wanted.ingredients.content_key();
         let resume = node.resumable && !self.selection.fresh;
         if resume && self.context.store.has_other_unfinished(&node.name, &key) {
@@ -319,9 +319,9 @@ impl<'s> Session<'s> {
             board: self.board.clone(),
         };
         if let Some(task) = self.tasks.get_mut(&node.name)
-            && let State::Due(wanted) = std::mem::replace(&mut task.state, State::Waiting)
+            && let TaskState::Due(wanted) = std::mem::replace(&mut task.state, TaskState::Waiting)
         {
-            task.state = State::Running(Running { wanted, start: Instant::now(), inputs, given, states });
+            task.state = TaskState::Running(Running { wanted, start: Instant::now(), inputs, given, states });
         }
         Ok(Turn::Start(Box::new(job)))
     }
@@ -330,7 +330,7 @@ impl<'s> Session<'s> {
     /// say what it has read.
     fn end(&mut self, node: &'s Node, said: Result<Said>) -> Result<()> {
         let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
-        let State::Running(running) = std::mem::replace(&mut task.state, State::Waiting) else { return Ok(()) };
+        let TaskState::Running(running) = std::mem::replace(&mut task.state, TaskState::Waiting) else { return Ok(()) };
         interrupt::ended(node.resumable);
         let changes = self.changes(node, &running);
         if !changes.is_empty() {
@@ -346,10 +346,10 @@ impl<'s> Session<'s> {
         let manifest = self.context.store.publish(&node.name, wanted.recipe, wanted.ingredients, said)?;
         let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
         task.line = Some(Line::new("run", "here", &manifest, start));
-        task.state = State::Here(manifest.clone());
+        task.state = TaskState::Here(manifest.clone());
         let lost = task.lost.take();
         if std::mem::take(&mut task.outdated) {
-            (task.state, task.line) = (State::Waiting, None);
+            (task.state, task.line) = (TaskState::Waiting, None);
         }
         self.notices();
         self.remote.push(&manifest, false)?;
@@ -363,10 +363,10 @@ impl<'s> Session<'s> {
     fn look_again_after(&mut self, node: &Node) {
         let graph = &self.context.config.graph;
         for task in self.tasks.values_mut().filter(|t| t.selected && graph.depends(t.node, &node.name)) {
-            if matches!(task.state, State::Running(..)) {
+            if matches!(task.state, TaskState::Running(..)) {
                 task.outdated = true;
             } else {
-                (task.state, task.lost, task.line) = (State::Waiting, None, None);
+                (task.state, task.lost, task.line) = (TaskState::Waiting, None, None);
             }
         }
     }
@@ -375,7 +375,7 @@ impl<'s> Session<'s> {
     fn print(&mut self, at_end: bool) {
         for node in self.context.config.graph.iter() {
             let Some(task) = self.tasks.get_mut(&node.name).filter(|t| t.selected && !t.printed) else { continue };
-            match task.line.as_ref().filter(|_| at_end || matches!(task.state, State::Here(_))) {
+            match task.line.as_ref().filter(|_| at_end || matches!(task.state, TaskState::Here(_))) {
                 Some(line) => {
                     self.board.aside(|| (self.say)(line));
                     task.printed = true;

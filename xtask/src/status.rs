@@ -13,7 +13,7 @@ use crate::graph::Node;
 use crate::recipe::{RecipeError, Recipes};
 
 /// A node's state.
-pub struct State<'g> {
+pub struct NodeStatus<'g> {
     /// The node.
     pub node: &'g Node,
     /// `fresh`, `stale` or `missing`.
@@ -29,13 +29,13 @@ pub struct State<'g> {
 }
 
 /// The states of all nodes, in the graph's order.
-pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<State<'g>>> {
+pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'g>>> {
     let Context { root, config, store, .. } = context;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let mut manifests: BTreeMap<&str, Manifest> = BTreeMap::new();
     // The results as they would be after a run, where that is known without one.
     let mut later: BTreeMap<&str, Manifest> = BTreeMap::new();
-    let mut states: Vec<State<'_>> = Vec::new();
+    let mut states: Vec<NodeStatus<'_>> = Vec::new();
     for node in config.graph.iter() {
         let name = &node.name;
         let folder = store.current(name);
@@ -56,7 +56,7 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<State<'g>>> 
             manifests.insert(name, manifest.clone());
             later.insert(name, manifest);
             let reasons = vec!["in the remote; fetched when it is needed".to_owned()];
-            states.push(State { node, state: "fresh", reasons, nearest: None, would: "hit" });
+            states.push(NodeStatus { node, state: "fresh", reasons, nearest: None, would: "hit" });
             continue;
         }
         let unfinished = now.as_ref().ok().map(Ingredients::content_key);
@@ -96,7 +96,7 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<State<'g>>> 
         if would == "hit" && state != "fresh" {
             reasons.insert(0, "the wanted result is in the store; `pipeline` takes it from there".to_owned());
         }
-        states.push(State { node, state, reasons, nearest, would });
+        states.push(NodeStatus { node, state, reasons, nearest, would });
     }
     Ok(states)
 }

@@ -7,14 +7,14 @@ use std::path::Path;
 use cache::{Manifest, NodeName, Store};
 use failure::{Failure, Result};
 
-use crate::{FORMAT, HEAD, Head, Item};
+use crate::{BundleItem, FORMAT, HEAD, Head};
 
 /// zstd's default.
 const LEVEL: i32 = 3;
 
 /// Writes the current results of `nodes` into the bundle `path`: whole or not at all. To be called with
 /// the store's lock held.
-pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<Item>> {
+pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<BundleItem>> {
     // A name that nobody else has for a file of theirs, or for another bundle.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
@@ -34,7 +34,7 @@ pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<Item
     Ok(items)
 }
 
-fn write<W: Write>(store: &Store, nodes: &[NodeName], archive: &mut tar::Builder<W>, bundle: &Path) -> Result<Vec<Item>> {
+fn write<W: Write>(store: &Store, nodes: &[NodeName], archive: &mut tar::Builder<W>, bundle: &Path) -> Result<Vec<BundleItem>> {
     let fail = |e: &io::Error| Failure::io("write", bundle, e);
     let head = Head { format: FORMAT, nodes: nodes.to_vec() };
     let head = serde_json::to_vec(&head).map_err(|e| Failure::failed(e, bundle.display(), "this is a bug; please report it"))?;
@@ -64,7 +64,7 @@ fn write<W: Write>(store: &Store, nodes: &[NodeName], archive: &mut tar::Builder
                 return Err(wrong("has another content than when it was made"));
             }
         }
-        items.push(Item { node: node.clone(), key: manifest.key.clone(), bytes: manifest.bytes(), had: true });
+        items.push(BundleItem { node: node.clone(), key: manifest.key.clone(), bytes: manifest.bytes(), had: true });
     }
     Ok(items)
 }

@@ -8,7 +8,7 @@ use cache::{Manifest, ManifestError, NodeName, Store};
 use failure::{Failure, Result};
 use tar::{Archive, Entries, Entry};
 
-use crate::{FORMAT, HEAD, Head, Item, LARGEST_MANIFEST, damaged};
+use crate::{BundleItem, FORMAT, HEAD, Head, LARGEST_MANIFEST, damaged};
 
 /// A zstd frame's first bytes (RFC 8878, section 3.1.1).
 const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
@@ -17,7 +17,7 @@ type Reader = zstd::Decoder<'static, BufReader<File>>;
 
 /// Takes the results of the bundle `path` into the store and makes them the current ones. To be called
 /// with the store's lock held.
-pub fn import(store: &Store, path: &Path) -> Result<Vec<Item>> {
+pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
     let file =
         File::open(path).map_err(|e| Failure::input(format_args!("cannot read the bundle: {e}"), path.display(), "check the path"))?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
@@ -95,11 +95,11 @@ impl<'b> Bundle<'b> {
 
     fn head(&mut self) -> Result<Head> {
         #[derive(serde::Deserialize)]
-        struct Format {
+        struct BundleFormat {
             format: u32,
         }
         let bytes = self.small(HEAD)?;
-        let format: Format = serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
+        let format: BundleFormat = serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
         if format.format > FORMAT {
             let what = format_args!("the bundle has format {}, and this knockline knows up to {FORMAT}", format.format);
             return Err(Failure::usage(what, self.path.display(), "use the newer knockline that made it"));
@@ -108,7 +108,7 @@ impl<'b> Bundle<'b> {
     }
 
     /// Takes a node's result: into a folder of its own, and into the store when all of it is right.
-    fn node(&mut self, store: &Store, node: &NodeName) -> Result<Item> {
+    fn node(&mut self, store: &Store, node: &NodeName) -> Result<BundleItem> {
         let name = format!("{node}/manifest.json");
         let bytes = self.small(&name)?;
         let manifest = match Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display())) {
@@ -137,7 +137,7 @@ impl<'b> Bundle<'b> {
         let (key, bytes) = (manifest.key.clone(), manifest.bytes());
         let had = store.peek(node, &key).is_some();
         store.adopt(&folder, &manifest)?;
-        Ok(Item { node: node.clone(), key, bytes, had })
+        Ok(BundleItem { node: node.clone(), key, bytes, had })
     }
 
     /// After the last node there is nothing, and the frame's checksum is right.

@@ -36,7 +36,7 @@ struct Head {
 
 /// A node's result that went into a bundle or came out of one.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Item {
+pub struct BundleItem {
     /// The node.
     pub node: NodeName,
     /// The result's key.

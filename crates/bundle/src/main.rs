@@ -11,9 +11,9 @@ use failure::{Exit, Result};
 /// Hand results on to another machine
 #[derive(Parser)]
 #[command(name = "bundle", max_term_width = 100)]
-struct Cli {
+struct BundleCli {
     #[command(subcommand)]
-    command: Command,
+    command: BundleCommand,
     /// The folder with the artifacts
     #[arg(long, global = true, value_name = "DIR", default_value = "artifacts")]
     artifacts: PathBuf,
@@ -23,7 +23,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum BundleCommand {
     /// Write the current results of nodes into a file
     Export {
         /// The file
@@ -40,20 +40,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = BundleCli::parse();
     match run(&cli) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => failure.report(cli.json),
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &BundleCli) -> Result<()> {
     let store = Store::open(&cli.artifacts);
     // An unfinished training run is no concern of a bundle's.
     let _lock = store.lock(|| eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
     let (verb, items) = match &cli.command {
-        Command::Export { file, nodes } => ("export", bundle::export(&store, nodes, file)?),
-        Command::Import { file } => {
+        BundleCommand::Export { file, nodes } => ("export", bundle::export(&store, nodes, file)?),
+        BundleCommand::Import { file } => {
             let items = bundle::import(&store, file);
             store.notices().iter().for_each(|notice| eprintln!("warning: {notice}"));
             ("import", items?)

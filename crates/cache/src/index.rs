@@ -32,7 +32,7 @@ pub const SETTLED: Duration = Duration::from_mins(1);
 const MOST: usize = 50_000;
 
 /// The state of a file, as text: JSON objects have text keys.
-type State = String;
+type FileState = String;
 
 /// Where the digest of a file comes from.
 pub trait Digests: Sync {
@@ -52,7 +52,7 @@ pub struct Index {
 
 #[derive(Default, Serialize, Deserialize)]
 struct Inner {
-    entries: HashMap<State, Digest>,
+    entries: HashMap<FileState, Digest>,
     /// The SHA-256 of a content by its digest.
     #[serde(default)]
     sha256: HashMap<String, String>,
@@ -188,7 +188,7 @@ impl Digests for Again<'_> {
 
 #[cfg(unix)]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
-fn state(metadata: &Metadata) -> Option<State> {
+fn state(metadata: &Metadata) -> Option<FileState> {
     use std::os::unix::fs::MetadataExt;
     let m = metadata;
     Some(format!("{}:{}:{}:{}.{}:{}.{}", m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
@@ -203,7 +203,7 @@ fn changed_at(metadata: &Metadata) -> Option<SystemTime> {
 
 /// Elsewhere there is no time stamp that a program cannot set, so every file is read.
 #[cfg(not(unix))]
-fn state(_: &Metadata) -> Option<State> {
+fn state(_: &Metadata) -> Option<FileState> {
     None
 }
 

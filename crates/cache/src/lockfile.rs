@@ -33,11 +33,11 @@ impl Lockfile {
     /// Reads the file's text.
     pub fn parse(text: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
-        struct File {
+        struct LockFile {
             #[serde(default)]
             package: Vec<Package>,
         }
-        let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
+        let file: LockFile = toml::from_str(text).map_err(|e| e.to_string())?;
         let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, package) in file.package.iter().enumerate() {
             by_name.entry(package.name.clone()).or_default().push(i);

@@ -150,15 +150,15 @@ impl Manifest {
     /// The manifest that the `bytes` found at `place` are.
     pub fn parse(bytes: &[u8], place: impl Display) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
-        struct Format {
+        struct ManifestFormat {
             format: u32,
         }
         let damaged = |what: String| ManifestError::Damaged { what, place: place.to_string() };
         let json = unsealed(bytes).map_err(&damaged)?;
-        match serde_json::from_slice::<Format>(&json) {
-            Ok(Format { format: FORMAT }) => {}
-            Ok(Format { format }) if format > FORMAT => return Err(ManifestError::Newer { format, place: place.to_string() }),
-            Ok(Format { format }) => return Err(damaged(format!("there is no format {format}"))),
+        match serde_json::from_slice::<ManifestFormat>(&json) {
+            Ok(ManifestFormat { format: FORMAT }) => {}
+            Ok(ManifestFormat { format }) if format > FORMAT => return Err(ManifestError::Newer { format, place: place.to_string() }),
+            Ok(ManifestFormat { format }) => return Err(damaged(format!("there is no format {format}"))),
             Err(e) => return Err(damaged(e.to_string())),
         }
         let manifest: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;

@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use schema::HistoryRow;
 
 /// Why nothing could be drawn.
-pub type Error = Box<dyn std::error::Error>;
+pub type DrawError = Box<dyn std::error::Error>;
 
 /// A place to draw into.
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -51,7 +51,7 @@ impl Curve {
 }
 
 /// What stands in a figure.
-pub struct Words {
+pub struct FigureWords {
     /// Above the loss.
     pub loss: &'static str,
     /// Above the accuracy.
@@ -65,11 +65,11 @@ pub struct Words {
 }
 
 /// In English.
-pub const ENGLISH: Words =
-    Words { loss: "loss (mean cross-entropy)", accuracy: "accuracy", epoch: "epoch", train: "train", valid: "valid" };
+pub const ENGLISH: FigureWords =
+    FigureWords { loss: "loss (mean cross-entropy)", accuracy: "accuracy", epoch: "epoch", train: "train", valid: "valid" };
 
 /// Draws an SVG of `size`.
-pub fn svg(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(), Error>) -> Result<String, Error> {
+pub fn svg(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(), DrawError>) -> Result<String, DrawError> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -82,19 +82,19 @@ pub fn svg(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(), Error>)
 
 /// A learning curve of train and valid. Train is drawn solid and valid dashed, so that they are
 /// told apart without colour.
-pub fn draw(history: &[HistoryRow], curve: Curve, words: &Words) -> Result<String, Error> {
+pub fn draw(history: &[HistoryRow], curve: Curve, words: &FigureWords) -> Result<String, DrawError> {
     svg(SIZE, |area| panel(area, history, curve, words))
 }
 
 /// Both curves, side by side in one figure.
-pub fn draw_both(history: &[HistoryRow]) -> Result<String, Error> {
+pub fn draw_both(history: &[HistoryRow]) -> Result<String, DrawError> {
     svg((2 * SIZE.0, SIZE.1), |area| {
         let halves = area.split_evenly((1, 2));
         halves.iter().zip(Curve::ALL).try_for_each(|(half, curve)| panel(half, history, curve, &ENGLISH))
     })
 }
 
-fn panel(area: &Area<'_>, history: &[HistoryRow], curve: Curve, words: &Words) -> Result<(), Error> {
+fn panel(area: &Area<'_>, history: &[HistoryRow], curve: Curve, words: &FigureWords) -> Result<(), DrawError> {
     type Value = fn(&HistoryRow) -> f64;
     let (title, train, valid, legend): (_, Value, Value, _) = match curve {
         Curve::Loss => (words.loss, |r| r.loss_train, |r| r.loss_valid, SeriesLabelPosition::UpperRight),

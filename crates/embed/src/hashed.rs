@@ -5,10 +5,10 @@
 //! and are the same on every machine. Averaged over a headline they are random indexing
 //! (Kanerva, Kristoferson and Holst, 2000): they know which words are equal and nothing more.
 
-use crate::vocabulary::Found;
+use crate::vocabulary::FoundVectors;
 
 /// Gives every word its vector.
-pub fn fill(words: &[(String, u32)], found: &mut Found<'_>, seed: u64) {
+pub fn fill(words: &[(String, u32)], found: &mut FoundVectors<'_>, seed: u64) {
     let dimension = found.dimension();
     let mut bits = vec![0_u8; dimension.div_ceil(8)];
     for (place, (word, _)) in words.iter().enumerate() {
@@ -27,7 +27,7 @@ mod tests {
 
     fn vectors(text: &str, dimension: usize, seed: u64) -> Vec<f32> {
         let vocabulary = Vocabulary::count([text].into_iter());
-        let mut found = Found::new(&vocabulary, dimension);
+        let mut found = FoundVectors::new(&vocabulary, dimension);
         fill(&vocabulary.words, &mut found, seed);
         found.into_matrix().1
     }

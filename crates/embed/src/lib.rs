@@ -28,7 +28,7 @@ use schema::{Coverage, WordCount};
 use serde::Deserialize;
 use stage::Unit;
 use stage::{Embedded, Progress, Stage};
-use vocabulary::{Counter, Found, Vocabulary};
+use vocabulary::{Counter, FoundVectors, Vocabulary};
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
@@ -38,7 +38,7 @@ const LISTED: usize = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct EmbedOptions {
     source: Sources,
     sha256: Option<String>,
     seed: u64,
@@ -47,7 +47,7 @@ struct Options {
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
-    let options: Options = stage.options()?;
+    let options: EmbedOptions = stage.options()?;
     let unknown = || Failure::usage(format_args!("there is no choice `{}`", options.lowercase), "option `embed.lowercase`", "see --help");
     let mut counter = Counter::new(Lowercase::from_name(&options.lowercase).ok_or_else(unknown)?);
     for (part, name) in PARTS.iter().enumerate() {
@@ -86,7 +86,7 @@ pub fn run(stage: &Stage) -> Result<String> {
 }
 
 /// Vectors of lower-case words know few of the headlines' words as they are written.
-fn warn_of_case(vocabulary: &Vocabulary, found: &Found<'_>, stage: &Stage) {
+fn warn_of_case(vocabulary: &Vocabulary, found: &FoundVectors<'_>, stage: &Stage) {
     let (known, could_be, all) = (found.count(), found.count_with_lower_case(), vocabulary.words.len());
     // Half as many again: of lower-case vectors of the real headlines' words, two thirds are known in one case or the other.
     if could_be > known && 2 * could_be >= 3 * known {
@@ -96,7 +96,7 @@ fn warn_of_case(vocabulary: &Vocabulary, found: &Found<'_>, stage: &Stage) {
     }
 }
 
-fn write(stage: &Stage, vocabulary: &Vocabulary, found: Found<'_>) -> Result<()> {
+fn write(stage: &Stage, vocabulary: &Vocabulary, found: FoundVectors<'_>) -> Result<()> {
     let dimension = found.dimension();
     let (words, matrix) = found.into_matrix();
     let rows: Vec<u32> = (0..).take(words.len()).collect();
@@ -116,7 +116,7 @@ fn write(stage: &Stage, vocabulary: &Vocabulary, found: Found<'_>) -> Result<()>
 }
 
 /// The vectors, the source's name, and how many entries it has if it is a file.
-fn vectors<'v>(options: &Options, vocabulary: &'v Vocabulary, stage: &Stage) -> Result<(Found<'v>, String, Option<u64>)> {
+fn vectors<'v>(options: &EmbedOptions, vocabulary: &'v Vocabulary, stage: &Stage) -> Result<(FoundVectors<'v>, String, Option<u64>)> {
     if let [one] = &*options.source
         && let Some(dimension) = one.strip_prefix("hash:")
     {
@@ -127,7 +127,7 @@ fn vectors<'v>(options: &Options, vocabulary: &'v Vocabulary, stage: &Stage) -> 
                 "write hash:300, with 1 to 65536 components",
             )
         })?;
-        let mut found = Found::new(vocabulary, dimension);
+        let mut found = FoundVectors::new(vocabulary, dimension);
         hashed::fill(&vocabulary.words, &mut found, options.seed);
         return Ok((found, one.clone(), None));
     }
@@ -139,7 +139,7 @@ fn vectors<'v>(options: &Options, vocabulary: &'v Vocabulary, stage: &Stage) -> 
     Ok((outcome.found, options.source.name(), Some(outcome.entries)))
 }
 
-fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress: &Progress) -> Result<reader::Outcome<'v>> {
+fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress: &Progress) -> Result<reader::ReadOutcome<'v>> {
     let fail = |e: io::Error| Failure::io("read", path, &e);
     let mut file = File::open(path).map_err(fail)?;
     progress.begin("reading", Some(file.metadata().map_err(fail)?.len()), Unit::Bytes);

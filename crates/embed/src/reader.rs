@@ -6,7 +6,7 @@ use std::io::Read;
 use failure::{Failure, Result};
 
 use crate::blocks::{Blocks, read_ahead, read_file_ahead};
-use crate::vocabulary::{Found, Vocabulary};
+use crate::vocabulary::{FoundVectors, Vocabulary};
 
 /// No word is longer; what is longer is no vector file.
 const LONGEST_WORD: usize = 1 << 16;
@@ -18,9 +18,9 @@ const LONGEST_NUMBER: usize = 64;
 const LARGEST_DIMENSION: usize = 1 << 16;
 
 /// What a file said of itself and what was in it.
-pub struct Outcome<'v> {
+pub struct ReadOutcome<'v> {
     /// The vectors found.
-    pub found: Found<'v>,
+    pub found: FoundVectors<'v>,
     /// Entries that the file really has.
     pub entries: u64,
     /// What the user should know.
@@ -28,16 +28,21 @@ pub struct Outcome<'v> {
 }
 
 /// Reads a vector file to its end. `place` names it in errors.
-pub fn read<'v>(reader: impl Read + Send, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
-    read_ahead(reader, |blocks| entries(File { blocks, place, warnings: Vec::new() }, vocabulary))
+pub fn read<'v>(reader: impl Read + Send, place: &str, vocabulary: &'v Vocabulary) -> Result<ReadOutcome<'v>> {
+    read_ahead(reader, |blocks| entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary))
 }
 
 /// The same for a file that is no stream; `progress` hears how many bytes have been read.
-pub fn read_file<'v>(file: &std::fs::File, progress: impl Fn(u64) + Sync, place: &str, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
-    read_file_ahead(file, progress, |blocks| entries(File { blocks, place, warnings: Vec::new() }, vocabulary))
+pub fn read_file<'v>(
+    file: &std::fs::File,
+    progress: impl Fn(u64) + Sync,
+    place: &str,
+    vocabulary: &'v Vocabulary,
+) -> Result<ReadOutcome<'v>> {
+    read_file_ahead(file, progress, |blocks| entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary))
 }
 
-fn entries<'v>(mut file: File<'_, '_>, vocabulary: &'v Vocabulary) -> Result<Outcome<'v>> {
+fn entries<'v>(mut file: VectorFile<'_, '_>, vocabulary: &'v Vocabulary) -> Result<ReadOutcome<'v>> {
     let place = file.place;
     let header = file.header()?;
     let binary = match header {
@@ -45,7 +50,7 @@ fn entries<'v>(mut file: File<'_, '_>, vocabulary: &'v Vocabulary) -> Result<Out
         None => false,
     };
     let (found, entries) = match header {
-        Some((promised, dimension)) if binary => file.binary(promised, Found::new(vocabulary, dimension))?,
+        Some((promised, dimension)) if binary => file.binary(promised, FoundVectors::new(vocabulary, dimension))?,
         header => file.text(header, vocabulary)?,
     };
     if let Some((promised, _)) = header.filter(|(promised, _)| *promised != entries) {
@@ -59,16 +64,16 @@ fn entries<'v>(mut file: File<'_, '_>, vocabulary: &'v Vocabulary) -> Result<Out
         };
         return Err(Failure::input(what, place, remedy));
     }
-    Ok(Outcome { found, entries, warnings: file.warnings })
+    Ok(ReadOutcome { found, entries, warnings: file.warnings })
 }
 
-struct File<'r, 'p> {
+struct VectorFile<'r, 'p> {
     blocks: &'r mut Blocks,
     place: &'p str,
     warnings: Vec<String>,
 }
 
-impl File<'_, '_> {
+impl VectorFile<'_, '_> {
     fn wrong(&self, what: impl Display) -> Failure {
         let place = format_args!("{}, byte {}", self.place, self.blocks.offset()).to_string();
         Failure::input(what, place, "give a word2vec .bin, .txt or .vec file, or get it again; it may be cut off or damaged")
@@ -131,7 +136,7 @@ impl File<'_, '_> {
     /// Binary entries: a word, a space, the components as little-endian f32. Some writers end an
     /// entry with a newline and some do not (gensim issue 149), so newlines before a word are
     /// passed over.
-    fn binary<'v>(&mut self, promised: u64, mut found: Found<'v>) -> Result<(Found<'v>, u64)> {
+    fn binary<'v>(&mut self, promised: u64, mut found: FoundVectors<'v>) -> Result<(FoundVectors<'v>, u64)> {
         let bytes = found.dimension() * 4;
         for entry in 0..promised {
             while self.want(1)? && self.front(1) == b"\n" {
@@ -167,7 +172,7 @@ impl File<'_, '_> {
 
     /// Text entries: a word and its components, a line each. Words with spaces in them
     /// (GloVe's 840B has some) are no headline's words and are passed over.
-    fn text<'v>(&mut self, header: Option<(u64, usize)>, vocabulary: &'v Vocabulary) -> Result<(Found<'v>, u64)> {
+    fn text<'v>(&mut self, header: Option<(u64, usize)>, vocabulary: &'v Vocabulary) -> Result<(FoundVectors<'v>, u64)> {
         let dimension = match header {
             Some((_, dimension)) => dimension,
             None => {
@@ -179,7 +184,7 @@ impl File<'_, '_> {
                 self.dimension(count - 1)?
             }
         };
-        let mut found = Found::new(vocabulary, dimension);
+        let mut found = FoundVectors::new(vocabulary, dimension);
         let mut entries = 0;
         while let Some(end) = self.line()? {
             let line = self.front(end);

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn read<'v>(bytes: &[u8], vocabulary: &'v Vocabulary) -> Result<reader::Outcome<'v>> {
+fn read<'v>(bytes: &[u8], vocabulary: &'v Vocabulary) -> Result<reader::ReadOutcome<'v>> {
     reader::read(bytes, "v.bin", vocabulary)
 }
 

@@ -98,7 +98,7 @@ impl Vocabulary {
 }
 
 /// The vectors found so far for a vocabulary's words.
-pub struct Found<'v> {
+pub struct FoundVectors<'v> {
     vocabulary: &'v Vocabulary,
     dimension: usize,
     /// For each word and form, where its vector begins in `values`.
@@ -108,7 +108,7 @@ pub struct Found<'v> {
     values: Vec<f32>,
 }
 
-impl<'v> Found<'v> {
+impl<'v> FoundVectors<'v> {
     /// None yet.
     pub fn new(vocabulary: &'v Vocabulary, dimension: usize) -> Self {
         let count = vocabulary.words.len() + vocabulary.forms.len();
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_first_of_two_equal_words_counts() {
         let vocabulary = Vocabulary::count(["b a a"].into_iter());
-        let mut found = Found::new(&vocabulary, 2);
+        let mut found = FoundVectors::new(&vocabulary, 2);
         let place = found.wants(b"b").expect("wanted");
         found.put(place, [1.0, 2.0].into_iter()).expect("finite");
         assert_eq!(found.wants(b"b"), None);
@@ -226,7 +226,7 @@ mod tests {
     /// What is found of titles in a file of one-component vectors.
     fn found(lowercase: Lowercase, titles: &[&str], file: &[&str]) -> (usize, usize, Vec<(String, u32)>, Vec<f32>) {
         let vocabulary = Vocabulary::count_by(lowercase, titles.iter().copied());
-        let mut found = Found::new(&vocabulary, 1);
+        let mut found = FoundVectors::new(&vocabulary, 1);
         for (component, word) in (1_u8..).zip(file) {
             if let Some(place) = found.wants(word.as_bytes()) {
                 found.put(place, std::iter::once(f32::from(component))).expect("finite");

@@ -152,16 +152,16 @@ impl Bytes {
 }
 
 /// The values of an f32 array, where they lie in the file.
-pub struct Values(Place);
+pub struct Values(ValuesPlace);
 
-enum Place {
+enum ValuesPlace {
     InFile(Arrays, Range<usize>),
     Held(Vec<f32>),
 }
 
 impl From<Vec<f32>> for Values {
     fn from(values: Vec<f32>) -> Self {
-        Self(Place::Held(values))
+        Self(ValuesPlace::Held(values))
     }
 }
 
@@ -169,9 +169,9 @@ impl Deref for Values {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
         match &self.0 {
-            Place::Held(values) => values,
+            ValuesPlace::Held(values) => values,
             // That it is there and aligned was seen when it was found.
-            Place::InFile(arrays, place) => arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice),
+            ValuesPlace::InFile(arrays, place) => arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice),
         }
     }
 }
@@ -231,11 +231,11 @@ impl Arrays {
         let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
         // Some other program's file may be without the padding that aligns it.
         if bytemuck::try_cast_slice::<u8, f32>(&bytes).is_err() {
-            return Ok((shape, Values(Place::Held(bytemuck::pod_collect_to_vec(&bytes)))));
+            return Ok((shape, Values(ValuesPlace::Held(bytemuck::pod_collect_to_vec(&bytes)))));
         }
         let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
         let place = start..start + bytes.len();
-        Ok((shape, Values(Place::InFile(self, place))))
+        Ok((shape, Values(ValuesPlace::InFile(self, place))))
     }
 
     /// The values of the i64 array `name`; every `Some` of `shape` must hold.

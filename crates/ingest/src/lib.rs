@@ -24,7 +24,7 @@ use serde::Deserialize;
 use stage::Unit;
 use stage::{Embedded, Stage};
 
-use crate::rows::{Table, Wanted};
+use crate::rows::{RowFilter, Table};
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
@@ -33,7 +33,7 @@ const SAMPLE: &str = "embedded sample";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct IngestOptions {
     source: Sources,
     sha256: Option<String>,
     #[serde(rename = "expect.rows")]
@@ -46,13 +46,13 @@ struct Options {
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
-    let options: Options = stage.options()?;
+    let options: IngestOptions = stage.options()?;
     let mut table = table::Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
     let mut place = String::new();
     let mut consume = |reader: &mut dyn Read, size: u64, name: &str| {
         stage.progress.begin("reading", Some(size), Unit::Bytes);
         name.clone_into(&mut place);
-        let wanted = Wanted { publishers: &options.publishers, most_bad: options.max_bad_rows };
+        let wanted = RowFilter { publishers: &options.publishers, most_bad: options.max_bad_rows };
         let write = |rows: Table| {
             let [ids, timestamps] = rows.numbers();
             let frame = table::headlines(&ids, |at| rows.texts(at), &timestamps);

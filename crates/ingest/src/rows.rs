@@ -48,7 +48,7 @@ pub struct Counts {
 
 /// Which rows are wanted.
 #[derive(Clone, Copy)]
-pub struct Wanted<'w> {
+pub struct RowFilter<'w> {
     /// The publishers, or `["*"]` for all.
     pub publishers: &'w [String],
     /// So many rows may be wrong, and are left out.
@@ -60,7 +60,7 @@ pub struct Wanted<'w> {
 pub fn read(
     reader: &mut dyn Read,
     place: &str,
-    wanted: Wanted<'_>,
+    wanted: RowFilter<'_>,
     mut write: impl FnMut(Table) -> Result<()> + Send,
     progress: impl FnMut(u64),
 ) -> Result<Counts> {
@@ -133,11 +133,11 @@ fn blocks_of(reader: &mut dyn Read, place: &str, blocks: &SyncSender<Vec<u8>>, m
 }
 
 /// Cuts blocks into rows, and sends the chosen ones as tables.
-fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: Wanted<'_>, tables: &SyncSender<Table>) -> Result<Counts> {
+fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: RowFilter<'_>, tables: &SyncSender<Table>) -> Result<Counts> {
     let all = wanted.publishers.iter().any(|p| p == "*");
     let publishers = if all { Vec::new() } else { wanted.publishers.iter().map(|p| (p.clone(), 0)).collect() };
     let counts = Counts { rows: 0, kept: 0, publishers, bad: 0, told: Vec::new(), ids_checked: true };
-    let mut choice = Choice { all, counts, number: 0, ids: Ids::default(), table: Table::default() };
+    let mut choice = PublisherChoice { all, counts, number: 0, ids: Ids::default(), table: Table::default() };
     for block in blocks {
         let mut rest = &block[..];
         while !rest.is_empty() {
@@ -167,7 +167,7 @@ fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: Wanted<'_>, tables: &
 }
 
 /// The rows that are kept.
-struct Choice {
+struct PublisherChoice {
     all: bool,
     counts: Counts,
     /// Of the row at hand, as an editor counts lines: blank ones, too.
@@ -176,7 +176,7 @@ struct Choice {
     table: Table,
 }
 
-impl Choice {
+impl PublisherChoice {
     /// Leaves the row out, if that is allowed.
     fn bad(&mut self, what: &str, place: &str, most: u64) -> Result<()> {
         let row = self.number;

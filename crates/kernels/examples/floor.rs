@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use kernels::gemm::{Left, Start, gemm};
+use kernels::gemm::{Initial, Left, gemm};
 use kernels::linear::{Group, Matrix, dots, packed, vector};
 use kernels::simd::{LANES, Vector, Work, dispatch};
 use kernels::softmax::CLASSES;
@@ -78,11 +78,11 @@ impl Work for MultiLayer {
         let forward = |at, inner| Left { at, rows: batch, inner, down: inner, right: 1 };
         let backward = |at, rows| Left { at, rows, inner: batch, down: 1, right: rows };
         for _ in 0..steps {
-            gemm::<V>(&mut out, width, forward(&x, d), &fc, Start::Zero);
-            gemm::<V>(&mut out, width, forward(&h, hidden), &mid, Start::Zero);
-            gemm::<V>(&mut out, width, forward(&h, hidden), &mid, Start::Zero);
-            gemm::<V>(&mut out, width, backward(&h, hidden), &own, Start::Zero);
-            gemm::<V>(&mut out, width, backward(&x, d), &own, Start::Zero);
+            gemm::<V>(&mut out, width, forward(&x, d), &fc, Initial::Zero);
+            gemm::<V>(&mut out, width, forward(&h, hidden), &mid, Initial::Zero);
+            gemm::<V>(&mut out, width, forward(&h, hidden), &mid, Initial::Zero);
+            gemm::<V>(&mut out, width, backward(&h, hidden), &own, Initial::Zero);
+            gemm::<V>(&mut out, width, backward(&x, d), &own, Initial::Zero);
             black_box(&mut out);
         }
         out[0]

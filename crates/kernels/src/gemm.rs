@@ -25,7 +25,7 @@ pub struct Left<'m> {
 
 /// What a product is added to.
 #[derive(Clone, Copy)]
-pub enum Start<'s> {
+pub enum Initial<'s> {
     /// Nothing.
     Zero,
     /// The same in every row.
@@ -39,17 +39,17 @@ pub enum Start<'s> {
 /// # Panics
 /// If a slice is shorter than the sizes say.
 #[inline(always)]
-pub fn gemm<V: Vector>(result: &mut [f32], width: usize, left: Left<'_>, right: &[f32], start: Start<'_>) {
+pub fn gemm<V: Vector>(result: &mut [f32], width: usize, left: Left<'_>, right: &[f32], start: Initial<'_>) {
     let Left { at, rows, inner, down, right: step } = left;
     assert!(width.is_multiple_of(LANES) && result.len() >= rows * width && right.len() >= inner * width);
     assert!(rows == 0 || inner == 0 || at.len() > (rows - 1) * down + (inner - 1) * step);
     let (bias, goes_on) = match start {
-        Start::Zero => (std::ptr::null(), false),
-        Start::Bias(bias) => {
+        Initial::Zero => (std::ptr::null(), false),
+        Initial::Bias(bias) => {
             assert!(bias.len() >= width);
             (bias.as_ptr(), false)
         }
-        Start::Result => (std::ptr::null(), true),
+        Initial::Result => (std::ptr::null(), true),
     };
     let mut column = 0;
     while column < width {
@@ -185,10 +185,10 @@ mod tests {
             let mut result = vec![f32::NAN; self.left.rows * self.width];
             let Left { at, inner, right, .. } = self.left;
             let (first, rest) = self.right.split_at(self.cut * self.width);
-            let start = self.bias.map_or(Start::Zero, Start::Bias);
+            let start = self.bias.map_or(Initial::Zero, Initial::Bias);
             gemm::<V>(&mut result, self.width, Left { inner: self.cut, ..self.left }, first, start);
             let left = Left { at: at.get(self.cut * right..).unwrap_or_default(), inner: inner - self.cut, ..self.left };
-            gemm::<V>(&mut result, self.width, left, rest, Start::Result);
+            gemm::<V>(&mut result, self.width, left, rest, Initial::Result);
             result
         }
     }

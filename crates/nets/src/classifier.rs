@@ -16,7 +16,7 @@ pub struct Classifier {
 }
 
 #[derive(Deserialize)]
-struct Options {
+struct NetOptions {
     hidden: Option<usize>,
     layers: Option<usize>,
     relu_out: Option<bool>,
@@ -28,7 +28,7 @@ impl Classifier {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         let bytes = std::fs::read(&path).map_err(|e| Failure::artifact(format_args!("cannot read the run's configuration: {e}"), &path))?;
-        let config: RunConfig<Options> =
+        let config: RunConfig<NetOptions> =
             serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not a run's configuration: {e}"), &path))?;
         let shape = Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
         let mut net = Net::zeros(shape, config.features, &Device::Cpu).map_err(|e| Failure::artifact(e, &path))?;

@@ -12,7 +12,7 @@ use formats::arrays::{self, Array};
 use crate::Net;
 
 /// Values by name.
-pub type Values = BTreeMap<String, Vec<f32>>;
+pub type NamedValues = BTreeMap<String, Vec<f32>>;
 
 /// Writes the tensors and a `note` for the file's metadata.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, note: Option<&str>) -> Result<()> {
@@ -33,7 +33,7 @@ pub fn to_bytes(tensors: &BTreeMap<String, Tensor>, note: Option<&str>, path: &P
 }
 
 /// Reads the tensors of exactly the `wanted` names and shapes; all must be finite.
-pub fn read(arrays: &Arrays, path: &Path, wanted: &BTreeMap<String, Vec<usize>>) -> Result<Values> {
+pub fn read(arrays: &Arrays, path: &Path, wanted: &BTreeMap<String, Vec<usize>>) -> Result<NamedValues> {
     // PyTorch counts batches in an i64 that nothing here reads.
     let extra = arrays.names()?.into_iter().find(|name| !name.ends_with("num_batches_tracked") && !wanted.contains_key(name));
     if let Some(extra) = extra {
@@ -56,7 +56,7 @@ pub fn shapes(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Vec<usize>
 }
 
 /// Puts the values of a net's tensors in their places.
-pub fn fill(net: &mut Net, values: Values, path: &Path) -> Result<()> {
+pub fn fill(net: &mut Net, values: NamedValues, path: &Path) -> Result<()> {
     values.into_iter().try_for_each(|(name, values)| net.set(&name, values).map_err(|e| refuse(e, path)))
 }
 

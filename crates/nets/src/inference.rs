@@ -6,7 +6,7 @@
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
 use candle_core::{CpuStorage, Device, Error, Result, Storage, Tensor};
-use kernels::gemm::{Left, Start, gemm};
+use kernels::gemm::{Initial, Left, gemm};
 use kernels::linear::{self, Matrix};
 use kernels::relu;
 use kernels::simd::{LANES, Vector, Work, dispatch};
@@ -23,10 +23,10 @@ const WORTH_A_THREAD: usize = 1 << 24;
 /// A net that is ready to be asked.
 pub struct Inference {
     dimension: usize,
-    layers: Layers,
+    layers: HiddenLayers,
 }
 
-enum Layers {
+enum HiddenLayers {
     Single(Matrix),
     Multi(Stack),
 }
@@ -61,7 +61,7 @@ impl Inference {
     pub fn of(net: &Net) -> Result<Self> {
         let Shape::MultiLayer { layers, relu_out, .. } = net.shape else {
             let w: Vec<f32> = net.var("fc.weight")?.flatten_all()?.to_vec1()?;
-            return Ok(Self { dimension: net.dimension, layers: Layers::Single(linear::packed(&w)) });
+            return Ok(Self { dimension: net.dimension, layers: HiddenLayers::Single(linear::packed(&w)) });
         };
         let vector = |name: &str| -> Result<Vec<f64>> {
             let all: Vec<f32> = net.var(name)?.to_device(&Device::Cpu)?.to_vec1()?;
@@ -78,7 +78,7 @@ impl Inference {
         };
         let middle = if layers > 0 { Some(middle()?) } else { None };
         let stack = Stack { first: plain("fc", true)?, middle, times: layers, last: plain("fc_out", relu_out)? };
-        Ok(Self { dimension: net.dimension, layers: Layers::Multi(stack) })
+        Ok(Self { dimension: net.dimension, layers: HiddenLayers::Multi(stack) })
     }
 
     /// Components of a row of features.
@@ -91,8 +91,8 @@ impl Inference {
         let d = self.dimension;
         let rows = x.len() / d;
         let cost = match &self.layers {
-            Layers::Single(_) => d * CLASSES,
-            Layers::Multi(stack) => stack.layers().map(|layer| layer.inputs * layer.width).sum(),
+            HiddenLayers::Single(_) => d * CLASSES,
+            HiddenLayers::Multi(stack) => stack.layers().map(|layer| layer.inputs * layer.width).sum(),
         };
         let threads = threads.clamp(1, (rows * cost / WORTH_A_THREAD).max(1));
         let parts = team::run(threads, |member| {
@@ -100,8 +100,8 @@ impl Inference {
             let x = x.get(share.start * d..share.end * d).unwrap_or_default();
             let mut logits = Vec::with_capacity(share.len());
             match &self.layers {
-                Layers::Single(matrix) => linear::logits(matrix, x, d, &mut logits),
-                Layers::Multi(stack) => dispatch(Pass { stack, x, d, logits: &mut logits }),
+                HiddenLayers::Single(matrix) => linear::logits(matrix, x, d, &mut logits),
+                HiddenLayers::Multi(stack) => dispatch(ForwardPass { stack, x, d, logits: &mut logits }),
             }
             logits
         });
@@ -138,14 +138,14 @@ impl Dense {
     }
 }
 
-struct Pass<'p> {
+struct ForwardPass<'p> {
     stack: &'p Stack,
     x: &'p [f32],
     d: usize,
     logits: &'p mut Vec<[f32; CLASSES]>,
 }
 
-impl Work for Pass<'_> {
+impl Work for ForwardPass<'_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
@@ -158,7 +158,7 @@ impl Work for Pass<'_> {
             for (number, layer) in stack.layers().enumerate() {
                 let at = if number == 0 { block } else { &from };
                 let left = Left { at, rows, inner: layer.inputs, down, right: 1 };
-                gemm::<V>(&mut to, layer.width, left, &layer.weight, Start::Bias(&layer.bias));
+                gemm::<V>(&mut to, layer.width, left, &layer.weight, Initial::Bias(&layer.bias));
                 if layer.relu {
                     for z in to.iter_mut().take(rows * layer.width) {
                         // Not `max`, which makes 0 of NaN: a net that has diverged would look sound.

@@ -4,7 +4,7 @@ use std::io::{Result, Write};
 
 use features::Category;
 use serde::Serialize;
-use vectors::Words;
+use vectors::KnownWords;
 
 /// How it is said.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Answer<'t> {
     /// The headline.
     pub title: &'t str,
     /// Its words.
-    pub words: Words,
+    pub words: KnownWords,
     /// The probability of each category, in label order.
     pub probabilities: [f32; Category::COUNT],
 }
@@ -49,7 +49,7 @@ impl Answer<'_> {
         // Stable, so that of equal ones the first is on top, as in training.
         top.sort_by(|a, b| b.1.total_cmp(&a.1));
         top.truncate(k);
-        let Words { all, known } = self.words;
+        let KnownWords { all, known } = self.words;
         match form {
             Form::Text => {
                 // Without a known word the probabilities are the same for every headline, and say nothing of this one.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn said_of(form: Form, k: usize, known: usize) -> String {
-        let answer = Answer { title: "a\tb\nc\u{1b}[31m", words: Words { all: 3, known }, probabilities: [0.2, 0.125, 0.55, 0.125] };
+        let answer = Answer { title: "a\tb\nc\u{1b}[31m", words: KnownWords { all: 3, known }, probabilities: [0.2, 0.125, 0.55, 0.125] };
         let mut out = Vec::new();
         answer.write(&mut out, form, k).expect("writes");
         String::from_utf8(out).expect("UTF-8")

@@ -22,12 +22,12 @@ use features::Category;
 use kernels::team;
 use nets::Classifier;
 use titles::Titles;
-use vectors::{Lookup, Matrix, Words};
+use vectors::{FeatureMatrix, KnownWords, Lookup};
 
 /// Classify headlines with a trained run
 #[derive(Parser)]
 #[command(name = "predict", max_term_width = 100)]
-struct Cli {
+struct PredictCli {
     /// The headlines, one an argument; without any, or with `-` alone, they are read from
     /// stdin, one a line
     #[arg(value_name = "TEXT")]
@@ -57,14 +57,14 @@ const LARGEST: usize = 1 << 23;
 const ROWS: usize = 192;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = PredictCli::parse();
     match run(&cli) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => failure.report(cli.json),
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &PredictCli) -> Result<()> {
     stage::machine::threads()?;
     let mut titles = inputs(cli)?;
     let embed = cli.artifacts.join("embed");
@@ -78,7 +78,8 @@ fn run(cli: &Cli) -> Result<()> {
     let form = if cli.json { Form::Json } else { Form::Text };
     let mut out = std::io::stdout().lock();
     let threads = team::available();
-    let desks: Vec<Mutex<Desk>> = (0..threads).map(|_| Mutex::new(Desk { matrix: Matrix::new(&lookup, ROWS), said: Vec::new() })).collect();
+    let desks: Vec<Mutex<Desk>> =
+        (0..threads).map(|_| Mutex::new(Desk { matrix: FeatureMatrix::new(&lookup, ROWS), said: Vec::new() })).collect();
     let desks_of = |member: usize| desks.get(member).map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner));
     let mut batch = vec![String::new(); BATCH * threads];
     loop {
@@ -125,7 +126,7 @@ fn run(cli: &Cli) -> Result<()> {
 
 /// What a thread answers headlines with.
 struct Desk<'l> {
-    matrix: Matrix<'l>,
+    matrix: FeatureMatrix<'l>,
     said: Vec<u8>,
 }
 
@@ -134,7 +135,7 @@ impl Desk<'_> {
         self.said.clear();
         for titles in titles.chunks(ROWS) {
             self.matrix.clear();
-            let words: Vec<Words> = titles.iter().map(|title| self.matrix.push(title)).collect();
+            let words: Vec<KnownWords> = titles.iter().map(|title| self.matrix.push(title)).collect();
             let all = classifier.probabilities(self.matrix.values());
             for ((title, words), probabilities) in titles.iter().zip(words).zip(all) {
                 Answer { title, words, probabilities }.write(&mut self.said, form, usize::from(top_k).min(Category::COUNT))?;
@@ -145,7 +146,7 @@ impl Desk<'_> {
 }
 
 /// Where the headlines come from.
-fn inputs(cli: &Cli) -> Result<Titles> {
+fn inputs(cli: &PredictCli) -> Result<Titles> {
     if !cli.file.is_empty() {
         return Titles::files(&cli.file);
     }

@@ -15,10 +15,10 @@ const BUFFER: usize = 1 << 18;
 /// Headlines, one after the other.
 pub struct Titles {
     given: VecDeque<String>,
-    sources: VecDeque<Source>,
+    sources: VecDeque<TitleSource>,
 }
 
-struct Source {
+struct TitleSource {
     name: String,
     reader: BufReader<Box<dyn Read>>,
     line: u64,
@@ -51,7 +51,7 @@ impl Titles {
     }
 
     fn of(name: String, reader: Box<dyn Read>) -> Self {
-        let source = Source { name, reader: BufReader::with_capacity(BUFFER, reader), line: 0 };
+        let source = TitleSource { name, reader: BufReader::with_capacity(BUFFER, reader), line: 0 };
         Self { given: VecDeque::new(), sources: VecDeque::from([source]) }
     }
 
@@ -77,7 +77,7 @@ impl Titles {
     }
 }
 
-impl Source {
+impl TitleSource {
     fn next(&mut self, title: &mut String) -> Result<bool> {
         self.line += 1;
         let mut bytes = std::mem::take(title).into_bytes();

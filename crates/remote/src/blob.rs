@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use zstd::stream::{raw, zio};
 use zstd::zstd_safe::DParameter;
 
-use crate::{Place, RemoteError};
+use crate::{RemoteError, RemoteStore};
 
 /// zstd's default.
 const LEVEL: i32 = 3;
@@ -22,15 +22,15 @@ const PART: usize = 8 << 20;
 /// Read and compressed at a time.
 const PIECE: usize = 1 << 20;
 
-/// Transfers of so many bytes in all that take longer than [`Place::limit`] are given up.
-pub async fn within<T>(place: &Place, bytes: u64, work: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
+/// Transfers of so many bytes in all that take longer than [`RemoteStore::limit`] are given up.
+pub async fn within<T>(place: &RemoteStore, bytes: u64, work: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
     let limit = place.limit(bytes);
     let late = |_| RemoteError::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()));
     tokio::time::timeout(limit, work).await.map_err(late)?
 }
 
 /// Fetches the blob of `output` into the file `to`, synced. `arrived` is told how many bytes have come.
-pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64)) -> Result<(), RemoteError> {
+pub async fn get(place: &RemoteStore, output: &Output, to: &Path, arrived: impl Fn(u64)) -> Result<(), RemoteError> {
     let got = place.store.get(&place.blob(&output.digest)).await?;
     let mut unpacked = Unpacked::into(output.clone(), to)?;
     match got.payload {
@@ -63,7 +63,7 @@ pub async fn get(place: &Place, output: &Output, to: &Path, arrived: impl Fn(u64
 struct Unpacked {
     output: Output,
     to: PathBuf,
-    decoder: zio::Writer<Checked, raw::Decoder<'static>>,
+    decoder: zio::Writer<CheckedWriter, raw::Decoder<'static>>,
 }
 
 impl Unpacked {
@@ -72,7 +72,7 @@ impl Unpacked {
         if let Some(folder) = to.parent() {
             std::fs::create_dir_all(folder).map_err(disk)?;
         }
-        let file = Checked { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, error: None };
+        let file = CheckedWriter { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, error: None };
         let mut decoder = raw::Decoder::new().map_err(disk)?;
         // A frame may ask for a window of any size; ours asks for far less than this.
         decoder.set_parameter(DParameter::WindowLogMax(27)).map_err(disk)?;
@@ -97,7 +97,7 @@ impl Unpacked {
     fn end(mut self) -> Result<(), RemoteError> {
         // The frame's own checksum stands at its end.
         self.decoder.finish().map_err(|e| self.damaged(e))?;
-        let Checked { file, hasher, left, .. } = self.decoder.writer();
+        let CheckedWriter { file, hasher, left, .. } = self.decoder.writer();
         if *left > 0 {
             return Err(self.damaged(format_args!("it ends {left} bytes early")));
         }
@@ -109,7 +109,7 @@ impl Unpacked {
 }
 
 /// A file that is digested as it is written, and takes no more bytes than it should have.
-struct Checked {
+struct CheckedWriter {
     file: File,
     hasher: blake3::Hasher,
     left: u64,
@@ -117,7 +117,7 @@ struct Checked {
     error: Option<io::Error>,
 }
 
-impl Write for Checked {
+impl Write for CheckedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| io::Error::other("it is longer than it should be"))?;
         self.hasher.update(bytes);
@@ -135,7 +135,7 @@ impl Write for Checked {
 
 /// Puts the file `from` there as the blob of `output`, unless it is there already and not to be replaced. Gives the bytes that
 /// were sent.
-pub async fn put(place: &Place, output: &Output, replace: bool, from: &Path) -> Result<u64, RemoteError> {
+pub async fn put(place: &RemoteStore, output: &Output, replace: bool, from: &Path) -> Result<u64, RemoteError> {
     let blob = place.blob(&output.digest);
     if !replace && !place.is_damaged(&output.digest) {
         match place.store.head(&blob).await {

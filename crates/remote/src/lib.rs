@@ -16,7 +16,7 @@ mod place;
 mod result;
 
 pub use error::RemoteError;
-pub use place::{Place, shown};
+pub use place::{RemoteStore, shown};
 
 #[cfg(test)]
 mod tests;

@@ -12,20 +12,20 @@ use cache::Manifest;
 use cache::wire::{Ask, Reply};
 use clap::Parser;
 use failure::{Exit, Failure};
-use remote::{Place, RemoteError, shown};
+use remote::{RemoteError, RemoteStore, shown};
 use tokio::runtime::{Builder, Runtime};
 
 /// Keep results where other machines find them; run by `cargo xtask`
 #[derive(Parser)]
 #[command(name = "remote", max_term_width = 100)]
-struct Cli {
+struct RemoteCli {
     /// A lock to hold while it lives
     #[arg(long, hide = true)]
     stage_lock: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    match run(&RemoteCli::parse()) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
             say(&Reply::Trouble { what: format!("{} ({})", failure.what, failure.place), push: false, over: true });
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> failure::Result<()> {
+fn run(cli: &RemoteCli) -> failure::Result<()> {
     // What a killed run's program still writes, the next run must not take for its own.
     let _lock = cli
         .stage_lock
@@ -46,7 +46,7 @@ fn run(cli: &Cli) -> failure::Result<()> {
     };
     let timeout =
         Duration::try_from_secs_f64(timeout).map_err(|e| Failure::usage(e, "option `cache.timeout`", "give a number of seconds"))?;
-    let place = Arc::new(Place::open(&remote, read_only, timeout)?);
+    let place = Arc::new(RemoteStore::open(&remote, read_only, timeout)?);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = Arc::new(runtime.map_err(|e| Failure::failed(e, "the remote's program", "free some memory and processes"))?);
     say(&Reply::Ready { name: shown(&remote), read_only: place.read_only });
@@ -106,7 +106,7 @@ fn at(last: &Mutex<Instant>, done: u64) {
 }
 
 /// Pushes one result after the other. When the store is of no use, what is left is not tried.
-fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, bool, PathBuf)>) {
+fn push_all(place: &RemoteStore, runtime: &Runtime, queue: &Receiver<(String, bool, PathBuf)>) {
     for (manifest, replace, folder) in queue {
         let reply = match push(place, runtime, &manifest, replace, &folder) {
             Ok(reply) => reply,
@@ -119,7 +119,7 @@ fn push_all(place: &Place, runtime: &Runtime, queue: &Receiver<(String, bool, Pa
     }
 }
 
-fn push(place: &Place, runtime: &Runtime, manifest: &str, replace: bool, folder: &Path) -> Result<Reply, RemoteError> {
+fn push(place: &RemoteStore, runtime: &Runtime, manifest: &str, replace: bool, folder: &Path) -> Result<Reply, RemoteError> {
     let manifest = parse(manifest)?;
     let sent = runtime.block_on(place.push(&manifest, replace, folder))?;
     Ok(Reply::Pushed { node: manifest.node, key: manifest.key, sent })

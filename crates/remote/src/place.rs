@@ -23,7 +23,7 @@ use url::Url;
 const SLOWEST: u64 = 100_000;
 
 /// A store and the place in it.
-pub struct Place {
+pub struct RemoteStore {
     pub(crate) store: Arc<dyn ObjectStore>,
     /// The same, for what is put there.
     pub(crate) to_put: Arc<dyn ObjectStore>,
@@ -37,7 +37,7 @@ pub struct Place {
     timeout: Duration,
 }
 
-impl Place {
+impl RemoteStore {
     /// The place that `remote` names: a folder's path or a URL. Credentials come from the environment, under the
     /// names that each store's own tools use. Nothing is asked of the store yet.
     pub fn open(remote: &str, read_only: bool, timeout: Duration) -> Result<Self> {
@@ -197,8 +197,8 @@ pub fn shown(remote: &str) -> String {
 mod tests {
     use super::*;
 
-    fn open(remote: &str) -> Result<Place> {
-        Place::open(remote, true, Duration::from_secs(1))
+    fn open(remote: &str) -> Result<RemoteStore> {
+        RemoteStore::open(remote, true, Duration::from_secs(1))
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn what_a_killed_push_left_goes_after_an_hour() {
         let dir = tempfile::tempdir().expect("a folder");
-        let place = Place::open(&dir.path().display().to_string(), false, Duration::from_secs(1)).expect("opens");
+        let place = RemoteStore::open(&dir.path().display().to_string(), false, Duration::from_secs(1)).expect("opens");
         let blob = place.blob(&Digest::of(b""));
         let path = dir.path().join(blob.as_ref());
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
@@ -252,11 +252,11 @@ mod tests {
 
     #[test]
     fn a_prefix_is_kept_and_a_web_server_is_read_only() {
-        let place = Place::open("https://a.example/cache/of mine", false, Duration::from_secs(1)).expect("opens");
+        let place = RemoteStore::open("https://a.example/cache/of mine", false, Duration::from_secs(1)).expect("opens");
         let blob = place.blob(&Digest::of(b"")).to_string();
         assert!(blob.starts_with("cache/of mine/knockline/blobs/af/af1349b9f5f9a1a6"), "{blob}");
         assert!(place.read_only);
-        let place = Place::open("gs://bucket/a/b", false, Duration::from_secs(1)).expect("opens");
+        let place = RemoteStore::open("gs://bucket/a/b", false, Duration::from_secs(1)).expect("opens");
         assert_eq!(place.manifest(&NodeName::try_from("train.mlp").expect("a name"), &Digest::of(b"").into()).parts().count(), 6);
         assert!(!place.read_only);
     }

@@ -9,14 +9,14 @@ use futures_util::{StreamExt as _, stream};
 use object_store::ObjectStoreExt as _;
 
 use crate::blob::{self, within};
-use crate::{Place, RemoteError};
+use crate::{RemoteError, RemoteStore};
 
 /// Files on their way at once: most are small, and the way is long.
 const AT_ONCE: usize = 8;
 /// A manifest lists digests; one that is larger is none.
 const LARGEST_MANIFEST: u64 = 64 << 20;
 
-impl Place {
+impl RemoteStore {
     /// The manifest of the result of `node` under `key`, if there is one.
     pub async fn find(&self, node: &NodeName, key: &ContentKey) -> Result<Option<Manifest>, RemoteError> {
         let path = self.manifest(node, key);

@@ -42,20 +42,20 @@ impl Fixture {
         self.dir.path().join("artifacts/train.slp")
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> RemoteStore {
         let folder = self.dir.path().join("remote");
-        Place::open(&folder.display().to_string(), false, Duration::from_secs(5)).expect("opens")
+        RemoteStore::open(&folder.display().to_string(), false, Duration::from_secs(5)).expect("opens")
     }
 
-    fn push(&self, place: &Place) -> Result<u64, RemoteError> {
+    fn push(&self, place: &RemoteStore) -> Result<u64, RemoteError> {
         self.runtime.block_on(place.push(&self.manifest, false, &self.result()))
     }
 
-    fn find(&self, place: &Place) -> Result<Option<Manifest>, RemoteError> {
+    fn find(&self, place: &RemoteStore) -> Result<Option<Manifest>, RemoteError> {
         self.runtime.block_on(place.find(&node(), &self.manifest.key))
     }
 
-    fn fetch(&self, place: &Place, only: &[String]) -> Result<Vec<String>, RemoteError> {
+    fn fetch(&self, place: &RemoteStore, only: &[String]) -> Result<Vec<String>, RemoteError> {
         let into = tempfile::tempdir().expect("a folder");
         self.runtime.block_on(place.fetch(&self.manifest, only, into.path(), |_| ()))?;
         let names = self.manifest.outputs.iter().map(|o| o.path.clone());
@@ -210,7 +210,7 @@ fn server(answer: Option<&'static str>) -> String {
 }
 
 /// A store that speaks S3's language at `url`.
-fn s3(url: &str, timeout: Duration) -> Place {
+fn s3(url: &str, timeout: Duration) -> RemoteStore {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let retry = RetryConfig { max_retries: 1, retry_timeout: timeout, ..RetryConfig::default() };
     let store = AmazonS3Builder::new()
@@ -223,7 +223,7 @@ fn s3(url: &str, timeout: Duration) -> Place {
         .with_client_options(ClientOptions::new().with_allow_http(true).with_read_timeout(timeout).with_proxy_excludes("127.0.0.1"))
         .build()
         .expect("builds");
-    Place::new(Arc::new(store), object_store::path::Path::default(), false, timeout)
+    RemoteStore::new(Arc::new(store), object_store::path::Path::default(), false, timeout)
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_server_that_says_nothing_is_not_waited_for() {
 #[test]
 fn a_web_server_is_read_and_its_password_is_not_shown() {
     let url = server(Some("404 Not Found\r\nContent-Length: 0")).replace("http://", "http://me:secret@");
-    let place = Place::open(&format!("{url}/cache"), false, Duration::from_secs(2)).expect("opens");
+    let place = RemoteStore::open(&format!("{url}/cache"), false, Duration::from_secs(2)).expect("opens");
     let fixture = Fixture::new();
     // Where this machine has a proxy, that one answers.
     match fixture.find(&place) {

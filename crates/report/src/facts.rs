@@ -8,9 +8,9 @@ use schema::{Coverage, IngestSummary, OptionValues, Start};
 use serde::Serialize;
 use stage::Stage;
 
-use crate::parts::{self, Part, json};
-use crate::published::{PUBLISHED, Published, SOURCE, Source};
-use crate::runs::{Comparison, Run, Sweep};
+use crate::parts::{self, PartFacts, json};
+use crate::published::{Article, PUBLISHED, Published, SOURCE};
+use crate::runs::{Comparison, RunFacts, Sweep};
 
 /// All facts.
 #[derive(Serialize)]
@@ -19,17 +19,17 @@ pub struct Facts {
     /// What was read.
     pub ingest: IngestSummary,
     categories: Vec<Named>,
-    parts: Vec<Part>,
+    parts: Vec<PartFacts>,
     coverage: Coverage,
     /// The accuracy on test of always saying the category that the training data has most of.
     pub majority: f64,
     start: Option<Start>,
     /// The single-layer net of problems 71 to 74: `train.slp`.
-    pub slp: Option<Run>,
+    pub slp: Option<RunFacts>,
     /// The same, for longer, of problem 75: `train.curve`.
-    pub curve: Option<Run>,
+    pub curve: Option<RunFacts>,
     /// The multi-layer net of problem 79: `train.mlp`.
-    pub mlp: Option<Run>,
+    pub mlp: Option<RunFacts>,
     /// Every run, those of the exercise and the user's own.
     pub runs: Comparison,
     /// Times by batch size.
@@ -37,7 +37,7 @@ pub struct Facts {
     /// What a public Python answer came to, where data and word vectors are of the kind that it used.
     pub published: Option<Published>,
     /// Where those figures come from.
-    published_source: Source,
+    published_source: Article,
 }
 
 /// What made the report.
@@ -92,7 +92,7 @@ impl Facts {
         }
         let mut runs = Vec::new();
         for node in stage.nodes("train.*") {
-            runs.push(Run::read(stage, node, &parts)?);
+            runs.push(RunFacts::read(stage, node, &parts)?);
         }
         let comparison = Comparison::of(&runs);
         let mut take = |node: &str, net: &str| {
@@ -147,7 +147,7 @@ impl Facts {
 }
 
 /// A run's accuracy on test; over several seeds, with what they come to.
-fn accuracy(run: &Run, ja: bool) -> String {
+fn accuracy(run: &RunFacts, ja: bool) -> String {
     let one = format!("{:.1} %", run.test() * 100.0);
     let Some((spread, n)) = run.over_seeds() else { return one };
     let (mean, deviation) = (spread.mean * 100.0, spread.deviation * 100.0);

@@ -3,18 +3,18 @@
 mod comparison;
 mod style;
 
-use curves::{Area, Curve, ENGLISH, Error, FIRST, GRID, INK, PAPER, SECOND, Words, svg};
+use curves::{Area, Curve, DrawError, ENGLISH, FIRST, FigureWords, GRID, INK, PAPER, SECOND, svg};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde::Serialize;
 
 use crate::facts::Facts;
-use crate::runs::Run;
+use crate::runs::RunFacts;
 use style::{diamond, font};
 
-const JAPANESE: Words =
-    Words {
+const JAPANESE: FigureWords =
+    FigureWords {
         loss: "損失（交差エントロピーの平均）", accuracy: "正解率", epoch: "エポック", train: "学習データ", valid: "検証データ"
     };
 
@@ -34,7 +34,7 @@ pub struct Figure {
 
 impl Figure {
     /// `draw` draws it with the words of a language; the labels say what it shows to who cannot see it.
-    fn new(name: &str, labels: [&str; 2], draw: impl Fn(bool) -> Result<String, Error>) -> Result<Self, Error> {
+    fn new(name: &str, labels: [&str; 2], draw: impl Fn(bool) -> Result<String, DrawError>) -> Result<Self, DrawError> {
         let svg = draw(false)?;
         let [english, japanese] = labels;
         Ok(Self { name: name.to_owned(), english: inline(&svg, english), japanese: inline(&draw(true)?, japanese), svg })
@@ -42,7 +42,7 @@ impl Figure {
 }
 
 /// Every figure of the report.
-pub fn all(facts: &Facts) -> Result<Vec<Figure>, Error> {
+pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
     let mut figures = vec![
         Figure::new("result", ["Accuracy on the test data", "評価データの正解率"], |ja| {
             svg((510, 256), |area| result(area, facts, ja))
@@ -66,7 +66,7 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, Error> {
     Ok(figures)
 }
 
-fn learning(run: &Run, curve: Curve) -> Result<Figure, Error> {
+fn learning(run: &RunFacts, curve: Curve) -> Result<Figure, DrawError> {
     let name = format!("{}-{}", run.node, curve.name());
     let english = format!("{}: {} of train and valid after each epoch", run.node, curve.name());
     let japanese =
@@ -89,8 +89,8 @@ fn inline(svg: &str, label: &str) -> String {
 const LEGEND: u32 = 24;
 
 /// A bar a net, its 95 % interval as a line, a published figure as a diamond.
-fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
-    let interval = |run: &Run| run.intervals.get("test").copied();
+fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
+    let interval = |run: &RunFacts| run.intervals.get("test").copied();
     let mut names = vec![if ja { "常に最頻カテゴリ" } else { "most frequent category" }];
     let mut bars = vec![(facts.majority, None, None)];
     let published = facts.published.as_ref();
@@ -176,7 +176,7 @@ type Series = (String, Look, Vec<(f64, f64)>);
 
 /// Seconds of an epoch, evaluation included as in the published times, by batch size; both axes
 /// logarithmic.
-fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), Error> {
+fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
     let mut series: Vec<Series> = Vec::new();
     for (device, look) in facts.sweep.devices.iter().zip([Look::Dots, Look::Triangles, Look::Squares].into_iter().cycle()) {
         let times = facts.sweep.times.iter().filter(|t| t.device == *device);

@@ -11,7 +11,7 @@ use stage::Stage;
 
 /// A part of the data.
 #[derive(Serialize)]
-pub struct Part {
+pub struct PartFacts {
     /// train, valid or test.
     pub name: &'static str,
     headlines: usize,
@@ -27,7 +27,7 @@ pub struct Part {
     first: Vec<FirstRow>,
 }
 
-impl Part {
+impl PartFacts {
     /// The ids of the first rows.
     pub fn first_ids(&self) -> Vec<i64> {
         self.first.iter().map(|row| row.id).collect()
@@ -35,14 +35,14 @@ impl Part {
 }
 
 /// Reads train, valid and test.
-pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<Part>> {
+pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<PartFacts>> {
     let split: SplitSummary = json(&stage.input("split", "summary.json")?)?;
     let path = stage.input("tensors", "summary.json")?;
     let matrices: TensorsSummary = json(&path)?;
     let part = |name: &'static str| {
         let matrix = matrices.get(name)?;
         let words = coverage.parts.get(name)?;
-        Some(Part {
+        Some(PartFacts {
             name,
             headlines: split.get(name)?.values().sum(),
             rows: matrix.rows,
@@ -55,12 +55,12 @@ pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<Part>> {
             first: matrix.first.clone(),
         })
     };
-    let parts: Option<Vec<Part>> = PARTS.into_iter().map(part).collect();
+    let parts: Option<Vec<PartFacts>> = PARTS.into_iter().map(part).collect();
     parts.ok_or_else(|| Failure::artifact("the summaries name other parts than train, valid, test", &path))
 }
 
 /// The accuracy on test of always saying the category that the training data has most of.
-pub fn majority(parts: &[Part]) -> f64 {
+pub fn majority(parts: &[PartFacts]) -> f64 {
     let classes = |name: &str| parts.iter().find(|p| p.name == name).map_or(&[][..], |p| &p.classes);
     let label = most_frequent(parts);
     let n: usize = classes("test").iter().sum();
@@ -68,7 +68,7 @@ pub fn majority(parts: &[Part]) -> f64 {
 }
 
 /// The label that the training data has most of; of equally frequent ones the first.
-pub fn most_frequent(parts: &[Part]) -> usize {
+pub fn most_frequent(parts: &[PartFacts]) -> usize {
     let classes = parts.iter().find(|p| p.name == "train").map_or(&[][..], |p| &p.classes);
     classes.iter().enumerate().rev().max_by_key(|(_, count)| **count).map_or(0, |(label, _)| label)
 }

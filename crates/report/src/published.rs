@@ -2,18 +2,18 @@
 
 use serde::Serialize;
 
-use crate::parts::Part;
+use crate::parts::PartFacts;
 
 /// Where the figures come from.
 #[derive(Serialize)]
-pub struct Source {
+pub struct Article {
     title: &'static str,
     used: &'static str,
     used_japanese: &'static str,
 }
 
 /// The article.
-pub const SOURCE: Source = Source {
+pub const SOURCE: Article = Article {
     title: "【言語処理100本ノック 2020】第8章: ニューラルネット【Python】",
     used: "pandas, scikit-learn, gensim with the GoogleNews vectors, PyTorch on Colab",
     used_japanese: "pandas、scikit-learn、gensim（GoogleNewsの単語ベクトル）、Colab上のPyTorch",
@@ -44,7 +44,7 @@ pub struct Published {
 
 impl Published {
     /// Whether the parts are those that the answer used, by their sizes.
-    pub fn is_of(&self, parts: &[Part]) -> bool {
+    pub fn is_of(&self, parts: &[PartFacts]) -> bool {
         parts.iter().map(|part| &part.classes[..]).eq(self.classes.iter().map(|classes| &classes[..]))
     }
 }

@@ -8,7 +8,7 @@ use features::Category;
 use formats::table;
 use serde::Serialize;
 
-use crate::parts::Part;
+use crate::parts::PartFacts;
 
 const CLASSES: usize = Category::COUNT;
 
@@ -43,7 +43,7 @@ struct Class {
 ///
 /// # Errors
 /// If the file is not what it should be, or if the predictions are of other headlines than the `parts`.
-pub fn read(path: &Path, most_frequent: usize, parts: &[Part]) -> Result<Vec<Quality>> {
+pub fn read(path: &Path, most_frequent: usize, parts: &[PartFacts]) -> Result<Vec<Quality>> {
     let frame = table::read(path, &["id", "split", "label", "predicted"])?;
     let rows = table::texts(&frame, "split", path)?.no_null_iter().zip(table::integers(&frame, "id", path)?.no_null_iter());
     refuse_other_headlines(rows, path, parts)?;
@@ -61,7 +61,7 @@ pub fn read(path: &Path, most_frequent: usize, parts: &[Part]) -> Result<Vec<Qua
 }
 
 /// A run of other data has other headlines in its parts, or as many by chance, but not the same first ones.
-fn refuse_other_headlines<'r>(rows: impl Iterator<Item = (&'r str, i64)>, path: &Path, parts: &[Part]) -> Result<()> {
+fn refuse_other_headlines<'r>(rows: impl Iterator<Item = (&'r str, i64)>, path: &Path, parts: &[PartFacts]) -> Result<()> {
     let mut seen: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     rows.for_each(|(name, id)| seen.entry(name).or_default().push(id));
     for part in parts.iter().filter(|part| part.name != "train") {

@@ -7,12 +7,12 @@ use schema::{CheckpointSummary, HistoryRow, Metrics, OptionValues, RunConfig, Sc
 use serde::Serialize;
 use stage::{Machine, Stage};
 
-use crate::parts::{Part, json, json_lines, most_frequent};
+use crate::parts::{PartFacts, json, json_lines, most_frequent};
 use crate::quality::{self, Quality};
 
 /// A training run.
 #[derive(Serialize)]
-pub struct Run {
+pub struct RunFacts {
     /// The node.
     pub node: String,
     device: String,
@@ -38,9 +38,9 @@ pub struct Run {
     pub history: Vec<HistoryRow>,
 }
 
-impl Run {
+impl RunFacts {
     /// Reads the run of `node` on the `parts`.
-    pub fn read(stage: &Stage, node: &str, parts: &[Part]) -> Result<Self> {
+    pub fn read(stage: &Stage, node: &str, parts: &[PartFacts]) -> Result<Self> {
         let config: RunConfig = json(&stage.input(node, "config.json")?)?;
         let metrics: Metrics = json(&stage.input(node, "metrics.json")?)?;
         let path = stage.input(node, "history.jsonl")?;
@@ -122,12 +122,12 @@ pub struct ComparedRun {
 
 impl Comparison {
     /// Compares the runs.
-    pub fn of(runs: &[Run]) -> Self {
+    pub fn of(runs: &[RunFacts]) -> Self {
         let options = comparison::differing(&runs.iter().map(|run| &run.options).collect::<Vec<_>>());
-        let mut sorted: Vec<&Run> = runs.iter().collect();
+        let mut sorted: Vec<&RunFacts> = runs.iter().collect();
         // Stable: of equally good ones the first by name.
         sorted.sort_by(|a, b| b.valid().total_cmp(&a.valid()));
-        let row = |run: &Run| ComparedRun {
+        let row = |run: &RunFacts| ComparedRun {
             node: run.node.clone(),
             options: options.iter().map(|name| run.options.get(name).cloned()).collect(),
             epochs: run.epochs,

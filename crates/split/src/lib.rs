@@ -31,7 +31,7 @@ pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), opti
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct SplitOptions {
     seed: u32,
     test_size: f64,
     group_by: Option<String>,
@@ -39,7 +39,7 @@ struct Options {
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
-    let options: Options = stage.options()?;
+    let options: SplitOptions = stage.options()?;
     let path = stage.input("ingest", "headlines.parquet")?;
     // scikit-learn sorts the classes; the letters' order, not the labels', is what counts.
     let mut letters: Vec<&str> = Category::ALL.iter().map(|c| c.letter()).collect();
@@ -87,7 +87,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(sizes.join(", "))
 }
 
-fn stratify(classes: &[usize], letters: &[&str], options: &Options) -> Result<Vec<Vec<usize>>> {
+fn stratify(classes: &[usize], letters: &[&str], options: &SplitOptions) -> Result<Vec<Vec<usize>>> {
     let explain = |what: Impossible| match what {
         Impossible::SmallClass(class, n) => impossible(format_args!("category `{}` has only {n} headline", letters[class])),
         Impossible::SmallSide(n) => impossible(format_args!("a part of {n} headlines cannot hold every category")),

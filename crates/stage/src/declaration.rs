@@ -99,10 +99,10 @@ impl Display for Pattern {
 pub fn parse(text: &str) -> Result<Vec<Declaration>, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct File {
+    struct NodeFile {
         node: Vec<Declaration>,
     }
-    let File { node: nodes } = toml::from_str(text).map_err(|e| e.to_string())?;
+    let NodeFile { node: nodes } = toml::from_str(text).map_err(|e| e.to_string())?;
     for (at, node) in nodes.iter().enumerate() {
         if nodes.iter().take(at).any(|other| other.name == node.name && (other.net == node.net || other.net.is_none())) {
             return Err(format!("`{}` is declared twice", node.name));

@@ -20,14 +20,14 @@ use kernels::team;
 use schema::{FirstRow, MatrixSummary, TensorsSummary};
 use serde::Deserialize;
 use stage::{Embedded, Stage};
-use vectors::{Lookup, Matrix};
+use vectors::{FeatureMatrix, Lookup};
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct TensorsOptions {
     empty: Empty,
 }
 
@@ -46,14 +46,14 @@ const SHOWN: (usize, usize) = (4, 6);
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
-    let options: Options = stage.options()?;
+    let options: TensorsOptions = stage.options()?;
     let lookup = Lookup::read(&stage.input("embed", "vocabulary.parquet")?, &stage.input("embed", "vectors.safetensors")?)?;
     let mut summaries = TensorsSummary::new();
     let mut sizes = Vec::new();
     let mut empty = 0;
     for part in PARTS {
         let path = stage.input("split", &format!("{part}.parquet"))?;
-        let rows = Rows::read(&path, (options.empty == Empty::Drop).then_some(&lookup))?;
+        let rows = PartRows::read(&path, (options.empty == Empty::Drop).then_some(&lookup))?;
         let (labels, ids) = (rows.labels(), &rows.ids);
         let vectors = [("id", Array::i64(ids)), ("y", Array::i64(&labels))];
         let file = stage.output(&format!("{part}.safetensors"));
@@ -99,7 +99,7 @@ fn features_of(
     titles: &[&str],
     lookup: &Lookup,
     empty: Empty,
-    mut take: impl FnMut(&[&str], Matrix<'_>, Vec<usize>) -> Result<()>,
+    mut take: impl FnMut(&[&str], FeatureMatrix<'_>, Vec<usize>) -> Result<()>,
 ) -> Result<()> {
     let pieces = titles.chunks(AT_ONCE);
     let threads = team::available().min(pieces.len());
@@ -110,7 +110,7 @@ fn features_of(
                 let mine = pieces.clone().skip(maker).step_by(threads);
                 let thread = scope.spawn(move || {
                     for titles in mine {
-                        let mut matrix = Matrix::new(lookup, titles.len());
+                        let mut matrix = FeatureMatrix::new(lookup, titles.len());
                         let row = |title: &&str| {
                             let known = matrix.push(title).known;
                             if known == 0 && empty == Empty::Drop {
@@ -142,13 +142,13 @@ fn features_of(
 }
 
 /// What is known of a part's rows before their features are made.
-struct Rows {
+struct PartRows {
     ids: Vec<i64>,
     categories: Vec<Category>,
     dropped: usize,
 }
 
-impl Rows {
+impl PartRows {
     /// The rows of the table at `path`; those without a known word are left out where `dropped_by` says what is known.
     fn read(path: &Path, dropped_by: Option<&Lookup>) -> Result<Self> {
         let mut rows = Self { ids: Vec::new(), categories: Vec::new(), dropped: 0 };

@@ -12,7 +12,7 @@ pub struct Random(ChaCha8Rng);
 
 /// Where a generator is in its stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct GeneratorState {
     seed: String,
     /// Words drawn so far; decimal, since JSON numbers are not that long.
     position: String,
@@ -25,7 +25,7 @@ impl Random {
     }
 
     /// The generator that was in `state`; `None` if that is no state.
-    pub fn restore(state: &State) -> Option<Self> {
+    pub fn restore(state: &GeneratorState) -> Option<Self> {
         let mut seed = <ChaCha8Rng as SeedableRng>::Seed::default();
         if state.seed.len() != 2 * seed.len() {
             return None;
@@ -39,9 +39,9 @@ impl Random {
     }
 
     /// Where it is now.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> GeneratorState {
         let seed = self.0.get_seed().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
-        State { seed, position: self.0.get_word_pos().to_string() }
+        GeneratorState { seed, position: self.0.get_word_pos().to_string() }
     }
 
     /// Uniform in 0..1, in steps of 2⁻⁵³.
@@ -107,7 +107,7 @@ mod tests {
         let json = serde_json::to_string(&state).expect("serialises");
         let mut restored = Random::restore(&serde_json::from_str(&json).expect("parses")).expect("restores");
         assert_eq!(restored.normal(5), random.normal(5));
-        assert!(Random::restore(&State { seed: "zz".into(), position: "0".into() }).is_none());
+        assert!(Random::restore(&GeneratorState { seed: "zz".into(), position: "0".into() }).is_none());
     }
 
     #[test]

@@ -28,13 +28,13 @@ use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
 use crate::score::score;
 use crate::{device, init};
-use fit::{Plan, Run, fit};
+use fit::{Plan, RunContext, fit};
 use schedule::Schedule;
 
 /// The options of both nets; the last ones are the multi-layer net's or the single-layer's.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct RunOptions {
     net: String,
     epochs: u32,
     batch_size: usize,
@@ -62,7 +62,7 @@ struct Options {
 
 /// Runs the stage for a node that trains.
 pub fn run(stage: &Stage) -> Result<String> {
-    let options: Options = stage.options()?;
+    let options: RunOptions = stage.options()?;
     let device = device::open(&stage.device)?;
     let data = Data::read(stage, &device)?;
     let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
@@ -101,7 +101,7 @@ pub fn run(stage: &Stage) -> Result<String> {
 
 struct Trainer<'t> {
     stage: &'t Stage,
-    options: &'t Options,
+    options: &'t RunOptions,
     data: &'t Data,
     device: &'t Device,
 }
@@ -131,7 +131,7 @@ impl Trainer<'_> {
         let rule = options.optimizer.unwrap_or_default();
         let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
         let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
-        let run = Run { node: &stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
+        let run = RunContext { node: &stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
         let engine = Engine::choose(options.kernel.as_deref(), device, shape, data.dimension);
         let plan = plan(options, engine, keep);
         if options.kernel.as_deref() == Some("fused") && !engine.is_by_hand() && folder == stage.out() {
@@ -177,7 +177,7 @@ impl Trainer<'_> {
     }
 }
 
-fn plan(options: &Options, engine: Engine, checkpoints: Option<u32>) -> Plan {
+fn plan(options: &RunOptions, engine: Engine, checkpoints: Option<u32>) -> Plan {
     let schedule = match options.lr_min {
         Some(to) => Schedule::Cosine { from: options.lr, to, epochs: options.epochs },
         None => Schedule::Constant(options.lr),
@@ -198,9 +198,9 @@ fn plan(options: &Options, engine: Engine, checkpoints: Option<u32>) -> Plan {
 
 /// Of the seeds' accuracy, by part.
 fn spread(seeds: &[SeedMetrics]) -> BTreeMap<String, Spread> {
-    type Part = fn(&Trained) -> Score;
-    let parts: [(_, Part); 3] = [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
-    let spread = |part: Part| spread_of(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>());
+    type PartScore = fn(&Trained) -> Score;
+    let parts: [(_, PartScore); 3] = [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
+    let spread = |part: PartScore| spread_of(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>());
     parts.into_iter().filter_map(|(name, part)| Some((name.to_owned(), spread(part)?))).collect()
 }
 

@@ -19,13 +19,13 @@ use crate::engine::Engine;
 use crate::epoch::{EpochData, EpochError, EpochSettings, Regularisation};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
-use crate::run::jsonl::Lines;
+use crate::run::jsonl::Jsonl;
 use crate::score::score;
 use crate::{device, init};
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct SweepOptions {
     batch_sizes: Vec<usize>,
     devices: Option<Vec<String>>,
     repeats: u32,
@@ -39,9 +39,9 @@ pub const NODE: &str = "train.sweep";
 
 /// Runs the sweep.
 pub fn run(stage: &Stage) -> Result<String> {
-    let options: Options = stage.options()?;
+    let options: SweepOptions = stage.options()?;
     let (devices, unavailable) = choose(options.devices.as_deref(), &stage.device)?;
-    let mut sweep = Lines::open(&stage.output("sweep.jsonl"), 0)?;
+    let mut sweep = Jsonl::open(&stage.output("sweep.jsonl"), 0)?;
     let total = (devices.len() * options.batch_sizes.len()) as u64;
     stage.progress.begin("timing epochs", Some(total), Unit::Rows);
     let mut done = 0;
@@ -51,7 +51,7 @@ pub fn run(stage: &Stage) -> Result<String> {
         let data = Data::read(stage, device)?;
         // The first epoch on a GPU loads its kernels, too.
         let largest = options.batch_sizes.iter().max().copied().unwrap_or(1);
-        time(&data, device, name, largest, &Options { repeats: 1, ..options.clone() })?;
+        time(&data, device, name, largest, &SweepOptions { repeats: 1, ..options.clone() })?;
         size = (data.train.len(), data.dimension);
         let mut times = Vec::new();
         for &batch_size in &options.batch_sizes {
@@ -110,7 +110,7 @@ fn driver() -> &'static str {
     }
 }
 
-fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &Options) -> Result<SweepRow> {
+fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &SweepOptions) -> Result<SweepRow> {
     let place = format!("train.sweep, {name}, batch size {batch_size}");
     let wrong = |e: candle_core::Error| device::failed(&e, &place);
     let mut times = Vec::new();

@@ -83,7 +83,7 @@ impl Lookup {
 
 /// The words of a title, repeated ones counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Words {
+pub struct KnownWords {
     /// All of them.
     pub all: usize,
     /// Those that have a vector.
@@ -91,7 +91,7 @@ pub struct Words {
 }
 
 /// The rows so far.
-pub struct Matrix<'l> {
+pub struct FeatureMatrix<'l> {
     lookup: &'l Lookup,
     values: Vec<f32>,
     /// The vectors of the last row, which is still to be computed. They come from all over memory, and are asked for when they
@@ -100,14 +100,14 @@ pub struct Matrix<'l> {
     known: Vec<&'l [f32]>,
 }
 
-impl<'l> Matrix<'l> {
+impl<'l> FeatureMatrix<'l> {
     /// No rows, and room for `rows`.
     pub fn new(lookup: &'l Lookup, rows: usize) -> Self {
         Self { lookup, values: Vec::with_capacity(rows * lookup.dimension), pending: None, known: Vec::new() }
     }
 
     /// Adds the mean of the title's known words as a row, and returns how many there are.
-    pub fn push(&mut self, title: &str) -> Words {
+    pub fn push(&mut self, title: &str) -> KnownWords {
         let mut all = 0;
         let vectors = tokens(title).inspect(|_| all += 1).filter_map(|word| self.lookup.vector(word));
         self.known.clear();
@@ -117,7 +117,7 @@ impl<'l> Matrix<'l> {
         self.finish();
         self.values.resize(self.values.len() + self.lookup.dimension, 0.0);
         self.pending = Some(next);
-        Words { all, known }
+        KnownWords { all, known }
     }
 
     /// Computes the last row, if that is still to be done.
@@ -164,8 +164,8 @@ mod tests {
     #[test]
     fn a_row_is_the_mean_of_the_known_words() {
         let lookup = lookup();
-        let mut matrix = Matrix::new(&lookup, 2);
-        assert_eq!(matrix.push("Fed's rates: \"unknown\""), Words { all: 4, known: 2 });
+        let mut matrix = FeatureMatrix::new(&lookup, 2);
+        assert_eq!(matrix.push("Fed's rates: \"unknown\""), KnownWords { all: 4, known: 2 });
         assert_eq!(matrix.push("Fed Fed rates").known, 3);
         assert_eq!(matrix.values(), [2.0, -1.0, 5.0 / 3.0, 0.0]);
     }
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_title_without_a_known_word_is_zeros_and_can_be_taken_back() {
         let lookup = lookup();
-        let mut matrix = Matrix::new(&lookup, 2);
+        let mut matrix = FeatureMatrix::new(&lookup, 2);
         matrix.push("rates");
         assert_eq!(matrix.push("fed").known, 0);
         assert_eq!(matrix.values(), [3.0, -4.0, 0.0, 0.0]);

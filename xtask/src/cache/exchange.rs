@@ -84,11 +84,11 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
     for node in config.graph.iter() {
         let is_wanted = nodes.is_empty() || called.contains(&&node.name);
         let state = match look(store, &recipes, &mut remote, node, &mut known)? {
-            Found::Here => "here",
-            Found::There(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
+            Whereabouts::Here => "here",
+            Whereabouts::There(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
             // What was to be fetched and could not be has been said.
-            Found::There(_) if !is_wanted => "remote",
-            Found::There(_) | Found::Missing => "missing",
+            Whereabouts::There(_) if !is_wanted => "remote",
+            Whereabouts::There(_) | Whereabouts::Missing => "missing",
         };
         if is_wanted {
             let manifest = known.get(&node.name);
@@ -108,7 +108,7 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
     troubles(&remote)
 }
 
-enum Found {
+enum Whereabouts {
     Here,
     There(Manifest),
     Missing,
@@ -121,11 +121,11 @@ fn look(
     remote: &mut Remote<'_>,
     node: &Node,
     known: &mut BTreeMap<NodeName, Manifest>,
-) -> Result<Found> {
+) -> Result<Whereabouts> {
     let before = node.reads.iter().all(|input| known.contains_key(&input.node));
     if !before {
         // Which result it is depends on one that is nowhere yet.
-        return Ok(Found::Missing);
+        return Ok(Whereabouts::Missing);
     }
     let ingredients = recipes.content(node, |name| known.get(name))?;
     let key = ingredients.content_key();
@@ -133,12 +133,12 @@ fn look(
     finding.damaged.iter().for_each(|what| eprintln!("warning: {what}"));
     if let Some(manifest) = finding.manifest {
         known.insert(node.name.clone(), manifest);
-        return Ok(Found::Here);
+        return Ok(Whereabouts::Here);
     }
-    let Some(mut manifest) = remote.manifest(&node.name, &key) else { return Ok(Found::Missing) };
+    let Some(mut manifest) = remote.manifest(&node.name, &key) else { return Ok(Whereabouts::Missing) };
     let upstream = known.iter().map(|(name, manifest)| (name.clone(), manifest.recipe.clone())).collect();
     manifest.recipe = recipes.recipe_after(node, &upstream)?;
     remote.note(&manifest)?;
     known.insert(node.name.clone(), manifest.clone());
-    Ok(Found::There(manifest))
+    Ok(Whereabouts::There(manifest))
 }

@@ -24,7 +24,7 @@ pub struct Remote<'r> {
     store: &'r Store,
     board: &'r Board,
     options: Option<RemoteOptions>,
-    program: Option<Program>,
+    program: Option<RemoteProgram>,
     /// Whether nothing is to be put there.
     read_only: bool,
     /// Whether it is of no use any more to take results from, and to put results there.
@@ -47,7 +47,7 @@ pub struct Pushed {
     pub sent: u64,
 }
 
-struct Program {
+struct RemoteProgram {
     child: Child,
     stdin: ChildStdin,
     name: String,
@@ -239,7 +239,7 @@ impl<'r> Remote<'r> {
             return;
         }
         let Some(options) = &self.options else { return };
-        match Program::start(self.root, self.store, options, self.read_only) {
+        match RemoteProgram::start(self.root, self.store, options, self.read_only) {
             Ok((program, read_only)) => {
                 self.over.1 |= read_only;
                 self.program = Some(program);
@@ -265,7 +265,7 @@ impl<'r> Remote<'r> {
     }
 }
 
-impl Program {
+impl RemoteProgram {
     /// Builds and starts it. Gives whether nothing can be put there, or what went wrong.
     fn start(root: &Path, store: &Store, options: &RemoteOptions, read_only: bool) -> Result<(Self, bool), String> {
         let start = |program: &Path| {

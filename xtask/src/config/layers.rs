@@ -30,7 +30,7 @@ pub enum Given {
 }
 
 /// Every setting, by the table that it is in.
-pub struct Layers<'d> {
+pub struct ConfigLayers<'d> {
     declared: &'d Declared,
     settings: BTreeMap<String, Vec<Setting>>,
     /// By run and option, the values to combine.
@@ -42,7 +42,7 @@ pub struct Layers<'d> {
 }
 
 /// What a name like `train.mlp.lr` means.
-enum Place<'n> {
+enum Meaning<'n> {
     /// There are tables below it: `train`.
     Above,
     /// A table: `train.mlp`.
@@ -52,7 +52,7 @@ enum Place<'n> {
     Unknown,
 }
 
-impl<'d> Layers<'d> {
+impl<'d> ConfigLayers<'d> {
     pub fn new(declared: &'d Declared) -> Self {
         Self { declared, settings: BTreeMap::new(), matrices: BTreeMap::new(), runs: Vec::new(), unknown: Vec::new() }
     }
@@ -72,24 +72,24 @@ impl<'d> Layers<'d> {
         self.declared.iter().filter_map(|(_, node)| node.name.prefix())
     }
 
-    fn place<'n>(&self, name: &'n str) -> Place<'n> {
+    fn place<'n>(&self, name: &'n str) -> Meaning<'n> {
         let below = |table: &str| name.get(table.len()..).and_then(|rest| rest.strip_prefix('.'));
         for table in self.fixed().filter(|table| name.starts_with(table)) {
             match below(table) {
-                Some(option) => return Place::Option(name.get(..table.len()).unwrap_or_default(), option),
-                None if name == table => return Place::Table,
+                Some(option) => return Meaning::Option(name.get(..table.len()).unwrap_or_default(), option),
+                None if name == table => return Meaning::Table,
                 None => {}
             }
         }
         let run = self.prefixes().find_map(|prefix| Some((prefix.len(), name.strip_prefix(prefix).filter(|rest| !rest.is_empty())?)));
         if let Some((start, rest)) = run {
             return match rest.split_once('.') {
-                Some((run, option)) => Place::Option(name.get(..start + run.len()).unwrap_or_default(), option),
-                None => Place::Table,
+                Some((run, option)) => Meaning::Option(name.get(..start + run.len()).unwrap_or_default(), option),
+                None => Meaning::Table,
             };
         }
         let above = format!("{name}.");
-        if self.fixed().chain(self.prefixes()).any(|table| table.starts_with(&above)) { Place::Above } else { Place::Unknown }
+        if self.fixed().chain(self.prefixes()).any(|table| table.starts_with(&above)) { Meaning::Above } else { Meaning::Unknown }
     }
 
     /// Takes a file's text.
@@ -125,14 +125,14 @@ impl<'d> Layers<'d> {
             let name = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
             let in_matrix = in_matrix(&name);
             match (self.place(in_matrix.unwrap_or(&name)), value) {
-                (Place::Unknown, _) if in_matrix != Some("") => self.unknown.push((shown.to_owned(), name)),
+                (Meaning::Unknown, _) if in_matrix != Some("") => self.unknown.push((shown.to_owned(), name)),
                 (place, Value::Table(inner)) => {
-                    if matches!(place, Place::Table) {
+                    if matches!(place, Meaning::Table) {
                         self.note_run(in_matrix.unwrap_or(&name));
                     }
                     self.table(&name, inner, shown, base, problems);
                 }
-                (Place::Option(table, option), _) => {
+                (Meaning::Option(table, option), _) => {
                     let (table, option) = (table.to_owned(), option.to_owned());
                     if in_matrix.is_some() {
                         self.matrix(&table, &option, value, shown, problems);
@@ -172,7 +172,7 @@ impl<'d> Layers<'d> {
         };
         let shown = format!("--set {set}");
         let in_matrix = in_matrix(name);
-        if let Place::Option(table, option) = self.place(in_matrix.unwrap_or(name)) {
+        if let Meaning::Option(table, option) = self.place(in_matrix.unwrap_or(name)) {
             if in_matrix.is_none() {
                 self.push(table, option, Given::Text(text.to_owned()), &shown, base);
                 return;

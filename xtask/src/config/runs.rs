@@ -8,7 +8,7 @@ use stage::options::suggest;
 use stage::{Options, Schema};
 use toml::Value;
 
-use super::layers::{Given, Layers, Setting};
+use super::layers::{ConfigLayers, Given, Setting};
 use super::{Problems, Schemas, apply};
 
 /// The option that says which net a run trains.
@@ -18,7 +18,7 @@ pub const NET: &str = "net";
 const MOST: usize = 1000;
 
 /// A run with its options.
-pub struct Run {
+pub struct NamedRun {
     pub name: NodeName,
     pub net: String,
     pub schema: Schema,
@@ -26,8 +26,8 @@ pub struct Run {
 }
 
 /// Every run, in the user's order; a matrix gives one a combination.
-pub fn resolve(layers: &Layers<'_>, schemas: &Schemas<'_>, problems: &mut Problems) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
+pub fn resolve(layers: &ConfigLayers<'_>, schemas: &Schemas<'_>, problems: &mut Problems) -> Vec<NamedRun> {
+    let mut runs: Vec<NamedRun> = Vec::new();
     for name in &layers.runs {
         let label = name.rsplit('.').next().unwrap_or_default();
         if !label.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || NodeName::try_from(name.as_str()).is_err() {
@@ -51,15 +51,15 @@ pub fn resolve(layers: &Layers<'_>, schemas: &Schemas<'_>, problems: &mut Proble
 }
 
 /// Option, value, and where it was written.
-type Choice<'v> = (&'v str, &'v Value, &'v str);
+type MatrixChoice<'v> = (&'v str, &'v Value, &'v str);
 
 /// Every combination, the last option's values changing fastest.
-fn combinations(matrix: &BTreeMap<String, (Vec<Value>, String)>) -> Result<Vec<Vec<Choice<'_>>>, usize> {
+fn combinations(matrix: &BTreeMap<String, (Vec<Value>, String)>) -> Result<Vec<Vec<MatrixChoice<'_>>>, usize> {
     let count = matrix.values().map(|(values, _)| values.len()).try_fold(1_usize, usize::checked_mul).unwrap_or(usize::MAX);
     if count > MOST {
         return Err(count);
     }
-    let mut all: Vec<Vec<Choice<'_>>> = vec![Vec::new()];
+    let mut all: Vec<Vec<MatrixChoice<'_>>> = vec![Vec::new()];
     for (option, (values, shown)) in matrix {
         let choices = || values.iter().map(|value| (option.as_str(), value, shown.as_str()));
         all = all.iter().flat_map(|before| choices().map(|choice| [&before[..], &[choice]].concat())).collect();
@@ -67,7 +67,13 @@ fn combinations(matrix: &BTreeMap<String, (Vec<Value>, String)>) -> Result<Vec<V
     Ok(all)
 }
 
-fn one(name: &str, combination: &[Choice<'_>], layers: &Layers<'_>, schemas: &Schemas<'_>, problems: &mut Problems) -> Option<Run> {
+fn one(
+    name: &str,
+    combination: &[MatrixChoice<'_>],
+    layers: &ConfigLayers<'_>,
+    schemas: &Schemas<'_>,
+    problems: &mut Problems,
+) -> Option<NamedRun> {
     let chosen = combination.iter().find(|(option, ..)| *option == NET).map(|(_, value, _)| (*value).clone());
     let last = layers.of(name).iter().rev().find(|setting| setting.option == NET);
     let net = match (chosen, last) {
@@ -100,7 +106,7 @@ fn one(name: &str, combination: &[Choice<'_>], layers: &Layers<'_>, schemas: &Sc
     }
     let name = if parts.is_empty() { name.to_owned() } else { format!("{name}@{}", parts.join("+")) };
     match NodeName::try_from(name) {
-        Ok(name) => Some(Run { name, net, schema, options }),
+        Ok(name) => Some(NamedRun { name, net, schema, options }),
         Err(e) => {
             problems.add(e);
             None
@@ -113,7 +119,7 @@ fn text(value: &Value) -> String {
 }
 
 /// A run that has options and no net is most often another's misspelled name.
-fn without_net(name: &str, layers: &Layers<'_>, schemas: &Schemas<'_>) -> String {
+fn without_net(name: &str, layers: &ConfigLayers<'_>, schemas: &Schemas<'_>) -> String {
     let has_net = |run: &&String| layers.of(run).iter().any(|setting| setting.option == NET);
     let others = layers.runs.iter().filter(|run| *run != name).filter(has_net).map(String::as_str);
     let shown = layers.of(name).first().map_or_else(String::new, |setting| format!("{}: ", setting.shown));

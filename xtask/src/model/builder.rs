@@ -9,7 +9,7 @@ use failure::Result;
 
 use super::stage::{Meddling, Moment};
 use super::world::source;
-use crate::cargo::Unit;
+use crate::cargo::BuildUnit;
 
 /// When each library and program was built.
 pub type Built = Mutex<BTreeMap<String, SystemTime>>;
@@ -47,10 +47,10 @@ impl Builder<'_> {
 }
 
 impl crate::cargo::Builder for Builder<'_> {
-    fn build(&self, packages: &[String]) -> Result<Vec<Unit>> {
+    fn build(&self, packages: &[String]) -> Result<Vec<BuildUnit>> {
         self.meddling.at(Moment::Build);
         let mut units = Vec::new();
-        let unit = |kind: &str, package: &str, root_file: &str, file: String, fresh: bool| Unit {
+        let unit = |kind: &str, package: &str, root_file: &str, file: String, fresh: bool| BuildUnit {
             kind: kind.to_owned(),
             package: package.to_owned(),
             root_file: self.root.join(root_file),

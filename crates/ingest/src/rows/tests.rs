@@ -18,7 +18,7 @@ fn read_all(reader: &mut dyn std::io::Read, publishers: &[String], most_bad: u64
         tables.push(table);
         Ok(())
     };
-    let counts = read(reader, "x.csv", Wanted { publishers, most_bad }, keep, |_| ())?;
+    let counts = read(reader, "x.csv", RowFilter { publishers, most_bad }, keep, |_| ())?;
     Ok((tables, counts))
 }
 
@@ -108,7 +108,7 @@ fn many_rows_come_in_tables_of_the_same_size_and_a_failed_write_ends_it() {
         Ok(())
     };
     let every = ["*".to_owned()];
-    let wanted = Wanted { publishers: &every, most_bad: 0 };
+    let wanted = RowFilter { publishers: &every, most_bad: 0 };
     let counts = read(&mut Cursor::new(&text), "x.csv", wanted, &mut size, |_| ()).expect("reads");
     assert_eq!((counts.kept, &sizes[..]), (2 * TABLE_ROWS as u64 + 7, &[TABLE_ROWS, TABLE_ROWS, 7][..]));
     let full = |_| Err(Failure::failed("the disk is full", "x.parquet", "make room"));

@@ -1,6 +1,6 @@
 //! Every run's accuracy with its interval, the best on valid on top.
 
-use curves::{Area, Error, FIRST, GRID, INK, SECOND};
+use curves::{Area, DrawError, FIRST, GRID, INK, SECOND};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
@@ -21,7 +21,7 @@ pub fn size(runs: usize) -> (u32, u32) {
 }
 
 /// A dot for valid and a diamond for test, each on its 95 % interval.
-pub fn draw(area: &Area<'_>, runs: &[ComparedRun], ja: bool) -> Result<(), Error> {
+pub fn draw(area: &Area<'_>, runs: &[ComparedRun], ja: bool) -> Result<(), DrawError> {
     let shown: Vec<&ComparedRun> = runs.iter().take(MOST).collect();
     if shown.is_empty() {
         return Ok(());

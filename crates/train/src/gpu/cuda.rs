@@ -4,7 +4,7 @@ use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, sys};
 use candle_core::{CudaDevice, Error, Result, Storage, Tensor};
 
-use super::{Launch, Machine, Parameters, Resident};
+use super::{Launch, Launcher, Parameters, Resident};
 
 /// kernels.cu, compiled by build.rs.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -21,7 +21,7 @@ struct Argument<P>(P);
 unsafe impl<P: Parameters> DeviceRepr for Argument<P> {}
 
 // SAFETY: a slice keeps its place and size, and `get` synchronises the one stream that everything is in.
-unsafe impl Machine for Gpu {
+unsafe impl Launcher for Gpu {
     type Words = CudaSlice<u32>;
 
     fn put(&self, words: &[u32]) -> Result<Self::Words> {

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 
 use candle_core::{Error, Result};
 
-use super::{Launch, Machine, Parameters};
+use super::{Launch, Launcher, Parameters};
 
 unsafe extern "C" {
     fn knockline_emulate(name: *const c_char, blocks: u32, threads: u32, shared_bytes: u32, parameters: *const c_void, size: usize)
@@ -15,7 +15,7 @@ unsafe extern "C" {
 pub struct Emulator;
 
 // SAFETY: boxes keep their place and size, and `launch` returns when the kernel is done.
-unsafe impl Machine for Emulator {
+unsafe impl Launcher for Emulator {
     type Words = Box<[u32]>;
 
     fn put(&self, words: &[u32]) -> Result<Self::Words> {

@@ -3,7 +3,7 @@
 //! Neither the host nor another kernel has a part in an epoch: rows and labels are on the device from the start, the order goes there before
 //! it, and the number of a batch that has diverged comes back after it. The multi-layer net's weights come back, too, since every epoch's are kept.
 //!
-//! The kernels run on a [`Machine`]: a GPU, or where there is none the emulator in `emulator.cpp`, which the tests compare with the epochs by
+//! The kernels run on a [`Launcher`]: a GPU, or where there is none the emulator in `emulator.cpp`, which the tests compare with the epochs by
 //! hand on the processor (`--features emulator`).
 
 #[cfg(feature = "cuda")]
@@ -42,7 +42,7 @@ pub struct Launch {
 /// # Safety
 /// What `put` and `zeros` return has as many words as they were given or told, at `address`, as long as it is there; and `get` waits for what
 /// was started.
-pub unsafe trait Machine {
+pub unsafe trait Launcher {
     /// Memory there, in words of 32 bits.
     type Words;
     /// Copies words there.
@@ -137,7 +137,7 @@ impl SingleLayerGpuEpoch<'_> {
     ///
     /// # Safety
     /// `w` is the address of 4 × d words, the rows and labels are those of at least as many rows, and labels are less than 4.
-    pub unsafe fn run<M: Machine>(&self, machine: &M) -> Result<Option<usize>> {
+    pub unsafe fn run<M: Launcher>(&self, machine: &M) -> Result<Option<usize>> {
         let launch = single_launch(self.size[1], self.batch_size, machine.most_blocks()?);
         // SAFETY: the caller's word.
         unsafe { self.run_by(machine, launch) }
@@ -147,7 +147,7 @@ impl SingleLayerGpuEpoch<'_> {
     ///
     /// # Safety
     /// That of [`SingleLayerGpuEpoch::run`].
-    unsafe fn run_by<M: Machine>(&self, machine: &M, launch: Launch) -> Result<Option<usize>> {
+    unsafe fn run_by<M: Launcher>(&self, machine: &M, launch: Launch) -> Result<Option<usize>> {
         let Self { w, resident, size: [rows, d], order, batch_size, lr } = *self;
         if !fits_single(d) || order.iter().any(|&row| row as usize >= rows) {
             candle_core::bail!("an epoch of {rows} rows of {d} does not fit");

@@ -4,7 +4,7 @@ use candle_core::{Error, Result, Tensor};
 use kernels::softmax::CLASSES;
 use nets::{MULTI_LAYER_WEIGHTS, Net, Shape};
 
-use super::{Launch, Machine, NONE, Parameters, Resident, SHARED, word};
+use super::{Launch, Launcher, NONE, Parameters, Resident, SHARED, word};
 use crate::epoch::{EpochError, EpochSettings};
 use crate::optimizer::{BETAS, Optimizer, Rule};
 use crate::random::Random;
@@ -89,7 +89,7 @@ impl MultiLayerGpuEpoch<'_> {
     ///
     /// # Safety
     /// `resident` is the address of `rows` rows of the net's dimension and of as many labels, which are less than 4.
-    pub unsafe fn run<M: Machine>(
+    pub unsafe fn run<M: Launcher>(
         &self,
         machine: &M,
         net: &mut Net,
@@ -115,7 +115,7 @@ struct There<W> {
 }
 
 impl<W> There<W> {
-    fn put<M: Machine<Words = W>>(machine: &M, net: &Net, optimizer: &Optimizer) -> Result<Self> {
+    fn put<M: Launcher<Words = W>>(machine: &M, net: &Net, optimizer: &Optimizer) -> Result<Self> {
         let buffer = |name: &str| machine.put(&flat([net.buffers.get(name)].into_iter())?);
         let remembered = |which: usize| match optimizer.memories().get(which) {
             Some(memory) => machine.put(&flat(MULTI_LAYER_WEIGHTS.iter().map(|name| optimizer.state.get(&format!("{memory}.{name}"))))?),
@@ -140,7 +140,7 @@ impl<W> There<W> {
         Ok(there)
     }
 
-    fn get<M: Machine<Words = W>>(&self, machine: &M, net: &mut Net, optimizer: &mut Optimizer) -> Result<()> {
+    fn get<M: Launcher<Words = W>>(&self, machine: &M, net: &mut Net, optimizer: &mut Optimizer) -> Result<()> {
         let floats = |words: &W| machine.get(words).map(|words| words.into_iter().map(f32::from_bits).collect::<Vec<f32>>());
         let sizes = MULTI_LAYER_WEIGHTS.map(|name| net.weights.get(name).map_or(0, |var| var.elem_count()));
         let cut = |words: &W| -> Result<Vec<Vec<f32>>> {
@@ -163,7 +163,7 @@ impl<W> There<W> {
 impl MultiLayerGpuEpoch<'_> {
     /// # Safety
     /// That of [`MultiLayerGpuEpoch::run`].
-    unsafe fn steps<M: Machine>(
+    unsafe fn steps<M: Launcher>(
         &self,
         machine: &M,
         there: &mut There<M::Words>,

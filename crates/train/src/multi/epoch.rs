@@ -21,7 +21,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use kernels::gemm::{Left, Start, gemm};
+use kernels::gemm::{Initial, Left, gemm};
 use kernels::simd::{LANES, Vector, Work, dispatch};
 use kernels::softmax::{CLASSES, softmax};
 use kernels::team::{self, Member};
@@ -65,7 +65,7 @@ impl MultiLayerEpoch<'_> {
         let sides: Vec<Mutex<Option<Side>>> = sides.into_iter().map(|side| Mutex::new(Some(side))).collect();
         let done = team::run(count, |member| {
             let side = sides[member.index].lock().unwrap_or_else(PoisonError::into_inner).take();
-            side.map(|side| dispatch(Part { epoch: self, shown: &shown, member, side, n }))
+            side.map(|side| dispatch(ShardEpoch { epoch: self, shown: &shown, member, side, n }))
         });
         let (sides, ends): (Vec<Side>, Vec<Result<(), usize>>) = done.into_iter().flatten().unzip();
         let inner = |one: RwLock<Weight>| one.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +104,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 /// A thread's part in an epoch.
-struct Part<'p, 's> {
+struct ShardEpoch<'p, 's> {
     epoch: &'p MultiLayerEpoch<'p>,
     shown: &'p Shown<'s>,
     member: Member<'p>,
@@ -127,7 +127,7 @@ struct Scratch {
     product: Vec<f32>,
 }
 
-impl Work for Part<'_, '_> {
+impl Work for ShardEpoch<'_, '_> {
     type Out = (Side, Result<(), usize>);
     #[inline(always)]
     fn run<V: Vector>(mut self) -> Self::Out {
@@ -170,7 +170,7 @@ impl Work for Part<'_, '_> {
     }
 }
 
-impl Part<'_, '_> {
+impl ShardEpoch<'_, '_> {
     /// This thread's units of dropout's factors. One thread draws for all, row by row, as one alone does.
     #[inline(always)]
     fn draw(&self, s: &mut Scratch, rows: usize) {
@@ -200,7 +200,7 @@ impl Part<'_, '_> {
             for (index, x) in self.shown.x.iter().enumerate() {
                 let part = team::share(index, self.member.size, rows);
                 let left = Left { at: &read(x), rows: part.len(), inner: d, down: d, right: 1 };
-                gemm::<V>(&mut h[part.start * width..], width, left, &self.side.fc.value, Start::Bias(&self.side.fc_bias.value));
+                gemm::<V>(&mut h[part.start * width..], width, left, &self.side.fc.value, Initial::Bias(&self.side.fc_bias.value));
             }
             relu(&mut h[..rows * width]);
             drop_units(&mut h, s.masks.first());
@@ -209,12 +209,12 @@ impl Part<'_, '_> {
         for layer in 0..self.side.layers {
             {
                 let mid = read(&self.shown.mid[me]);
-                let mut start = Start::Bias(&self.side.mid_bias.value);
+                let mut start = Initial::Bias(&self.side.mid_bias.value);
                 for (other, units) in self.shown.h[layer].iter().zip(&self.side.all) {
                     let down = units.len();
                     let left = Left { at: &read(other), rows, inner: self.side.real(units), down, right: 1 };
                     gemm::<V>(&mut s.normal[layer], width, left, &mid.value[units.start * width..], start);
-                    start = Start::Result;
+                    start = Initial::Result;
                 }
                 let z = &mut s.normal[layer][..rows * width];
                 normalise(z, &mut s.inverse[layer], &mut s.sums, &mut self.side);
@@ -236,12 +236,12 @@ impl Part<'_, '_> {
     fn logits<V: Vector>(&self, batch: &[u32]) {
         let rows = self.member.share(batch.len());
         let mut logits = write(&self.shown.logits[self.member.index]);
-        let mut start = Start::Bias(&self.side.out_bias.value);
+        let mut start = Initial::Bias(&self.side.out_bias.value);
         for ((h, out), units) in self.shown.h[self.side.layers].iter().zip(&self.shown.out).zip(&self.side.all) {
             let (h, down) = (read(h), units.len());
             let left = Left { at: &h[rows.start * down..], rows: rows.len(), inner: self.side.real(units), down, right: 1 };
             gemm::<V>(&mut logits, LANES, left, &read(out).value, start);
-            start = Start::Result;
+            start = Initial::Result;
         }
         if !by_logits(self.side.relu_out, &mut logits, self.epoch, batch, rows) {
             self.shown.diverged.store(true, Ordering::Relaxed);
@@ -276,28 +276,28 @@ impl Part<'_, '_> {
                 let left = Left { at: &read(other), rows: units.len(), inner: rows, down: 1, right: units.len() };
                 let place = units.start * width..units.end * width;
                 if layer == layers - 1 {
-                    gemm::<V>(&mut mid.gradient[place], width, left, &by_z, Start::Zero);
+                    gemm::<V>(&mut mid.gradient[place], width, left, &by_z, Initial::Zero);
                 } else {
-                    gemm::<V>(&mut s.product, width, left, &by_z, Start::Zero);
+                    gemm::<V>(&mut s.product, width, left, &by_z, Initial::Zero);
                     add(&mut mid.gradient[place], &s.product);
                 }
             }
             column_sums(&mut s.sums[0], &by_z[..rows * width]);
             add(&mut self.side.mid_bias.gradient, &s.sums[0]);
-            let mut start = Start::Zero;
+            let mut start = Initial::Zero;
             for (other, units) in self.shown.by_z[layer].iter().zip(&self.side.all) {
                 let left = Left { at: &read(other), rows, inner: self.side.real(units), down: units.len(), right: 1 };
                 gemm::<V>(&mut s.by_h, width, left, &s.mid_transposed[units.start * width..], start);
-                start = Start::Result;
+                start = Initial::Result;
             }
         }
         by_relu(&mut s.by_h[..rows * width], &read(&self.shown.h[0][me]), s.masks.first());
-        let mut start = Start::Zero;
+        let mut start = Initial::Zero;
         for (index, x) in self.shown.x.iter().enumerate() {
             let part = team::share(index, self.member.size, rows);
             let left = Left { at: &read(x), rows: d, inner: part.len(), down: 1, right: d };
             gemm::<V>(&mut self.side.fc.gradient, width, left, &s.by_h[part.start * width..], start);
-            start = Start::Result;
+            start = Initial::Result;
         }
         column_sums(&mut self.side.fc_bias.gradient, &s.by_h[..rows * width]);
     }
@@ -310,16 +310,16 @@ impl Part<'_, '_> {
         let mut out = write(&self.shown.out[me]);
         transpose(&mut s.out_transposed, &out.value, width, LANES, CLASSES);
         self.side.out_bias.gradient.fill(0.0);
-        let mut start = Start::Zero;
+        let mut start = Initial::Zero;
         for (index, other) in self.shown.logits.iter().enumerate() {
             let part = team::share(index, self.member.size, rows);
             let logits = read(other);
             let left = Left { at: &h[part.start * width..], rows: width, inner: part.len(), down: 1, right: width };
             gemm::<V>(&mut out.gradient, LANES, left, &logits, start);
-            start = Start::Result;
+            start = Initial::Result;
             add_rows(&mut self.side.out_bias.gradient, &logits[..part.len() * LANES]);
             let left = Left { at: &logits, rows: part.len(), inner: CLASSES, down: LANES, right: 1 };
-            gemm::<V>(&mut s.by_h[part.start * width..], width, left, &s.out_transposed, Start::Zero);
+            gemm::<V>(&mut s.by_h[part.start * width..], width, left, &s.out_transposed, Initial::Zero);
         }
     }
 

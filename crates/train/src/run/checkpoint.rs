@@ -10,7 +10,7 @@ use nets::{Net, file};
 use serde::{Deserialize, Serialize};
 
 use crate::optimizer::{Optimizer, Rule};
-use crate::random::{Random, State};
+use crate::random::{GeneratorState, Random};
 use crate::run::stopping::Stopping;
 
 /// The optimizer's tensors stand beside the net's, below this name.
@@ -18,7 +18,7 @@ const OPTIMIZER: &str = "optimizer.";
 
 /// What a checkpoint holds beside the tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Progress {
+pub struct RunState {
     /// The node it belongs to.
     pub node: String,
     /// The run's seed.
@@ -36,7 +36,7 @@ pub struct Progress {
     /// The epoch with the lowest validation loss so far, and that loss.
     pub best: (u32, f64),
     /// Where the random generator is.
-    pub random: State,
+    pub random: GeneratorState,
 }
 
 /// The file of an epoch's checkpoint in a run's folder.
@@ -52,7 +52,7 @@ fn tensors(net: &Net, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
 }
 
 /// Writes a checkpoint under its name only when it is whole.
-pub fn write(folder: &Path, net: &Net, optimizer: &Optimizer, progress: &Progress) -> Result<()> {
+pub fn write(folder: &Path, net: &Net, optimizer: &Optimizer, progress: &RunState) -> Result<()> {
     let path = path(folder, progress.epoch);
     let note = serde_json::to_string(progress).map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
     let bytes = file::to_bytes(&tensors(net, optimizer), Some(&note), &path)?;
@@ -79,16 +79,16 @@ pub fn prune(folder: &Path, epoch: u32, keep: u32, best: Option<u32>) -> Result<
 
 /// The newest epoch up to `most` whose checkpoint is whole and of this `node` and `seed`, with net and
 /// optimizer filled from it; `None`, and both as they were, where the run has to start anew.
-pub fn newest(folder: &Path, (node, seed): (&str, u64), most: usize, net: &mut Net, optimizer: &mut Optimizer) -> Option<Progress> {
+pub fn newest(folder: &Path, (node, seed): (&str, u64), most: usize, net: &mut Net, optimizer: &mut Optimizer) -> Option<RunState> {
     let epochs = epochs(folder).into_iter().filter(|&e| e as usize <= most);
     epochs.rev().find_map(|epoch| read(folder, (node, seed), epoch, net, optimizer).ok())
 }
 
 /// Fills net and optimizer from an epoch's checkpoint and returns what else was in it.
-pub fn read(folder: &Path, (node, seed): (&str, u64), epoch: u32, net: &mut Net, optimizer: &mut Optimizer) -> Result<Progress> {
+pub fn read(folder: &Path, (node, seed): (&str, u64), epoch: u32, net: &mut Net, optimizer: &mut Optimizer) -> Result<RunState> {
     let path = path(folder, epoch);
     let arrays = Arrays::read(&path)?;
-    let progress: Option<Progress> = arrays.note()?.and_then(|note| serde_json::from_str(&note).ok());
+    let progress: Option<RunState> = arrays.note()?.and_then(|note| serde_json::from_str(&note).ok());
     let whole = progress.filter(|p| p.node == node && p.seed == seed && p.epoch == epoch && p.optimizer == optimizer.rule);
     let whole = whole.filter(|p| Random::restore(&p.random).is_some());
     let wrong =
@@ -136,8 +136,8 @@ mod tests {
         dir
     }
 
-    fn put(dir: &Path, (net, optimizer): &(Net, Optimizer), epoch: u32) -> Progress {
-        let progress = Progress {
+    fn put(dir: &Path, (net, optimizer): &(Net, Optimizer), epoch: u32) -> RunState {
+        let progress = RunState {
             node: RUN.0.into(),
             seed: RUN.1,
             epoch,

@@ -7,15 +7,15 @@ use failure::{Failure, Result};
 use nets::Net;
 use schema::{HistoryRow, Outcome, TimingRow};
 use stage::Unit;
-use stage::{Event, Progress as Says};
+use stage::{Event, Progress};
 
 use crate::data::Data;
 use crate::engine::Engine;
 use crate::epoch::{EpochData, EpochError, EpochSettings};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
-use crate::run::checkpoint::{self, Progress};
-use crate::run::jsonl::Lines;
+use crate::run::checkpoint::{self, RunState};
+use crate::run::jsonl::Jsonl;
 use crate::run::live::Watch;
 use crate::run::schedule::Schedule;
 use crate::run::stopping::Stopping;
@@ -46,7 +46,7 @@ pub struct Plan {
 }
 
 /// Whose run it is and where it goes.
-pub struct Run<'r> {
+pub struct RunContext<'r> {
     /// The node.
     pub node: &'r str,
     /// The seed.
@@ -54,15 +54,22 @@ pub struct Run<'r> {
     /// The run's folder, which is there.
     pub folder: &'r Path,
     /// Where to say how far it is.
-    pub says: &'r Says,
+    pub says: &'r Progress,
     /// Go on with what lies in the folder.
     pub resume: bool,
 }
 
 /// Trains `net` and leaves the kept weights in it. History, timings, curves and checkpoints go into
 /// the run's folder as they come.
-pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, mut random: Random, run: &Run<'_>) -> Result<Outcome> {
-    let Run { node, seed, folder, says, resume } = *run;
+pub fn fit(
+    net: &mut Net,
+    optimizer: &mut Optimizer,
+    data: &Data,
+    plan: &Plan,
+    mut random: Random,
+    run: &RunContext<'_>,
+) -> Result<Outcome> {
+    let RunContext { node, seed, folder, says, resume } = *run;
     let checkpoints = folder.join("checkpoints");
     if !resume && checkpoints.exists() {
         // Another run's, if a stage is run by hand into a folder that was used before.
@@ -72,7 +79,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
     let mut stopping = Stopping::new(plan.patience);
     let mut best = (0, f64::MAX);
     let mut outcome = Outcome { epochs: 0, epoch_kept: 0, stopped_early: false };
-    let mut rows: Vec<HistoryRow> = if resume { Lines::read(&folder.join("history.jsonl")) } else { Vec::new() };
+    let mut rows: Vec<HistoryRow> = if resume { Jsonl::read(&folder.join("history.jsonl")) } else { Vec::new() };
     if let Some(progress) = checkpoint::newest(folder, (node, seed), rows.len(), net, optimizer)
         && let Some(generator) = Random::restore(&progress.random)
     {
@@ -82,8 +89,8 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
         (stopping, best) = (progress.stopping, progress.best);
     }
     rows.truncate(outcome.epochs as usize);
-    let mut history = Lines::open(&folder.join("history.jsonl"), outcome.epochs)?;
-    let mut timings = Lines::open(&folder.join("timings.jsonl"), outcome.epochs)?;
+    let mut history = Jsonl::open(&folder.join("history.jsonl"), outcome.epochs)?;
+    let mut timings = Jsonl::open(&folder.join("timings.jsonl"), outcome.epochs)?;
     let mut watch = Watch::open(folder, rows)?;
     let mut order: Vec<u32> = Vec::new();
     let place = |epoch: u32| format!("{node}, epoch {epoch}");
@@ -129,7 +136,7 @@ pub fn fit(net: &mut Net, optimizer: &mut Optimizer, data: &Data, plan: &Plan, m
         }
         outcome.stopped_early = stopping.stop_after(valid.loss);
         outcome.epochs = epoch;
-        let progress = Progress {
+        let progress = RunState {
             node: node.to_owned(),
             seed,
             epoch,

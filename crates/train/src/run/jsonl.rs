@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The open file.
-pub struct Lines {
+pub struct Jsonl {
     path: PathBuf,
     file: File,
 }
 
-impl Lines {
+impl Jsonl {
     /// The whole lines of a file that an unfinished run left, up to the first that is none.
     pub fn read<T: DeserializeOwned>(path: &Path) -> Vec<T> {
         let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use failure::{Failure, Result};
 use schema::HistoryRow;
 
-use crate::run::tensorboard::Board;
+use crate::run::tensorboard::EventFiles;
 
 /// Up to so many epochs the figure is redrawn after each.
 const ALWAYS: usize = 200;
@@ -19,13 +19,13 @@ pub struct Watch {
     path: PathBuf,
     rows: Vec<HistoryRow>,
     drawn: Instant,
-    board: Board,
+    board: EventFiles,
 }
 
 impl Watch {
     /// Curves in a run's `folder`, with the `rows` of a run that goes on.
     pub fn open(folder: &Path, rows: Vec<HistoryRow>) -> Result<Self> {
-        let board = Board::create(&folder.join("tensorboard"), &rows)?;
+        let board = EventFiles::create(&folder.join("tensorboard"), &rows)?;
         Ok(Self { path: folder.join("curves.svg"), rows, drawn: Instant::now(), board })
     }
 

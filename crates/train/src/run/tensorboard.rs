@@ -29,11 +29,11 @@ const FILES: [(&str, &[Scalar]); 2] = [
 ];
 
 /// The event files of a run.
-pub struct Board {
+pub struct EventFiles {
     files: Vec<(PathBuf, File, &'static [Scalar])>,
 }
 
-impl Board {
+impl EventFiles {
     /// Starts the files in `folder` anew, with the `rows` of a run that goes on.
     pub fn create(folder: &Path, rows: &[HistoryRow]) -> Result<Self> {
         let mut files = Vec::new();
@@ -129,7 +129,7 @@ mod tests {
         let row = HistoryRow { epoch: 300, lr: 0.1, loss_train: 0.5, accuracy_train: 0.8, loss_valid: 0.25, accuracy_valid: 0.9 };
         for (before, after) in [(&[row][..], &[][..]), (&[], &[row])] {
             let dir = tempfile::tempdir().expect("a folder");
-            let mut board = Board::create(dir.path(), before).expect("creates");
+            let mut board = EventFiles::create(dir.path(), before).expect("creates");
             for row in after {
                 board.push(row).expect("writes");
             }

@@ -31,7 +31,7 @@ const AHEAD: usize = 4;
 pub fn epoch(w: &mut [f32], x: &[f32], y: &[u32], order: &[u32], batch_size: usize, lr: f32) -> Result<(), usize> {
     let problem = Problem { x, y, d: w.len() / CLASSES, order, batch_size, lr };
     let mut matrix = packed(w);
-    let done = dispatch(Epoch(&mut matrix, &problem));
+    let done = dispatch(SingleLayerEpoch(&mut matrix, &problem));
     unpack(&matrix, w);
     done
 }
@@ -55,9 +55,9 @@ impl Problem<'_> {
 }
 
 /// The whole epoch.
-struct Epoch<'e>(&'e mut Matrix, &'e Problem<'e>);
+struct SingleLayerEpoch<'e>(&'e mut Matrix, &'e Problem<'e>);
 
-impl Work for Epoch<'_> {
+impl Work for SingleLayerEpoch<'_> {
     type Out = Result<(), usize>;
     #[inline(always)]
     fn run<V: Vector>(self) -> Self::Out {
@@ -81,7 +81,7 @@ fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     let mut factors = [V::zero(); CLASSES];
     for i in 0..order.len() {
         let rows = [problem.row(i.saturating_sub(1)), problem.row(i), problem.row(i + 1)];
-        let mut pass = Pass::new(factors, rows, problem.row(i + AHEAD).as_ptr());
+        let mut pass = WeightPass::new(factors, rows, problem.row(i + AHEAD).as_ptr());
         // A processor looks some hundreds of instructions ahead. With its softmax in the middle, it finds work on both sides
         // of it.
         let middle = w.len() / 3;
@@ -101,13 +101,13 @@ fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
         logits = pass.end(factors);
     }
     let last = problem.row(order.len() - 1);
-    Pass::new(factors, [last; 3], last.as_ptr()).go(w, 0);
+    WeightPass::new(factors, [last; 3], last.as_ptr()).go(w, 0);
     Ok(())
 }
 
 /// A pass over the weights: `factors` times the first row is added to them, and they are multiplied with the third row, which is
 /// multiplied with the second, too.
-struct Pass<'r, V> {
+struct WeightPass<'r, V> {
     factors: [V; CLASSES],
     rows: [&'r [f32]; 3],
     ahead: *const f32,
@@ -115,7 +115,7 @@ struct Pass<'r, V> {
     gram: V,
 }
 
-impl<'r, V: Vector> Pass<'r, V> {
+impl<'r, V: Vector> WeightPass<'r, V> {
     #[inline(always)]
     fn new(factors: [V; CLASSES], rows: [&'r [f32]; 3], ahead: *const f32) -> Self {
         Self { factors, rows, ahead, sums: [V::zero(); CLASSES], gram: V::zero() }

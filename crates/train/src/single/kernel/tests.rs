@@ -10,7 +10,7 @@ impl Work for Bits<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) -> Vec<u32> {
         let mut matrix = packed(self.0);
-        Epoch(&mut matrix, self.1).run::<V>().expect("trains");
+        SingleLayerEpoch(&mut matrix, self.1).run::<V>().expect("trains");
         let mut w = self.0.to_vec();
         unpack(&matrix, &mut w);
         w.iter().map(|w| w.to_bits()).collect()
