@@ -1,19 +1,26 @@
-//! Writes down which compiler builds this and with which flags, since it is the same that builds the stages.
+//! Writes down which compiler builds this and with which flags, since it is the same that builds
+//! the stages.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let (target, rustc) = (variable("TARGET"), std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into()));
-    let version = Command::new(rustc).arg("--version").output().map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    let (target, rustc) =
+        (variable("TARGET"), std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into()));
+    let version = Command::new(rustc)
+        .arg("--version")
+        .output()
+        .map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
     println!("cargo::rustc-env=KNOCKLINE_HOST={target}");
     // Another kind of processor or system computes other last digits.
     println!("cargo::rustc-env=KNOCKLINE_RUSTC={} for {target}", version.unwrap_or_default());
-    // What cargo has made of all its files and variables. The features say what `target-cpu=native` means on this machine.
+    // What cargo has made of all its files and variables. The features say what `target-cpu=native`
+    // means on this machine.
     let flags = variable("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " ");
     println!(
         "cargo::rustc-env=KNOCKLINE_FLAGS={}",
-        format!("{flags} {} {}", variable("RUSTC_LINKER"), variable("CARGO_CFG_TARGET_FEATURE")).trim()
+        format!("{flags} {} {}", variable("RUSTC_LINKER"), variable("CARGO_CFG_TARGET_FEATURE"))
+            .trim()
     );
 }

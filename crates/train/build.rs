@@ -1,4 +1,5 @@
-//! Compiles the kernels for a GPU (feature `cuda`) to PTX, which a driver translates for the GPU that it has, or for the emulator.
+//! Compiles the kernels for a GPU (feature `cuda`) to PTX, which a driver translates for the GPU
+//! that it has, or for the emulator.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/gpu/kernels.cu");
@@ -8,20 +9,31 @@ fn main() {
     #[cfg(feature = "emulator")]
     {
         println!("cargo:rerun-if-changed=src/gpu/emulator.cpp");
-        cc::Build::new().cpp(true).std("c++17").opt_level(2).warnings(false).file("src/gpu/emulator.cpp").compile("emulator");
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .opt_level(2)
+            .warnings(false)
+            .file("src/gpu/emulator.cpp")
+            .compile("emulator");
     }
 }
 
-/// By the compiler that candle's kernels are compiled with: `NVCC`, or what `CUDA_HOME` has, or `nvcc`.
+/// By the compiler that candle's kernels are compiled with: `NVCC`, or what `CUDA_HOME` has, or
+/// `nvcc`.
 fn ptx() {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let set = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
-    let home = set("CUDA_HOME").or_else(|| set("CUDA_PATH")).map(|home| home.join("bin/nvcc")).filter(|nvcc| nvcc.exists());
+    let home = set("CUDA_HOME")
+        .or_else(|| set("CUDA_PATH"))
+        .map(|home| home.join("bin/nvcc"))
+        .filter(|nvcc| nvcc.exists());
     let nvcc = set("NVCC").or(home).unwrap_or_else(|| "nvcc".into());
     let out = set("OUT_DIR").expect("cargo sets it").join("kernels.ptx");
-    // A compiler that does nothing is enough to check the code; the program then says that it has no kernels.
+    // A compiler that does nothing is enough to check the code; the program then says that it has
+    // no kernels.
     std::fs::write(&out, "").expect("the build folder can be written");
     // The oldest that nvcc 13 knows; newer GPUs run it, too.
     let mut command = std::process::Command::new(&nvcc);
@@ -29,6 +41,8 @@ fn ptx() {
     match command.status() {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("{} could not compile src/gpu/kernels.cu: {status}", nvcc.display()),
-        Err(error) => panic!("cannot run {}, which the feature `cuda` needs: {error}", nvcc.display()),
+        Err(error) => {
+            panic!("cannot run {}, which the feature `cuda` needs: {error}", nvcc.display())
+        }
     }
 }

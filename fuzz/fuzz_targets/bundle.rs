@@ -1,4 +1,5 @@
-//! A bundle, packed or still to be packed: whatever is in it, nothing is written outside of the store, and what is taken is whole.
+//! A bundle, packed or still to be packed: whatever is in it, nothing is written outside of the
+//! store, and what is taken is whole.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -18,7 +19,8 @@ fn outside(folder: &Path, store: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// The archive with the seal that each of its manifests would have, so that what is behind the seal is reached, too.
+/// The archive with the seal that each of its manifests would have, so that what is behind the seal
+/// is reached, too.
 fn sealed(tar: &[u8]) -> Option<Vec<u8>> {
     let mut out = tar::Builder::new(Vec::new());
     for entry in tar::Archive::new(tar).entries().ok()?.take(64) {

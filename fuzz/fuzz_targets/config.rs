@@ -1,4 +1,5 @@
-//! Options as a user writes them, on the command line and in a file: an error in words, or a configuration.
+//! Options as a user writes them, on the command line and in a file: an error in words, or a
+//! configuration.
 #![no_main]
 
 use std::path::Path;

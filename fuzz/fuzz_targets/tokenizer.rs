@@ -1,4 +1,5 @@
-//! The words of a title, against Python's rule done slowly: `title.translate(table of spaces for string.punctuation).split()`.
+//! The words of a title, against Python's rule done slowly: `title.translate(table of spaces for
+//! string.punctuation).split()`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

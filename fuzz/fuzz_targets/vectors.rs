@@ -1,4 +1,5 @@
-//! A word2vec file, binary or text; packed, if the first byte says so. Whatever it is, there is an outcome or an error with a place.
+//! A word2vec file, binary or text; packed, if the first byte says so. Whatever it is, there is an
+//! outcome or an error with a place.
 #![no_main]
 #![allow(dead_code)]
 

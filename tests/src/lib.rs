@@ -58,7 +58,11 @@ impl Ended {
 
     /// The nodes of `--json` lines whose field `name` is `value`.
     pub fn nodes(&self, name: &str, value: &str) -> Vec<String> {
-        self.json().iter().filter(|l| l[name] == value).map(|l| l["node"].as_str().expect("a node").to_owned()).collect()
+        self.json()
+            .iter()
+            .filter(|l| l[name] == value)
+            .map(|l| l["node"].as_str().expect("a node").to_owned())
+            .collect()
     }
 }
 
@@ -138,10 +142,16 @@ impl Artifacts {
 
 /// A news archive of `rows` headlines of the publisher Reuters, every category in turn.
 pub fn table(rows: usize) -> String {
-    let words = ["markets bank rates", "software phone launch", "film star album", "virus drug study"];
+    let words =
+        ["markets bank rates", "software phone launch", "film star album", "virus drug study"];
     let row = |i: usize| {
         let (letter, title) = (["b", "t", "e", "m"][i % 4], words[i % 4]);
-        format!("{i}\t{title} \"no{}\"\thttp://a.example/{i}\tReuters\t{letter}\ts{}\ta.example\t{}\n", i % 7, i / 3, 1_394_470_370_000 + i)
+        format!(
+            "{i}\t{title} \"no{}\"\thttp://a.example/{i}\tReuters\t{letter}\ts{}\ta.example\t{}\n",
+            i % 7,
+            i / 3,
+            1_394_470_370_000 + i
+        )
     };
     (1..=rows).map(row).collect()
 }

@@ -17,28 +17,41 @@ fn the_report_answers_every_problem_in_one_file() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline"]).ok();
     let page = page(&artifacts);
-    let places: Vec<usize> = (70..80).map(|n| page.find(&format!("<section id=\"p{n}\">")).expect("a section")).collect();
+    let places: Vec<usize> = (70..80)
+        .map(|n| page.find(&format!("<section id=\"p{n}\">")).expect("a section"))
+        .collect();
     assert!(places.is_sorted());
     for n in 70..80 {
-        assert!(page.contains(&format!("<a href=\"#p{n}\">{n} ")), "{n} is not in the table of contents");
+        assert!(
+            page.contains(&format!("<a href=\"#p{n}\">{n} ")),
+            "{n} is not in the table of contents"
+        );
     }
     for outside in ["src=\"http", "href=\"http", "url(http", "@import", "<link"] {
         assert!(!page.contains(outside), "the page needs {outside}");
     }
     // Every table head has both languages, but for those that are symbols.
-    let heads = page.split("<th scope=\"col\"").skip(1).map(|h| h.split("</th>").next().unwrap_or_default());
+    let heads = page
+        .split("<th scope=\"col\"")
+        .skip(1)
+        .map(|h| h.split("</th>").next().unwrap_or_default());
     let symbols = ["X", "y", "id", "b", "t", "e", "m", "F1", "CPU", "GPU", "‖∂/∂w‖"];
     let mut translated = 0;
     for head in heads {
-        let text: String = head.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect();
-        let symbol = symbols.contains(&text.as_str()) || text.starts_with('x') || text.starts_with("∂/∂w") || head.contains("<code>");
+        let text: String =
+            head.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect();
+        let symbol = symbols.contains(&text.as_str())
+            || text.starts_with('x')
+            || text.starts_with("∂/∂w")
+            || head.contains("<code>");
         let both = head.contains("class=\"en\"") && head.contains("class=\"ja\"");
         assert!(both || symbol, "not in both languages: {head}");
         translated += usize::from(both);
     }
     assert!(translated > 60, "{translated} heads in both languages");
     assert_eq!(page.matches("<svg").count(), 2 * 9);
-    for text in ["エポック", "正解率", "学習データ", "検証データ", "バッチサイズ"] {
+    for text in ["エポック", "正解率", "学習データ", "検証データ", "バッチサイズ"]
+    {
         assert!(page.contains(&format!("\n{text}\n</text>")), "no figure says {text}");
     }
     assert!(page.contains("<strong>No GPU was used.</strong> cuda: this build cannot use CUDA"));
@@ -49,7 +62,11 @@ fn the_report_answers_every_problem_in_one_file() {
     });
     assert!(sums.clone().count() == 4 && sums.into_iter().all(|sum| (sum - 1.0).abs() < 1e-6));
     assert_eq!(metrics["curve"]["history"].as_array().map(Vec::len), Some(30));
-    let sizes = metrics["sweep"]["times"].as_array().expect("times").iter().filter_map(|t| t["batch_size"].as_u64());
+    let sizes = metrics["sweep"]["times"]
+        .as_array()
+        .expect("times")
+        .iter()
+        .filter_map(|t| t["batch_size"].as_u64());
     assert!(sizes.eq((0..11).map(|i| 1 << i)));
 }
 
@@ -62,8 +79,12 @@ fn page_with_sweep(artifacts: &Artifacts, rows: &[Value], config: &Value) -> Str
     let machine = r#"{ "processor": "Z80", "processors": 1, "threads": 1, "gpus": ["H100"] }"#;
     std::fs::write(dir.path().join("machine.json"), machine).expect("writes");
     let out = dir.path().join("out");
-    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(e2e::root()).args(["run", "--quiet", "--package", "report", "--", "--artifacts"]).arg(artifacts.path());
+    let mut command =
+        std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(e2e::root())
+        .args(["run", "--quiet", "--package", "report", "--", "--artifacts"])
+        .arg(artifacts.path());
     command.args(["--input", "train.sweep"]).arg(dir.path()).arg("--out").arg(&out);
     Ended::of(command).ok();
     std::fs::read_to_string(out.join("index.html")).expect("a page")
@@ -73,38 +94,69 @@ fn page_with_sweep(artifacts: &Artifacts, rows: &[Value], config: &Value) -> Str
 fn a_sweep_with_a_gpu_stands_beside_the_cpu_s_and_one_without_a_cpu_is_no_error() {
     let artifacts = Artifacts::with(&["train.mlp.epochs=1", "train.sweep.batch_sizes=[64]"]);
     artifacts.run(&["pipeline"]).ok();
-    let text = std::fs::read_to_string(artifacts.path().join("train.sweep/sweep.jsonl")).expect("reads");
+    let text =
+        std::fs::read_to_string(artifacts.path().join("train.sweep/sweep.jsonl")).expect("reads");
     let cpu: Value = serde_json::from_str(text.lines().next().expect("a row")).expect("JSON");
     let mut gpu = cpu.clone();
-    (gpu["device"], gpu["kernel"], gpu["seconds"]) = ("cuda".into(), "autograd".into(), 0.125.into());
+    (gpu["device"], gpu["kernel"], gpu["seconds"]) =
+        ("cuda".into(), "autograd".into(), 0.125.into());
     let mut config = artifacts.json("train.sweep/config.json");
-    (config["devices"], config["unavailable"]) = (serde_json::json!(["cpu", "cuda"]), serde_json::json!([]));
+    (config["devices"], config["unavailable"]) =
+        (serde_json::json!(["cpu", "cuda"]), serde_json::json!([]));
     let both = page_with_sweep(&artifacts, &[cpu, gpu.clone()], &config);
     assert!(both.contains("<td>autograd, fused</td><td>0.125</td>"), "the GPU's row is missing");
     assert!(!both.contains("No GPU was used"));
-    assert!(both.contains("Timed on Z80, 1 processor, 1 thread, H100."), "the page names the machine that was timed");
+    assert!(
+        both.contains("Timed on Z80, 1 processor, 1 thread, H100."),
+        "the page names the machine that was timed"
+    );
     config["devices"] = serde_json::json!(["cuda"]);
     let only = page_with_sweep(&artifacts, &[gpu], &config);
-    assert!(only.contains("The CPU was not among the devices.") && only.contains("<td>autograd, –</td>"));
+    assert!(
+        only.contains("The CPU was not among the devices.")
+            && only.contains("<td>autograd, –</td>")
+    );
 }
 
 #[test]
 fn the_devices_of_the_sweep_can_be_named() {
     let artifacts = Artifacts::new();
-    artifacts.run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.devices=[\"cpu\"]"]).ok();
+    artifacts
+        .run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.devices=[\"cpu\"]"])
+        .ok();
     assert_eq!(artifacts.json("train.sweep/config.json")["unavailable"], serde_json::json!([]));
-    let absent = artifacts.run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.devices=[\"cpu\", \"cuda\"]"]);
-    assert!(absent.code == Some(2) && absent.err.contains("run with --device cuda"), "{}", absent.err);
-    let diverged = artifacts.run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.lr=1e39"]);
-    assert!(diverged.code == Some(1) && diverged.err.contains("train.sweep, cpu, batch size "), "{}", diverged.err);
+    let absent = artifacts.run(&[
+        "pipeline",
+        "--to",
+        "train.sweep",
+        "--set",
+        "train.sweep.devices=[\"cpu\", \"cuda\"]",
+    ]);
+    assert!(
+        absent.code == Some(2) && absent.err.contains("run with --device cuda"),
+        "{}",
+        absent.err
+    );
+    let diverged =
+        artifacts.run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.lr=1e39"]);
+    assert!(
+        diverged.code == Some(1) && diverged.err.contains("train.sweep, cpu, batch size "),
+        "{}",
+        diverged.err
+    );
 }
 
 #[test]
 fn a_headline_with_markup_is_text_in_the_report() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("newsCorpora.csv");
-    std::fs::write(&path, e2e::table(400).replace("markets bank", "<script>alert(1)</script> & </svg> bank")).expect("writes");
-    let artifacts = Artifacts::with(&[&format!("ingest.source={}", path.display()), "train.mlp.epochs=1"]);
+    std::fs::write(
+        &path,
+        e2e::table(400).replace("markets bank", "<script>alert(1)</script> & </svg> bank"),
+    )
+    .expect("writes");
+    let artifacts =
+        Artifacts::with(&[&format!("ingest.source={}", path.display()), "train.mlp.epochs=1"]);
     artifacts.run(&["pipeline"]).ok();
     let page = page(&artifacts);
     assert!(page.contains("&lt;script&gt;alert(1)&lt;") && !page.contains("<script>alert"));
@@ -129,8 +181,11 @@ fn the_first_checkpoints_go_where_only_some_are_kept() {
     let artifacts = Artifacts::with(&["train.slp.checkpoints.keep=2"]);
     artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
     let folder = artifacts.path().join("train.slp/checkpoints");
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).expect("a folder").flatten().map(|f| f.file_name().into_string().expect("UTF-8")).collect();
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .flatten()
+        .map(|f| f.file_name().into_string().expect("UTF-8"))
+        .collect();
     names.sort_unstable();
     assert_eq!(names, ["epoch-0009.safetensors", "epoch-0010.safetensors"]);
 }
@@ -139,9 +194,18 @@ fn the_first_checkpoints_go_where_only_some_are_kept() {
 fn the_options_of_training_change_the_result_and_go_together() {
     let plain = Artifacts::with(&["train.mlp.epochs=3"]);
     plain.run(&["pipeline", "--to", "train.mlp"]).ok();
-    let loss = |artifacts: &Artifacts| artifacts.json("train.mlp/metrics.json")["valid"]["loss"].as_f64().expect("a loss");
+    let loss = |artifacts: &Artifacts| {
+        artifacts.json("train.mlp/metrics.json")["valid"]["loss"].as_f64().expect("a loss")
+    };
     let base = loss(&plain);
-    let together = ["optimizer=adamw", "dropout=0.1", "label_smoothing=0.1", "weight_decay=0.01", "layers=2", "relu_out=false"];
+    let together = [
+        "optimizer=adamw",
+        "dropout=0.1",
+        "label_smoothing=0.1",
+        "weight_decay=0.01",
+        "layers=2",
+        "relu_out=false",
+    ];
     let mut args = vec!["pipeline".to_owned(), "--to".into(), "train.mlp".into()];
     args.extend(together.iter().flat_map(|o| ["--set".to_owned(), format!("train.mlp.{o}")]));
     plain.run(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
@@ -164,7 +228,13 @@ fn the_options_of_training_change_the_result_and_go_together() {
 
 fn predict(artifacts: &Artifacts, args: &[&str], input: &[u8]) -> Ended {
     let mut command = e2e::xtask(&["predict"]);
-    command.arg("--artifacts").arg(artifacts.path()).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("--artifacts")
+        .arg(artifacts.path())
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("starts");
     // A child that refuses its arguments reads nothing.
     let _ = child.stdin.take().expect("stdin").write_all(input);
@@ -178,16 +248,23 @@ fn headlines_of_ones_own_get_answers() {
     let dir = tempfile::tempdir().expect("a folder");
     let (table, file) = (dir.path().join("newsCorpora.csv"), dir.path().join("mine.txt"));
     std::fs::write(&table, e2e::table(400)).expect("writes");
-    let artifacts = Artifacts::with(&[&format!("ingest.source={}", table.display()), "train.mlp.epochs=20"]);
+    let artifacts =
+        Artifacts::with(&[&format!("ingest.source={}", table.display()), "train.mlp.epochs=20"]);
     let nothing = predict(&artifacts, &["markets"], b"");
     assert_eq!(nothing.code, Some(2));
-    assert!(nothing.err.contains("cargo xtask pipeline --to train.mlp --artifacts "), "{}", nothing.err);
+    assert!(
+        nothing.err.contains("cargo xtask pipeline --to train.mlp --artifacts "),
+        "{}",
+        nothing.err
+    );
 
     artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
     let answer = predict(&artifacts, &["markets bank rates unheard", "virus drug study"], b"").ok();
     let lines: Vec<&str> = answer.out.lines().collect();
     assert!(
-        lines.len() == 2 && lines[0].starts_with("b 0.") && lines[0].ends_with("3/4 known  markets bank rates unheard"),
+        lines.len() == 2
+            && lines[0].starts_with("b 0.")
+            && lines[0].ends_with("3/4 known  markets bank rates unheard"),
         "{}",
         answer.out
     );
@@ -201,11 +278,21 @@ fn headlines_of_ones_own_get_answers() {
     assert_eq!(predict(&artifacts, &["-"], text.as_bytes()).ok().out, answer.out);
     assert_eq!(predict(&artifacts, &[], text.as_bytes()).ok().out, answer.out);
 
-    let json = predict(&artifacts, &["--json", "--top-k", "1", "--run", "train.slp", "--", "- film"], b"");
+    let json =
+        predict(&artifacts, &["--json", "--top-k", "1", "--run", "train.slp", "--", "- film"], b"");
     assert_eq!(json.code, Some(2), "there is no train.slp: {}", json.err);
     artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
-    let json = predict(&artifacts, &["--json", "--top-k", "1", "--run", "train.slp", "--", "- film star album", ""], b"").ok().json();
-    assert_eq!((&json[0]["category"], &json[0]["words"], &json[0]["words_known"]), (&"e".into(), &3.into(), &3.into()));
+    let json = predict(
+        &artifacts,
+        &["--json", "--top-k", "1", "--run", "train.slp", "--", "- film star album", ""],
+        b"",
+    )
+    .ok()
+    .json();
+    assert_eq!(
+        (&json[0]["category"], &json[0]["words"], &json[0]["words_known"]),
+        (&"e".into(), &3.into(), &3.into())
+    );
     assert_eq!(json[0]["top"].as_array().map(Vec::len), Some(1));
     assert_eq!((&json[1]["title"], &json[1]["words"]), (&"".into(), &0.into()));
 }
@@ -216,9 +303,14 @@ fn what_cannot_be_classified_is_named() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
     let garbage = predict(&artifacts, &[], b"fine\n\xff\xfe\x00\n");
-    assert_eq!((garbage.code, garbage.out.lines().count()), (Some(3), 1), "the good line is answered");
+    assert_eq!(
+        (garbage.code, garbage.out.lines().count()),
+        (Some(3), 1),
+        "the good line is answered"
+    );
     assert!(garbage.err.contains("stdin, line 2"), "{}", garbage.err);
-    let missing = predict(&artifacts, &["--file", &dir.path().join("no.txt").display().to_string()], b"");
+    let missing =
+        predict(&artifacts, &["--file", &dir.path().join("no.txt").display().to_string()], b"");
     assert!(missing.code == Some(3) && missing.err.contains("no.txt"), "{}", missing.err);
     let run = predict(&artifacts, &["--run", "train.mlpp", "x"], b"");
     assert!(run.code == Some(2) && run.err.contains("did you mean `train.mlp`?"), "{}", run.err);
@@ -233,14 +325,23 @@ fn what_cannot_be_classified_is_named() {
     let folder = predict(&artifacts, &["--file", &dir.path().display().to_string()], b"");
     assert!(folder.code == Some(3) && folder.err.contains("it is a folder"), "{}", folder.err);
     let described = predict(&artifacts, &["--set", "train.mlp.lr=0.5", "x"], b"").ok();
-    assert!(described.err.contains("`train.mlp` in ") && described.out.contains("none known  x"), "{}{}", described.err, described.out);
+    assert!(
+        described.err.contains("`train.mlp` in ") && described.out.contains("none known  x"),
+        "{}{}",
+        described.err,
+        described.out
+    );
     let many = predict(&artifacts, &["--top-k", "5", "x"], b"");
     assert_eq!(many.code, Some(2));
 
     // Other vectors than the net was trained on would only look like an answer.
     artifacts.run(&["pipeline", "--to", "embed", "--set", "embed.seed=7"]).ok();
     let other = predict(&artifacts, &["x"], b"");
-    assert!(other.code == Some(2) && other.err.contains("was trained on other word vectors"), "{}", other.err);
+    assert!(
+        other.code == Some(2) && other.err.contains("was trained on other word vectors"),
+        "{}",
+        other.err
+    );
     artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
     let model = artifacts.path().join("train.mlp/model.safetensors");
     let mut bytes = std::fs::read(&model).expect("reads");
@@ -248,10 +349,15 @@ fn what_cannot_be_classified_is_named() {
     bytes[last] ^= 1;
     std::fs::write(&model, bytes).expect("writes");
     let damaged = predict(&artifacts, &["x"], b"");
-    assert!(damaged.code == Some(3) && damaged.err.contains("model.safetensors has another content"), "{}", damaged.err);
+    assert!(
+        damaged.code == Some(3) && damaged.err.contains("model.safetensors has another content"),
+        "{}",
+        damaged.err
+    );
 }
 
-/// The arrays of a safetensors file, by its format's definition: a length, a JSON header and the values.
+/// The arrays of a safetensors file, by its format's definition: a length, a JSON header and the
+/// values.
 fn arrays(artifacts: &Artifacts, file: &str) -> (Vec<f32>, Vec<i64>) {
     let bytes = std::fs::read(artifacts.path().join(file)).expect("reads");
     let (length, rest) = bytes.split_at(8);
@@ -259,12 +365,20 @@ fn arrays(artifacts: &Artifacts, file: &str) -> (Vec<f32>, Vec<i64>) {
     let (header, data) = rest.split_at(usize::try_from(length).expect("a length"));
     let header: Value = serde_json::from_slice(header).expect("JSON");
     let values = |name: &str| {
-        let place = |i: usize| header[name]["data_offsets"][i].as_u64().and_then(|at| usize::try_from(at).ok()).expect("a place");
+        let place = |i: usize| {
+            header[name]["data_offsets"][i]
+                .as_u64()
+                .and_then(|at| usize::try_from(at).ok())
+                .expect("a place")
+        };
         &data[place(0)..place(1)]
     };
     (
         values("X").chunks(4).map(|b| f32::from_le_bytes(b.try_into().expect("4 bytes"))).collect(),
-        values("id").chunks(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes"))).collect(),
+        values("id")
+            .chunks(8)
+            .map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes")))
+            .collect(),
     )
 }
 
@@ -274,12 +388,19 @@ fn headlines_without_a_known_word_are_zeros_or_left_out() {
     let (table, vectors) = (dir.path().join("newsCorpora.csv"), dir.path().join("vectors.txt"));
     // Of ten headlines one has a word without vector; the others' one word tells their place.
     let letters = ["b", "t", "e", "m"];
-    let headline = |id: usize| format!("{id}\tw{}\tu\tReuters\t{}\ts\th\t1\n", id % 10, letters[id / 10 % 4]);
+    let headline =
+        |id: usize| format!("{id}\tw{}\tu\tReuters\t{}\ts\th\t1\n", id % 10, letters[id / 10 % 4]);
     std::fs::write(&table, (0..5000).map(headline).collect::<String>()).expect("writes");
     let known = (0..10).filter(|k| *k != 3);
-    std::fs::write(&vectors, known.map(|k| format!("w{k} {k} {}\n", 2 * k)).collect::<String>()).expect("writes");
-    let row = |id: i64| if id % 10 == 3 { [0.0, 0.0] } else { [(id % 10) as f32, (2 * (id % 10)) as f32] };
-    let sources = [format!("ingest.source={}", table.display()), format!("embed.source={}", vectors.display())];
+    std::fs::write(&vectors, known.map(|k| format!("w{k} {k} {}\n", 2 * k)).collect::<String>())
+        .expect("writes");
+    let row = |id: i64| {
+        if id % 10 == 3 { [0.0, 0.0] } else { [(id % 10) as f32, (2 * (id % 10)) as f32] }
+    };
+    let sources = [
+        format!("ingest.source={}", table.display()),
+        format!("embed.source={}", vectors.display()),
+    ];
     let options: Vec<&str> = sources.iter().map(String::as_str).collect();
     let zeros = Artifacts::with(&options);
     zeros.run(&["pipeline", "--to", "tensors"]).ok();

@@ -8,7 +8,11 @@ use e2e::Artifacts;
 fn damage_that_the_index_does_not_see_is_found_by_rereading() {
     let artifacts = Artifacts::new();
     let nothing = artifacts.run(&["cache", "verify"]);
-    assert!(nothing.code == Some(2) && nothing.err.contains("there are no results here"), "{}", nothing.err);
+    assert!(
+        nothing.code == Some(2) && nothing.err.contains("there are no results here"),
+        "{}",
+        nothing.err
+    );
     artifacts.run(&["pipeline", "--to", "embed"]).ok();
     artifacts.run(&["pipeline", "--to", "embed", "--set", "embed.seed=7"]).ok();
     let sound = artifacts.run(&["cache", "verify"]).ok().json();
@@ -47,15 +51,28 @@ fn the_next_job_runs_only_what_the_bundle_does_not_hold() {
     let dir = tempfile::tempdir().expect("a folder");
     let bundle = dir.path().join("data.bundle").display().to_string();
     let nothing = first.run(&["cache", "export", &bundle]);
-    assert!(nothing.code == Some(2) && nothing.err.contains("there are no results here"), "{}", nothing.err);
+    assert!(
+        nothing.code == Some(2) && nothing.err.contains("there are no results here"),
+        "{}",
+        nothing.err
+    );
 
     first.run(&["pipeline", "--to", "tensors"]).ok();
     let exported = first.run(&["cache", "export", &bundle]).ok();
-    let nodes = |ended: &e2e::Ended| ended.json().iter().map(|l| l["node"].as_str().expect("a node").to_owned()).collect::<Vec<_>>();
+    let nodes = |ended: &e2e::Ended| {
+        ended
+            .json()
+            .iter()
+            .map(|l| l["node"].as_str().expect("a node").to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(nodes(&exported), ["ingest", "split", "embed", "tensors"]);
     let again = dir.path().join("again.bundle").display().to_string();
     first.run(&["cache", "export", &again, "tensors", "embed", "split", "ingest"]).ok();
-    assert!(std::fs::read(&bundle).expect("reads") == std::fs::read(&again).expect("reads"), "the same results have the same bytes");
+    assert!(
+        std::fs::read(&bundle).expect("reads") == std::fs::read(&again).expect("reads"),
+        "the same results have the same bytes"
+    );
 
     let imported = second.run(&["cache", "import", &bundle]).ok();
     assert!(imported.json().iter().all(|line| line["had"] == false));
@@ -64,18 +81,30 @@ fn the_next_job_runs_only_what_the_bundle_does_not_hold() {
     whole.run(&["pipeline"]).ok();
     let (second, whole) = (second.bytes(), whole.bytes());
     assert_eq!(second.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>());
-    for file in ["report/train.mlp-loss.svg", "report/result.svg", "train.mlp/model.safetensors", "tensors/train.safetensors"] {
+    for file in [
+        "report/train.mlp-loss.svg",
+        "report/result.svg",
+        "train.mlp/model.safetensors",
+        "tensors/train.safetensors",
+    ] {
         assert!(second[file] == whole[file], "{file} differs");
     }
 
     let mut bytes = std::fs::read(&bundle).expect("reads");
-    // More than a bit: now and then one of a zstd frame means nothing, and what is unpacked is right.
+    // More than a bit: now and then one of a zstd frame means nothing, and what is unpacked is
+    // right.
     let middle = bytes.len() / 2;
     bytes[middle..middle + 64].iter_mut().for_each(|byte| *byte = !*byte);
     std::fs::write(&bundle, bytes).expect("writes");
     let third = Artifacts::new();
     let damaged = third.run(&["cache", "import", &bundle]);
-    assert!(damaged.code == Some(3) && damaged.err.contains("data.bundle") && damaged.err.contains("hint:"), "{}", damaged.err);
+    assert!(
+        damaged.code == Some(3)
+            && damaged.err.contains("data.bundle")
+            && damaged.err.contains("hint:"),
+        "{}",
+        damaged.err
+    );
     third.run(&["cache", "verify"]).ok();
     let missing = third.run(&["cache", "import", "no.bundle"]);
     assert!(missing.code == Some(3) && missing.err.contains("no.bundle"), "{}", missing.err);

@@ -57,7 +57,8 @@ fn killed_at_a_hundred_moments_the_pipeline_ends_in_the_same_bytes_and_leaves_no
     whole.run(&["pipeline", "--set", "split.seed=99"]).ok();
     let length = start.elapsed();
 
-    // A fixed sequence of moments (a linear congruential generator), so that a failure can be repeated.
+    // A fixed sequence of moments (a linear congruential generator), so that a failure can be
+    // repeated.
     let mut state = 7_u32;
     let mut killed_going = 0;
     for kill in 0..TRIES {
@@ -72,7 +73,8 @@ fn killed_at_a_hundred_moments_the_pipeline_ends_in_the_same_bytes_and_leaves_no
         let mut child = killed.start(if kill % 2 == 0 { &resume[..3] } else { &resume });
         std::thread::sleep(moment);
         killed_going += u32::from(child.try_wait().expect("a state").is_none());
-        // On Unix `cargo` has become xtask; its stage ends when it does. Killing what has ended is no error.
+        // On Unix `cargo` has become xtask; its stage ends when it does. Killing what has ended is
+        // no error.
         child.kill().and_then(|()| child.wait()).expect("kills");
     }
     assert_eq!(killed_going, KILLS, "after {TRIES} tries");
@@ -94,13 +96,26 @@ fn killed_at_a_hundred_moments_the_pipeline_ends_in_the_same_bytes_and_leaves_no
 fn eight_pipelines_at_once_make_each_result_once() {
     let dir = tempfile::tempdir().expect("a folder");
     let source = source(dir.path());
-    let artifacts = Artifacts::with(&[source.as_str(), "train.mlp.epochs=2", "train.curve.epochs=2"]);
+    let artifacts =
+        Artifacts::with(&[source.as_str(), "train.mlp.epochs=2", "train.curve.epochs=2"]);
     let runs = std::thread::scope(|scope| {
-        [(); 8].map(|()| scope.spawn(|| artifacts.run(&["pipeline"]).ok())).map(|run| run.join().expect("a run"))
+        [(); 8]
+            .map(|()| scope.spawn(|| artifacts.run(&["pipeline"]).ok()))
+            .map(|run| run.join().expect("a run"))
     });
     let mut made: Vec<String> = runs.iter().flat_map(|run| run.nodes("status", "run")).collect();
     made.sort_unstable();
-    let mut nodes = ["ingest", "split", "embed", "tensors", "train.slp", "train.curve", "train.mlp", "train.sweep", "report"];
+    let mut nodes = [
+        "ingest",
+        "split",
+        "embed",
+        "tensors",
+        "train.slp",
+        "train.curve",
+        "train.mlp",
+        "train.sweep",
+        "report",
+    ];
     nodes.sort_unstable();
     assert_eq!(made, nodes, "each node is made once");
     assert!(runs.iter().filter(|run| run.err.contains("waiting for another run")).count() >= 1);
@@ -113,7 +128,11 @@ fn eight_pipelines_at_once_make_each_result_once() {
 fn limited(artifacts: &Artifacts, limit: &str) -> e2e::Ended {
     let plain = artifacts.command(&["pipeline"]);
     let mut command = std::process::Command::new("sh");
-    command.arg("-c").arg(format!("{limit}; exec \"$0\" \"$@\"")).arg(plain.get_program()).args(plain.get_args());
+    command
+        .arg("-c")
+        .arg(format!("{limit}; exec \"$0\" \"$@\""))
+        .arg(plain.get_program())
+        .args(plain.get_args());
     command.current_dir(e2e::root()).stdin(std::process::Stdio::null());
     e2e::Ended::of(command)
 }
@@ -126,7 +145,8 @@ fn a_disk_that_takes_no_more_is_an_error_that_loses_nothing() {
     let options = [source.as_str(), "train.mlp.epochs=2", "train.curve.epochs=2"];
     let (whole, short) = (Artifacts::with(&options), Artifacts::with(&options));
     whole.run(&["pipeline"]).ok();
-    // No file may be longer than so many blocks of 512 bytes; without the signal that says so, writing fails as on a full disk.
+    // No file may be longer than so many blocks of 512 bytes; without the signal that says so,
+    // writing fails as on a full disk.
     let mut stopped_at = Vec::new();
     for blocks in [16, 64, 160, 400, 1600] {
         let ended = limited(&short, &format!("trap '' XFSZ; ulimit -f {blocks}"));
@@ -158,20 +178,33 @@ fn a_folder_that_cannot_be_written_to_is_named_and_nothing_in_it_is_lost() {
     artifacts.run(&["pipeline", "--to", "split"]).ok();
     let may = |mode: u32| {
         for folder in [artifacts.path().to_owned(), artifacts.path().join(".knockline")] {
-            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).expect("a mode");
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
+                .expect("a mode");
         }
     };
     may(0o555);
     // The administrator may write everywhere; to that one, only the kernel says no.
     let is_administrator = std::fs::write(artifacts.path().join("probe"), "").is_ok();
     let ended = if is_administrator {
-        e2e::Ended::of(e2e::xtask(&["pipeline", "--to", "embed", "--artifacts", "/sys/kernel/knockline"]))
+        e2e::Ended::of(e2e::xtask(&[
+            "pipeline",
+            "--to",
+            "embed",
+            "--artifacts",
+            "/sys/kernel/knockline",
+        ]))
     } else {
         artifacts.run(&["pipeline", "--to", "embed"])
     };
     may(0o755);
     assert_eq!(ended.code, Some(1), "{}", ended.err);
-    assert!(ended.err.contains("cannot") && ended.err.contains("where:") && ended.err.contains("--artifacts"), "{}", ended.err);
+    assert!(
+        ended.err.contains("cannot")
+            && ended.err.contains("where:")
+            && ended.err.contains("--artifacts"),
+        "{}",
+        ended.err
+    );
     let after = artifacts.run(&["pipeline", "--to", "split"]).ok();
     assert_eq!(after.nodes("status", "hit"), ["ingest", "split"]);
 }

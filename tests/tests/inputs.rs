@@ -16,14 +16,24 @@ fn source(path: &std::path::Path) -> String {
 /// A folder with an archive, its table, and vectors for some of its words in three formats.
 fn files() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
-    let put = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writes");
+    let put =
+        |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("writes");
     let text = table(400);
     put("news.csv", text.as_bytes());
-    put("news.zip", &zip_of(&[("__MACOSX/._newsCorpora.csv", b"no"), ("newsCorpora.csv", text.as_bytes()), ("readme.txt", b"hello")]));
+    put(
+        "news.zip",
+        &zip_of(&[
+            ("__MACOSX/._newsCorpora.csv", b"no"),
+            ("newsCorpora.csv", text.as_bytes()),
+            ("readme.txt", b"hello"),
+        ]),
+    );
     let words = ["markets", "bank", "software", "phone", "film", "star", "virus", "drug"];
-    let (mut lines, mut binary) = (format!("{} 4\n", words.len()), format!("{} 4\n", words.len()).into_bytes());
+    let (mut lines, mut binary) =
+        (format!("{} 4\n", words.len()), format!("{} 4\n", words.len()).into_bytes());
     for (i, word) in words.iter().enumerate() {
-        let vector: Vec<f32> = (0..4_u8).map(|j| if i / 2 == usize::from(j) { 1.5 } else { -0.25 }).collect();
+        let vector: Vec<f32> =
+            (0..4_u8).map(|j| if i / 2 == usize::from(j) { 1.5 } else { -0.25 }).collect();
         let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
         lines += &format!("{word} {}\n", numbers.join(" "));
         binary.extend(word.bytes().chain([b' ']));
@@ -41,14 +51,23 @@ fn files() -> tempfile::TempDir {
 fn a_zip_and_its_table_and_every_vector_format_give_the_same_features() {
     let files = files();
     let mut seen = Vec::new();
-    for (archive, vectors) in [("news.zip", "vectors.bin"), ("news.csv", "vectors.txt"), ("news.zip", "vectors.bin.gz")] {
-        let artifacts =
-            Artifacts::with(&[&source(&files.path().join(archive)), &format!("embed.source={}", files.path().join(vectors).display())]);
+    for (archive, vectors) in
+        [("news.zip", "vectors.bin"), ("news.csv", "vectors.txt"), ("news.zip", "vectors.bin.gz")]
+    {
+        let artifacts = Artifacts::with(&[
+            &source(&files.path().join(archive)),
+            &format!("embed.source={}", files.path().join(vectors).display()),
+        ]);
         artifacts.run(&["pipeline", "--to", "tensors"]).ok();
         let coverage = artifacts.json("embed/coverage.json");
-        assert_eq!((coverage["dimension"].as_u64(), coverage["distinct_words_known"].as_u64()), (Some(4), Some(8)));
+        assert_eq!(
+            (coverage["dimension"].as_u64(), coverage["distinct_words_known"].as_u64()),
+            (Some(4), Some(8))
+        );
         let bytes = artifacts.bytes();
-        seen.push(["tensors/train.safetensors", "tensors/test.safetensors"].map(|f| bytes[f].clone()));
+        seen.push(
+            ["tensors/train.safetensors", "tensors/test.safetensors"].map(|f| bytes[f].clone()),
+        );
     }
     assert!(seen.iter().all(|features| *features == seen[0]));
 }
@@ -62,17 +81,29 @@ fn the_path_of_a_file_is_no_part_of_a_key_and_its_content_is() {
     };
     assert_eq!(key(&one), key(&two));
     assert_eq!(key(&one).trim().len(), 64);
-    std::fs::write(two.path().join("news.zip"), zip_of(&[("newsCorpora.csv", table(399).as_bytes())])).expect("writes");
+    std::fs::write(
+        two.path().join("news.zip"),
+        zip_of(&[("newsCorpora.csv", table(399).as_bytes())]),
+    )
+    .expect("writes");
     assert_ne!(key(&one), key(&two));
 }
 
 #[test]
 fn grouping_by_story_keeps_stories_whole() {
     let files = files();
-    let artifacts = Artifacts::with(&[&source(&files.path().join("news.csv")), "split.group_by=story"]);
+    let artifacts =
+        Artifacts::with(&[&source(&files.path().join("news.csv")), "split.group_by=story"]);
     artifacts.run(&["pipeline", "--to", "split"]).ok();
     let summary = artifacts.json("split/summary.json");
-    let size = |part: &str| summary[part].as_object().expect("counts").values().filter_map(serde_json::Value::as_u64).sum::<u64>();
+    let size = |part: &str| {
+        summary[part]
+            .as_object()
+            .expect("counts")
+            .values()
+            .filter_map(serde_json::Value::as_u64)
+            .sum::<u64>()
+    };
     assert_eq!(["train", "valid", "test"].map(size).iter().sum::<u64>(), 400);
     assert!((300..=340).contains(&size("train")), "{summary}");
 }
@@ -83,7 +114,8 @@ fn serve(body: Vec<u8>) -> String {
     let url = format!("http://{}/news.zip", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().flatten().enumerate() {
-            let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+            let mut lines =
+                BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
             let start = lines.by_ref().take_while(|l| !l.is_empty()).filter_map(|l| {
                 let lower = l.to_ascii_lowercase();
                 lower.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok()
@@ -93,7 +125,11 @@ fn serve(body: Vec<u8>) -> String {
             let rest = &body[start..];
             let sent = if number == 0 { rest.len() / 2 } else { rest.len() };
             let mut stream = stream;
-            let _ = write!(stream, "HTTP/1.1 {status}\r\nETag: \"x\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", rest.len());
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nETag: \"x\"\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                rest.len()
+            );
             let _ = stream.write_all(&rest[..sent]);
         }
     });
@@ -140,14 +176,30 @@ fn wrong_archives_are_refused_and_nothing_is_lost() {
         source(&path)
     };
     let good = table(400);
-    refused(&[&source(&dir.path().join("nothing.zip"))], 3, &["cannot read the source", "nothing.zip"]);
+    refused(
+        &[&source(&dir.path().join("nothing.zip"))],
+        3,
+        &["cannot read the source", "nothing.zip"],
+    );
     refused(&[&put("page.zip", b"<!DOCTYPE html><html>")], 3, &["a web page"]);
-    refused(&[&put("other.zip", &zip_of(&[("a.csv", b"x")]))], 3, &["has no newsCorpora.csv; it has a.csv"]);
+    refused(
+        &[&put("other.zip", &zip_of(&[("a.csv", b"x")]))],
+        3,
+        &["has no newsCorpora.csv; it has a.csv"],
+    );
     let archive = zip_of(&[("newsCorpora.csv", good.as_bytes())]);
     refused(&[&put("cut.zip", &archive[..archive.len() / 2])], 3, &["cannot read the zip archive"]);
-    refused(&[&put("short.csv", good.replacen("\tReuters", "", 1).as_bytes())], 3, &["row 1 has 7 columns, not 8"]);
+    refused(
+        &[&put("short.csv", good.replacen("\tReuters", "", 1).as_bytes())],
+        3,
+        &["row 1 has 7 columns, not 8"],
+    );
     refused(&[&put("one.csv", table(1).as_bytes())], 3, &["category `t` has only 1 headline"]);
-    refused(&[&put("rows.csv", good.as_bytes()), "ingest.expect.rows=422937"], 3, &["400 rows, not the expected 422937"]);
+    refused(
+        &[&put("rows.csv", good.as_bytes()), "ingest.expect.rows=422937"],
+        3,
+        &["400 rows, not the expected 422937"],
+    );
     refused(&["ingest.source=http://127.0.0.1:9/news.zip"], 4, &["5 times", "127.0.0.1:9"]);
 }
 
@@ -158,7 +210,11 @@ fn wrong_options_are_refused_before_anything_runs() {
         2,
         &["3 mistakes", "train.mlp.lr", "split.test_size", "did you mean `zero`?"],
     );
-    refused(&["train.mlp.lr=1e-6", "ingest.sha256=abc"], 2, &["annealing lowers the rate", "64 hexadecimal digits"]);
+    refused(
+        &["train.mlp.lr=1e-6", "ingest.sha256=abc"],
+        2,
+        &["annealing lowers the rate", "64 hexadecimal digits"],
+    );
     refused(&["embed.source=hash:0"], 2, &["must have a number from 1 to 65536 after `hash:`"]);
     let unknown = Ended::of(e2e::xtask(&["pipeline", "--profile", "nlp10"]));
     assert_eq!(unknown.code, Some(2));
@@ -169,11 +225,27 @@ fn wrong_options_are_refused_before_anything_runs() {
 fn a_learning_rate_that_is_too_large_names_epoch_and_batch() {
     refused(&["train.slp.lr=1e38"], 1, &["the loss is not finite", "train.slp, epoch 1, batch "]);
     // One step an epoch: the loss before it is sound, the weights after it are not.
-    refused(&["train.slp.lr=1e39", "train.slp.batch_size=100000"], 1, &["train.slp, epoch 1, batch 1"]);
+    refused(
+        &["train.slp.lr=1e39", "train.slp.batch_size=100000"],
+        1,
+        &["train.slp, epoch 1, batch 1"],
+    );
     // A ReLU makes 0 of NaN, and a loss of ln 4 of a net that is gone.
     let artifacts = Artifacts::new();
     for option in ["train.mlp.relu_out=true", "train.mlp.relu_out=false"] {
-        let ended = artifacts.run(&["pipeline", "--to", "train.mlp", "--set", "train.mlp.lr=1e30", "--set", option]);
-        assert!(ended.code == Some(1) && ended.err.contains("train.mlp, epoch 1, batch "), "{}", ended.err);
+        let ended = artifacts.run(&[
+            "pipeline",
+            "--to",
+            "train.mlp",
+            "--set",
+            "train.mlp.lr=1e30",
+            "--set",
+            option,
+        ]);
+        assert!(
+            ended.code == Some(1) && ended.err.contains("train.mlp, epoch 1, batch "),
+            "{}",
+            ended.err
+        );
     }
 }

@@ -2,7 +2,17 @@
 
 use e2e::Artifacts;
 
-const NODES: [&str; 9] = ["ingest", "split", "embed", "tensors", "train.slp", "train.curve", "train.mlp", "train.sweep", "report"];
+const NODES: [&str; 9] = [
+    "ingest",
+    "split",
+    "embed",
+    "tensors",
+    "train.slp",
+    "train.curve",
+    "train.mlp",
+    "train.sweep",
+    "report",
+];
 
 /// What the contract says each node writes.
 const FILES: [&str; 42] = [
@@ -70,7 +80,11 @@ fn the_sample_runs_from_end_to_end_and_the_second_time_is_all_hits() {
     let page = String::from_utf8(made["report/index.html"].clone()).expect("UTF-8");
     assert!(page.contains("This is the embedded sample"));
     artifacts.run(&["pipeline", "--only", "report", "--force", "report"]).ok();
-    assert_eq!(artifacts.bytes()["report/index.html"], made["report/index.html"], "the same inputs give the same page");
+    assert_eq!(
+        artifacts.bytes()["report/index.html"],
+        made["report/index.html"],
+        "the same inputs give the same page"
+    );
 }
 
 #[test]
@@ -78,12 +92,15 @@ fn two_folders_and_any_number_of_threads_give_the_same_bytes() {
     let (one, two) = (Artifacts::new(), Artifacts::new());
     one.run(&["pipeline"]).ok();
     let mut command = two.command(&["pipeline"]);
-    command.env("KNOCKLINE_THREADS", "3").env("RAYON_NUM_THREADS", "2").env("POLARS_MAX_THREADS", "1");
+    command
+        .env("KNOCKLINE_THREADS", "3")
+        .env("RAYON_NUM_THREADS", "2")
+        .env("POLARS_MAX_THREADS", "1");
     e2e::Ended::of(command).ok();
     let (one, two) = (one.bytes(), two.bytes());
     assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
-    // A run's manifest lists its timings' digest, and timings are clock readings; the sweep is made of
-    // them and names the machine and its threads, and the report shows the sweep.
+    // A run's manifest lists its timings' digest, and timings are clock readings; the sweep is made
+    // of them and names the machine and its threads, and the report shows the sweep.
     let has_clock_readings = |file: &str| {
         file.starts_with("train.") && file.ends_with("manifest.json")
             || [
@@ -127,7 +144,11 @@ fn a_touched_file_reruns_nothing() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "split"]).ok();
     let file = artifacts.path().join("ingest/headlines.parquet");
-    std::fs::File::options().write(true).open(&file).and_then(|f| f.set_modified(std::time::SystemTime::now())).expect("touches");
+    std::fs::File::options()
+        .write(true)
+        .open(&file)
+        .and_then(|f| f.set_modified(std::time::SystemTime::now()))
+        .expect("touches");
     let again = artifacts.run(&["pipeline", "--to", "split"]).ok();
     assert_eq!(again.nodes("status", "hit"), ["ingest", "split"]);
 }
@@ -143,7 +164,11 @@ fn damage_is_said_set_aside_and_made_again() {
     bytes[middle] ^= 1;
     std::fs::write(&file, bytes).expect("writes");
     let again = artifacts.run(&["pipeline", "--to", "embed"]).ok();
-    assert!(again.err.contains("valid.parquet has another content than when it was made; set aside in"), "{}", again.err);
+    assert!(
+        again.err.contains("valid.parquet has another content than when it was made; set aside in"),
+        "{}",
+        again.err
+    );
     assert_eq!(again.nodes("status", "run"), ["split"]);
     assert_eq!(artifacts.bytes(), made);
     assert!(artifacts.path().join(".knockline/aside/split-1/valid.parquet").exists());
@@ -154,7 +179,12 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
     let artifacts = Artifacts::new();
     let missing = artifacts.run(&["pipeline", "--only", "split"]);
     assert_eq!(missing.code, Some(2));
-    assert!(missing.err.contains("there is no result of `ingest` to take") && missing.err.contains("--to ingest"), "{}", missing.err);
+    assert!(
+        missing.err.contains("there is no result of `ingest` to take")
+            && missing.err.contains("--to ingest"),
+        "{}",
+        missing.err
+    );
 
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     let only = artifacts.run(&["pipeline", "--only", "train.slp", "--set", "split.seed=7"]).ok();
@@ -168,7 +198,8 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
 
 #[test]
 fn a_training_run_that_is_killed_again_and_again_ends_in_the_same_bytes() {
-    // Everything that has a state: the optimizer, dropout's random numbers, early stopping, annealing.
+    // Everything that has a state: the optimizer, dropout's random numbers, early stopping,
+    // annealing.
     let options = [
         "train.mlp.epochs=60",
         "train.mlp.patience=60",
@@ -208,7 +239,9 @@ fn a_training_run_that_is_killed_again_and_again_ends_in_the_same_bytes() {
 fn a_second_run_waits_for_the_first_and_finds_everything_made() {
     let artifacts = Artifacts::new();
     let both = std::thread::scope(|scope| {
-        [(); 2].map(|()| scope.spawn(|| artifacts.run(&["pipeline"]).ok())).map(|run| run.join().expect("a run"))
+        [(); 2]
+            .map(|()| scope.spawn(|| artifacts.run(&["pipeline"]).ok()))
+            .map(|run| run.join().expect("a run"))
     });
     let mut made = both.map(|run| run.nodes("status", "run").len());
     made.sort_unstable();

@@ -31,7 +31,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// The nodes whose folders are there.
 fn nodes_here(artifacts: &Artifacts) -> Vec<String> {
     let folders = fs::read_dir(artifacts.path()).expect("a folder").flatten();
-    let mut names: Vec<String> = folders.map(|f| f.file_name().into_string().expect("UTF-8")).filter(|n| n != ".knockline").collect();
+    let mut names: Vec<String> = folders
+        .map(|f| f.file_name().into_string().expect("UTF-8"))
+        .filter(|n| n != ".knockline")
+        .collect();
     names.sort();
     names
 }
@@ -55,20 +58,36 @@ fn a_second_machine_runs_what_the_first_has_not_and_fetches_what_that_reads() {
     );
     assert_eq!(nodes_here(&second), ["train.slp"]);
     let borrowed = files(&second.path().join(".knockline/borrowed"));
-    assert!(borrowed.iter().all(|f| f.display().to_string().contains("/tensors/")) && borrowed.len() == 3, "{borrowed:?}");
+    assert!(
+        borrowed.iter().all(|f| f.display().to_string().contains("/tensors/"))
+            && borrowed.len() == 3,
+        "{borrowed:?}"
+    );
     first.run(&["pipeline", "--to", "train.slp"]).ok();
     let (one, two) = (first.bytes(), second.bytes());
-    let compared: Vec<&String> = two.keys().filter(|file| !file.ends_with("manifest.json")).collect();
-    assert!(compared.len() > 10 && compared.iter().all(|file| two[*file] == one[*file]), "a borrowed file makes no difference");
+    let compared: Vec<&String> =
+        two.keys().filter(|file| !file.ends_with("manifest.json")).collect();
+    assert!(
+        compared.len() > 10 && compared.iter().all(|file| two[*file] == one[*file]),
+        "a borrowed file makes no difference"
+    );
     let status = second.run(&["status"]).ok();
-    assert_eq!(status.nodes("state", "fresh"), ["ingest", "split", "embed", "tensors", "train.slp"]);
+    assert_eq!(
+        status.nodes("state", "fresh"),
+        ["ingest", "split", "embed", "tensors", "train.slp"]
+    );
 
     let put = files(dir.path()).len();
     let hits = third.run(&["pipeline", "--to", "train.slp", "--read-only"]).ok();
     assert_eq!(hits.nodes("status", "hit").len(), 5);
-    assert_eq!((nodes_here(&third), hits.nodes("place", "here")), (vec!["train.slp".to_owned()], vec!["train.slp".to_owned()]));
+    assert_eq!(
+        (nodes_here(&third), hits.nodes("place", "here")),
+        (vec!["train.slp".to_owned()], vec!["train.slp".to_owned()])
+    );
     assert!(!third.path().join(".knockline/borrowed").exists(), "nothing that is not needed");
-    let other = third.run(&["pipeline", "--to", "train.slp", "--read-only", "--set", "train.slp.epochs=1"]).ok();
+    let other = third
+        .run(&["pipeline", "--to", "train.slp", "--read-only", "--set", "train.slp.epochs=1"])
+        .ok();
     assert_eq!(other.nodes("status", "run"), ["train.slp"]);
     assert_eq!(files(dir.path()).len(), put, "nothing is put there");
     no_warning(&hits);
@@ -80,7 +99,8 @@ fn damaged_objects_are_said_made_again_and_replaced() {
     let remote = dir.path().display().to_string();
     let (first, second, third) = (machine(&remote), machine(&remote), machine(&remote));
     first.run(&["pipeline", "--to", "train.slp"]).ok();
-    let sound: Vec<(PathBuf, Vec<u8>)> = files(dir.path()).into_iter().map(|f| (f.clone(), fs::read(f).expect("reads"))).collect();
+    let sound: Vec<(PathBuf, Vec<u8>)> =
+        files(dir.path()).into_iter().map(|f| (f.clone(), fs::read(f).expect("reads"))).collect();
     for (object, bytes) in sound.iter().filter(|(f, _)| f.extension().is_some_and(|e| e == "zst")) {
         let mut bytes = bytes.clone();
         let middle = bytes.len() / 2;
@@ -89,10 +109,20 @@ fn damaged_objects_are_said_made_again_and_replaced() {
     }
     let made = second.run(&["pipeline", "--to", "train.slp"]).ok();
     assert!(made.err.contains("is damaged") && made.err.contains("made here"), "{}", made.err);
-    assert_eq!(made.nodes("status", "run"), ["ingest", "split", "embed", "tensors", "train.slp"], "what is read is made, too");
+    assert_eq!(
+        made.nodes("status", "run"),
+        ["ingest", "split", "embed", "tensors", "train.slp"],
+        "what is read is made, too"
+    );
     let (one, two) = (first.bytes(), second.bytes());
-    assert!(one.iter().filter(|(f, _)| !f.ends_with("manifest.json")).all(|(f, bytes)| two[f] == *bytes));
-    let timed = |f: &Path| fs::read(f).map_or(0, |b| b.len()) < 200 || f.display().to_string().contains("train.slp");
+    assert!(
+        one.iter()
+            .filter(|(f, _)| !f.ends_with("manifest.json"))
+            .all(|(f, bytes)| two[f] == *bytes)
+    );
+    let timed = |f: &Path| {
+        fs::read(f).map_or(0, |b| b.len()) < 200 || f.display().to_string().contains("train.slp")
+    };
     for (object, bytes) in sound.iter().filter(|(f, _)| !timed(f)) {
         assert!(fs::read(object).expect("reads") == *bytes, "{} is not mended", object.display());
     }
@@ -100,7 +130,9 @@ fn damaged_objects_are_said_made_again_and_replaced() {
     assert_eq!(hits.nodes("status", "hit").len(), 5);
     no_warning(&hits);
 
-    for (object, bytes) in sound.iter().filter(|(f, _)| f.display().to_string().contains("/manifests-")) {
+    for (object, bytes) in
+        sound.iter().filter(|(f, _)| f.display().to_string().contains("/manifests-"))
+    {
         let half = bytes.len() / 2;
         fs::write(object, &bytes[..half]).expect("writes");
     }
@@ -130,14 +162,30 @@ fn a_remote_that_is_of_no_use_costs_a_warning() {
         let made = artifacts.run(&["pipeline", "--to", "split"]).ok();
         assert_eq!(made.nodes("status", "run"), ["ingest", "split"], "{remote}");
         assert_eq!(made.err.matches("warning: remote").count(), 1, "{remote}: {}", made.err);
-        assert!(made.err.contains(want) && made.err.contains("left out for the rest of this run"), "{remote}: {}", made.err);
+        assert!(
+            made.err.contains(want) && made.err.contains("left out for the rest of this run"),
+            "{remote}: {}",
+            made.err
+        );
         assert!(!made.err.contains("secret"), "{}", made.err);
         let pushed = artifacts.run(&["cache", "push"]);
-        assert!(matches!(pushed.code, Some(2 | 4)) && pushed.err.contains("hint:"), "{remote}: {:?} {}", pushed.code, pushed.err);
+        assert!(
+            matches!(pushed.code, Some(2 | 4)) && pushed.err.contains("hint:"),
+            "{remote}: {:?} {}",
+            pushed.code,
+            pushed.err
+        );
     }
-    for remote in ["ftp://me:secret@a.example/x", "s3:/bucket", "~/results", "gs://", "C:\\results"] {
+    for remote in ["ftp://me:secret@a.example/x", "s3:/bucket", "~/results", "gs://", "C:\\results"]
+    {
         let refused = machine(remote).run(&["pipeline", "--to", "split"]);
-        assert!(refused.code == Some(2) && refused.err.contains("cache.remote") && !refused.err.contains("secret"), "{}", refused.err);
+        assert!(
+            refused.code == Some(2)
+                && refused.err.contains("cache.remote")
+                && !refused.err.contains("secret"),
+            "{}",
+            refused.err
+        );
     }
     assert_eq!(fs::read_to_string(file).expect("reads"), "mine");
 }
@@ -145,22 +193,30 @@ fn a_remote_that_is_of_no_use_costs_a_warning() {
 /// Serves the files of a folder to a user with a password, and nothing else.
 fn web(folder: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://Aladdin:open%20sesame@{}", listener.local_addr().expect("an address"));
+    let url =
+        format!("http://Aladdin:open%20sesame@{}", listener.local_addr().expect("an address"));
     let folder = folder.to_owned();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
-            let path = lines.next().and_then(|l| Some(l.strip_prefix("GET /")?.split(' ').next()?.to_owned()));
+            let mut lines =
+                BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+            let path = lines
+                .next()
+                .and_then(|l| Some(l.strip_prefix("GET /")?.split(' ').next()?.to_owned()));
             // RFC 7617's own example.
-            let may = lines.take_while(|l| !l.is_empty()).any(|l| l.to_lowercase() == "authorization: basic qwxhzgrpbjpvcgvuihnlc2ftzq==");
+            let may = lines
+                .take_while(|l| !l.is_empty())
+                .any(|l| l.to_lowercase() == "authorization: basic qwxhzgrpbjpvcgvuihnlc2ftzq==");
             let file = path.filter(|_| may).and_then(|path| fs::read(folder.join(path)).ok());
             let head = |status: &str, size| {
                 format!(
                     "HTTP/1.1 {status}\r\nContent-Length: {size}\r\nLast-Modified: Mon, 02 Jan 2023 00:00:00 GMT\r\nConnection: close\r\n\r\n"
                 )
             };
-            let answer = file
-                .map_or_else(|| head("404 Not Found", 0).into_bytes(), |bytes| [head("200 OK", bytes.len()).into_bytes(), bytes].concat());
+            let answer = file.map_or_else(
+                || head("404 Not Found", 0).into_bytes(),
+                |bytes| [head("200 OK", bytes.len()).into_bytes(), bytes].concat(),
+            );
             let _ = stream.write_all(&answer);
         }
     });
@@ -174,12 +230,24 @@ fn pushed_on_purpose_pulled_on_purpose_and_from_a_web_server() {
     let alone = Artifacts::new();
     alone.run(&["pipeline", "--to", "embed"]).ok();
     let none = alone.run(&["cache", "push"]);
-    assert!(none.code == Some(2) && none.err.contains("there is no remote") && none.err.contains("[cache]"), "{}", none.err);
+    assert!(
+        none.code == Some(2)
+            && none.err.contains("there is no remote")
+            && none.err.contains("[cache]"),
+        "{}",
+        none.err
+    );
     let set = format!("cache.remote={remote}");
     let pushed = alone.run(&["cache", "push", "--set", &set]).ok().json();
-    assert_eq!(pushed.iter().map(|l| l["node"].as_str().expect("a node")).collect::<Vec<_>>(), ["ingest", "split", "embed"]);
+    assert_eq!(
+        pushed.iter().map(|l| l["node"].as_str().expect("a node")).collect::<Vec<_>>(),
+        ["ingest", "split", "embed"]
+    );
     let again = alone.run(&["cache", "push", "embed", "--set", &set]).ok().json();
-    assert!(again.len() == 1 && again[0]["sent"].as_u64() < pushed[2]["sent"].as_u64(), "{again:?}");
+    assert!(
+        again.len() == 1 && again[0]["sent"].as_u64() < pushed[2]["sent"].as_u64(),
+        "{again:?}"
+    );
 
     for remote in [remote, web(dir.path())] {
         let other = machine(&remote);
@@ -196,7 +264,11 @@ fn pushed_on_purpose_pulled_on_purpose_and_from_a_web_server() {
         no_warning(&made);
         if remote.starts_with("http") {
             let refused = other.run(&["cache", "push"]);
-            assert!(refused.code == Some(2) && refused.err.contains("read only"), "{}", refused.err);
+            assert!(
+                refused.code == Some(2) && refused.err.contains("read only"),
+                "{}",
+                refused.err
+            );
         }
     }
 }
@@ -210,8 +282,17 @@ fn what_a_failure_does_not_concern_is_finished_and_kept() {
     let artifacts = Artifacts::with(&["train.mlp.epochs=2", &init]);
     let ended = artifacts.run(&["pipeline", "--to", "report", "--jobs", "3"]);
     assert_eq!(ended.code, Some(3), "{}", ended.err);
-    let made = ended.json().iter().filter_map(|l| Some(l["node"].as_str()?.to_owned())).collect::<Vec<_>>();
-    assert_eq!(made, ["ingest", "split", "embed", "tensors", "train.slp", "train.mlp"], "{}", ended.err);
+    let made = ended
+        .json()
+        .iter()
+        .filter_map(|l| Some(l["node"].as_str()?.to_owned()))
+        .collect::<Vec<_>>();
+    assert_eq!(
+        made,
+        ["ingest", "split", "embed", "tensors", "train.slp", "train.mlp"],
+        "{}",
+        ended.err
+    );
     fs::copy(artifacts.path().join("train.slp/model.safetensors"), weights).expect("copies");
     let next = artifacts.run(&["pipeline", "--jobs", "1"]).ok();
     assert_eq!(next.nodes("status", "run"), ["train.curve", "train.sweep", "report"]);
@@ -227,18 +308,40 @@ fn what_lies_in_the_remote_is_not_mixed_up_with_what_lies_here() {
     second.run(&["pipeline", "--to", "embed"]).ok();
     let fetched = second.run(&["pipeline", "--to", "train.mlp", "--set", "embed.seed=7"]).ok();
     assert_eq!(fetched.nodes("status", "hit").len(), 5);
-    let predict = |sets: &[&str]| second.run(&[&["predict", "Bank raises forecast"], sets].concat());
+    let predict =
+        |sets: &[&str]| second.run(&[&["predict", "Bank raises forecast"], sets].concat());
     let refused = predict(&[]);
-    assert!(refused.code == Some(2) && refused.err.contains("cache pull embed train.mlp"), "{}", refused.err);
+    assert!(
+        refused.code == Some(2) && refused.err.contains("cache pull embed train.mlp"),
+        "{}",
+        refused.err
+    );
     second.run(&["cache", "pull", "embed", "train.mlp"]).ok();
     let refused = predict(&[]);
-    assert!(refused.code == Some(2) && refused.err.contains("other word vectors"), "{}", refused.err);
+    assert!(
+        refused.code == Some(2) && refused.err.contains("other word vectors"),
+        "{}",
+        refused.err
+    );
     second.run(&["cache", "pull", "embed", "train.mlp", "--set", "embed.seed=7"]).ok();
     let answer = predict(&["--set", "embed.seed=7"]).ok();
-    assert_eq!(answer.out, first.run(&["predict", "Bank raises forecast", "--set", "embed.seed=7"]).ok().out);
+    assert_eq!(
+        answer.out,
+        first.run(&["predict", "Bank raises forecast", "--set", "embed.seed=7"]).ok().out
+    );
 
     // One stage after a change, with what it reads in the remote.
-    let only = second.run(&["pipeline", "--only", "train.mlp", "--set", "embed.seed=7", "--set", "train.mlp.lr=0.01"]).ok();
+    let only = second
+        .run(&[
+            "pipeline",
+            "--only",
+            "train.mlp",
+            "--set",
+            "embed.seed=7",
+            "--set",
+            "train.mlp.lr=0.01",
+        ])
+        .ok();
     assert_eq!(only.nodes("status", "run"), ["train.mlp"]);
     let bundle = dir.path().join("x.bundle").display().to_string();
     let exported = second.run(&["cache", "export", &bundle]).ok();

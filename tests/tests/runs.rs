@@ -1,4 +1,5 @@
-//! Training runs that the user names: one of one's own, a matrix, and all of them beside each other.
+//! Training runs that the user names: one of one's own, a matrix, and all of them beside each
+//! other.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -24,7 +25,8 @@ fn compare(artifacts: &Artifacts, args: &[&str]) -> Vec<Value> {
 
 #[test]
 fn a_run_of_one_s_own_is_trained_reported_compared_and_used() {
-    let artifacts = with(&["train.wide.net=\"mlp\"", "train.wide.hidden=400", "train.wide.epochs=3"]);
+    let artifacts =
+        with(&["train.wide.net=\"mlp\"", "train.wide.hidden=400", "train.wide.epochs=3"]);
     let made = artifacts.run(&["pipeline"]).ok();
     assert!(made.nodes("status", "run").contains(&"train.wide".to_owned()), "{}", made.out);
     assert_eq!(artifacts.json("train.wide/config.json")["options"]["hidden"], 400);
@@ -32,39 +34,69 @@ fn a_run_of_one_s_own_is_trained_reported_compared_and_used() {
     assert_eq!(artifacts.run(&["pipeline"]).ok().nodes("status", "hit").len(), 10);
 
     let page = page(&artifacts);
-    assert!(page.contains("<th scope=\"row\">train.wide</th>") && page.contains("<code>hidden</code></th>"));
+    assert!(
+        page.contains("<th scope=\"row\">train.wide</th>")
+            && page.contains("<code>hidden</code></th>")
+    );
     let reported = artifacts.json("report/metrics.json");
     assert_eq!(reported["runs"]["rows"].as_array().map(Vec::len), Some(4));
 
     let all = compare(&artifacts, &[]);
     assert_eq!(all.len(), 4);
-    let figures: Vec<f64> = all.iter().filter_map(|run| run["metrics"]["accuracy_valid"].as_f64()).collect();
+    let figures: Vec<f64> =
+        all.iter().filter_map(|run| run["metrics"]["accuracy_valid"].as_f64()).collect();
     assert!(figures.is_sorted_by(|a, b| a >= b), "the best on valid first: {figures:?}");
     let wide = all.iter().find(|run| run["run"] == "train.wide").expect("the run");
     assert_eq!(wide["options"]["hidden"], 400);
-    assert_eq!(wide["metrics"]["accuracy_test"], artifacts.json("train.wide/metrics.json")["test"]["accuracy"]);
+    assert_eq!(
+        wide["metrics"]["accuracy_test"],
+        artifacts.json("train.wide/metrics.json")["test"]["accuracy"]
+    );
     assert_eq!(wide["key"], artifacts.json("train.wide/manifest.json")["key"]);
     let interval = wide["intervals"]["accuracy_valid"].as_array().expect("an interval");
-    let (low, high) = (interval[0].as_f64().expect("a bound"), interval[1].as_f64().expect("a bound"));
+    let (low, high) =
+        (interval[0].as_f64().expect("a bound"), interval[1].as_f64().expect("a bound"));
     let accuracy = wide["metrics"]["accuracy_valid"].as_f64().expect("an accuracy");
-    assert!(low < accuracy && accuracy < high && wide["metrics"]["seconds"].as_f64().is_some_and(|s| s > 0.0));
+    assert!(
+        low < accuracy
+            && accuracy < high
+            && wide["metrics"]["seconds"].as_f64().is_some_and(|s| s > 0.0)
+    );
 
     // The result is used as it is, also by a command line that does not know the run.
-    let mut predict = e2e::xtask(&["predict", "--run", "train.wide", "--json", "Bank raises forecast", "--artifacts"]);
+    let mut predict = e2e::xtask(&[
+        "predict",
+        "--run",
+        "train.wide",
+        "--json",
+        "Bank raises forecast",
+        "--artifacts",
+    ]);
     predict.arg(artifacts.path());
     assert_eq!(Ended::of(predict).ok().json()[0]["top"].as_array().map(Vec::len), Some(4));
 }
 
 #[test]
 fn a_matrix_is_a_node_for_each_combination_and_the_second_time_all_hits() {
-    let artifacts = with(&["train.wide.net=mlp", "train.wide.epochs=2", "matrix.train.wide.lr=[0.01, 1e-3]"]);
+    let artifacts =
+        with(&["train.wide.net=mlp", "train.wide.epochs=2", "matrix.train.wide.lr=[0.01, 1e-3]"]);
     let sizes = ["--set", "matrix.train.wide.hidden=[10, 20, 30]"];
     let run = |args: &[&str]| artifacts.run(&[args, &sizes].concat());
     let made = run(&["pipeline"]).ok().nodes("status", "run");
-    let of_matrix: Vec<&String> = made.iter().filter(|node| node.starts_with("train.wide@")).collect();
-    let names =
-        ["hidden=10+lr=0.01", "hidden=10+lr=0.001", "hidden=20+lr=0.01", "hidden=20+lr=0.001", "hidden=30+lr=0.01", "hidden=30+lr=0.001"];
-    assert_eq!(of_matrix, names.map(|name| format!("train.wide@{name}")).iter().collect::<Vec<_>>());
+    let of_matrix: Vec<&String> =
+        made.iter().filter(|node| node.starts_with("train.wide@")).collect();
+    let names = [
+        "hidden=10+lr=0.01",
+        "hidden=10+lr=0.001",
+        "hidden=20+lr=0.01",
+        "hidden=20+lr=0.001",
+        "hidden=30+lr=0.01",
+        "hidden=30+lr=0.001",
+    ];
+    assert_eq!(
+        of_matrix,
+        names.map(|name| format!("train.wide@{name}")).iter().collect::<Vec<_>>()
+    );
     assert_eq!(run(&["pipeline"]).ok().nodes("status", "run"), [""; 0]);
 
     // One name stands for all of them.
@@ -75,28 +107,49 @@ fn a_matrix_is_a_node_for_each_combination_and_the_second_time_all_hits() {
     let other = with(&[]);
     assert_eq!(other.run(&["cache", "import", &bundle]).ok().json().len(), 6);
     assert_eq!(
-        Ended::of(e2e::xtask(&["cache", "verify", "--json", "--artifacts", &other.path().display().to_string()])).ok().json().len(),
+        Ended::of(e2e::xtask(&[
+            "cache",
+            "verify",
+            "--json",
+            "--artifacts",
+            &other.path().display().to_string()
+        ]))
+        .ok()
+        .json()
+        .len(),
         6
     );
 
     // A value more is one more run of each of the other option's.
-    let more = artifacts.run(&["pipeline", "--set", "matrix.train.wide.hidden=[10, 20, 30, 40]"]).ok().nodes("status", "run");
+    let more = artifacts
+        .run(&["pipeline", "--set", "matrix.train.wide.hidden=[10, 20, 30, 40]"])
+        .ok()
+        .nodes("status", "run");
     assert_eq!(more.len(), 3, "{more:?}");
-    assert_eq!(run(&["compare", "train.wide"]).ok().json().len(), 8, "what the configuration no longer names is here, too");
+    assert_eq!(
+        run(&["compare", "train.wide"]).ok().json().len(),
+        8,
+        "what the configuration no longer names is here, too"
+    );
 }
 
 #[test]
 fn earlier_results_are_compared_too_and_what_is_unknown_is_refused() {
     let artifacts = with(&[]);
     let none = artifacts.run(&["compare"]);
-    assert!(none.code == Some(2) && none.err.contains("there is no result of a training run here"), "{}", none.err);
+    assert!(
+        none.code == Some(2) && none.err.contains("there is no result of a training run here"),
+        "{}",
+        none.err
+    );
     artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
     artifacts.run(&["pipeline", "--to", "train.slp", "--set", "train.slp.lr=0.5"]).ok();
     let both = compare(&artifacts, &["train.slp", "--sort", "loss_valid"]);
     let rates: BTreeSet<String> = both.iter().map(|run| run["options"]["lr"].to_string()).collect();
     assert_eq!(rates, ["0.1", "0.5"].map(str::to_owned).into());
     assert_eq!(both.iter().filter(|run| run["current"] == true).count(), 1);
-    let losses: Vec<f64> = both.iter().filter_map(|run| run["metrics"]["loss_valid"].as_f64()).collect();
+    let losses: Vec<f64> =
+        both.iter().filter_map(|run| run["metrics"]["loss_valid"].as_f64()).collect();
     assert!(losses.is_sorted(), "{losses:?}");
     for (args, want) in [
         (&["compare", "train.slpp"][..], "did you mean `train.slp`?"),
@@ -108,7 +161,12 @@ fn earlier_results_are_compared_too_and_what_is_unknown_is_refused() {
     // A file that was changed is not shown as what was made.
     std::fs::write(artifacts.path().join("train.slp/metrics.json"), "{}").expect("writes");
     let damaged = artifacts.run(&["compare"]).ok();
-    assert!(damaged.json().len() == 1 && damaged.err.contains("is left out: metrics.json has another content"), "{}", damaged.err);
+    assert!(
+        damaged.json().len() == 1
+            && damaged.err.contains("is left out: metrics.json has another content"),
+        "{}",
+        damaged.err
+    );
 }
 
 #[test]
@@ -117,8 +175,16 @@ fn the_exercise_s_runs_are_entries_like_any_other() {
     let made = artifacts.run(&["pipeline"]).ok();
     assert!(!artifacts.path().join("train.slp/start.json").exists());
     let page = page(&artifacts);
-    assert_eq!(page.matches("This answer is of a run that is not there").count(), 4, "{}", made.out);
-    assert!(page.contains("<section id=\"p79\">") && page.contains("<th scope=\"row\">train.slp</th>"));
-    let summary = made.json().last().expect("a line")["summary"].as_str().expect("a text").to_owned();
+    assert_eq!(
+        page.matches("This answer is of a run that is not there").count(),
+        4,
+        "{}",
+        made.out
+    );
+    assert!(
+        page.contains("<section id=\"p79\">") && page.contains("<th scope=\"row\">train.slp</th>")
+    );
+    let summary =
+        made.json().last().expect("a line")["summary"].as_str().expect("a text").to_owned();
     assert!(summary.starts_with("test accuracy: multi-layer net"), "{summary}");
 }

@@ -14,7 +14,8 @@ fn checkout() -> tempfile::TempDir {
     while let Some(relative) = todo.pop() {
         for entry in std::fs::read_dir(root().join(&relative)).expect("a folder").flatten() {
             let name = entry.file_name().into_string().expect("UTF-8");
-            let path = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
+            let path =
+                if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
             if ["target", "artifacts", ".git"].contains(&path.as_str()) {
                 continue;
             }
@@ -34,7 +35,12 @@ fn xtask_in(checkout: &Path, args: &[&str]) -> Command {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(root()).args(["build", "--package", "xtask", "--message-format=json"]);
     let messages = Ended::of(build).ok().json();
-    let binary = messages.iter().filter_map(|m| m["executable"].as_str()).next_back().expect("a binary").to_owned();
+    let binary = messages
+        .iter()
+        .filter_map(|m| m["executable"].as_str())
+        .next_back()
+        .expect("a binary")
+        .to_owned();
     let mut command = Command::new(binary);
     command.current_dir(checkout).env("CARGO_MANIFEST_DIR", checkout.join("xtask")).args(args);
     command
@@ -57,9 +63,22 @@ fn status_says_why_in_words() {
     assert_eq!((one.json().len(), &one.json()[0]["nearest"]), (1, &serde_json::Value::Null));
 
     // Compared with the nearest of the earlier results, where that is nearer than the current one.
-    artifacts.run(&["pipeline", "--to", "train.mlp", "--set", "train.mlp.lr=0.01", "--set", "train.mlp.hidden=50"]).ok();
+    artifacts
+        .run(&[
+            "pipeline",
+            "--to",
+            "train.mlp",
+            "--set",
+            "train.mlp.lr=0.01",
+            "--set",
+            "train.mlp.hidden=50",
+        ])
+        .ok();
     let near = artifacts.run(&["status", "train.mlp", "--set", "train.mlp.lr=0.02"]).ok();
-    assert_eq!(near.json()[0]["nearest"]["changes"], serde_json::json!(["`train.mlp.lr` 0.001 → 0.02"]));
+    assert_eq!(
+        near.json()[0]["nearest"]["changes"],
+        serde_json::json!(["`train.mlp.lr` 0.001 → 0.02"])
+    );
     let same = artifacts.run(&["status", "train.mlp"]).ok();
     assert_eq!(same.json()[0]["nearest"]["changes"], serde_json::json!([]));
 }
@@ -70,7 +89,12 @@ fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
     artifacts.run(&["pipeline"]).ok();
     let copy = checkout();
     let arguments = |command: &str| {
-        let mut all: Vec<String> = vec![command.into(), "--json".into(), "--artifacts".into(), artifacts.path().display().to_string()];
+        let mut all: Vec<String> = vec![
+            command.into(),
+            "--json".into(),
+            "--artifacts".into(),
+            artifacts.path().display().to_string(),
+        ];
         if command == "pipeline" {
             all.push("--dry-run".into());
         }
@@ -81,10 +105,15 @@ fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
         let all = arguments(command);
         Ended::of(xtask_in(copy.path(), &all.iter().map(String::as_str).collect::<Vec<_>>())).ok()
     };
-    // Another checkout path is nothing, and neither are texts for people, progress bars, tests, and how runs are compared.
-    for file in
-        ["README.md", "crates/bars/src/lib.rs", "crates/train/src/single/kernel/tests.rs", "tests/tests/cache.rs", "xtask/src/compare.rs"]
-    {
+    // Another checkout path is nothing, and neither are texts for people, progress bars, tests, and
+    // how runs are compared.
+    for file in [
+        "README.md",
+        "crates/bars/src/lib.rs",
+        "crates/train/src/single/kernel/tests.rs",
+        "tests/tests/cache.rs",
+        "xtask/src/compare.rs",
+    ] {
         let path = copy.path().join(file);
         let text = std::fs::read_to_string(&path).expect(file);
         std::fs::write(path, text + "\n// changed\n").expect("writes");
@@ -100,7 +129,10 @@ fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
     let plan = run("pipeline");
     assert_eq!(plan.nodes("would", "run"), ["tensors"]);
     // What these do depends on the bytes that `tensors` will make.
-    assert_eq!(plan.nodes("would", "may run"), ["train.slp", "train.curve", "train.mlp", "train.sweep", "report"]);
+    assert_eq!(
+        plan.nodes("would", "may run"),
+        ["train.slp", "train.curve", "train.mlp", "train.sweep", "report"]
+    );
 }
 
 #[test]
@@ -134,6 +166,12 @@ fn key_is_the_same_when_the_user_the_threads_the_language_and_the_folder_are_oth
     };
     let dir = tempfile::tempdir().expect("a folder");
     let here = key(&[], "artifacts");
-    let others = [("USER", "somebody"), ("LOGNAME", "somebody"), ("RAYON_NUM_THREADS", "7"), ("LANG", "ja_JP.UTF-8"), ("TZ", "Asia/Tokyo")];
+    let others = [
+        ("USER", "somebody"),
+        ("LOGNAME", "somebody"),
+        ("RAYON_NUM_THREADS", "7"),
+        ("LANG", "ja_JP.UTF-8"),
+        ("TZ", "Asia/Tokyo"),
+    ];
     assert_eq!(here, key(&others, &dir.path().display().to_string()));
 }

@@ -1,4 +1,5 @@
-//! What somebody with ill will, or bad luck, tries: results that would be wrong, and files that would be lost.
+//! What somebody with ill will, or bad luck, tries: results that would be wrong, and files that
+//! would be lost.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -27,10 +28,18 @@ fn a_report_of_results_of_different_data_is_refused() {
     // The stage alone, which knows no manifests, sees it by the headlines.
     let mut alone = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let out = artifacts.path().join("alone");
-    alone.current_dir(root()).args(["run", "--quiet", "--package", "report", "--", "--artifacts"]).arg(artifacts.path());
+    alone
+        .current_dir(root())
+        .args(["run", "--quiet", "--package", "report", "--", "--artifacts"])
+        .arg(artifacts.path());
     alone.arg("--out").arg(&out).stdin(Stdio::null());
     let ended = Ended::of(alone);
-    assert!(ended.code == Some(3) && ended.err.contains("are of other headlines than those of `tensors`"), "{}", ended.err);
+    assert!(
+        ended.code == Some(3)
+            && ended.err.contains("are of other headlines than those of `tensors`"),
+        "{}",
+        ended.err
+    );
 }
 
 #[test]
@@ -41,15 +50,25 @@ fn a_pinned_file_is_held_against_its_checksum_also_for_a_hit() {
     let sum = Ended::of(sha256sum(&file)).ok().out;
     let pin = format!("ingest.sha256={}", sum.split_whitespace().next().expect("a sum"));
     let artifacts = Artifacts::with(&[&format!("ingest.source={}", file.display()), &pin]);
-    assert_eq!(artifacts.run(&["pipeline", "--to", "ingest"]).ok().nodes("status", "run"), ["ingest"]);
+    assert_eq!(
+        artifacts.run(&["pipeline", "--to", "ingest"]).ok().nodes("status", "run"),
+        ["ingest"]
+    );
     put(&file, &table(100));
     let cut = artifacts.run(&["pipeline", "--to", "ingest"]);
-    assert!(cut.code == Some(3) && cut.err.contains("SHA-256 is") && cut.err.contains("news.csv"), "{}", cut.err);
+    assert!(
+        cut.code == Some(3) && cut.err.contains("SHA-256 is") && cut.err.contains("news.csv"),
+        "{}",
+        cut.err
+    );
     let status = artifacts.run(&["status", "ingest"]).ok();
     assert!(status.out.contains("SHA-256 is"), "{}", status.out);
     // A file that is not there says nothing against what was made of it: the next CI job has none.
     std::fs::remove_file(&file).expect("removes");
-    assert_eq!(artifacts.run(&["pipeline", "--to", "ingest"]).ok().nodes("status", "hit"), ["ingest"]);
+    assert_eq!(
+        artifacts.run(&["pipeline", "--to", "ingest"]).ok().nodes("status", "hit"),
+        ["ingest"]
+    );
 }
 
 fn sha256sum(file: &Path) -> Command {
@@ -65,24 +84,39 @@ fn a_folder_of_somebody_s_is_left_alone() {
     put(&mine.join("report/thesis.txt"), "years of work");
     let folder = mine.display().to_string();
     let bundle = dir.path().join("x.bundle").display().to_string();
-    for args in [&["pipeline", "--to", "ingest"][..], &["cache", "gc"], &["cache", "import", &bundle], &["cache", "verify"]] {
+    for args in [
+        &["pipeline", "--to", "ingest"][..],
+        &["cache", "gc"],
+        &["cache", "import", &bundle],
+        &["cache", "verify"],
+    ] {
         let ended = Ended::of(xtask(&[args, &["--artifacts", &folder]].concat()));
         assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.err);
         assert!(!mine.join(".knockline").exists(), "{args:?} left something");
     }
-    assert_eq!(std::fs::read_to_string(mine.join("report/thesis.txt")).expect("reads"), "years of work");
+    assert_eq!(
+        std::fs::read_to_string(mine.join("report/thesis.txt")).expect("reads"),
+        "years of work"
+    );
 
     // A stage alone, and the programs, are as careful.
     let alone = || {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(root()).args(["run", "--quiet", "--package", "ingest", "--", "--out"]).stdin(Stdio::null());
+        command
+            .current_dir(root())
+            .args(["run", "--quiet", "--package", "ingest", "--", "--out"])
+            .stdin(Stdio::null());
         command
     };
     let mut stage = alone();
     stage.arg(mine.join("report"));
     for command in [stage, xtask(&["programs", &mine.join("report").display().to_string()])] {
         let ended = Ended::of(command);
-        assert!(ended.code == Some(2) && ended.err.contains("the folder is not empty"), "{}", ended.err);
+        assert!(
+            ended.code == Some(2) && ended.err.contains("the folder is not empty"),
+            "{}",
+            ended.err
+        );
     }
     for _ in 0..2 {
         let mut stage = alone();
@@ -97,7 +131,11 @@ fn a_folder_of_somebody_s_is_left_alone() {
     let notes = artifacts.path().join("split/notes.txt");
     put(&notes, "mine");
     let refused = artifacts.run(&["pipeline", "--to", "split"]);
-    assert!(refused.code == Some(2) && refused.err.contains("`split` is not a result of knockline"), "{}", refused.err);
+    assert!(
+        refused.code == Some(2) && refused.err.contains("`split` is not a result of knockline"),
+        "{}",
+        refused.err
+    );
     assert!(notes.exists());
     std::fs::remove_dir_all(artifacts.path().join("split")).expect("removes");
 
@@ -105,7 +143,11 @@ fn a_folder_of_somebody_s_is_left_alone() {
     artifacts.run(&["pipeline", "--to", "split"]).ok();
     put(&notes, "mine");
     let replaced = artifacts.run(&["pipeline", "--to", "split", "--set", "split.seed=7"]).ok();
-    assert!(replaced.err.contains("had files that are not of the result: notes.txt"), "{}", replaced.err);
+    assert!(
+        replaced.err.contains("had files that are not of the result: notes.txt"),
+        "{}",
+        replaced.err
+    );
     let collected = artifacts.run(&["cache", "gc"]).ok().json();
     let aside = collected[0]["aside"][0]["path"].as_str().expect("a path");
     assert_eq!(std::fs::read_to_string(Path::new(aside).join("notes.txt")).expect("reads"), "mine");
@@ -116,7 +158,15 @@ fn a_folder_of_somebody_s_is_left_alone() {
 fn a_run_that_was_interrupted_says_how_to_go_on_and_the_same_command_does() {
     let artifacts = Artifacts::with(&[]);
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
-    let long = ["pipeline", "--to", "train.mlp", "--set", "train.mlp.epochs=3000", "--set", "train.mlp.patience=3000"];
+    let long = [
+        "pipeline",
+        "--to",
+        "train.mlp",
+        "--set",
+        "train.mlp.epochs=3000",
+        "--set",
+        "train.mlp.patience=3000",
+    ];
     let mut command = artifacts.command(&long);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
     let work = artifacts.path().join(".knockline/unfinished/train.mlp");
@@ -132,15 +182,24 @@ fn a_run_that_was_interrupted_says_how_to_go_on_and_the_same_command_does() {
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("interrupts");
     let ended = child.wait_with_output().expect("ends");
     let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.code() == Some(130) && said.contains("the same command goes on from the last checkpoint"), "{said}");
+    assert!(
+        ended.status.code() == Some(130)
+            && said.contains("the same command goes on from the last checkpoint"),
+        "{said}"
+    );
 
     // Other commands do no harm to it.
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     assert!(epochs().is_some_and(|n| n >= 5));
     let status = artifacts.run(&[&["status", "train.mlp"], &long[3..]].concat()).ok();
     assert!(status.out.contains("an unfinished run"), "{}", status.out);
-    let other = artifacts.run(&["pipeline", "--to", "train.mlp", "--set", "train.mlp.epochs=2"]).ok();
-    assert!(other.err.contains("an unfinished run with other options or sources is kept"), "{}", other.err);
+    let other =
+        artifacts.run(&["pipeline", "--to", "train.mlp", "--set", "train.mlp.epochs=2"]).ok();
+    assert!(
+        other.err.contains("an unfinished run with other options or sources is kept"),
+        "{}",
+        other.err
+    );
     let mut child = artifacts.start(&long);
     let before = epochs().expect("checkpoints");
     while epochs().is_none_or(|n| n <= before + 5) {
@@ -157,7 +216,8 @@ fn a_run_that_was_interrupted_says_how_to_go_on_and_the_same_command_does() {
     child.kill().and_then(|()| child.wait()).expect("kills");
 }
 
-/// A command as somebody who may read the folder and write nothing: as `nobody`, for root may write everywhere.
+/// A command as somebody who may read the folder and write nothing: as `nobody`, for root may write
+/// everywhere.
 #[cfg(unix)]
 fn as_reader(folder: &Path, program: &Path, args: &[&str]) -> Command {
     use std::os::unix::process::CommandExt;
@@ -178,16 +238,30 @@ fn from_a_folder_that_cannot_be_written_to_results_are_read() {
     let artifacts = Artifacts::with(&[]);
     artifacts.run(&["pipeline", "--to", "split"]).ok();
     let dir = tempfile::tempdir().expect("a folder");
-    let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("sets");
+    let mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("sets");
+    };
     mode(dir.path(), 0o755);
     // Programs and a checkout that nobody may read, whoever the tests run as.
     let programs = dir.path().join("programs");
     Ended::of(xtask(&["programs", &programs.display().to_string()])).ok();
     let checkout = dir.path().join("checkout");
     let copied = Command::new("git")
-        .args(["-C", &root().display().to_string(), "ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .args([
+            "-C",
+            &root().display().to_string(),
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
         .output();
-    for file in String::from_utf8(copied.expect("git").stdout).expect("UTF-8").split('\0').filter(|f| !f.is_empty()) {
+    for file in String::from_utf8(copied.expect("git").stdout)
+        .expect("UTF-8")
+        .split('\0')
+        .filter(|f| !f.is_empty())
+    {
         let to = checkout.join(file);
         std::fs::create_dir_all(to.parent().expect("a parent")).expect("a folder");
         std::fs::copy(root().join(file), &to).expect("copies");
@@ -195,7 +269,9 @@ fn from_a_folder_that_cannot_be_written_to_results_are_read() {
     let mut todo = vec![artifacts.path().to_owned()];
     while let Some(path) = todo.pop() {
         if path.is_dir() {
-            todo.extend(std::fs::read_dir(&path).expect("a folder").flatten().map(|entry| entry.path()));
+            todo.extend(
+                std::fs::read_dir(&path).expect("a folder").flatten().map(|entry| entry.path()),
+            );
         }
         let executable = if path.is_dir() { 0o555 } else { 0o444 };
         mode(&path, executable);
@@ -213,12 +289,19 @@ fn from_a_folder_that_cannot_be_written_to_results_are_read() {
     run(&["cache", "export", &out.join("x.bundle").display().to_string()]).ok();
     assert!(out.join("x.bundle").exists());
     let refused = run(&["pipeline", "--to", "embed"]);
-    assert!(refused.code == Some(1) && refused.err.contains("`embed` has to run, and nothing can be written here"), "{}", refused.err);
+    assert!(
+        refused.code == Some(1)
+            && refused.err.contains("`embed` has to run, and nothing can be written here"),
+        "{}",
+        refused.err
+    );
     let mut todo = vec![artifacts.path().to_owned()];
     while let Some(path) = todo.pop() {
         mode(&path, 0o755);
         if path.is_dir() {
-            todo.extend(std::fs::read_dir(&path).expect("a folder").flatten().map(|entry| entry.path()));
+            todo.extend(
+                std::fs::read_dir(&path).expect("a folder").flatten().map(|entry| entry.path()),
+            );
         }
     }
 }
@@ -233,17 +316,28 @@ fn what_is_stale_is_said_by_status_and_export() {
     artifacts.run(&["pipeline", "--to", "split", "--set", "split.seed=7"]).ok();
     let back = artifacts.run(&["status", "split", "--check"]);
     assert_eq!(back.code, Some(1));
-    assert!(back.out.contains("the wanted result is in the store") && back.json()[0]["would"] == "hit", "{}", back.out);
+    assert!(
+        back.out.contains("the wanted result is in the store") && back.json()[0]["would"] == "hit",
+        "{}",
+        back.out
+    );
 
     let bundle = artifacts.path().join("x.bundle").display().to_string();
     let exported = artifacts.run(&["cache", "export", &bundle, "split"]).ok();
-    assert!(exported.err.contains("`split` is exported as it is, and is stale"), "{}", exported.err);
+    assert!(
+        exported.err.contains("`split` is exported as it is, and is stale"),
+        "{}",
+        exported.err
+    );
     let sound = artifacts.run(&["cache", "export", &bundle, "split", "--set", "split.seed=7"]).ok();
     assert!(!sound.err.contains("stale"), "{}", sound.err);
 
     let key = Ended::of(xtask(&["cache", "key", "split", "--json"])).ok().json();
     let plain = Ended::of(xtask(&["cache", "key", "split"])).ok().out;
-    assert_eq!((key[0]["node"].as_str(), key[0]["key"].as_str()), (Some("split"), Some(plain.trim())));
+    assert_eq!(
+        (key[0]["node"].as_str(), key[0]["key"].as_str()),
+        (Some("split"), Some(plain.trim()))
+    );
 }
 
 #[test]
@@ -259,7 +353,11 @@ fn what_measures_a_machine_is_measured_again_on_another() {
     assert_eq!(with("3").ok().nodes("status", "run"), ["train.sweep"]);
     assert_eq!(artifacts.json("train.sweep/machine.json")["threads"], 3);
     let banana = with("banana");
-    assert!(banana.code == Some(2) && banana.err.contains("`banana` is not a number of threads"), "{}", banana.err);
+    assert!(
+        banana.code == Some(2) && banana.err.contains("`banana` is not a number of threads"),
+        "{}",
+        banana.err
+    );
 }
 
 #[test]
@@ -269,14 +367,28 @@ fn words_are_looked_for_in_lower_case_where_that_is_wanted() {
     put(&vectors, "4 2\nmarkets 1 0\nsoftware 0 1\nfilm 1 1\nvirus -1 0\n");
     let news = dir.path().join("news.csv");
     // Half of the words with a vector begin with a capital.
-    let titled = table(400).replace("\tmarkets", "\tMarkets").replace("\tfilm", "\tFilm").replace("\tvirus", "\tVirus");
+    let titled = table(400)
+        .replace("\tmarkets", "\tMarkets")
+        .replace("\tfilm", "\tFilm")
+        .replace("\tvirus", "\tVirus");
     put(&news, &titled);
-    let options =
-        [format!("ingest.source={}", news.display()), format!("embed.source={}", vectors.display()), "train.mlp.epochs=2".to_owned()];
+    let options = [
+        format!("ingest.source={}", news.display()),
+        format!("embed.source={}", vectors.display()),
+        "train.mlp.epochs=2".to_owned(),
+    ];
     let artifacts = Artifacts::with(&options.iter().map(String::as_str).collect::<Vec<_>>());
     let never = artifacts.run(&["pipeline", "--to", "tensors"]).ok();
-    assert!(never.err.contains("in lower case, 4 would") && never.err.contains("embed.lowercase"), "{}", never.err);
-    let zeros = |artifacts: &Artifacts| artifacts.json("tensors/summary.json")["train"]["without_known_word"].as_u64().expect("a count");
+    assert!(
+        never.err.contains("in lower case, 4 would") && never.err.contains("embed.lowercase"),
+        "{}",
+        never.err
+    );
+    let zeros = |artifacts: &Artifacts| {
+        artifacts.json("tensors/summary.json")["train"]["without_known_word"]
+            .as_u64()
+            .expect("a count")
+    };
     assert!(zeros(&artifacts) > 200);
     for choice in ["fallback", "always"] {
         let set = format!("embed.lowercase={choice}");
@@ -284,10 +396,18 @@ fn words_are_looked_for_in_lower_case_where_that_is_wanted() {
         assert!(!ended.err.contains("in lower case"), "{}", ended.err);
         assert_eq!(zeros(&artifacts), 0);
         let answers = artifacts.run(&["predict", "VIRUS", "???", "--top-k", "1"]).ok().json();
-        assert_eq!((&answers[0]["words_known"], &answers[1]["category"]), (&1.into(), &serde_json::Value::Null), "{choice}");
+        assert_eq!(
+            (&answers[0]["words_known"], &answers[1]["category"]),
+            (&1.into(), &serde_json::Value::Null),
+            "{choice}"
+        );
     }
     let wrong = artifacts.run(&["status", "--set", "embed.lowercase=falback"]);
-    assert!(wrong.code == Some(2) && wrong.err.contains("did you mean `fallback`?"), "{}", wrong.err);
+    assert!(
+        wrong.code == Some(2) && wrong.err.contains("did you mean `fallback`?"),
+        "{}",
+        wrong.err
+    );
 }
 
 #[test]
@@ -295,12 +415,23 @@ fn a_report_of_one_s_own_data_shows_no_published_figures() {
     let dir = tempfile::tempdir().expect("a folder");
     let news = dir.path().join("news.csv");
     put(&news, &table(400));
-    let artifacts = Artifacts::with(&[&format!("ingest.source={}", news.display()), "train.mlp.epochs=2", "train.curve.epochs=2"]);
+    let artifacts = Artifacts::with(&[
+        &format!("ingest.source={}", news.display()),
+        "train.mlp.epochs=2",
+        "train.curve.epochs=2",
+    ]);
     artifacts.run(&["pipeline"]).ok();
     let bytes = artifacts.bytes();
     for file in ["report/index.html", "report/report.md", "report/result.svg", "report/sweep.svg"] {
         let text = String::from_utf8(bytes[file].clone()).expect("UTF-8").to_lowercase();
-        for word in ["published", "公開解答", "92.1", "science and technology", "科学技術", "言語処理100本ノック 2020】"] {
+        for word in [
+            "published",
+            "公開解答",
+            "92.1",
+            "science and technology",
+            "科学技術",
+            "言語処理100本ノック 2020】",
+        ] {
             assert!(!text.contains(word), "{file} has `{word}`");
         }
     }

@@ -1,4 +1,5 @@
-//! The CI workflow, as it is written and as it would go: a job a stage, only bundles passing between.
+//! The CI workflow, as it is written and as it would go: a job a stage, only bundles passing
+//! between.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -24,13 +25,26 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         Some(items.split(", ").map(str::to_owned).collect())
     };
     // The command that lists the runs is the workflow's own.
-    let runs: Vec<String> = graph().into_iter().filter(|(_, package, _)| package == "train").map(|(node, ..)| node).collect();
-    assert!(text.contains("xtask graph --format json | jq -sc 'map(select(.package == \"train\").node)'"), "the jobs of training");
+    let runs: Vec<String> = graph()
+        .into_iter()
+        .filter(|(_, package, _)| package == "train")
+        .map(|(node, ..)| node)
+        .collect();
+    assert!(
+        text.contains(
+            "xtask graph --format json | jq -sc 'map(select(.package == \"train\").node)'"
+        ),
+        "the jobs of training"
+    );
     // By job: the jobs that it waits for, and the nodes that it makes.
     let mut jobs: BTreeMap<String, [Vec<String>; 2]> = BTreeMap::new();
     let (mut job, mut matrix) = (String::new(), Vec::new());
     for line in text.lines() {
-        if let Some(name) = line.strip_prefix("  ").and_then(|l| l.strip_suffix(':')).filter(|l| !l.starts_with([' ', '#'])) {
+        if let Some(name) = line
+            .strip_prefix("  ")
+            .and_then(|l| l.strip_suffix(':'))
+            .filter(|l| !l.starts_with([' ', '#']))
+        {
             (job, matrix) = (name.to_owned(), Vec::new());
         }
         let line = line.trim();
@@ -40,12 +54,20 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         } else if line == "node: ${{ fromJSON(needs.programs.outputs.runs) }}" {
             matrix.clone_from(&runs);
         } else if let Some(made) = line.strip_prefix("nodes: ") {
-            *nodes = if made.starts_with("${{") { matrix.clone() } else { made.split(' ').map(str::to_owned).collect() };
+            *nodes = if made.starts_with("${{") {
+                matrix.clone()
+            } else {
+                made.split(' ').map(str::to_owned).collect()
+            };
         }
     }
-    let makes: Vec<(&String, &String)> = jobs.iter().flat_map(|(job, [_, nodes])| nodes.iter().map(move |node| (node, job))).collect();
+    let makes: Vec<(&String, &String)> = jobs
+        .iter()
+        .flat_map(|(job, [_, nodes])| nodes.iter().map(move |node| (node, job)))
+        .collect();
     let by = |node: &String| {
-        let of: Vec<&String> = makes.iter().filter(|(made, _)| *made == node).map(|(_, job)| *job).collect();
+        let of: Vec<&String> =
+            makes.iter().filter(|(made, _)| *made == node).map(|(_, job)| *job).collect();
         assert_eq!(of.len(), 1, "{node} is made by {of:?}");
         of[0]
     };
@@ -57,8 +79,11 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
     }
     assert_eq!(makes.len(), graph().len());
     // What the jobs before have made comes by bundles.
-    let action = std::fs::read_to_string(root().join(".github/actions/stage/action.yml")).expect("reads");
-    assert!(action.contains("pattern: bundle-*") && action.contains("name: bundle-${{ inputs.name }}"));
+    let action =
+        std::fs::read_to_string(root().join(".github/actions/stage/action.yml")).expect("reads");
+    assert!(
+        action.contains("pattern: bundle-*") && action.contains("name: bundle-${{ inputs.name }}")
+    );
 }
 
 #[test]
@@ -78,11 +103,16 @@ fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
             job.run(&["cache", "import", &bundle(earlier)]).ok();
         }
         let ended = job.run(&["pipeline", "--to", node]).ok();
-        assert_eq!(ended.nodes("status", "run"), [node.as_str()], "the job of {node} runs that alone");
+        assert_eq!(
+            ended.nodes("status", "run"),
+            [node.as_str()],
+            "the job of {node} runs that alone"
+        );
         job.run(&["cache", "export", &bundle(node), node]).ok();
         last = Some(job);
     }
-    // The next workflow, nothing having changed: a restored bundle is all that a job needs of its own.
+    // The next workflow, nothing having changed: a restored bundle is all that a job needs of its
+    // own.
     let again = Artifacts::with(&options);
     for (node, ..) in &graph {
         again.run(&["cache", "import", &bundle(node)]).ok();
@@ -92,7 +122,12 @@ fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
     let whole = Artifacts::with(&options);
     whole.run(&["pipeline"]).ok();
     let (whole, last) = (whole.bytes(), last.expect("a job").bytes());
-    for file in ["report/train.mlp-loss.svg", "report/train.slp-accuracy.svg", "train.mlp/model.safetensors", "train.curve/history.jsonl"] {
+    for file in [
+        "report/train.mlp-loss.svg",
+        "report/train.slp-accuracy.svg",
+        "train.mlp/model.safetensors",
+        "train.curve/history.jsonl",
+    ] {
         assert!(whole[file] == last[file], "{file} differs");
     }
 }

@@ -17,14 +17,25 @@ const STAGES: [&str; 6] = ["ingest", "split", "embed", "tensors", "train", "repo
 
 /// The dependencies of each workspace crate, tests aside.
 fn edges() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata: serde_json::Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--no-deps"])).expect("JSON");
+    let metadata: serde_json::Value =
+        serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--no-deps"]))
+            .expect("JSON");
     let text = |v: &serde_json::Value| v.as_str().expect("a text").to_owned();
     let packages = metadata["packages"].as_array().expect("packages");
     let normal = |d: &&serde_json::Value| d["kind"].is_null();
     packages
         .iter()
         .map(|p| {
-            (text(&p["name"]), p["dependencies"].as_array().expect("a list").iter().filter(normal).map(|d| text(&d["name"])).collect())
+            (
+                text(&p["name"]),
+                p["dependencies"]
+                    .as_array()
+                    .expect("a list")
+                    .iter()
+                    .filter(normal)
+                    .map(|d| text(&d["name"]))
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -32,11 +43,24 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn arrows_run_one_way() {
     let edges = edges();
-    let users = |package: &str| edges.iter().filter(|(_, d)| d.contains(package)).map(|(n, _)| n.as_str()).collect::<Vec<_>>();
+    let users = |package: &str| {
+        edges
+            .iter()
+            .filter(|(_, d)| d.contains(package))
+            .map(|(n, _)| n.as_str())
+            .collect::<Vec<_>>()
+    };
     for stage in STAGES {
-        assert!(users(stage).is_empty(), "{stage} is used by {:?}: stages meet as files", users(stage));
+        assert!(
+            users(stage).is_empty(),
+            "{stage} is used by {:?}: stages meet as files",
+            users(stage)
+        );
         assert!(edges[stage].contains("stage"));
-        assert!(!edges[stage].contains("cache"), "{stage} knows the cache: a change to it would rerun the stage");
+        assert!(
+            !edges[stage].contains("cache"),
+            "{stage} knows the cache: a change to it would rerun the stage"
+        );
     }
     // What draws progress bars and what compares runs makes no result.
     assert_eq!(users("indicatif"), ["bars"]);
@@ -53,8 +77,12 @@ fn arrows_run_one_way() {
     assert_eq!(users("fetch"), ["embed", "ingest"]);
     assert_eq!(users("polars"), ["embed", "formats", "ingest", "split", "train"]);
     assert_eq!(users("cache"), ["bundle", "remote", "xtask"]);
-    assert!(users("bundle").is_empty() && users("remote").is_empty(), "xtask runs them and does not link them");
-    for light in ["failure", "stage", "schema", "comparison", "cache", "features", "bars", "xtask"] {
+    assert!(
+        users("bundle").is_empty() && users("remote").is_empty(),
+        "xtask runs them and does not link them"
+    );
+    for light in ["failure", "stage", "schema", "comparison", "cache", "features", "bars", "xtask"]
+    {
         for heavy in ["polars", "candle-core", "reqwest", "formats"] {
             assert!(!edges[light].contains(heavy), "{light} depends on {heavy}");
         }
@@ -63,7 +91,8 @@ fn arrows_run_one_way() {
 
 #[test]
 fn xtask_is_light() {
-    let tree = cargo(&["tree", "--package", "xtask", "--edges", "normal,build", "--prefix", "none"]);
+    let tree =
+        cargo(&["tree", "--package", "xtask", "--edges", "normal,build", "--prefix", "none"]);
     let packages: BTreeSet<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
     for heavy in ["polars", "candle-core", "reqwest", "tokio", "zstd"] {
         assert!(!packages.contains(heavy), "xtask builds {heavy}");
@@ -76,8 +105,13 @@ fn xtask_is_light() {
 fn a_module_of_tests_reaches_no_program() {
     for (file, text) in sources() {
         for line in text.lines().filter(|line| line.contains("tests")) {
-            let uses = ["#[path", "include!(", "include_str!(", "include_bytes!("].iter().any(|word| line.contains(word));
-            assert!(!uses || file.starts_with("tests/"), "{file} uses a file of tests by its path: {line}");
+            let uses = ["#[path", "include!(", "include_str!(", "include_bytes!("]
+                .iter()
+                .any(|word| line.contains(word));
+            assert!(
+                !uses || file.starts_with("tests/"),
+                "{file} uses a file of tests by its path: {line}"
+            );
         }
     }
 }
@@ -102,12 +136,21 @@ fn sources() -> BTreeMap<String, String> {
 
 /// The features of each package that a build of `selection` compiles.
 fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
-    let args = [&["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}"], selection].concat();
+    let args = [
+        &["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p}|{f}"],
+        selection,
+    ]
+    .concat();
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in cargo(&args).lines() {
-        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') else { continue };
+        let Some((package, features)) = line.trim_end_matches(" (*)").split_once('|') else {
+            continue;
+        };
         let name = package.split(" (").next().unwrap_or(package).to_owned();
-        found.entry(name).or_default().extend(features.split(',').filter(|f| !f.is_empty()).map(str::to_owned));
+        found
+            .entry(name)
+            .or_default()
+            .extend(features.split(',').filter(|f| !f.is_empty()).map(str::to_owned));
     }
     found
 }
@@ -121,32 +164,46 @@ fn a_stage_built_alone_has_the_workspace_s_features() {
     for stage in ["ingest", "split", "embed", "tensors", "train", "predict", "remote"] {
         for (package, alone) in features(&["--package", stage]) {
             let missing: Vec<&String> = whole[&package].difference(&alone).collect();
-            assert!(missing.is_empty(), "built for {stage} alone, {package} lacks the features {missing:?}");
+            assert!(
+                missing.is_empty(),
+                "built for {stage} alone, {package} lacks the features {missing:?}"
+            );
         }
     }
 }
 
-/// Every package comes from the registry, under a licence that deny.toml allows. `cargo deny check` says the same and more, where it is
-/// installed; this needs no network and no tool.
+/// Every package comes from the registry, under a licence that deny.toml allows. `cargo deny check`
+/// says the same and more, where it is installed; this needs no network and no tool.
 #[test]
 fn what_is_built_of_others_is_licensed_and_from_the_registry() {
-    let metadata: serde_json::Value = serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--locked"])).expect("JSON");
+    let metadata: serde_json::Value =
+        serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--locked"]))
+            .expect("JSON");
     let policy = std::fs::read_to_string(root().join("deny.toml")).expect("reads");
-    let list = policy.split("\nallow = [").nth(1).and_then(|rest| rest.split(']').next()).expect("a list");
+    let list =
+        policy.split("\nallow = [").nth(1).and_then(|rest| rest.split(']').next()).expect("a list");
     let allowed: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
     assert!(allowed.len() > 5, "{allowed:?}");
     let mut seen = 0;
     for package in metadata["packages"].as_array().expect("packages") {
-        let (name, Some(source)) = (package["name"].as_str().expect("a name"), package["source"].as_str()) else { continue };
+        let (name, Some(source)) =
+            (package["name"].as_str().expect("a name"), package["source"].as_str())
+        else {
+            continue;
+        };
         assert!(source.starts_with("registry+"), "{name} comes from {source}");
         let licence = package["license"].as_str().unwrap_or_default().replace('/', " OR ");
-        assert!(is_allowed(&licence, &allowed), "{name} has the licence `{licence}`, which deny.toml does not allow");
+        assert!(
+            is_allowed(&licence, &allowed),
+            "{name} has the licence `{licence}`, which deny.toml does not allow"
+        );
         seen += 1;
     }
     assert!(seen > 200, "{seen} packages");
 }
 
-/// Whether a licence expression (SPDX) can be met by the `allowed` ones: `AND` binds closer than `OR`.
+/// Whether a licence expression (SPDX) can be met by the `allowed` ones: `AND` binds closer than
+/// `OR`.
 fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let mut depth = 0;
     // Where this word stands outside of all parentheses.
@@ -157,10 +214,12 @@ fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
         })
     };
     if let Some(at) = cut(" OR ") {
-        return is_allowed(&expression[..at], allowed) || is_allowed(&expression[at + 4..], allowed);
+        return is_allowed(&expression[..at], allowed)
+            || is_allowed(&expression[at + 4..], allowed);
     }
     if let Some(at) = cut(" AND ") {
-        return is_allowed(&expression[..at], allowed) && is_allowed(&expression[at + 5..], allowed);
+        return is_allowed(&expression[..at], allowed)
+            && is_allowed(&expression[at + 5..], allowed);
     }
     match expression.trim().strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
         Some(inner) => is_allowed(inner, allowed),
@@ -185,16 +244,21 @@ fn licences_are_read_as_they_are_meant() {
     }
 }
 
-/// Where there is `unsafe` code: vector instructions, products on raw pointers, memory maps (one in a test), and a GPU. clippy wants a reason at each.
+/// Where there is `unsafe` code: vector instructions, products on raw pointers, memory maps (one in
+/// a test), and a GPU. clippy wants a reason at each.
 #[test]
 fn unsafe_code_is_where_it_is_known_to_be() {
     let has_unsafe = |text: &str| {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let mut words = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        let mut words =
+            code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
         words.any(|word| word == "unsafe")
     };
-    let found: BTreeSet<String> =
-        sources().into_iter().filter(|(file, text)| !file.starts_with("tests/tests/") && has_unsafe(text)).map(|(file, _)| file).collect();
+    let found: BTreeSet<String> = sources()
+        .into_iter()
+        .filter(|(file, text)| !file.starts_with("tests/tests/") && has_unsafe(text))
+        .map(|(file, _)| file)
+        .collect();
     let known = [
         "crates/formats/src/arrays.rs",
         "crates/kernels/src/gemm.rs",

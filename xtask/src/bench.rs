@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the benchmarks, each beside its peer. They are Python's, as most of the peers are.
+//! `cargo xtask bench`: the benchmarks, each beside its peer. They are Python's, as most of the
+//! peers are.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -11,6 +12,8 @@ pub fn run(root: &Path, arguments: &[String]) -> Result<ExitCode> {
     let mut command = Command::new("python3");
     command.arg(root.join("bench/run.py")).args(arguments);
     crate::cargo::without_xtask(&mut command);
-    let status = command.status().map_err(|e| Failure::failed(format_args!("cannot run python3: {e}"), "bench/run.py", remedy))?;
+    let status = command.status().map_err(|e| {
+        Failure::failed(format_args!("cannot run python3: {e}"), "bench/run.py", remedy)
+    })?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }

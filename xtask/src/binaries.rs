@@ -1,11 +1,12 @@
 //! The programs that xtask runs, and the proof that each was built of today's sources.
 //!
-//! cargo tells a changed file by its time stamp, keys by its content. Where the two disagree (a file that was replaced by one
-//! with an older time stamp, a program that was built of an edit that is gone again) cargo says "fresh" of a program that is
-//! none. So xtask believes cargo of what it has built while xtask watched: it notes the digest of what cargo wrote beside the
-//! digest of the sources, and has everything built again whose note is missing or does not match. A program is read again each
-//! time before it runs. (That a library is newer than its sources, by change times, would be no proof: a folder above them may
-//! have been swapped, and the library itself, too.)
+//! cargo tells a changed file by its time stamp, keys by its content. Where the two disagree (a
+//! file that was replaced by one with an older time stamp, a program that was built of an edit that
+//! is gone again) cargo says "fresh" of a program that is none. So xtask believes cargo of what it
+//! has built while xtask watched: it notes the digest of what cargo wrote beside the digest of the
+//! sources, and has everything built again whose note is missing or does not match. A program is
+//! read again each time before it runs. (That a library is newer than its sources, by change times,
+//! would be no proof: a folder above them may have been swapped, and the library itself, too.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -36,8 +37,8 @@ pub fn stages(root: &Path) -> Result<Vec<String>> {
 
 /// The programs of some packages.
 ///
-/// Those of the stages are built at once: cargo then chooses one set of features for what they share, and compiles nothing
-/// twice.
+/// Those of the stages are built at once: cargo then chooses one set of features for what they
+/// share, and compiles nothing twice.
 pub struct Binaries<'b> {
     root: &'b Path,
     device: &'b str,
@@ -61,7 +62,8 @@ struct BuiltProgram {
 struct Note {
     /// Of everything that it was built of.
     of: Digest,
-    /// The files that cargo wrote, by their paths beside the stamp. A build folder that was copied has its own.
+    /// The files that cargo wrote, by their paths beside the stamp. A build folder that was copied
+    /// has its own.
     files: BTreeMap<String, Digest>,
 }
 
@@ -76,7 +78,12 @@ struct BuiltOf {
 
 impl<'b> Binaries<'b> {
     /// The programs of `packages`, built when they are first asked for.
-    pub fn new(root: &'b Path, device: &'b str, packages: &[impl AsRef<str>], index: &'b Index) -> Self {
+    pub fn new(
+        root: &'b Path,
+        device: &'b str,
+        packages: &[impl AsRef<str>],
+        index: &'b Index,
+    ) -> Self {
         Self::built_by(Box::new(Cargo { root, device }), root, device, packages, index)
     }
 
@@ -106,8 +113,9 @@ impl<'b> Binaries<'b> {
         self.start(package, sources, start, stop)
     }
 
-    /// Has `start` start the program of a package, which is read before and cannot change after; `stop` stops one that was
-    /// replaced in between. `sources` are what it must have been built of, where that matters.
+    /// Has `start` start the program of a package, which is read before and cannot change after;
+    /// `stop` stops one that was replaced in between. `sources` are what it must have been built
+    /// of, where that matters.
     ///
     /// # Errors
     /// If it cannot be built or started, or if the sources are others by now.
@@ -121,14 +129,26 @@ impl<'b> Binaries<'b> {
         for _ in 0..TRIES {
             let program = self.program(package)?;
             if sources.is_some_and(|sources| digest(sources, package, self.device) != program.of) {
-                let what = format_args!("the sources of `{package}` changed while the pipeline ran");
-                return Err(Failure::failed(what, format_args!("package `{package}`"), "run the same command again"));
+                let what =
+                    format_args!("the sources of `{package}` changed while the pipeline ran");
+                return Err(Failure::failed(
+                    what,
+                    format_args!("package `{package}`"),
+                    "run the same command again",
+                ));
             }
             let before = Index::state(&program.path);
             if self.index.read_again(&program.path).ok().as_ref() == Some(&program.digest) {
-                let cannot = |e| Failure::failed(format_args!("cannot run it: {e}"), program.path.display(), "report this");
+                let cannot = |e| {
+                    Failure::failed(
+                        format_args!("cannot run it: {e}"),
+                        program.path.display(),
+                        "report this",
+                    )
+                };
                 let started = start(&program.path).map_err(cannot)?;
-                // The system keeps a file that runs from being written to; one that was replaced in between is another file.
+                // The system keeps a file that runs from being written to; one that was replaced in
+                // between is another file.
                 if Index::state(&program.path) == before {
                     return Ok(started);
                 }
@@ -136,8 +156,13 @@ impl<'b> Binaries<'b> {
             }
             self.built.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        let what = format_args!("the program of `{package}` is replaced again and again by another one");
-        Err(Failure::failed(what, format_args!("package `{package}`"), "wait until other builds in this checkout are done"))
+        let what =
+            format_args!("the program of `{package}` is replaced again and again by another one");
+        Err(Failure::failed(
+            what,
+            format_args!("package `{package}`"),
+            "wait until other builds in this checkout are done",
+        ))
     }
 
     /// Builds the programs, unless that was done before.
@@ -150,20 +175,27 @@ impl<'b> Binaries<'b> {
         if built.is_empty() {
             *built = self.build()?;
         }
-        let missing =
-            || Failure::failed("cargo built no such program", format_args!("package `{package}`"), "this is a bug; please report it");
+        let missing = || {
+            Failure::failed(
+                "cargo built no such program",
+                format_args!("package `{package}`"),
+                "this is a bug; please report it",
+            )
+        };
         built.get(package).cloned().ok_or_else(missing)
     }
 
-    /// Every program, built of the sources as they are. Where all notes match, cargo is not asked: it takes a quarter of a
-    /// second to say that there is nothing to do.
+    /// Every program, built of the sources as they are. Where all notes match, cargo is not asked:
+    /// it takes a quarter of a second to say that there is nothing to do.
     fn build(&self) -> Result<BTreeMap<String, BuiltProgram>> {
-        let known = |sources: &BuiltOf| self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, sources));
+        let known = |sources: &BuiltOf| {
+            self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, sources))
+        };
         if let Some(programs) = known(&self.sources()?) {
             return Ok(programs);
         }
-        // Of several runs one builds: they would see each other's touches as edits. Where no lock can be had, cargo's own
-        // messages say why nothing can be built.
+        // Of several runs one builds: they would see each other's touches as edits. Where no lock
+        // can be had, cargo's own messages say why nothing can be built.
         let _lock = self.builder.stamp(LOCK).and_then(|path| {
             std::fs::create_dir_all(path.parent()?).ok()?;
             Lock::take(&path, || eprintln!("waiting for another run to build")).ok()
@@ -184,13 +216,21 @@ impl<'b> Binaries<'b> {
             }
             sources = now;
             watched.extend(units.iter().filter(|unit| !unit.fresh).map(BuildUnit::name));
-            let stamp = units.iter().find_map(|unit| unit.executable.as_ref()?.parent()).map(|folder| folder.join(STAMP));
+            let stamp = units
+                .iter()
+                .find_map(|unit| unit.executable.as_ref()?.parent())
+                .map(|folder| folder.join(STAMP));
             let Some(stamp) = stamp else {
-                return Err(Failure::failed("cargo built no program", "cargo build", "this is a bug; please report it"));
+                return Err(Failure::failed(
+                    "cargo built no program",
+                    "cargo build",
+                    "this is a bug; please report it",
+                ));
             };
             let mut notes = read(&stamp);
-            let (known, doubtful): (Vec<&BuildUnit>, Vec<&BuildUnit>) =
-                units.iter().partition(|unit| self.is_known(unit, &watched, &notes, &stamp, &sources));
+            let (known, doubtful): (Vec<&BuildUnit>, Vec<&BuildUnit>) = units
+                .iter()
+                .partition(|unit| self.is_known(unit, &watched, &notes, &stamp, &sources));
             watched.extend(known.iter().map(|unit| unit.name()));
             if doubtful.is_empty() {
                 for unit in &units {
@@ -209,8 +249,17 @@ impl<'b> Binaries<'b> {
             }
             self.touch(&doubtful, &sources)?;
             // What is built of them is to be built again, too.
-            let changed: BTreeSet<&str> = doubtful.iter().filter(|unit| unit.kind != "bin").map(|unit| unit.package.as_str()).collect();
-            let uses = |unit: &BuildUnit| sources.crates_of(&unit.package).iter().any(|package| changed.contains(package.as_str()));
+            let changed: BTreeSet<&str> = doubtful
+                .iter()
+                .filter(|unit| unit.kind != "bin")
+                .map(|unit| unit.package.as_str())
+                .collect();
+            let uses = |unit: &BuildUnit| {
+                sources
+                    .crates_of(&unit.package)
+                    .iter()
+                    .any(|package| changed.contains(package.as_str()))
+            };
             for unit in units.iter().filter(|unit| uses(unit)) {
                 watched.remove(&unit.name());
             }
@@ -242,10 +291,19 @@ impl<'b> Binaries<'b> {
         self.packages.iter().map(program).collect()
     }
 
-    /// Whether a library or program is of these sources: cargo built it while they were watched, or it is what was noted then.
-    fn is_known(&self, unit: &BuildUnit, watched: &BTreeSet<String>, notes: &Notes, stamp: &Path, sources: &BuiltOf) -> bool {
+    /// Whether a library or program is of these sources: cargo built it while they were watched, or
+    /// it is what was noted then.
+    fn is_known(
+        &self,
+        unit: &BuildUnit,
+        watched: &BTreeSet<String>,
+        notes: &Notes,
+        stamp: &Path,
+        sources: &BuiltOf,
+    ) -> bool {
         let name = unit.name();
-        watched.contains(&name) || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
+        watched.contains(&name)
+            || self.note(unit, stamp, sources).is_some_and(|note| notes.get(&name) == Some(&note))
     }
 
     fn note(&self, unit: &BuildUnit, stamp: &Path, sources: &BuiltOf) -> Option<Note> {
@@ -266,7 +324,10 @@ impl<'b> Binaries<'b> {
                 paths.extend(sources.files(&unit.package).map(|file| self.root.join(file)));
             }
             for path in paths {
-                let touched = std::fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                let touched = std::fs::File::options()
+                    .append(true)
+                    .open(&path)
+                    .and_then(|file| file.set_modified(SystemTime::now()));
                 touched.map_err(|e| Failure::io("touch", &path, &e))?;
             }
         }
@@ -279,7 +340,9 @@ impl<'b> Binaries<'b> {
 
     /// The sources of the libraries, too.
     fn sources_with(&self, units: &[BuildUnit]) -> Result<BuiltOf> {
-        self.sources_of(units.iter().map(|unit| unit.package.clone()).chain(self.packages.iter().cloned()))
+        self.sources_of(
+            units.iter().map(|unit| unit.package.clone()).chain(self.packages.iter().cloned()),
+        )
     }
 
     fn sources_of(&self, packages: impl Iterator<Item = String>) -> Result<BuiltOf> {
@@ -289,7 +352,10 @@ impl<'b> Binaries<'b> {
         for package in packages {
             let of = workspace.ingredients(&package, self.index)?;
             for (file, _) in source_files(&of) {
-                sources.states.entry(file.to_owned()).or_insert_with(|| Index::state(&self.root.join(file)));
+                sources
+                    .states
+                    .entry(file.to_owned())
+                    .or_insert_with(|| Index::state(&self.root.join(file)));
             }
             sources.of.insert(package, of);
         }
@@ -331,19 +397,27 @@ fn digest(of: &[(String, String)], package: &str, device: &str) -> Digest {
     all.digest()
 }
 
-/// The programs beside the stages' that xtask runs. The remote's, which few need, is built where it is used.
+/// The programs beside the stages' that xtask runs. The remote's, which few need, is built where it
+/// is used.
 const OTHERS: [&str; 2] = ["bundle", "predict"];
 
-/// Builds every program for the CPU and copies them into `dir`, with xtask itself and the notes on what they were built of.
+/// Builds every program for the CPU and copies them into `dir`, with xtask itself and the notes on
+/// what they were built of.
 pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
-    let packages: Vec<String> = stages(root)?.into_iter().chain(OTHERS.map(str::to_owned)).collect();
+    let packages: Vec<String> =
+        stages(root)?.into_iter().chain(OTHERS.map(str::to_owned)).collect();
     let index = Index::default();
     let binaries = Binaries::new(root, "cpu", &packages, &index);
     std::fs::create_dir_all(dir).map_err(|e| Failure::io("create folder", dir, &e))?;
-    let is_empty = std::fs::read_dir(dir).map_err(|e| Failure::io("read folder", dir, &e))?.next().is_none();
+    let is_empty =
+        std::fs::read_dir(dir).map_err(|e| Failure::io("read folder", dir, &e))?.next().is_none();
     if !is_empty && !dir.join(STAMP).exists() {
         let remedy = "give an empty folder, a new one, or one that this command has made";
-        return Err(Failure::usage("the folder is not empty, and knockline did not make it", dir.display(), remedy));
+        return Err(Failure::usage(
+            "the folder is not empty, and knockline did not make it",
+            dir.display(),
+            remedy,
+        ));
     }
     // A program that runs cannot be written over, but another file can take its name.
     let copy = |from: &Path, to: &Path| {
@@ -359,9 +433,16 @@ pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
         copy(&program.path, &to)?;
         if Digest::of_file(&to).ok().as_ref() != Some(&program.digest) {
             let what = format_args!("`{file}` was replaced while it was copied");
-            return Err(Failure::failed(what, to.display(), "run the same command again when other builds are done"));
+            return Err(Failure::failed(
+                what,
+                to.display(),
+                "run the same command again when other builds are done",
+            ));
         }
-        notes.insert(format!("bin {package}"), Note { of: program.of, files: BTreeMap::from([(file, program.digest)]) });
+        notes.insert(
+            format!("bin {package}"),
+            Note { of: program.of, files: BTreeMap::from([(file, program.digest)]) },
+        );
     }
     let own = std::env::current_exe().map_err(|e| Failure::failed(e, "xtask", "report this"))?;
     copy(&own, &dir.join(own.file_name().unwrap_or_default()))?;
@@ -370,19 +451,26 @@ pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
 
 /// Waits for a program that speaks for itself, and gives its exit status.
 pub fn ended(mut child: Child) -> Result<ExitCode> {
-    let status = child.wait().map_err(|e| Failure::failed(format_args!("cannot wait for it: {e}"), "program", "report this"))?;
+    let status = child.wait().map_err(|e| {
+        Failure::failed(format_args!("cannot wait for it: {e}"), "program", "report this")
+    })?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 fn read(stamp: &Path) -> Notes {
-    std::fs::read(stamp).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    std::fs::read(stamp)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
 }
 
 /// By way of a file of its own: another xtask may read it at the same time.
 fn write(stamp: &Path, notes: &Notes) -> Result<()> {
     let partial = stamp.with_extension(format!("{}.partial", std::process::id()));
     let written = serde_json::to_vec(notes).map_err(std::io::Error::other);
-    let written = written.and_then(|bytes| atomic::replace_atomically(stamp, &partial, |file| file.write_all(&bytes)));
+    let written = written.and_then(|bytes| {
+        atomic::replace_atomically(stamp, &partial, |file| file.write_all(&bytes))
+    });
     written.map_err(|e| Failure::io("write", stamp, &e))
 }
 

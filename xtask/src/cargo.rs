@@ -10,7 +10,8 @@ use crate::device;
 
 /// What builds programs: cargo, or in tests something that behaves like it.
 pub trait Builder: Sync {
-    /// Builds the packages, and says what they were built of: every library and program of the workspace.
+    /// Builds the packages, and says what they were built of: every library and program of the
+    /// workspace.
     fn build(&self, packages: &[String]) -> Result<Vec<BuildUnit>>;
 
     /// The file `name` beside the programs, as far as it is known where they go.
@@ -45,7 +46,12 @@ impl BuildUnit {
     fn of(message: &Json, root: &Path) -> Option<Self> {
         let text = |pointer: &str| message.pointer(pointer)?.as_str();
         let files = message.get("filenames")?.as_array()?;
-        let package = Path::new(text("/manifest_path")?).parent()?.strip_prefix(root.join("crates")).ok()?.to_str()?.to_owned();
+        let package = Path::new(text("/manifest_path")?)
+            .parent()?
+            .strip_prefix(root.join("crates"))
+            .ok()?
+            .to_str()?
+            .to_owned();
         Some(Self {
             kind: text("/target/kind/0")?.to_owned(),
             has_build_script: root.join("crates").join(&package).join("build.rs").exists(),
@@ -72,7 +78,10 @@ impl Builder for Cargo<'_> {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         without_xtask(&mut command);
         command.current_dir(self.root).args(["build", "--message-format=json-render-diagnostics"]);
-        command.stdout(Stdio::piped()).stdin(Stdio::null()).args(packages.iter().flat_map(|package| ["--package", package.as_str()]));
+        command
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .args(packages.iter().flat_map(|package| ["--package", package.as_str()]));
         device::prepare(&mut command, self.device, self.root)?;
         if cuda && packages.iter().any(|package| package == "train") {
             command.args(["--features", "train/cuda"]);
@@ -83,16 +92,28 @@ impl Builder for Cargo<'_> {
             "see the compiler's messages above"
         };
         let failed = |what: String| Failure::failed(what, "cargo build", remedy);
-        let output = command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| {
-            let remedy = "install Rust, or use programs that were built of the same sources";
-            Failure::failed(format_args!("the programs have to be built, and cargo cannot be run: {e}"), "cargo build", remedy)
-        })?;
+        let output =
+            command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| {
+                let remedy = "install Rust, or use programs that were built of the same sources";
+                Failure::failed(
+                    format_args!("the programs have to be built, and cargo cannot be run: {e}"),
+                    "cargo build",
+                    remedy,
+                )
+            })?;
         if !output.status.success() {
             return Err(failed("it does not build".into()));
         }
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.to_owned());
-        let messages = output.stdout.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-        Ok(messages.filter_map(|message| BuildUnit::of(&message, self.root).or_else(|| BuildUnit::of(&message, &root))).collect())
+        let messages = output
+            .stdout
+            .split(|b| *b == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok());
+        Ok(messages
+            .filter_map(|message| {
+                BuildUnit::of(&message, self.root).or_else(|| BuildUnit::of(&message, &root))
+            })
+            .collect())
     }
 
     fn stamp(&self, name: &str) -> Option<PathBuf> {
@@ -100,17 +121,26 @@ impl Builder for Cargo<'_> {
         let exe = std::env::current_exe().ok()?;
         let folder = exe.parent()?;
         // cargo puts what is built for a named target into `target/NAME/debug`.
-        let beside = device::subfolder(self.device).and_then(|name| Some(folder.parent()?.join(name).join(folder.file_name()?)));
+        let beside = device::subfolder(self.device)
+            .and_then(|name| Some(folder.parent()?.join(name).join(folder.file_name()?)));
         Some(beside.unwrap_or_else(|| folder.to_owned()).join(name))
     }
 }
 
-/// Takes from a command's environment what `cargo run` says of xtask. Build scripts watch it (ring's does); passed on, it would
-/// rebuild what a plain `cargo build` has built, and the other way round.
+/// Takes from a command's environment what `cargo run` says of xtask. Build scripts watch it
+/// (ring's does); passed on, it would rebuild what a plain `cargo build` has built, and the other
+/// way round.
 pub fn without_xtask(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let of_xtask = |name: &str| {
-            let prefixes = ["OUT_DIR", "CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+            let prefixes = [
+                "OUT_DIR",
+                "CARGO_MANIFEST_",
+                "CARGO_PKG_",
+                "CARGO_BIN_",
+                "CARGO_CRATE_",
+                "CARGO_PRIMARY_",
+            ];
             prefixes.iter().any(|prefix| name.starts_with(prefix))
         };
         if name.to_str().is_some_and(of_xtask) {

@@ -3,14 +3,20 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The commit of the workspace at `root`, with `-dirty` where its files differ from it; `None` where that
-/// is not known: without git, or in another project's folder.
+/// The commit of the workspace at `root`, with `-dirty` where its files differ from it; `None`
+/// where that is not known: without git, or in another project's folder.
 ///
 /// It is no ingredient of a key: a result says who made it, and stays right when another commit
 /// would have made the same.
 pub fn describe(root: &Path) -> Option<String> {
     let git = |args: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(root).args(args).output().ok().filter(|o| o.status.success())?;
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(root)
+            .args(args)
+            .output()
+            .ok()
+            .filter(|o| o.status.success())?;
         String::from_utf8(output.stdout).ok()
     };
     let found = git(&["rev-parse", "--show-toplevel", "--short=12", "HEAD"])?;
@@ -20,6 +26,7 @@ pub fn describe(root: &Path) -> Option<String> {
     if here(Path::new(top)) != here(root) {
         return None;
     }
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_none_or(|changes| !changes.is_empty());
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])
+        .is_none_or(|changes| !changes.is_empty());
     Some(if changed { format!("{commit}-dirty") } else { commit.to_owned() })
 }

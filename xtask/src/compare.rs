@@ -1,4 +1,5 @@
-//! `cargo xtask compare`: training runs beside each other, those of the configuration and those that are only in the store.
+//! `cargo xtask compare`: training runs beside each other, those of the configuration and those
+//! that are only in the store.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -45,8 +46,17 @@ struct Compared {
 impl Compared {
     /// Whether both are of the same run, options and data, and came out alike.
     fn says_the_same_as(&self, other: &Self) -> bool {
-        let figures = |run: &Self| run.metrics.iter().filter(|(name, _)| *name != "seconds").map(|(_, x)| x.to_bits()).collect::<Vec<_>>();
-        self.run == other.run && self.options == other.options && self.data == other.data && figures(self) == figures(other)
+        let figures = |run: &Self| {
+            run.metrics
+                .iter()
+                .filter(|(name, _)| *name != "seconds")
+                .map(|(_, x)| x.to_bits())
+                .collect::<Vec<_>>()
+        };
+        self.run == other.run
+            && self.options == other.options
+            && self.data == other.data
+            && figures(self) == figures(other)
     }
 }
 
@@ -55,24 +65,46 @@ pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
     let Context { config, store, json: as_json, .. } = context;
     let mut all = Vec::new();
     let wanted = |name: &NodeName| {
-        let is_called = |run: &String| **name == **run || name.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('@'));
+        let is_called = |run: &String| {
+            **name == **run
+                || name.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('@'))
+        };
         arguments.runs.is_empty() || arguments.runs.iter().any(is_called)
     };
     let known: Vec<NodeName> = known(config, store);
     for run in &arguments.runs {
-        let is_there = |name: &NodeName| **name == **run || name.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('@'));
+        let is_there = |name: &NodeName| {
+            **name == **run
+                || name.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('@'))
+        };
         if !known.iter().any(is_there) {
-            let what = format!("there is no training run `{run}`{}", suggest(run, known.iter().map(NodeName::as_str)));
-            return Err(Failure::usage(what, "command line", "`cargo xtask compare` without a name shows all"));
+            let what = format!(
+                "there is no training run `{run}`{}",
+                suggest(run, known.iter().map(NodeName::as_str))
+            );
+            return Err(Failure::usage(
+                what,
+                "command line",
+                "`cargo xtask compare` without a name shows all",
+            ));
         }
     }
     for name in known.iter().filter(|name| wanted(name)) {
         let current = Manifest::read(&store.current(name)).ok().flatten();
         all.extend(current.and_then(|manifest| read(store, name, manifest, true)));
-        all.extend(store.earlier(name).into_iter().filter_map(|manifest| read(store, name, manifest, false)));
+        all.extend(
+            store
+                .earlier(name)
+                .into_iter()
+                .filter_map(|manifest| read(store, name, manifest, false)),
+        );
     }
     if all.is_empty() {
-        return Err(Failure::usage("there is no result of a training run here", "command line", "make one: cargo xtask pipeline"));
+        return Err(Failure::usage(
+            "there is no result of a training run here",
+            "command line",
+            "make one: cargo xtask pipeline",
+        ));
     }
     sort(&mut all, &arguments.sort)?;
     if !as_json {
@@ -98,8 +130,11 @@ pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
 
 /// The runs of the configuration, and after them those that only have results.
 fn known(config: &Config, store: &Store) -> Vec<NodeName> {
-    let mut known: Vec<NodeName> = config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
-    let is_run = |manifest: &Manifest| manifest.digest("metrics.json").is_some() && manifest.digest("model.safetensors").is_some();
+    let mut known: Vec<NodeName> =
+        config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
+    let is_run = |manifest: &Manifest| {
+        manifest.digest("metrics.json").is_some() && manifest.digest("model.safetensors").is_some()
+    };
     for name in store.nodes() {
         if !known.contains(&name) && store.seen(&name).iter().any(is_run) {
             known.push(name);
@@ -122,8 +157,10 @@ fn read(store: &Store, run: &NodeName, manifest: Manifest, current: bool) -> Opt
     let compared = || -> std::result::Result<_, String> {
         let config: RunConfig = json_file(&sound("config.json")?)?;
         let metrics: Metrics = json_file(&sound("metrics.json")?)?;
-        let timings = std::fs::read_to_string(sound("timings.jsonl")?).map_err(|e| e.to_string())?;
-        let timings: Vec<TimingRow> = timings.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let timings =
+            std::fs::read_to_string(sound("timings.jsonl")?).map_err(|e| e.to_string())?;
+        let timings: Vec<TimingRow> =
+            timings.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Ok((config, metrics, timings))
     };
     let (config, read, timings) = match compared() {
@@ -141,8 +178,19 @@ fn read(store: &Store, run: &NodeName, manifest: Manifest, current: bool) -> Opt
         Some((name, interval))
     };
     let intervals = ["valid", "test"].into_iter().filter_map(interval).collect();
-    let data = manifest.ingredients.get("input tensors/train.safetensors").map_or_else(String::new, str::to_owned);
-    Some(Compared { run: run.clone(), key: manifest.key, current, options: config.options, metrics, intervals, data })
+    let data = manifest
+        .ingredients
+        .get("input tensors/train.safetensors")
+        .map_or_else(String::new, str::to_owned);
+    Some(Compared {
+        run: run.clone(),
+        key: manifest.key,
+        current,
+        options: config.options,
+        metrics,
+        intervals,
+        data,
+    })
 }
 
 fn json_file<T: DeserializeOwned>(path: &std::path::Path) -> std::result::Result<T, String> {
@@ -152,13 +200,18 @@ fn json_file<T: DeserializeOwned>(path: &std::path::Path) -> std::result::Result
 
 /// The best first: accuracies fall, everything else rises.
 fn sort(runs: &mut [Compared], by: &str) -> Result<()> {
-    let names = runs.first().map(|run| run.metrics.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let names =
+        runs.first().map(|run| run.metrics.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     if !names.iter().any(|name| name == by) {
-        let what = format!("there is no figure `{by}`{}", suggest(by, names.iter().map(String::as_str)));
+        let what =
+            format!("there is no figure `{by}`{}", suggest(by, names.iter().map(String::as_str)));
         return Err(Failure::usage(what, "--sort", format_args!("there are {}", names.join(", "))));
     }
     // Stable, so that a current result comes before an equally good earlier one.
-    let figure = |run: &Compared| run.metrics.get(by).copied().unwrap_or(f64::NAN) * if by.starts_with("accuracy") { -1.0 } else { 1.0 };
+    let figure = |run: &Compared| {
+        run.metrics.get(by).copied().unwrap_or(f64::NAN)
+            * if by.starts_with("accuracy") { -1.0 } else { 1.0 }
+    };
     runs.sort_by(|a, b| figure(a).total_cmp(&figure(b)));
     Ok(())
 }
@@ -166,18 +219,25 @@ fn sort(runs: &mut [Compared], by: &str) -> Result<()> {
 /// A table for a person.
 fn print(runs: &[Compared]) -> Result<()> {
     let options = comparison::differing(&runs.iter().map(|run| &run.options).collect::<Vec<_>>());
-    let other_data = runs.iter().any(|run| Some(&run.data) != runs.first().map(|first| &first.data));
+    let other_data =
+        runs.iter().any(|run| Some(&run.data) != runs.first().map(|first| &first.data));
     let mut head = vec!["run".to_owned(), "key".to_owned()];
     if other_data {
         head.push("data".to_owned());
     }
     head.extend(options.iter().cloned());
-    head.extend(["epochs_done", "seconds", "loss_valid", "accuracy_valid", "accuracy_test"].map(str::to_owned));
+    head.extend(
+        ["epochs_done", "seconds", "loss_valid", "accuracy_valid", "accuracy_test"]
+            .map(str::to_owned),
+    );
     let mut table = vec![head];
     for run in runs {
         let figure = |name: &str| run.metrics.get(name).copied().unwrap_or(f64::NAN);
         let accuracy = |name: &str| {
-            let interval = run.intervals.get(name).map_or_else(String::new, |(low, high)| format!(" ({low:.3}–{high:.3})"));
+            let interval = run
+                .intervals
+                .get(name)
+                .map_or_else(String::new, |(low, high)| format!(" ({low:.3}–{high:.3})"));
             format!("{:.4}{interval}", figure(name))
         };
         let earlier = if run.current { "" } else { " (earlier)" };
@@ -193,12 +253,21 @@ fn print(runs: &[Compared]) -> Result<()> {
         table.push(row);
     }
     let columns = table.first().map_or(0, Vec::len);
-    let width = |column: usize| table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        table
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = std::io::stdout().lock();
     for row in &table {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())
+            .map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
     }
     Ok(())
 }

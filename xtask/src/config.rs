@@ -61,22 +61,28 @@ struct Schemas<'d> {
 impl<'d> Schemas<'d> {
     fn read(root: &Path, declared: &'d Declared) -> Result<Self> {
         let mut schemas = Self { declared, texts: BTreeMap::new() };
-        let files = declared.iter().flat_map(|(package, node)| node.options.iter().map(move |file| format!("{package}/{file}")));
+        let files = declared.iter().flat_map(|(package, node)| {
+            node.options.iter().map(move |file| format!("{package}/{file}"))
+        });
         for file in files.chain([CACHE_OPTIONS.to_owned()]) {
             let path = root.join("crates").join(&file);
-            let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
+            let text =
+                std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
             schemas.texts.insert(file, text);
         }
         // Read once and for all: what is wrong with a description is the author's, not the user's.
         for (package, node) in declared.iter() {
             let place = format!("options of `{}`", node.name);
-            schemas.parse(package, &node.options).map_err(|e| Failure::usage(e, place, "correct the description of the options"))?;
+            schemas
+                .parse(package, &node.options)
+                .map_err(|e| Failure::usage(e, place, "correct the description of the options"))?;
         }
         Ok(schemas)
     }
 
     fn parse(&self, package: &str, files: &[String]) -> Result<Schema, String> {
-        let texts: Vec<&String> = files.iter().filter_map(|file| self.texts.get(&format!("{package}/{file}"))).collect();
+        let texts: Vec<&String> =
+            files.iter().filter_map(|file| self.texts.get(&format!("{package}/{file}"))).collect();
         Schema::parse(&texts)
     }
 
@@ -93,8 +99,11 @@ impl<'d> Schemas<'d> {
     fn names(&self, table: &str) -> Vec<String> {
         let nets = self.declared.nets(table);
         let all = if nets.is_empty() { vec![None] } else { nets.into_iter().map(Some).collect() };
-        let mut names: Vec<String> =
-            all.into_iter().filter_map(|net| self.of(table, net)).flat_map(|schema| schema.0.into_keys()).collect();
+        let mut names: Vec<String> = all
+            .into_iter()
+            .filter_map(|net| self.of(table, net))
+            .flat_map(|schema| schema.0.into_keys())
+            .collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -112,9 +121,15 @@ impl Config {
         if !overlay.exists() || profile.contains(['/', '\\']) {
             return Err(no_profile(root, profile));
         }
-        for (path, shown) in [(root.join("pipeline.toml"), "pipeline.toml".to_owned()), (overlay, format!("profiles/{profile}.toml"))] {
-            let text = std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
-            layers.file(&text, &shown, root, &mut problems).map_err(|e| Failure::usage(e, &shown, "correct the file"))?;
+        for (path, shown) in [
+            (root.join("pipeline.toml"), "pipeline.toml".to_owned()),
+            (overlay, format!("profiles/{profile}.toml")),
+        ] {
+            let text =
+                std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
+            layers
+                .file(&text, &shown, root, &mut problems)
+                .map_err(|e| Failure::usage(e, &shown, "correct the file"))?;
         }
         let here = std::env::current_dir().unwrap_or_default();
         for set in sets {
@@ -138,7 +153,11 @@ impl Config {
         if problems.0.is_empty() {
             return Ok(config);
         }
-        let count = if problems.0.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", problems.0.len()) };
+        let count = if problems.0.len() == 1 {
+            "1 mistake".to_owned()
+        } else {
+            format!("{} mistakes", problems.0.len())
+        };
         Err(Failure::usage(
             format_args!("the configuration has {count}"),
             problems.0.join("\n         "),
@@ -158,16 +177,25 @@ impl Config {
             for (name, entry) in &schema.0 {
                 let source = options.get(name);
                 let builtin = |s: &Json| s.as_str().is_some_and(|s| entry.is_builtin(s));
-                let in_list = entry.kind == Kind::Source && source.and_then(Json::as_array).is_some_and(|items| items.iter().any(builtin));
+                let in_list = entry.kind == Kind::Source
+                    && source
+                        .and_then(Json::as_array)
+                        .is_some_and(|items| items.iter().any(builtin));
                 if in_list {
                     problems.add(format!("`{node}.{name}`: a list takes paths and URLs only"));
                 }
                 let is_set = source.is_some_and(|value| *value != entry.default_value());
-                let other = entry.only_with.iter().find(|(other, value)| is_set && options.get(*other) != Some(value));
+                let other = entry
+                    .only_with
+                    .iter()
+                    .find(|(other, value)| is_set && options.get(*other) != Some(value));
                 if let Some((other, value)) = other {
                     problems.add(format!("`{node}.{name}` is set, but means nothing unless `{node}.{other}` is {value}"));
                 }
-                let pin = entry.pin.as_ref().filter(|pin| options.get(*pin).is_some_and(|v| !v.is_null()));
+                let pin = entry
+                    .pin
+                    .as_ref()
+                    .filter(|pin| options.get(*pin).is_some_and(|v| !v.is_null()));
                 if let Some(pin) = pin.filter(|_| source.is_some_and(builtin)) {
                     problems.add(format!("`{node}.{pin}` is set, but `{node}.{name}` is no file"));
                 }
@@ -180,7 +208,11 @@ impl Config {
         let (_, options) = self.tables.get(CACHE)?;
         let read_only = options.get("read_only").and_then(Json::as_bool).unwrap_or(false);
         let timeout = options.get("timeout").and_then(Json::as_f64).unwrap_or(10.0);
-        Some(RemoteOptions { remote: options.get("remote")?.as_str()?.to_owned(), read_only, timeout })
+        Some(RemoteOptions {
+            remote: options.get("remote")?.as_str()?.to_owned(),
+            read_only,
+            timeout,
+        })
     }
 
     /// A node's options.
@@ -190,8 +222,12 @@ impl Config {
 
     /// The options of a node that name sources, with the option that pins each.
     pub fn sources(&self, node: &Node) -> Vec<(String, Option<String>)> {
-        let entries = self.tables.get(node.name.as_str()).into_iter().flat_map(|(schema, _)| &schema.0);
-        entries.filter(|(_, e)| matches!(e.kind, Kind::Source | Kind::Path)).map(|(name, e)| (name.clone(), e.pin.clone())).collect()
+        let entries =
+            self.tables.get(node.name.as_str()).into_iter().flat_map(|(schema, _)| &schema.0);
+        entries
+            .filter(|(_, e)| matches!(e.kind, Kind::Source | Kind::Path))
+            .map(|(name, e)| (name.clone(), e.pin.clone()))
+            .collect()
     }
 
     /// The paths among a node's sources.
@@ -200,22 +236,35 @@ impl Config {
         let mut paths = Vec::new();
         for (name, _) in self.sources(node) {
             let source = options.get(&name);
-            let items =
-                source.and_then(Json::as_array).map_or_else(|| source.into_iter().collect(), |items| items.iter().collect::<Vec<_>>());
+            let items = source.and_then(Json::as_array).map_or_else(
+                || source.into_iter().collect(),
+                |items| items.iter().collect::<Vec<_>>(),
+            );
             let is_path = |text: &&str| !is_url(text) && !self.is_builtin(node, &name, text);
-            paths.extend(items.into_iter().filter_map(Json::as_str).filter(is_path).map(str::to_owned));
+            paths.extend(
+                items.into_iter().filter_map(Json::as_str).filter(is_path).map(str::to_owned),
+            );
         }
         paths
     }
 
     /// Whether `source` is a name of the stage's own and not a file.
     pub fn is_builtin(&self, node: &Node, option: &str, source: &str) -> bool {
-        self.tables.get(node.name.as_str()).and_then(|(schema, _)| schema.0.get(option)).is_some_and(|e| e.is_builtin(source))
+        self.tables
+            .get(node.name.as_str())
+            .and_then(|(schema, _)| schema.0.get(option))
+            .is_some_and(|e| e.is_builtin(source))
     }
 }
 
 /// Applies settings to a table's options, and adds what is wrong with them.
-fn apply(schema: &Schema, options: &mut Options, table: &str, settings: &[Setting], problems: &mut Problems) {
+fn apply(
+    schema: &Schema,
+    options: &mut Options,
+    table: &str,
+    settings: &[Setting],
+    problems: &mut Problems,
+) {
     for Setting { option, value, shown, base } in settings {
         let done = match value {
             Given::Toml(value) => schema.set(options, option, value),
@@ -231,7 +280,11 @@ fn apply(schema: &Schema, options: &mut Options, table: &str, settings: &[Settin
 /// Paths are relative to where they were written: the command line's to the current folder, a
 /// file's to the workspace.
 fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
-    let Some(entry) = schema.0.get(option).filter(|e| matches!(e.kind, Kind::Source | Kind::Path | Kind::Place)) else { return };
+    let Some(entry) =
+        schema.0.get(option).filter(|e| matches!(e.kind, Kind::Source | Kind::Path | Kind::Place))
+    else {
+        return;
+    };
     let resolve = |source: &mut Json| {
         if let Some(text) = source.as_str()
             && !entry.is_builtin(text)
@@ -249,11 +302,18 @@ fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
 
 fn no_profile(root: &Path, profile: &str) -> Failure {
     let files = std::fs::read_dir(root.join("profiles")).into_iter().flatten().flatten();
-    let mut known: Vec<String> =
-        files.filter_map(|f| Some(PathBuf::from(f.file_name()).file_stem()?.to_string_lossy().into_owned())).collect();
+    let mut known: Vec<String> = files
+        .filter_map(|f| {
+            Some(PathBuf::from(f.file_name()).file_stem()?.to_string_lossy().into_owned())
+        })
+        .collect();
     known.sort_unstable();
     let nearest = suggest(profile, known.iter().map(String::as_str));
-    Failure::usage(format_args!("there is no profile `{profile}`{nearest}"), "profiles/", format_args!("there are {}", known.join(", ")))
+    Failure::usage(
+        format_args!("there is no profile `{profile}`{nearest}"),
+        "profiles/",
+        format_args!("there are {}", known.join(", ")),
+    )
 }
 
 #[cfg(test)]
@@ -280,8 +340,14 @@ mod tests {
         assert_eq!(option(&sample, "split", "seed"), 123);
         assert_eq!(option(&sample, "train.slp", "lr"), 0.1);
         assert_eq!(option(&sample, "train.mlp", "epochs"), 1000);
-        assert_eq!((option(&sample, "train.slp", "epochs"), option(&sample, "train.curve", "epochs")), (10.into(), 30.into()));
-        assert_eq!(option(&sample, "train.sweep", "batch_sizes").as_array().map(Vec::len), Some(11));
+        assert_eq!(
+            (option(&sample, "train.slp", "epochs"), option(&sample, "train.curve", "epochs")),
+            (10.into(), 30.into())
+        );
+        assert_eq!(
+            option(&sample, "train.sweep", "batch_sizes").as_array().map(Vec::len),
+            Some(11)
+        );
         let published = Config::read(&root(), "nlp100", &[]).expect("reads");
         assert_eq!(option(&published, "ingest", "expect.rows"), 422_937);
         assert_eq!(option(&published, "ingest", "expect.kept"), 13_356);
@@ -290,7 +356,9 @@ mod tests {
 
     #[test]
     fn every_mistake_is_said_at_once() {
-        let failure = read(&["train.mlp.lrr=1", "split.test_size=1.5", "spilt.seed=1", "x"]).err().expect("refused");
+        let failure = read(&["train.mlp.lrr=1", "split.test_size=1.5", "spilt.seed=1", "x"])
+            .err()
+            .expect("refused");
         assert_eq!(failure.what, "the configuration has 4 mistakes");
         for part in [
             "`train.mlp.lrr` is not a known option; did you mean `lr`?",
@@ -306,7 +374,12 @@ mod tests {
     #[test]
     fn an_option_without_its_node_is_told_the_nodes() {
         let failure = read(&["batch_sizes=[1]"]).err().expect("refused");
-        assert!(failure.place.contains("`batch_sizes` is an option of `train.sweep`; write --set train.sweep.batch_sizes=…"), "{failure}");
+        assert!(
+            failure.place.contains(
+                "`batch_sizes` is an option of `train.sweep`; write --set train.sweep.batch_sizes=…"
+            ),
+            "{failure}"
+        );
     }
 
     #[test]
@@ -317,7 +390,8 @@ mod tests {
 
     #[test]
     fn an_option_that_would_mean_nothing_is_a_mistake() {
-        let failure = read(&["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"]).err().expect("refused");
+        let failure =
+            read(&["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"]).err().expect("refused");
         assert!(
             failure.place.contains("`train.mlp.momentum` is set, but means nothing unless `train.mlp.optimizer` is \"sgd\""),
             "{failure}"
@@ -329,7 +403,8 @@ mod tests {
 
     #[test]
     fn paths_are_relative_to_where_they_were_written() {
-        let config = read(&["ingest.source=a/b.zip", "embed.source=https://example.org/v.bin"]).expect("reads");
+        let config = read(&["ingest.source=a/b.zip", "embed.source=https://example.org/v.bin"])
+            .expect("reads");
         let here = std::env::current_dir().expect("a folder").join("a/b.zip");
         assert_eq!(option(&config, "ingest", "source"), here.display().to_string());
         assert_eq!(option(&config, "embed", "source"), "https://example.org/v.bin");
@@ -338,9 +413,20 @@ mod tests {
     #[test]
     fn the_cache_has_a_table_of_its_own() {
         assert_eq!(read(&[]).expect("reads").remote(), None);
-        let far = read(&["cache.remote=s3://bucket/x", "cache.read_only=true"]).expect("reads").remote();
-        assert_eq!(far, Some(RemoteOptions { remote: "s3://bucket/x".to_owned(), read_only: true, timeout: 10.0 }));
-        let near = read(&["cache.remote=x", "cache.timeout=2"]).expect("reads").remote().expect("a remote");
+        let far =
+            read(&["cache.remote=s3://bucket/x", "cache.read_only=true"]).expect("reads").remote();
+        assert_eq!(
+            far,
+            Some(RemoteOptions {
+                remote: "s3://bucket/x".to_owned(),
+                read_only: true,
+                timeout: 10.0
+            })
+        );
+        let near = read(&["cache.remote=x", "cache.timeout=2"])
+            .expect("reads")
+            .remote()
+            .expect("a remote");
         assert!(Path::new(&near.remote).is_absolute() && !near.read_only);
         let failure = read(&["cache.remot=x"]).err().expect("refused");
         assert!(failure.place.contains("did you mean `remote`?"), "{failure}");
@@ -349,7 +435,10 @@ mod tests {
     #[test]
     fn an_unknown_profile_is_named_with_the_known_ones() {
         let failure = Config::read(&root(), "nlp10", &[]).err().expect("refused");
-        assert!(failure.what.contains("did you mean `nlp100`?") && failure.remedy.contains("sample"), "{failure}");
+        assert!(
+            failure.what.contains("did you mean `nlp100`?") && failure.remedy.contains("sample"),
+            "{failure}"
+        );
     }
 
     fn names(config: &Config) -> Vec<&str> {
@@ -358,16 +447,26 @@ mod tests {
 
     #[test]
     fn a_run_of_one_s_own_has_the_options_of_its_net() {
-        let config = read(&["train.wide.net=\"mlp\"", "train.wide.hidden=400", "train.a.net=slp"]).expect("reads");
-        assert_eq!(names(&config), ["train.slp", "train.curve", "train.mlp", "train.wide", "train.a"]);
-        assert_eq!((option(&config, "train.wide", "hidden"), option(&config, "train.wide", "batch_size")), (400.into(), 64.into()));
+        let config = read(&["train.wide.net=\"mlp\"", "train.wide.hidden=400", "train.a.net=slp"])
+            .expect("reads");
+        assert_eq!(
+            names(&config),
+            ["train.slp", "train.curve", "train.mlp", "train.wide", "train.a"]
+        );
+        assert_eq!(
+            (option(&config, "train.wide", "hidden"), option(&config, "train.wide", "batch_size")),
+            (400.into(), 64.into())
+        );
         assert_eq!(option(&config, "train.a", "batch_size"), 1);
         for (sets, want) in [
             (&["train.mpl.lr=0.1"][..], "there is no run `train.mpl`; did you mean `train.mlp`?"),
             (&["train.x.net=cnn"], "`train.x.net` cannot be \"cnn\"; there are slp, mlp"),
             (&["train.x.net=slp", "train.x.hidden=4"], "`train.x.hidden` is not a known option"),
             (&["train.x y.net=slp"], "a run's name may have letters, digits, _ and -"),
-            (&["train.slp.net=mlp", "train.slp.hidden=x"], "`train.slp.hidden` must be a whole number"),
+            (
+                &["train.slp.net=mlp", "train.slp.hidden=x"],
+                "`train.slp.hidden` must be a whole number",
+            ),
         ] {
             let failure = read(sets).err().expect("refused");
             assert!(failure.place.contains(want), "{failure}");
@@ -377,10 +476,17 @@ mod tests {
 
     #[test]
     fn a_matrix_is_a_run_for_each_combination() {
-        let sets = ["train.wide.net=mlp", "matrix.train.wide.hidden=[100, 200, 400]", "matrix.train.wide.lr=[0.01, 1e-3]"];
+        let sets = [
+            "train.wide.net=mlp",
+            "matrix.train.wide.hidden=[100, 200, 400]",
+            "matrix.train.wide.lr=[0.01, 1e-3]",
+        ];
         let config = read(&sets).expect("reads");
         assert_eq!(names(&config).len(), 3 + 6);
-        assert_eq!(names(&config)[3..5], ["train.wide@hidden=100+lr=0.01", "train.wide@hidden=100+lr=0.001"]);
+        assert_eq!(
+            names(&config)[3..5],
+            ["train.wide@hidden=100+lr=0.01", "train.wide@hidden=100+lr=0.001"]
+        );
         assert_eq!(option(&config, "train.wide@hidden=400+lr=0.001", "hidden"), 400);
         assert_eq!(config.graph.called("train.wide").expect("six").len(), 6);
         let nets = read(&["matrix.train.x.net=[\"slp\", \"mlp\"]"]).expect("reads");
@@ -396,7 +502,8 @@ mod tests {
             assert!(failure.place.contains(want), "{set}: {failure}");
         }
         let many: Vec<String> = (1..=1001).map(|n| n.to_string()).collect();
-        let failure = read(&[&format!("matrix.train.slp.seed=[{}]", many.join(","))]).err().expect("refused");
+        let failure =
+            read(&[&format!("matrix.train.slp.seed=[{}]", many.join(","))]).err().expect("refused");
         assert!(failure.place.contains("has 1001 combinations; there may be 1000"), "{failure}");
     }
 }

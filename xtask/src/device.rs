@@ -22,10 +22,15 @@ pub fn parse(name: &str) -> std::result::Result<String, String> {
         None => matches!(name, "cpu" | "cuda" | AUTO),
         Some((kind, number)) => kind == "cuda" && number.parse::<usize>().is_ok(),
     };
-    if is_known { Ok(name.to_owned()) } else { Err(format!("there is no device `{name}`; use cpu, cuda, cuda:K or auto")) }
+    if is_known {
+        Ok(name.to_owned())
+    } else {
+        Err(format!("there is no device `{name}`; use cpu, cuda, cuda:K or auto"))
+    }
 }
 
-/// The device that `auto` stands for on this machine, before any key is made of it, and why it is not a GPU that is there.
+/// The device that `auto` stands for on this machine, before any key is made of it, and why it is
+/// not a GPU that is there.
 pub fn resolve(name: &str, root: &Path) -> (String, Option<&'static str>) {
     if name != AUTO {
         return (name.to_owned(), None);
@@ -43,7 +48,8 @@ pub fn resolve(name: &str, root: &Path) -> (String, Option<&'static str>) {
     (if missing.is_none() { "cuda" } else { "cpu" }.to_owned(), missing)
 }
 
-/// Whether the loader finds CUDA's library for matrix products, without which no program for it starts.
+/// Whether the loader finds CUDA's library for matrix products, without which no program for it
+/// starts.
 fn has_cublas() -> bool {
     let name = "libcublas.so";
     let in_folder = |dir: PathBuf| {
@@ -51,7 +57,12 @@ fn has_cublas() -> bool {
         files.map(|file| file.file_name()).any(|file| file.to_string_lossy().starts_with(name))
     };
     let path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let known = || Command::new("ldconfig").arg("-p").output().is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains(name));
+    let known = || {
+        Command::new("ldconfig")
+            .arg("-p")
+            .output()
+            .is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains(name))
+    };
     !cfg!(target_os = "linux") || std::env::split_paths(&path).any(in_folder) || known()
 }
 
@@ -63,26 +74,43 @@ pub fn is_cuda(device: &str) -> bool {
 /// Whether NVIDIA's driver has a GPU.
 fn has_gpu() -> bool {
     // Under Windows' Linux there is no such folder, but the program.
-    std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some()) || has_smi()
+    std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some())
+        || has_smi()
 }
 
 fn has_smi() -> bool {
-    Command::new("nvidia-smi").arg("--list-gpus").output().is_ok_and(|done| done.status.success() && !done.stdout.is_empty())
+    Command::new("nvidia-smi")
+        .arg("--list-gpus")
+        .output()
+        .is_ok_and(|done| done.status.success() && !done.stdout.is_empty())
 }
 
-/// How a build finds CUDA's compiler: nothing to set where it is installed, else what `make cuda-toolkit` has brought; `None` without either.
+/// How a build finds CUDA's compiler: nothing to set where it is installed, else what `make
+/// cuda-toolkit` has brought; `None` without either.
 fn toolkit(root: &Path) -> Option<BTreeMap<String, OsString>> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let homes = [set("CUDA_HOME"), set("CUDA_PATH")].into_iter().flatten().map(|home| home.join("bin"));
+    let homes =
+        [set("CUDA_HOME"), set("CUDA_PATH")].into_iter().flatten().map(|home| home.join("bin"));
     let path = set("PATH").unwrap_or_default();
-    let installed = set("NVCC").is_some() || homes.chain(std::env::split_paths(&path)).any(|dir| dir.join("nvcc").is_file());
+    let installed = set("NVCC").is_some()
+        || homes.chain(std::env::split_paths(&path)).any(|dir| dir.join("nvcc").is_file());
     if installed {
-        // Without a GPU to ask, candle's build wants to be told; see crates/train/cuda.sh for the number.
+        // Without a GPU to ask, candle's build wants to be told; see crates/train/cuda.sh for the
+        // number.
         let told = set("CUDA_COMPUTE_CAP").is_some() || has_smi();
-        return Some(if told { BTreeMap::new() } else { BTreeMap::from([("CUDA_COMPUTE_CAP".to_owned(), "80".into())]) });
+        return Some(if told {
+            BTreeMap::new()
+        } else {
+            BTreeMap::from([("CUDA_COMPUTE_CAP".to_owned(), "80".into())])
+        });
     }
     let text = std::fs::read_to_string(root.join(TOOLKIT)).ok()?;
-    Some(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.into())).collect())
+    Some(
+        text.lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect(),
+    )
 }
 
 /// The folder below the build folder in which cargo puts what is built for `device`.
@@ -92,13 +120,18 @@ pub fn subfolder(device: &str) -> Option<&'static str> {
 
 /// Lets `cargo` build for `device`.
 ///
-/// A program for CUDA opens its libraries when it needs them, so that it starts where there are none: see crates/train/cuda.sh.
+/// A program for CUDA opens its libraries when it needs them, so that it starts where there are
+/// none: see crates/train/cuda.sh.
 pub fn prepare(cargo: &mut Command, device: &str, root: &Path) -> Result<()> {
     if !is_cuda(device) {
         return Ok(());
     }
     let missing = || {
-        Failure::usage("there is no nvcc to build for CUDA", format_args!("--device {device}"), "`make cuda-toolkit` gets one from PyPI")
+        Failure::usage(
+            "there is no nvcc to build for CUDA",
+            format_args!("--device {device}"),
+            "`make cuda-toolkit` gets one from PyPI",
+        )
     };
     // What the user has set stays; paths come before the user's.
     for (name, mut value) in toolkit(root).ok_or_else(missing)? {
@@ -113,7 +146,8 @@ pub fn prepare(cargo: &mut Command, device: &str, root: &Path) -> Result<()> {
         cargo.env(name, value);
     }
     let encoded = std::env::var_os("CARGO_ENCODED_RUSTFLAGS");
-    let (name, between) = if encoded.is_some() { ("CARGO_ENCODED_RUSTFLAGS", "\x1f") } else { ("RUSTFLAGS", " ") };
+    let (name, between) =
+        if encoded.is_some() { ("CARGO_ENCODED_RUSTFLAGS", "\x1f") } else { ("RUSTFLAGS", " ") };
     let mut flags = encoded.or_else(|| std::env::var_os("RUSTFLAGS")).unwrap_or_default();
     flags.push(format!("{between}--cfg{between}feature=\"dynamic-loading\""));
     cargo.env(name, flags).args(["--target", env!("KNOCKLINE_HOST")]);
@@ -135,7 +169,14 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         assert_eq!(resolve("cuda:1", root), ("cuda:1".to_owned(), None));
         let (found, missing) = resolve("auto", root);
-        assert!(if has_gpu() { found == "cuda" || missing.is_some() } else { found == "cpu" && missing.is_none() }, "{found}");
+        assert!(
+            if has_gpu() {
+                found == "cuda" || missing.is_some()
+            } else {
+                found == "cpu" && missing.is_none()
+            },
+            "{found}"
+        );
     }
 
     #[test]
@@ -145,7 +186,10 @@ mod tests {
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("creates");
         std::fs::write(&file, "NVCC=/a b/nvcc\nLIBRARY_PATH=/l\n").expect("writes");
         if let Some(set) = toolkit(dir.path()).filter(|set| set.contains_key("NVCC")) {
-            assert_eq!((set["NVCC"].to_str(), set["LIBRARY_PATH"].to_str()), (Some("/a b/nvcc"), Some("/l")));
+            assert_eq!(
+                (set["NVCC"].to_str(), set["LIBRARY_PATH"].to_str()),
+                (Some("/a b/nvcc"), Some("/l"))
+            );
         }
     }
 }

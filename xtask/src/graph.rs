@@ -1,4 +1,5 @@
-//! The graph: which node runs what and reads what, from what the stages declare and the runs that the user has named.
+//! The graph: which node runs what and reads what, from what the stages declare and the runs that
+//! the user has named.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,7 +19,8 @@ pub struct Node {
     pub name: NodeName,
     /// The stage crate that runs it.
     pub package: String,
-    /// Whether it measures time. Nothing runs beside it, and the machine is part of its content key.
+    /// Whether it measures time. Nothing runs beside it, and the machine is part of its content
+    /// key.
     pub measures_time: bool,
     /// Whether it computes on the device that the user chooses.
     pub uses_device: bool,
@@ -26,7 +28,8 @@ pub struct Node {
     pub resumable: bool,
     /// Whether the user has named it: it is a training run.
     pub is_run: bool,
-    /// The artifacts that it reads. What is not listed does not reach it, and does not make it stale.
+    /// The artifacts that it reads. What is not listed does not reach it, and does not make it
+    /// stale.
     pub reads: Vec<Input>,
 }
 
@@ -58,18 +61,28 @@ impl Declared {
     /// Reads each `crates/PACKAGE/node.toml` of the workspace.
     pub fn read(root: &Path) -> Result<Self> {
         let crates = root.join("crates");
-        let entries = std::fs::read_dir(&crates).map_err(|e| Failure::io("read folder", &crates, &e))?;
-        let mut packages: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let entries =
+            std::fs::read_dir(&crates).map_err(|e| Failure::io("read folder", &crates, &e))?;
+        let mut packages: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         packages.sort_unstable();
         let mut all = Vec::new();
         for package in packages {
             let path = crates.join(&package).join(declaration::FILE);
             let text = match std::fs::read_to_string(&path) {
                 Ok(text) => text,
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    continue;
+                }
                 Err(e) => return Err(Failure::io("read", &path, &e)),
             };
-            let nodes = declaration::parse(&text).map_err(|e| Failure::usage(e, path.display(), "correct the declaration"))?;
+            let nodes = declaration::parse(&text)
+                .map_err(|e| Failure::usage(e, path.display(), "correct the declaration"))?;
             all.push((package, nodes));
         }
         Ok(Self(all))
@@ -77,7 +90,9 @@ impl Declared {
 
     /// Every declaration with its package.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Declaration)> {
-        self.0.iter().flat_map(|(package, nodes)| nodes.iter().map(move |node| (package.as_str(), node)))
+        self.0
+            .iter()
+            .flat_map(|(package, nodes)| nodes.iter().map(move |node| (package.as_str(), node)))
     }
 
     /// The nodes that have a name of their own.
@@ -87,12 +102,17 @@ impl Declared {
 
     /// The package and the declaration of the node `name` with this `net`.
     pub fn find(&self, name: &str, net: Option<&str>) -> Option<(&str, &Declaration)> {
-        self.0.iter().find_map(|(package, nodes)| Some((package.as_str(), declaration::find(nodes, name, net)?)))
+        self.0.iter().find_map(|(package, nodes)| {
+            Some((package.as_str(), declaration::find(nodes, name, net)?))
+        })
     }
 
     /// The nets that a run of this name can have.
     pub fn nets(&self, name: &str) -> Vec<&str> {
-        self.iter().filter(|(_, d)| d.name.matches(name)).filter_map(|(_, d)| d.net.as_deref()).collect()
+        self.iter()
+            .filter(|(_, d)| d.name.matches(name))
+            .filter_map(|(_, d)| d.net.as_deref())
+            .collect()
     }
 
     /// The names of all packages that run nodes.
@@ -108,14 +128,25 @@ pub struct Graph(Vec<Node>);
 impl Graph {
     /// The graph of the fixed nodes and of `runs`, each with its net.
     pub fn new(declared: &Declared, runs: &[(NodeName, String)]) -> Result<Self> {
-        let wrong = |what: String| Failure::usage(what, declaration::FILE, "correct the declaration of the stage");
+        let wrong = |what: String| {
+            Failure::usage(what, declaration::FILE, "correct the declaration of the stage")
+        };
         let mut all: Vec<(NodeName, Option<&str>, &str, &Declaration)> = Vec::new();
         for (package, node) in declared.iter() {
             match node.name.prefix() {
-                None => all.push((NodeName::try_from(node.name.as_str()).map_err(wrong)?, None, package, node)),
+                None => all.push((
+                    NodeName::try_from(node.name.as_str()).map_err(wrong)?,
+                    None,
+                    package,
+                    node,
+                )),
                 Some(_) => {
-                    let of = runs.iter().filter(|(name, net)| declared.find(name, Some(net)).is_some_and(|(_, d)| d == node));
-                    all.extend(of.map(|(name, net)| (name.clone(), Some(net.as_str()), package, node)));
+                    let of = runs.iter().filter(|(name, net)| {
+                        declared.find(name, Some(net)).is_some_and(|(_, d)| d == node)
+                    });
+                    all.extend(
+                        of.map(|(name, net)| (name.clone(), Some(net.as_str()), package, node)),
+                    );
                 }
             }
         }
@@ -127,17 +158,26 @@ impl Graph {
             let mut reads: Vec<Input> = Vec::new();
             for read in &declared.reads {
                 let fits = |other: &NodeName, net: Option<&str>, is_run: bool| {
-                    read.node.matches(other) && is_run == read.node.prefix().is_some() && (read.net.is_none() || read.net.as_deref() == net)
+                    read.node.matches(other)
+                        && is_run == read.node.prefix().is_some()
+                        && (read.net.is_none() || read.net.as_deref() == net)
                 };
-                let of: Vec<_> = all.iter().filter(|(other, net, _, _)| fits(other, *net, net.is_some())).collect();
+                let of: Vec<_> = all
+                    .iter()
+                    .filter(|(other, net, _, _)| fits(other, *net, net.is_some()))
+                    .collect();
                 if of.is_empty() && read.node.prefix().is_none() {
-                    return Err(wrong(format!("`{name}` reads `{}`, which no stage declares", read.node)));
+                    return Err(wrong(format!(
+                        "`{name}` reads `{}`, which no stage declares",
+                        read.node
+                    )));
                 }
                 for (other, ..) in of {
-                    let at = reads.iter().position(|input| input.node == *other).unwrap_or_else(|| {
-                        reads.push(Input { node: other.clone(), files: Vec::new() });
-                        reads.len() - 1
-                    });
+                    let at =
+                        reads.iter().position(|input| input.node == *other).unwrap_or_else(|| {
+                            reads.push(Input { node: other.clone(), files: Vec::new() });
+                            reads.len() - 1
+                        });
                     if let Some(input) = reads.get_mut(at) {
                         input.files.extend(read.files.iter().cloned());
                     }
@@ -145,7 +185,15 @@ impl Graph {
             }
             let Declaration { measures_time, uses_device, resumable, .. } = **declared;
             let is_run = declared.name.prefix().is_some();
-            nodes.push(Node { name: name.clone(), package: (*package).to_owned(), measures_time, uses_device, resumable, is_run, reads });
+            nodes.push(Node {
+                name: name.clone(),
+                package: (*package).to_owned(),
+                measures_time,
+                uses_device,
+                resumable,
+                is_run,
+                reads,
+            });
         }
         sorted(nodes).map(Self).map_err(wrong)
     }
@@ -170,15 +218,24 @@ impl Graph {
     pub fn called(&self, name: &str) -> Result<Vec<&Node>> {
         let nodes: Vec<&Node> = self.iter().filter(|node| node.is_called(name)).collect();
         if nodes.is_empty() {
-            let what = format!("there is no node `{name}`{}", suggest(name, self.iter().map(|n| n.name.as_str())));
-            return Err(Failure::usage(what, "command line", "`cargo xtask graph` shows the nodes"));
+            let what = format!(
+                "there is no node `{name}`{}",
+                suggest(name, self.iter().map(|n| n.name.as_str()))
+            );
+            return Err(Failure::usage(
+                what,
+                "command line",
+                "`cargo xtask graph` shows the nodes",
+            ));
         }
         Ok(nodes)
     }
 
     /// Whether `node` needs what `other` makes, directly or not.
     pub fn depends(&self, node: &Node, other: &str) -> bool {
-        node.reads.iter().any(|input| input.node == *other || self.find(&input.node).is_some_and(|n| self.depends(n, other)))
+        node.reads.iter().any(|input| {
+            input.node == *other || self.find(&input.node).is_some_and(|n| self.depends(n, other))
+        })
     }
 
     /// The files of a node that any other node reads.
@@ -189,35 +246,56 @@ impl Graph {
 
     /// The graph as text.
     pub fn show(&self, format: GraphFormat) -> String {
-        let edges = || self.iter().flat_map(|node| node.reads.iter().map(move |input| (&input.node, &node.name)));
+        let edges = || {
+            self.iter()
+                .flat_map(|node| node.reads.iter().map(move |input| (&input.node, &node.name)))
+        };
         let width = self.width();
         let mut out = String::new();
         // Writing to a string cannot fail.
         let _ = match format {
             GraphFormat::Text => self.iter().try_for_each(|node| {
                 let from: Vec<&str> = node.reads.iter().map(|input| input.node.as_str()).collect();
-                let arrow = if from.is_empty() { String::new() } else { format!(" ← {}", from.join(", ")) };
+                let arrow = if from.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ← {}", from.join(", "))
+                };
                 writeln!(out, "{:<width$} {}{arrow}", node.name, node.package)
             }),
             GraphFormat::Mermaid => {
                 let _ = writeln!(out, "graph LR");
                 // A name with signs in it needs quotes, and what identifies it may have none.
                 let shown = |name: &NodeName| {
-                    let id: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+                    let id: String =
+                        name.chars()
+                            .map(|c| {
+                                if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }
+                            })
+                            .collect();
                     if id == **name { id } else { format!("{id}[\"{name}\"]") }
                 };
-                edges().try_for_each(|(from, to)| writeln!(out, "  {} --> {}", shown(from), shown(to)))
+                edges()
+                    .try_for_each(|(from, to)| writeln!(out, "  {} --> {}", shown(from), shown(to)))
             }
             GraphFormat::Dot => {
                 let _ = writeln!(out, "digraph knockline {{\n  rankdir=LR;");
-                let _ = edges().try_for_each(|(from, to)| writeln!(out, "  \"{from}\" -> \"{to}\";"));
+                let _ =
+                    edges().try_for_each(|(from, to)| writeln!(out, "  \"{from}\" -> \"{to}\";"));
                 writeln!(out, "}}")
             }
             GraphFormat::Json => self.iter().try_for_each(|node| {
-                let reads: serde_json::Map<String, _> =
-                    node.reads.iter().map(|input| (input.node.to_string(), json!(input.files))).collect();
+                let reads: serde_json::Map<String, _> = node
+                    .reads
+                    .iter()
+                    .map(|input| (input.node.to_string(), json!(input.files)))
+                    .collect();
                 let Node { name, package, is_run, .. } = node;
-                writeln!(out, "{}", json!({ "node": name, "package": package, "run": is_run, "reads": reads }))
+                writeln!(
+                    out,
+                    "{}",
+                    json!({ "node": name, "package": package, "run": is_run, "reads": reads })
+                )
             }),
         };
         out
@@ -226,12 +304,20 @@ impl Graph {
 
 /// The nodes, each after those that it reads.
 fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, String> {
-    fn visit(at: usize, nodes: &[Node], path: &mut Vec<usize>, order: &mut Vec<usize>) -> Result<(), String> {
+    fn visit(
+        at: usize,
+        nodes: &[Node],
+        path: &mut Vec<usize>,
+        order: &mut Vec<usize>,
+    ) -> Result<(), String> {
         if order.contains(&at) {
             return Ok(());
         }
         if path.contains(&at) {
-            return Err(format!("`{}` reads what is made of it", nodes.get(at).map_or("", |node| node.name.as_str())));
+            return Err(format!(
+                "`{}` reads what is made of it",
+                nodes.get(at).map_or("", |node| node.name.as_str())
+            ));
         }
         path.push(at);
         for input in nodes.get(at).into_iter().flat_map(|node| &node.reads) {
@@ -273,7 +359,10 @@ mod tests {
     }
 
     fn graph(runs: &[(&str, &str)]) -> Result<Graph> {
-        let runs: Vec<_> = runs.iter().map(|(name, net)| (NodeName::try_from(*name).expect("a name"), (*net).to_owned())).collect();
+        let runs: Vec<_> = runs
+            .iter()
+            .map(|(name, net)| (NodeName::try_from(*name).expect("a name"), (*net).to_owned()))
+            .collect();
         Graph::new(&Declared::read(root())?, &runs)
     }
 
@@ -281,10 +370,27 @@ mod tests {
     fn every_node_comes_after_those_that_it_reads() {
         let graph = graph(&[("train.wide", "mlp"), ("train.slp", "slp")]).expect("a graph");
         let names: Vec<&str> = graph.iter().map(|n| n.name.as_str()).collect();
-        assert_eq!(names, ["ingest", "split", "embed", "tensors", "train.wide", "train.slp", "train.sweep", "report"]);
+        assert_eq!(
+            names,
+            [
+                "ingest",
+                "split",
+                "embed",
+                "tensors",
+                "train.wide",
+                "train.slp",
+                "train.sweep",
+                "report"
+            ]
+        );
         for (at, node) in graph.iter().enumerate() {
             for input in &node.reads {
-                assert!(graph.iter().take(at).any(|n| n.name == input.node), "{} reads {}", node.name, input.node);
+                assert!(
+                    graph.iter().take(at).any(|n| n.name == input.node),
+                    "{} reads {}",
+                    node.name,
+                    input.node
+                );
                 assert!(!input.files.is_empty());
             }
         }
@@ -301,12 +407,20 @@ mod tests {
 
     #[test]
     fn a_wrong_name_gets_the_nearest_and_a_matrix_answers_to_its_run_s() {
-        let graph = graph(&[("train.wide@hidden=1", "mlp"), ("train.wide@hidden=2", "mlp"), ("train.wider", "mlp")]).expect("a graph");
+        let graph = graph(&[
+            ("train.wide@hidden=1", "mlp"),
+            ("train.wide@hidden=2", "mlp"),
+            ("train.wider", "mlp"),
+        ])
+        .expect("a graph");
         assert!(graph.called("tensor").unwrap_err().what.contains("did you mean `tensors`?"));
         assert_eq!(graph.called("train.wide").expect("two").len(), 2);
         assert_eq!(graph.called("train.wide@hidden=2").expect("one").len(), 1);
         let report = graph.find("report").expect("a node");
-        assert!(graph.depends(report, "ingest") && !graph.depends(graph.find("split").expect("a node"), "embed"));
+        assert!(
+            graph.depends(report, "ingest")
+                && !graph.depends(graph.find("split").expect("a node"), "embed")
+        );
     }
 
     #[test]
@@ -314,11 +428,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let put = |package: &str, text: &str| {
             std::fs::create_dir_all(dir.path().join("crates").join(package)).expect("a folder");
-            std::fs::write(dir.path().join("crates").join(package).join("node.toml"), text).expect("writes");
+            std::fs::write(dir.path().join("crates").join(package).join("node.toml"), text)
+                .expect("writes");
         };
-        let node =
-            |name: &str, of: &str| format!("[[node]]\nname = \"{name}\"\noptions = []\nreads = [{{ node = \"{of}\", files = [\"x\"] }}]\n");
-        let refusal = || Declared::read(dir.path()).and_then(|d| Graph::new(&d, &[])).expect_err("refused").what;
+        let node = |name: &str, of: &str| {
+            format!(
+                "[[node]]\nname = \"{name}\"\noptions = []\nreads = [{{ node = \"{of}\", files = [\"x\"] }}]\n"
+            )
+        };
+        let refusal = || {
+            Declared::read(dir.path()).and_then(|d| Graph::new(&d, &[])).expect_err("refused").what
+        };
         put("a", &node("a", "b"));
         assert_eq!(refusal(), "`a` reads `b`, which no stage declares");
         put("b", &node("b", "a"));

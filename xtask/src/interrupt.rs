@@ -27,10 +27,16 @@ pub fn ended(resumes: bool) {
 pub fn watch() {
     let say = || {
         match (RESUMABLE.load(Ordering::Relaxed) > 0, FRESH.load(Ordering::Relaxed)) {
-            (true, false) => eprintln!("\ninterrupted; the same command goes on from the last checkpoint, with --fresh it starts anew"),
-            (true, true) => eprintln!("\ninterrupted; the same command without --fresh goes on from the last checkpoint"),
+            (true, false) => eprintln!(
+                "\ninterrupted; the same command goes on from the last checkpoint, with --fresh it starts anew"
+            ),
+            (true, true) => eprintln!(
+                "\ninterrupted; the same command without --fresh goes on from the last checkpoint"
+            ),
             _ if STARTED.load(Ordering::Relaxed) => {
-                eprintln!("\ninterrupted; what is finished is kept, and the same command makes the rest");
+                eprintln!(
+                    "\ninterrupted; what is finished is kept, and the same command makes the rest"
+                );
             }
             _ => {}
         }

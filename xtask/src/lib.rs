@@ -83,21 +83,25 @@ enum Command {
         #[arg(long, value_enum, default_value = "text")]
         format: graph::GraphFormat,
     },
-    /// Build the programs and copy them into a folder: DIR/xtask runs the pipeline of the same checkout without cargo
+    /// Build the programs and copy them into a folder: DIR/xtask runs the pipeline of the same
+    /// checkout without cargo
     Programs {
         /// The folder
         dir: PathBuf,
     },
     /// Classify headlines with a trained run, taken as it is
     Predict(predict::PredictArguments),
-    /// Show training runs beside each other: the options in which they differ, their figures and times
+    /// Show training runs beside each other: the options in which they differ, their figures and
+    /// times
     Compare(compare::CompareArguments),
     /// Keys of results, and the care of what is kept
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// The benchmarks, each figure beside its peers': single, multi, vectors, gzip, ingest, stages, predict, whole, growth
+    /// The benchmarks, each figure beside its peers': single, multi, vectors, gzip, ingest, stages,
+    /// predict, whole, growth
     Bench {
-        /// Names of benchmarks, and options of bench/run.py: --archive ZIP --vectors FILE --rounds N …
+        /// Names of benchmarks, and options of bench/run.py: --archive ZIP --vectors FILE --rounds
+        /// N …
         #[arg(value_name = "NAME", trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -146,7 +150,8 @@ enum CacheCommand {
     },
     /// Reread every result and set aside what is damaged
     Verify,
-    /// Drop what no current result needs: earlier results and unfinished runs; list what was set aside
+    /// Drop what no current result needs: earlier results and unfinished runs; list what was set
+    /// aside
     Gc {
         /// Say how much that is, and drop nothing
         #[arg(long)]
@@ -164,8 +169,19 @@ pub fn main() -> ExitCode {
         Err(e) => {
             let json = std::env::args().any(|argument| argument == "--json");
             if json && e.use_stderr() {
-                let what = e.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                return Failure::usage(what, "command line", "`cargo xtask help` shows the commands").report(json);
+                let what = e
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+                    .to_owned();
+                return Failure::usage(
+                    what,
+                    "command line",
+                    "`cargo xtask help` shows the commands",
+                )
+                .report(json);
             }
             e.exit();
         }
@@ -199,9 +215,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
             binaries::copy_all(root, &dir)
         }
         Command::Bench { arguments } => return bench::run(root, arguments),
-        Command::Cache(CacheCommand::Import { file }) => return cache::bundle::import(root, store, file, json),
+        Command::Cache(CacheCommand::Import { file }) => {
+            return cache::bundle::import(root, store, file, json);
+        }
         Command::Cache(CacheCommand::Verify) => cache::maintain::verify(root, store, json),
-        Command::Cache(CacheCommand::Gc { dry_run, aside }) => cache::maintain::collect(store, *dry_run, *aside, json),
+        Command::Cache(CacheCommand::Gc { dry_run, aside }) => {
+            cache::maintain::collect(store, *dry_run, *aside, json)
+        }
         other => {
             let config = &Config::read(root, &profile, &set)?;
             let is_described = !set.is_empty() || profile != DEFAULT_PROFILE;
@@ -211,7 +231,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
     done.map(|()| Exit::Done.into())
 }
 
-/// Runs a command that needs the configuration; `is_described`: the command line has something to say of it.
+/// Runs a command that needs the configuration; `is_described`: the command line has something to
+/// say of it.
 fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Result<ExitCode> {
     let Context { root, config, store, json } = context;
     let done = match command {
@@ -223,14 +244,24 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
             return Ok(if fresh || !check { Exit::Done } else { Exit::Failed }.into());
         }
         Command::Graph { format } => print(&config.graph.show(*format)),
-        Command::Cache(CacheCommand::Export { file, nodes }) => return cache::bundle::export(context, file, nodes),
-        Command::Cache(CacheCommand::Push { nodes, replace }) => cache::exchange::push(context, nodes, *replace),
-        Command::Cache(CacheCommand::Pull { nodes, device }) => cache::exchange::pull(context, nodes, device),
+        Command::Cache(CacheCommand::Export { file, nodes }) => {
+            return cache::bundle::export(context, file, nodes);
+        }
+        Command::Cache(CacheCommand::Push { nodes, replace }) => {
+            cache::exchange::push(context, nodes, *replace)
+        }
+        Command::Cache(CacheCommand::Pull { nodes, device }) => {
+            cache::exchange::pull(context, nodes, device)
+        }
         Command::Cache(CacheCommand::Key { node, device }) => {
             let recipes = recipe::Recipes::new(root, config, device, &store.index)?;
             config.graph.called(node)?.into_iter().try_for_each(|node| {
                 let key = recipes.recipe(node)?;
-                let line = if json { serde_json::json!({ "node": node.name, "key": key }).to_string() } else { key.to_string() };
+                let line = if json {
+                    serde_json::json!({ "node": node.name, "key": key }).to_string()
+                } else {
+                    key.to_string()
+                };
                 print(&format!("{line}\n"))
             })
         }
@@ -245,29 +276,48 @@ impl Command {
     fn device(&mut self) -> Option<&mut String> {
         match self {
             Self::Pipeline(selection) => Some(&mut selection.device),
-            Self::Status { device, .. } | Self::Cache(CacheCommand::Key { device, .. } | CacheCommand::Pull { device, .. }) => Some(device),
+            Self::Status { device, .. }
+            | Self::Cache(CacheCommand::Key { device, .. } | CacheCommand::Pull { device, .. }) => {
+                Some(device)
+            }
             _ => None,
         }
     }
 
     /// Whether every file is to be read again.
     fn is_paranoid(&self) -> bool {
-        matches!(self, Self::Pipeline(selection::Selection { paranoid: true, .. }) | Self::Status { paranoid: true, .. })
+        matches!(
+            self,
+            Self::Pipeline(selection::Selection { paranoid: true, .. })
+                | Self::Status { paranoid: true, .. }
+        )
     }
 }
 
 fn print(text: &str) -> Result<()> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))
 }
 
 /// The workspace: cargo says where this package lies; without cargo it is looked for upwards.
 fn workspace() -> Result<PathBuf> {
-    if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).filter(|p| p.ends_with("xtask"))
+    if let Some(package) =
+        std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).filter(|p| p.ends_with("xtask"))
         && let Some(root) = package.parent()
     {
         return Ok(root.to_owned());
     }
     let here = std::env::current_dir().unwrap_or_default();
-    let root = here.ancestors().find(|dir| dir.join("pipeline.toml").exists() && dir.join("xtask").exists()).map(Path::to_owned);
-    root.ok_or_else(|| Failure::usage("this is no knockline workspace", here.display(), "run it in a checkout, as `cargo xtask`"))
+    let root = here
+        .ancestors()
+        .find(|dir| dir.join("pipeline.toml").exists() && dir.join("xtask").exists())
+        .map(Path::to_owned);
+    root.ok_or_else(|| {
+        Failure::usage(
+            "this is no knockline workspace",
+            here.display(),
+            "run it in a checkout, as `cargo xtask`",
+        )
+    })
 }

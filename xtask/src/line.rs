@@ -21,7 +21,12 @@ pub struct Line {
 
 impl Line {
     /// Of a result that was found or made since `start`, and is `here` or in the `remote`.
-    pub fn new(status: &'static str, place: &'static str, manifest: &Manifest, start: Instant) -> Self {
+    pub fn new(
+        status: &'static str,
+        place: &'static str,
+        manifest: &Manifest,
+        start: Instant,
+    ) -> Self {
         Self {
             node: manifest.node.clone(),
             status,

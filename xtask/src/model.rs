@@ -1,11 +1,13 @@
-//! Random sequences of what people do to a checkout, its sources, its programs and its results, against a slow and obvious
-//! oracle: no hit is wrong, and no file of anybody is lost.
+//! Random sequences of what people do to a checkout, its sources, its programs and its results,
+//! against a slow and obvious oracle: no hit is wrong, and no file of anybody is lost.
 //!
-//! Everything is xtask's own but two things. [`builder::Builder`] behaves like cargo: it believes time stamps. A program that
-//! it builds is the text of its sources, and [`stage`] runs one by digesting that text together with what it reads. So the
-//! result says what it was really made of, and the oracle says what it should have been made of.
+//! Everything is xtask's own but two things. [`builder::Builder`] behaves like cargo: it believes
+//! time stamps. A program that it builds is the text of its sources, and [`stage`] runs one by
+//! digesting that text together with what it reads. So the result says what it was really made of,
+//! and the oracle says what it should have been made of.
 //!
-//! `KNOCKLINE_SEQUENCES=10000 cargo test --package xtask model` plays more of them, `KNOCKLINE_SEQUENCE=17` one alone.
+//! `KNOCKLINE_SEQUENCES=10000 cargo test --package xtask model` plays more of them,
+//! `KNOCKLINE_SEQUENCE=17` one alone.
 
 mod builder;
 mod player;
@@ -40,10 +42,13 @@ fn no_hit_is_wrong_and_no_file_is_lost_whatever_is_done() {
     println!("{} sequences: {counts:?}", seeds.end - seeds.start);
     if seeds.end - seeds.start >= FEW {
         for what in [
-            "edit", "restore", "touch", "build", "swap", "data", "map", "damage", "force", "kill", "resumed", "gc", "export", "import",
-            "stranger", "meddled", "refused", "hit", "run",
+            "edit", "restore", "touch", "build", "swap", "data", "map", "damage", "force", "kill",
+            "resumed", "gc", "export", "import", "stranger", "meddled", "refused", "hit", "run",
         ] {
-            assert!(counts.get(what).is_some_and(|&count| count > 0), "{what} never happened: {counts:?}");
+            assert!(
+                counts.get(what).is_some_and(|&count| count > 0),
+                "{what} never happened: {counts:?}"
+            );
         }
     }
 }

@@ -56,25 +56,31 @@ impl PipelineRun<'_> {
     pub fn go(self, nodes: &[&Node]) -> Result<()> {
         let Self { context, selection, runner, say, commit } = self;
         let Context { root, config, store, .. } = context;
-        let lock = store.lock(|| eprintln!("waiting for another run in {}", context.artifacts().display()))?;
+        let lock = store
+            .lock(|| eprintln!("waiting for another run in {}", context.artifacts().display()))?;
         for node in nodes {
             store.refuse_foreign_node(&node.name)?;
         }
         let board = &Board::default();
-        let remote = Remote::new(context, board).read_only(selection.read_only).offline(selection.offline);
+        let remote =
+            Remote::new(context, board).read_only(selection.read_only).offline(selection.offline);
         let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
         let mut tasks = BTreeMap::new();
         for node in config.graph.iter() {
             let is_read = |by: &&&Node| by.reads_from(&node.name);
             if nodes.iter().any(|n| n.name == node.name) {
                 // The last nodes are what the user asked for.
-                tasks.insert(node.name.clone(), Task::selected(node, !nodes.iter().any(|by| is_read(&by))));
+                tasks.insert(
+                    node.name.clone(),
+                    Task::selected(node, !nodes.iter().any(|by| is_read(&by))),
+                );
             } else if nodes.iter().any(|by| is_read(&by)) {
                 let (manifest, is_here) = as_it_is(store, &remote, &recipes, node)?;
                 tasks.insert(node.name.clone(), Task::given(node, manifest, is_here));
             }
         }
-        let session = Session { context, selection, recipes, remote, runner, board, say, tasks, commit };
+        let session =
+            Session { context, selection, recipes, remote, runner, board, say, tasks, commit };
         let done = { session }.run();
         store.index.save();
         drop(lock);
@@ -82,8 +88,14 @@ impl PipelineRun<'_> {
     }
 }
 
-/// A node's current result, sound but perhaps stale, and whether it is here or was left in the remote.
-fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes<'_>, node: &Node) -> Result<(Manifest, bool)> {
+/// A node's current result, sound but perhaps stale, and whether it is here or was left in the
+/// remote.
+fn as_it_is(
+    store: &Store,
+    remote: &Remote<'_>,
+    recipes: &Recipes<'_>,
+    node: &Node,
+) -> Result<(Manifest, bool)> {
     let folder = store.current(&node.name);
     let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
     let (manifest, is_here) = match Manifest::read(&folder)? {
@@ -92,7 +104,11 @@ fn as_it_is(store: &Store, remote: &Remote<'_>, recipes: &Recipes<'_>, node: &No
             Some(manifest) => (manifest, false),
             None => {
                 let what = format_args!("there is no result of `{}` to take", node.name);
-                return Err(Failure::usage(what, folder.display(), format_args!("{remedy}, with the same options")));
+                return Err(Failure::usage(
+                    what,
+                    folder.display(),
+                    format_args!("{remedy}, with the same options"),
+                ));
             }
         },
     };

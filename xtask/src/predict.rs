@@ -32,8 +32,13 @@ pub struct PredictArguments {
 
 /// Runs the command; the answers go to stdout as they come.
 ///
-/// With `as_described` the user has said what the configuration is, and is warned where the results are of another.
-pub fn run(context: Context<'_>, as_described: bool, arguments: &PredictArguments) -> Result<std::process::ExitCode> {
+/// With `as_described` the user has said what the configuration is, and is warned where the results
+/// are of another.
+pub fn run(
+    context: Context<'_>,
+    as_described: bool,
+    arguments: &PredictArguments,
+) -> Result<std::process::ExitCode> {
     let Context { root, config, store, json } = context;
     let artifacts = context.artifacts();
     let PredictArguments { texts, file, run, top_k } = arguments;
@@ -42,7 +47,9 @@ pub fn run(context: Context<'_>, as_described: bool, arguments: &PredictArgument
     let used = check(store, config.remote().is_some(), artifacts, run)?;
     for manifest in used.iter().filter(|_| as_described) {
         let node = config.graph.find(&manifest.node);
-        if node.is_none_or(|node| recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe)) {
+        if node
+            .is_none_or(|node| recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe))
+        {
             eprintln!(
                 "warning: `{}` in {} is of other options or sources than these; it is used as it is",
                 manifest.node,
@@ -55,18 +62,29 @@ pub fn run(context: Context<'_>, as_described: bool, arguments: &PredictArgument
     }
     let start = |program: &Path| {
         let mut command = Command::new(program);
-        command.arg("--artifacts").arg(artifacts).arg("--run").arg(run.as_str()).arg("--top-k").arg(top_k.to_string());
+        command
+            .arg("--artifacts")
+            .arg(artifacts)
+            .arg("--run")
+            .arg(run.as_str())
+            .arg("--top-k")
+            .arg(top_k.to_string());
         if json {
             command.arg("--json");
         }
-        command.args(file.iter().flat_map(|path| [Path::new("--file"), path])).arg("--").args(texts).spawn()
+        command
+            .args(file.iter().flat_map(|path| [Path::new("--file"), path]))
+            .arg("--")
+            .args(texts)
+            .spawn()
     };
     ended(Binaries::new(root, "cpu", &["predict"], &store.index).spawn("predict", None, start)?)
 }
 
 /// The training run that the user means: one of the configuration, or one whose result is here.
 fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
-    let mut known: Vec<NodeName> = config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
+    let mut known: Vec<NodeName> =
+        config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
     let is_run = |name: &NodeName| {
         config.graph.find(name).is_none()
             && matches!(Manifest::read(&store.current(name)), Ok(Some(m)) if m.digest("model.safetensors").is_some())
@@ -82,8 +100,16 @@ fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
 
 /// The run and the word vectors must be there and whole, and the one be trained on the other:
 /// features made with other vectors would give answers that only look like answers.
-fn check(store: &Store, is_shared: bool, artifacts: &Path, run: &NodeName) -> Result<[Manifest; 2]> {
-    let fixed = |name: &str| NodeName::try_from(name).map_err(|e| Failure::usage(e, "predict", "this is a bug; please report it"));
+fn check(
+    store: &Store,
+    is_shared: bool,
+    artifacts: &Path,
+    run: &NodeName,
+) -> Result<[Manifest; 2]> {
+    let fixed = |name: &str| {
+        NodeName::try_from(name)
+            .map_err(|e| Failure::usage(e, "predict", "this is a bug; please report it"))
+    };
     let get = |name: &NodeName| {
         sound(store, artifacts, name).map_err(|mut failure| {
             if is_shared {
@@ -98,21 +124,34 @@ fn check(store: &Store, is_shared: bool, artifacts: &Path, run: &NodeName) -> Re
     let run = get(run)?;
     let embed = get(&fixed("embed")?)?;
     let same = |of: &Manifest, node: &str, made: &Manifest, file: &str| {
-        of.ingredients.get(&format!("input {node}/{file}")) == made.digest(file).map(ToString::to_string).as_deref()
+        of.ingredients.get(&format!("input {node}/{file}"))
+            == made.digest(file).map(ToString::to_string).as_deref()
     };
     // Where no `tensors` was ever seen, there is nothing to hold the two together by.
     let seen = store.seen(&fixed("tensors")?);
-    // Other vectors can come to the same features, so that several results of `tensors` may stand between the two.
-    let between: Vec<&Manifest> = seen.iter().filter(|tensors| same(&run, "tensors", tensors, "train.safetensors")).collect();
-    let is_of_embed =
-        |tensors: &&Manifest| ["vocabulary.parquet", "vectors.safetensors"].iter().all(|file| same(tensors, "embed", &embed, file));
+    // Other vectors can come to the same features, so that several results of `tensors` may stand
+    // between the two.
+    let between: Vec<&Manifest> =
+        seen.iter().filter(|tensors| same(&run, "tensors", tensors, "train.safetensors")).collect();
+    let is_of_embed = |tensors: &&Manifest| {
+        ["vocabulary.parquet", "vectors.safetensors"]
+            .iter()
+            .all(|file| same(tensors, "embed", &embed, file))
+    };
     let what = match &between[..] {
         _ if seen.is_empty() || between.iter().any(is_of_embed) => return Ok([embed, run]),
         [] => "features than `tensors` now has",
         _ => "word vectors than `embed` now has",
     };
-    let remedy = format!("bring it up to date: {}, with the options that you want", make(artifacts, &run.node));
-    Err(Failure::usage(format_args!("`{}` was trained on other {what}", run.node), artifacts.display(), remedy))
+    let remedy = format!(
+        "bring it up to date: {}, with the options that you want",
+        make(artifacts, &run.node)
+    );
+    Err(Failure::usage(
+        format_args!("`{}` was trained on other {what}", run.node),
+        artifacts.display(),
+        remedy,
+    ))
 }
 
 /// The command that makes a node in a folder.
@@ -125,7 +164,11 @@ fn sound(store: &Store, artifacts: &Path, name: &NodeName) -> Result<Manifest> {
     let folder = store.current(name);
     let remedy = format!("make it: {}", make(artifacts, name));
     let Some(manifest) = Manifest::read(&folder)? else {
-        return Err(Failure::usage(format_args!("there is no result of `{name}` to predict with"), folder.display(), remedy));
+        return Err(Failure::usage(
+            format_args!("there is no result of `{name}` to predict with"),
+            folder.display(),
+            remedy,
+        ));
     };
     match manifest.check(&folder, &store.index) {
         Some(problem) => Err(Failure::input(problem, folder.display(), remedy)),

@@ -34,7 +34,11 @@ impl From<RecipeError> for Failure {
             RecipeError::Source(failure) => failure,
             RecipeError::Missing { node, of, file } => {
                 let remedy = format!("make it first: cargo xtask pipeline --to {of}");
-                Self::usage(format_args!("`{node}` needs {file}, which is not there"), format_args!("artifacts of `{of}`"), remedy)
+                Self::usage(
+                    format_args!("`{node}` needs {file}, which is not there"),
+                    format_args!("artifacts of `{of}`"),
+                    remedy,
+                )
             }
         }
     }
@@ -54,15 +58,22 @@ pub struct Recipes<'c> {
 impl<'c> Recipes<'c> {
     /// The recipes of every node that `config` describes. Files that it names are read (the
     /// index spares what it can); no artifact is.
-    pub fn new(root: &Path, config: &'c Config, device: &str, digests: &dyn Digests) -> Result<Self> {
+    pub fn new(
+        root: &Path,
+        config: &'c Config,
+        device: &str,
+        digests: &dyn Digests,
+    ) -> Result<Self> {
         let workspace = Workspace::read(root)?;
         let mut packages: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
         let mut own = BTreeMap::new();
         for node in config.graph.iter() {
             if !packages.contains_key(&node.package) {
-                packages.insert(node.package.clone(), workspace.ingredients(&node.package, digests)?);
+                packages
+                    .insert(node.package.clone(), workspace.ingredients(&node.package, digests)?);
             }
-            let mut all = Ingredients::new().with(packages.get(&node.package).map_or(&[], Vec::as_slice));
+            let mut all =
+                Ingredients::new().with(packages.get(&node.package).map_or(&[], Vec::as_slice));
             all.add("node", node.name.as_str());
             all.add("compiler", env!("KNOCKLINE_RUSTC"));
             all.add("compiler-flags", env!("KNOCKLINE_FLAGS"));
@@ -70,7 +81,10 @@ impl<'c> Recipes<'c> {
             if node.uses_device && device != "cpu" {
                 all.add("device", device.split(':').next().unwrap_or(device));
             }
-            own.insert(node.name.clone(), options(&mut all, node, config, digests).map(|()| all).map_err(RecipeError::Source));
+            own.insert(
+                node.name.clone(),
+                options(&mut all, node, config, digests).map(|()| all).map_err(RecipeError::Source),
+            );
         }
         Ok(Self { config, own, packages, machine: Machine::here()? })
     }
@@ -83,7 +97,9 @@ impl<'c> Recipes<'c> {
 
     /// The same, as they were when the keys were made.
     pub fn given_part(&self, node: &Node) -> Result<Ingredients> {
-        Ok(self.own(node)?.only(|name| name.starts_with("input ") || name.starts_with("option ") || name == "format"))
+        Ok(self.own(node)?.only(|name| {
+            name.starts_with("input ") || name.starts_with("option ") || name == "format"
+        }))
     }
 
     /// What the program of a node is built of.
@@ -108,25 +124,42 @@ impl<'c> Recipes<'c> {
     }
 
     /// The recipe key of a node that was made from results of the given recipes.
-    pub fn recipe_after(&self, node: &Node, upstream: &BTreeMap<NodeName, RecipeKey>) -> Result<RecipeKey, RecipeError> {
-        let recipe = |name: &NodeName| upstream.get(name).map_or_else(String::new, RecipeKey::to_string);
-        let recipes: Vec<(String, String)> =
-            node.reads.iter().map(|input| (format!("recipe {}", input.node), recipe(&input.node))).collect();
+    pub fn recipe_after(
+        &self,
+        node: &Node,
+        upstream: &BTreeMap<NodeName, RecipeKey>,
+    ) -> Result<RecipeKey, RecipeError> {
+        let recipe =
+            |name: &NodeName| upstream.get(name).map_or_else(String::new, RecipeKey::to_string);
+        let recipes: Vec<(String, String)> = node
+            .reads
+            .iter()
+            .map(|input| (format!("recipe {}", input.node), recipe(&input.node)))
+            .collect();
         Ok(self.own(node)?.with(&recipes).recipe_key())
     }
 
     /// What the content key is made of, given the manifests of the nodes that are read.
-    pub fn content<'m>(&self, node: &Node, manifest: impl Fn(&str) -> Option<&'m Manifest>) -> Result<Ingredients, RecipeError> {
+    pub fn content<'m>(
+        &self,
+        node: &Node,
+        manifest: impl Fn(&str) -> Option<&'m Manifest>,
+    ) -> Result<Ingredients, RecipeError> {
         let mut inputs = Vec::new();
         for (name, files) in node.reads.iter().map(|input| (&input.node, &input.files)) {
             for file in files {
-                let missing = || RecipeError::Missing { node: node.name.clone(), of: name.clone(), file: file.clone() };
+                let missing = || RecipeError::Missing {
+                    node: node.name.clone(),
+                    of: name.clone(),
+                    file: file.clone(),
+                };
                 let digest = manifest(name).and_then(|m| m.digest(file)).ok_or_else(missing)?;
                 inputs.push((format!("input {name}/{file}"), digest.to_string()));
             }
         }
         if node.measures_time {
-            // What measures time says nothing of another machine. The recipe is the same on all of them.
+            // What measures time says nothing of another machine. The recipe is the same on all of
+            // them.
             inputs.push(("machine".to_owned(), self.machine.to_string()));
         }
         Ok(self.own(node)?.with(&inputs))
@@ -134,20 +167,27 @@ impl<'c> Recipes<'c> {
 }
 
 /// Ingredient 4, and of 5 what comes from outside.
-fn options(all: &mut Ingredients, node: &Node, config: &Config, digests: &dyn Digests) -> Result<()> {
+fn options(
+    all: &mut Ingredients,
+    node: &Node,
+    config: &Config,
+    digests: &dyn Digests,
+) -> Result<()> {
     let mut options = config.options(node);
     for (name, pin) in config.sources(node) {
         let Some(source) = options.remove(&name).filter(|s| !s.is_null()) else { continue };
-        let items: Vec<&Json> = source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect());
+        let items: Vec<&Json> =
+            source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect());
         let sources: Vec<&str> = items.into_iter().filter_map(Json::as_str).collect();
         let place = format!("{}.{name}", node.name);
         let value = match &sources[..] {
             [one] if config.is_builtin(node, &name, one) => (*one).to_owned(),
             _ => {
-                let content = match pin.as_ref().and_then(|pin| options.get(pin)).and_then(Json::as_str) {
-                    Some(sum) => pinned(sum, &sources, &place, digests)?,
-                    None => unpinned(&sources, &place, digests)?,
-                };
+                let content =
+                    match pin.as_ref().and_then(|pin| options.get(pin)).and_then(Json::as_str) {
+                        Some(sum) => pinned(sum, &sources, &place, digests)?,
+                        None => unpinned(&sources, &place, digests)?,
+                    };
                 // Artifacts name a source that can be pinned by its file name, so that belongs to
                 // the key, too.
                 if pin.is_some() { format!("{} {content}", source_name(&sources)) } else { content }
@@ -161,8 +201,8 @@ fn options(all: &mut Ingredients, node: &Node, config: &Config, digests: &dyn Di
     Ok(())
 }
 
-/// What stands for sources with a checksum: the checksum, so that machines without the file agree with those that have it. A
-/// file that is here must have it, unless another source may.
+/// What stands for sources with a checksum: the checksum, so that machines without the file agree
+/// with those that have it. A file that is here must have it, unless another source may.
 fn pinned(sum: &str, sources: &[&str], place: &str, digests: &dyn Digests) -> Result<String> {
     let mut wrong = None;
     for source in sources {
@@ -179,7 +219,9 @@ fn pinned(sum: &str, sources: &[&str], place: &str, digests: &dyn Digests) -> Re
         Some((source, is)) => Err(Failure::input(
             format_args!("SHA-256 is {is}, not {sum}"),
             source,
-            format_args!("get the file again, or change the checksum beside `{place}` if this is the file you want"),
+            format_args!(
+                "get the file again, or change the checksum beside `{place}` if this is the file you want"
+            ),
         )),
     }
 }
@@ -201,9 +243,11 @@ fn unpinned(sources: &[&str], place: &str, digests: &dyn Digests) -> Result<Stri
         }
     }
     match last {
-        Some((source, error)) if all.is_empty() => {
-            Err(Failure::input(format_args!("cannot read the source: {error}"), source, format_args!("check the option `{place}`")))
-        }
+        Some((source, error)) if all.is_empty() => Err(Failure::input(
+            format_args!("cannot read the source: {error}"),
+            source,
+            format_args!("check the option `{place}`"),
+        )),
         _ => Ok(all.join(" ")),
     }
 }
@@ -223,19 +267,41 @@ mod tests {
 
     #[test]
     fn every_file_that_a_stage_may_read_is_in_its_key() {
-        let config = Config::read(root(), "sample", &["train.wide.net=mlp".into()]).expect("a configuration");
+        let config = Config::read(root(), "sample", &["train.wide.net=mlp".into()])
+            .expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
-        for (package, declared) in crate::graph::Declared::read(root()).expect("declarations").iter() {
-            for node in config.graph.iter().filter(|node| node.package == package && declared.name.matches(&node.name)) {
-                let manifests: Vec<Manifest> = node.reads.iter().map(|input| made(&input.node, &input.files)).collect();
+        for (package, declared) in
+            crate::graph::Declared::read(root()).expect("declarations").iter()
+        {
+            for node in config
+                .graph
+                .iter()
+                .filter(|node| node.package == package && declared.name.matches(&node.name))
+            {
+                let manifests: Vec<Manifest> =
+                    node.reads.iter().map(|input| made(&input.node, &input.files)).collect();
                 let found = |name: &str| manifests.iter().find(|manifest| manifest.node == *name);
                 let all = recipes.content(node, found).expect("ingredients");
-                for read in declared.reads.iter().filter(|_| node.is_run == declared.name.prefix().is_some()) {
-                    let of = node.reads.iter().filter(|input| read.node.matches(&input.node) && read.net.is_none());
-                    for (input, file) in of.flat_map(|input| read.files.iter().map(move |file| (input, file))) {
+                for read in declared
+                    .reads
+                    .iter()
+                    .filter(|_| node.is_run == declared.name.prefix().is_some())
+                {
+                    let of = node
+                        .reads
+                        .iter()
+                        .filter(|input| read.node.matches(&input.node) && read.net.is_none());
+                    for (input, file) in
+                        of.flat_map(|input| read.files.iter().map(move |file| (input, file)))
+                    {
                         let is_run = config.graph.find(&input.node).is_some_and(|node| node.is_run);
                         if is_run == read.node.prefix().is_some() {
-                            assert!(all.get(&format!("input {}/{file}", input.node)).is_some(), "{}: {}/{file}", node.name, input.node);
+                            assert!(
+                                all.get(&format!("input {}/{file}", input.node)).is_some(),
+                                "{}: {}/{file}",
+                                node.name,
+                                input.node
+                            );
                         }
                     }
                 }
@@ -245,7 +311,11 @@ mod tests {
 
     /// A manifest that has these files.
     fn made(node: &NodeName, files: &[String]) -> Manifest {
-        let file = |path: &String| cache::Output { path: path.clone(), size: 0, digest: Digest::of(path.as_bytes()) };
+        let file = |path: &String| cache::Output {
+            path: path.clone(),
+            size: 0,
+            digest: Digest::of(path.as_bytes()),
+        };
         let files = files.iter().map(file).collect();
         Manifest::new(node, Digest::of(b"").into(), Ingredients::new(), String::new(), files)
     }
@@ -260,7 +330,13 @@ mod tests {
     #[test]
     fn key_differs_when_an_option_of_the_node_or_of_one_before_it_does() {
         let plain = key("train.mlp", &[], "cpu");
-        for set in ["train.mlp.lr=0.5", "tensors.empty=drop", "embed.seed=7", "split.group_by=story", "ingest.publishers=[\"*\"]"] {
+        for set in [
+            "train.mlp.lr=0.5",
+            "tensors.empty=drop",
+            "embed.seed=7",
+            "split.group_by=story",
+            "ingest.publishers=[\"*\"]",
+        ] {
             assert_ne!(plain, key("train.mlp", &[set], "cpu"), "{set}");
         }
     }
@@ -283,16 +359,37 @@ mod tests {
         let config = Config::read(root(), "sample", &[]).expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
         let own = recipes.own(config.graph.find("split").expect("a node")).expect("ingredients");
-        assert!(own.get("compiler").is_some_and(|c| c.starts_with("rustc 1.")), "{:?}", own.get("compiler"));
-        assert_ne!(own.digest(), own.with(&[("compiler".to_owned(), "rustc 2.0.0".to_owned())]).digest());
+        assert!(
+            own.get("compiler").is_some_and(|c| c.starts_with("rustc 1.")),
+            "{:?}",
+            own.get("compiler")
+        );
+        assert_ne!(
+            own.digest(),
+            own.with(&[("compiler".to_owned(), "rustc 2.0.0".to_owned())]).digest()
+        );
     }
 
     /// A manifest of `split` whose files have these contents.
     fn split(train: &str, summary: &str) -> Manifest {
-        let file = |path: &str, text: &str| cache::Output { path: path.into(), size: 0, digest: Digest::of(text.as_bytes()) };
-        let files =
-            vec![file("train.parquet", train), file("valid.parquet", "v"), file("test.parquet", "t"), file("summary.json", summary)];
-        Manifest::new(&named("split"), Digest::of(b"").into(), Ingredients::new(), String::new(), files)
+        let file = |path: &str, text: &str| cache::Output {
+            path: path.into(),
+            size: 0,
+            digest: Digest::of(text.as_bytes()),
+        };
+        let files = vec![
+            file("train.parquet", train),
+            file("valid.parquet", "v"),
+            file("test.parquet", "t"),
+            file("summary.json", summary),
+        ];
+        Manifest::new(
+            &named("split"),
+            Digest::of(b"").into(),
+            Ingredients::new(),
+            String::new(),
+            files,
+        )
     }
 
     #[test]
@@ -301,7 +398,10 @@ mod tests {
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
         let key = |manifest: &Manifest| {
             let embed = config.graph.find("embed").expect("a node");
-            recipes.content(embed, |name| (name == "split").then_some(manifest)).expect("ingredients").content_key()
+            recipes
+                .content(embed, |name| (name == "split").then_some(manifest))
+                .expect("ingredients")
+                .content_key()
         };
         assert_ne!(key(&split("a", "x")), key(&split("b", "x")));
         assert_eq!(key(&split("a", "x")), key(&split("a", "y")));
@@ -309,7 +409,8 @@ mod tests {
 
     #[test]
     fn key_differs_when_a_source_s_content_does_and_not_when_its_folder_does() {
-        let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (one, two) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let put = |dir: &tempfile::TempDir, text: &str| {
             std::fs::write(dir.path().join("x.csv"), text).expect("writes");
             format!("ingest.source={}", dir.path().join("x.csv").display())
@@ -320,7 +421,10 @@ mod tests {
         // Behind a mirror that may be down, the file counts all the same.
         let list = |text: &str| {
             let _ = put(&two, text);
-            format!("ingest.source=[\"http://127.0.0.1:9/x.csv\", \"{}\"]", two.path().join("x.csv").display())
+            format!(
+                "ingest.source=[\"http://127.0.0.1:9/x.csv\", \"{}\"]",
+                two.path().join("x.csv").display()
+            )
         };
         assert_ne!(key("ingest", &[&list("a")], "cpu"), key("ingest", &[&list("b")], "cpu"));
     }
@@ -342,7 +446,11 @@ mod tests {
         let right = recipe(&[&source, pin]).expect("a key");
         std::fs::write(&file, "ab").expect("cuts");
         let failure = recipe(&[&source, pin]).expect_err("refused");
-        assert!(failure.what.starts_with("SHA-256 is fb8e20fc") && failure.exit == failure::Exit::BadInput, "{failure}");
+        assert!(
+            failure.what.starts_with("SHA-256 is fb8e20fc")
+                && failure.exit == failure::Exit::BadInput,
+            "{failure}"
+        );
         // The run takes the first source that has the checksum.
         let list = format!("ingest.source=[\"{}\", \"http://127.0.0.1:9/x.csv\"]", file.display());
         assert_eq!(recipe(&[&list, pin]).expect("a key"), right);
@@ -354,13 +462,24 @@ mod tests {
     fn key_differs_when_the_machine_does_and_only_for_what_measures_it() {
         let config = Config::read(root(), "sample", &[]).expect("a configuration");
         let mut recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
-        let file = |path: &&str| cache::Output { path: (*path).into(), size: 0, digest: Digest::of(b"x") };
-        let files = ["train.safetensors", "valid.safetensors", "test.safetensors"].iter().map(file).collect();
-        let tensors = Manifest::new(&named("tensors"), Digest::of(b"").into(), Ingredients::new(), String::new(), files);
+        let file =
+            |path: &&str| cache::Output { path: (*path).into(), size: 0, digest: Digest::of(b"x") };
+        let files = ["train.safetensors", "valid.safetensors", "test.safetensors"]
+            .iter()
+            .map(file)
+            .collect();
+        let tensors = Manifest::new(
+            &named("tensors"),
+            Digest::of(b"").into(),
+            Ingredients::new(),
+            String::new(),
+            files,
+        );
         let keys = |recipes: &Recipes<'_>| {
             ["train.sweep", "train.mlp"].map(|node| {
                 let node = config.graph.find(node).expect("a node");
-                let content = recipes.content(node, |_| Some(&tensors)).expect("ingredients").content_key();
+                let content =
+                    recipes.content(node, |_| Some(&tensors)).expect("ingredients").content_key();
                 (content, recipes.recipe(node).expect("a key"))
             })
         };
@@ -374,13 +493,16 @@ mod tests {
 
     #[test]
     fn a_source_that_cannot_be_read_is_no_concern_of_another_node_s() {
-        let config = Config::read(root(), "sample", &["embed.source=/nothing/here.bin".into()]).expect("a configuration");
+        let config = Config::read(root(), "sample", &["embed.source=/nothing/here.bin".into()])
+            .expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
         assert!(recipes.recipe(config.graph.find("split").expect("a node")).is_ok());
         assert!(
-            Failure::from(recipes.recipe(config.graph.find("tensors").expect("a node")).unwrap_err())
-                .what
-                .contains("cannot read the source")
+            Failure::from(
+                recipes.recipe(config.graph.find("tensors").expect("a node")).unwrap_err()
+            )
+            .what
+            .contains("cannot read the source")
         );
     }
 }

@@ -53,7 +53,10 @@ pub struct Selection {
 impl Selection {
     /// How many nodes may run at the same time.
     pub fn jobs(&self) -> usize {
-        self.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get), usize::from)
+        self.jobs.map_or_else(
+            || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            usize::from,
+        )
     }
 
     /// Whether this node is to run even if its result is there.
@@ -63,19 +66,27 @@ impl Selection {
 
     /// The nodes that it names, in the graph's order.
     pub fn nodes<'g>(&self, graph: &'g Graph) -> Result<Vec<&'g Node>> {
-        let called = |name: &Option<String>| name.as_deref().map(|name| graph.called(name)).transpose();
+        let called =
+            |name: &Option<String>| name.as_deref().map(|name| graph.called(name)).transpose();
         let (only, from, to) = (called(&self.only)?, called(&self.from)?, called(&self.to)?);
         for name in &self.force {
             graph.called(name)?;
         }
-        let is_one_of = |node: &Node, all: &[&Node]| all.iter().any(|other| other.name == node.name);
+        let is_one_of =
+            |node: &Node, all: &[&Node]| all.iter().any(|other| other.name == node.name);
         let wanted = |node: &&Node| {
             only.as_ref().is_none_or(|only| is_one_of(node, only))
-                && from.as_ref().is_none_or(|from| is_one_of(node, from) || from.iter().any(|f| graph.depends(node, &f.name)))
-                && to.as_ref().is_none_or(|to| is_one_of(node, to) || to.iter().any(|t| graph.depends(t, &node.name)))
+                && from.as_ref().is_none_or(|from| {
+                    is_one_of(node, from) || from.iter().any(|f| graph.depends(node, &f.name))
+                })
+                && to.as_ref().is_none_or(|to| {
+                    is_one_of(node, to) || to.iter().any(|t| graph.depends(t, &node.name))
+                })
         };
         let nodes: Vec<&Node> = graph.iter().filter(wanted).collect();
-        if let Some(name) = self.force.iter().find(|name| !nodes.iter().any(|node| node.is_called(name))) {
+        if let Some(name) =
+            self.force.iter().find(|name| !nodes.iter().any(|node| node.is_called(name)))
+        {
             return Err(Failure::usage(
                 format_args!("`{name}` is forced but not selected"),
                 "--force",
@@ -83,7 +94,11 @@ impl Selection {
             ));
         }
         if nodes.is_empty() {
-            return Err(Failure::usage("no node lies between --from and --to", "command line", "`cargo xtask graph` shows the nodes"));
+            return Err(Failure::usage(
+                "no node lies between --from and --to",
+                "command line",
+                "`cargo xtask graph` shows the nodes",
+            ));
         }
         Ok(nodes)
     }
@@ -100,7 +115,13 @@ mod tests {
         let sets = ["matrix.train.wide.hidden=[1, 2]".to_owned(), "train.wide.net=mlp".to_owned()];
         let config = Config::read(root, "sample", &sets).expect("a configuration");
         let own = |o: Option<&str>| o.map(str::to_owned);
-        let selection = Selection { from: own(from), to: own(to), only: own(only), device: "cpu".into(), ..Selection::default() };
+        let selection = Selection {
+            from: own(from),
+            to: own(to),
+            only: own(only),
+            device: "cpu".into(),
+            ..Selection::default()
+        };
         Ok(selection.nodes(&config.graph)?.into_iter().map(|n| n.name.to_string()).collect())
     }
 
@@ -108,10 +129,16 @@ mod tests {
     fn selections_follow_the_graph() {
         assert_eq!(names(None, Some("embed"), None).expect("nodes"), ["ingest", "split", "embed"]);
         assert_eq!(names(Some("train.mlp"), None, None).expect("nodes"), ["train.mlp", "report"]);
-        assert_eq!(names(Some("split"), Some("tensors"), None).expect("nodes"), ["split", "embed", "tensors"]);
+        assert_eq!(
+            names(Some("split"), Some("tensors"), None).expect("nodes"),
+            ["split", "embed", "tensors"]
+        );
         assert_eq!(names(None, None, Some("split")).expect("nodes"), ["split"]);
         assert!(names(Some("train.slp"), Some("split"), None).is_err());
         assert!(names(None, Some("nothing"), None).is_err());
-        assert_eq!(names(None, None, Some("train.wide")).expect("nodes"), ["train.wide@hidden=1", "train.wide@hidden=2"]);
+        assert_eq!(
+            names(None, None, Some("train.wide")).expect("nodes"),
+            ["train.wide@hidden=1", "train.wide@hidden=2"]
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! One run of the graph: what is there is found, what has to run is run, several nodes at a time.
 //!
-//! A result that only the remote has stays there. Of one that a node reads which has to run, the files that it reads
-//! are borrowed; the last nodes of the selection are fetched whole, since they are what the user asked for.
+//! A result that only the remote has stays there. Of one that a node reads which has to run, the
+//! files that it reads are borrowed; the last nodes of the selection are fetched whole, since they
+//! are what the user asked for.
 
 mod confirm;
 
@@ -51,7 +52,8 @@ pub struct Task<'s> {
     /// Whether all its files have to be here.
     wanted: bool,
     state: TaskState,
-    /// A result that was found in the remote and could not be had; the nodes after it were looked for by it.
+    /// A result that was found in the remote and could not be had; the nodes after it were looked
+    /// for by it.
     lost: Option<Manifest>,
     /// What it reads has changed while it ran.
     outdated: bool,
@@ -93,12 +95,22 @@ struct Running {
 impl<'s> Task<'s> {
     /// A node that is to be brought up to date.
     pub fn selected(node: &'s Node, wanted: bool) -> Self {
-        Self { node, selected: true, wanted, state: TaskState::Waiting, lost: None, outdated: false, line: None, printed: false }
+        Self {
+            node,
+            selected: true,
+            wanted,
+            state: TaskState::Waiting,
+            lost: None,
+            outdated: false,
+            line: None,
+            printed: false,
+        }
     }
 
     /// A node that is taken as it is, here or in the remote.
     pub fn given(node: &'s Node, manifest: Manifest, is_here: bool) -> Self {
-        let state = if is_here { TaskState::Here(manifest) } else { TaskState::Elsewhere(manifest) };
+        let state =
+            if is_here { TaskState::Here(manifest) } else { TaskState::Elsewhere(manifest) };
         Self { state, selected: false, ..Self::selected(node, false) }
     }
 
@@ -137,10 +149,17 @@ impl<'s> Session<'s> {
                             moved = true;
                             let (sender, runner) = (sender.clone(), self.runner);
                             scope.spawn(move || {
-                                let bug = |what| Failure::failed(what, &job.node.name, "this is a bug; please report it");
+                                let bug = |what| {
+                                    Failure::failed(
+                                        what,
+                                        &job.node.name,
+                                        "this is a bug; please report it",
+                                    )
+                                };
                                 let run = || runner.run(&job);
                                 // A thread that ends without a word would be waited for forever.
-                                let summary = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err(bug("its thread stopped")));
+                                let summary = catch_unwind(AssertUnwindSafe(run))
+                                    .unwrap_or_else(|_| Err(bug("its thread stopped")));
                                 // The session waits for it.
                                 let _ = sender.send((job.node, summary));
                             });
@@ -187,12 +206,20 @@ impl<'s> Session<'s> {
         let Some(task) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
         match &task.state {
             // While a stage reads the current result, it stays where it is.
-            TaskState::Waiting if self.running().any(|by| by.reads_from(&node.name)) => Ok(Turn::Still),
+            TaskState::Waiting if self.running().any(|by| by.reads_from(&node.name)) => {
+                Ok(Turn::Still)
+            }
             TaskState::Waiting if !task.selected => {
                 let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
-                Err(Failure::download(format_args!("the remote does not give the result of `{}`", node.name), "the remote", remedy))
+                Err(Failure::download(
+                    format_args!("the remote does not give the result of `{}`", node.name),
+                    "the remote",
+                    remedy,
+                ))
             }
-            TaskState::Waiting if node.reads.iter().all(|input| self.manifest(&input.node).is_some()) => {
+            TaskState::Waiting
+                if node.reads.iter().all(|input| self.manifest(&input.node).is_some()) =>
+            {
                 self.look_for(node)?;
                 Ok(Turn::Moved)
             }
@@ -214,7 +241,11 @@ impl<'s> Session<'s> {
     /// Looks for a node's result here and in the remote.
     fn look_for(&mut self, node: &'s Node) -> Result<()> {
         let start = Instant::now();
-        let upstream = self.tasks.iter().filter_map(|(name, task)| Some((name.clone(), task.manifest()?.recipe.clone()))).collect();
+        let upstream = self
+            .tasks
+            .iter()
+            .filter_map(|(name, task)| Some((name.clone(), task.manifest()?.recipe.clone())))
+            .collect();
         let recipe = self.recipes.recipe_after(node, &upstream)?;
         let ingredients = self.recipes.content(node, |name| self.manifest(name))?;
         let key = ingredients.content_key();
@@ -222,7 +253,8 @@ impl<'s> Session<'s> {
         let mut state = TaskState::Due(WantedResult { recipe: recipe.clone(), ingredients });
         if !self.selection.forces(node) {
             let finding = self.context.store.check_out(&node.name, &key)?;
-            self.board.aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
+            self.board
+                .aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
             if let Some(mut manifest) = finding.manifest {
                 // Found by its content: from now on its newest recipe finds it, too.
                 if manifest.recipe != recipe && !self.context.store.is_read_only() {
@@ -232,8 +264,9 @@ impl<'s> Session<'s> {
                 state = TaskState::Here(manifest);
             } else if !is_lost && self.remote.is_there() {
                 let noted = self.remote.noted(&node.name, Some(&key));
-                if let Some(mut manifest) =
-                    noted.or_else(|| self.remote.manifest(&node.name, &key)).filter(|m| has_what_is_read(&self.context.config.graph, m))
+                if let Some(mut manifest) = noted
+                    .or_else(|| self.remote.manifest(&node.name, &key))
+                    .filter(|m| has_what_is_read(&self.context.config.graph, m))
                 {
                     manifest.recipe = recipe;
                     self.remote.note(&manifest)?;
@@ -291,7 +324,9 @@ impl<'s> Session<'s> {
         }
         self.refuse_mixed_data(node)?;
         self.context.store.writable(format_args!("`{}` has to run", node.name))?;
-        let Some(Task { state: TaskState::Due(wanted), .. }) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
+        let Some(Task { state: TaskState::Due(wanted), .. }) = self.tasks.get(&node.name) else {
+            return Ok(Turn::Still);
+        };
         let key = wanted.ingredients.content_key();
         let resume = node.resumable && !self.selection.fresh;
         if resume && self.context.store.has_other_unfinished(&node.name, &key) {
@@ -321,29 +356,48 @@ impl<'s> Session<'s> {
         if let Some(task) = self.tasks.get_mut(&node.name)
             && let TaskState::Due(wanted) = std::mem::replace(&mut task.state, TaskState::Waiting)
         {
-            task.state = TaskState::Running(Running { wanted, start: Instant::now(), inputs, given, states });
+            task.state = TaskState::Running(Running {
+                wanted,
+                start: Instant::now(),
+                inputs,
+                given,
+                states,
+            });
         }
         Ok(Turn::Start(Box::new(job)))
     }
 
-    /// Publishes what a stage has made. What it made, and the checkpoints of one that failed, are dropped if its key does not
-    /// say what it has read.
+    /// Publishes what a stage has made. What it made, and the checkpoints of one that failed, are
+    /// dropped if its key does not say what it has read.
     fn end(&mut self, node: &'s Node, said: Result<Said>) -> Result<()> {
         let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
-        let TaskState::Running(running) = std::mem::replace(&mut task.state, TaskState::Waiting) else { return Ok(()) };
+        let TaskState::Running(running) = std::mem::replace(&mut task.state, TaskState::Waiting)
+        else {
+            return Ok(());
+        };
         interrupt::ended(node.resumable);
         let changes = self.changes(node, &running);
         if !changes.is_empty() {
-            self.context.store.drop_unfinished(&node.name, &running.wanted.ingredients.content_key())?;
+            self.context
+                .store
+                .drop_unfinished(&node.name, &running.wanted.ingredients.content_key())?;
         }
         if !changes.is_empty() {
-            let what = format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
-            let also = said.err().map_or_else(String::new, |failure| format!("; it also failed: {}", failure.what));
-            return Err(Failure::failed(format_args!("{what}{also}"), &node.name, "run the same command again; it starts anew"));
+            let what =
+                format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
+            let also = said
+                .err()
+                .map_or_else(String::new, |failure| format!("; it also failed: {}", failure.what));
+            return Err(Failure::failed(
+                format_args!("{what}{also}"),
+                &node.name,
+                "run the same command again; it starts anew",
+            ));
         }
         let said = said?;
         let Running { wanted, start, .. } = running;
-        let manifest = self.context.store.publish(&node.name, wanted.recipe, wanted.ingredients, said)?;
+        let manifest =
+            self.context.store.publish(&node.name, wanted.recipe, wanted.ingredients, said)?;
         let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
         task.line = Some(Line::new("run", "here", &manifest, start));
         task.state = TaskState::Here(manifest.clone());
@@ -359,10 +413,13 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// The nodes after `node` were looked for by a result that could not be had, and this one is not the same.
+    /// The nodes after `node` were looked for by a result that could not be had, and this one is
+    /// not the same.
     fn look_again_after(&mut self, node: &Node) {
         let graph = &self.context.config.graph;
-        for task in self.tasks.values_mut().filter(|t| t.selected && graph.depends(t.node, &node.name)) {
+        for task in
+            self.tasks.values_mut().filter(|t| t.selected && graph.depends(t.node, &node.name))
+        {
             if matches!(task.state, TaskState::Running(..)) {
                 task.outdated = true;
             } else {
@@ -371,11 +428,16 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Prints the lines that will not change any more, in the graph's order; at the end all that there are.
+    /// Prints the lines that will not change any more, in the graph's order; at the end all that
+    /// there are.
     fn print(&mut self, at_end: bool) {
         for node in self.context.config.graph.iter() {
-            let Some(task) = self.tasks.get_mut(&node.name).filter(|t| t.selected && !t.printed) else { continue };
-            match task.line.as_ref().filter(|_| at_end || matches!(task.state, TaskState::Here(_))) {
+            let Some(task) = self.tasks.get_mut(&node.name).filter(|t| t.selected && !t.printed)
+            else {
+                continue;
+            };
+            match task.line.as_ref().filter(|_| at_end || matches!(task.state, TaskState::Here(_)))
+            {
                 Some(line) => {
                     self.board.aside(|| (self.say)(line));
                     task.printed = true;
@@ -387,7 +449,8 @@ impl<'s> Session<'s> {
     }
 }
 
-/// Whether a result has every file that another node reads of it: one that a stranger has put into the remote may not.
+/// Whether a result has every file that another node reads of it: one that a stranger has put into
+/// the remote may not.
 fn has_what_is_read(graph: &Graph, manifest: &Manifest) -> bool {
     graph.files_read_of(&manifest.node).into_iter().all(|file| manifest.digest(file).is_some())
 }
@@ -396,7 +459,8 @@ fn has_what_is_read(graph: &Graph, manifest: &Manifest) -> bool {
 fn has_room(node: &Node, running: &[&Node], jobs: usize, device: &str) -> bool {
     // A GPU is not shared, either.
     let alone = |node: &Node| node.measures_time || node.uses_device && device::is_cuda(device);
-    running.is_empty() || running.len() < jobs && !alone(node) && !running.iter().any(|node| alone(node))
+    running.is_empty()
+        || running.len() < jobs && !alone(node) && !running.iter().any(|node| alone(node))
 }
 
 #[cfg(test)]
@@ -413,6 +477,10 @@ mod tests {
         let (slp, mlp, sweep) = (node("train.slp"), node("train.mlp"), node("train.sweep"));
         assert!(has_room(mlp, &[slp], 2, "cpu") && !has_room(mlp, &[slp], 1, "cpu"));
         assert!(!has_room(mlp, &[slp], 2, "cuda:1"));
-        assert!(has_room(sweep, &[], 1, "cpu") && !has_room(sweep, &[mlp], 8, "cpu") && !has_room(mlp, &[sweep], 8, "cpu"));
+        assert!(
+            has_room(sweep, &[], 1, "cpu")
+                && !has_room(sweep, &[mlp], 8, "cpu")
+                && !has_room(mlp, &[sweep], 8, "cpu")
+        );
     }
 }

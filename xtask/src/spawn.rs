@@ -60,12 +60,14 @@ impl Runner for Binaries<'_> {
         let node = job.node;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
-        let options = serde_json::to_string(&job.options).map_err(|e| Failure::failed(e, place(), bug))?;
+        let options =
+            serde_json::to_string(&job.options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut started = false;
         let mut child = self.spawn(&node.package, Some(&job.sources), |program| {
             // A program that was replaced as it started may have left something.
             if std::mem::replace(&mut started, true) && !job.resume {
-                std::fs::remove_dir_all(&job.work).and_then(|()| std::fs::create_dir_all(&job.work))?;
+                std::fs::remove_dir_all(&job.work)
+                    .and_then(|()| std::fs::create_dir_all(&job.work))?;
             }
             command(program, job, &options).spawn()
         })?;
@@ -77,7 +79,9 @@ impl Runner for Binaries<'_> {
             match serde_json::from_str(&line) {
                 Ok(Event::Summary { text }) => summary = Some(text),
                 Ok(Event::Failure { failure: f }) => failure = Some(f),
-                Ok(Event::Download { url, bytes, sha256 }) => downloaded.push(Download { url, bytes, sha256 }),
+                Ok(Event::Download { url, bytes, sha256 }) => {
+                    downloaded.push(Download { url, bytes, sha256 });
+                }
                 Ok(event) => console.show(&event),
                 Err(_) => console.line(&line),
             }
@@ -87,7 +91,9 @@ impl Runner for Binaries<'_> {
         drop(stdin);
         match (failure, summary) {
             (Some(failure), _) => Err(failure),
-            (None, Some(summary)) if status.success() => Ok(Said { summary, downloads: downloaded }),
+            (None, Some(summary)) if status.success() => {
+                Ok(Said { summary, downloads: downloaded })
+            }
             _ => {
                 let remedy = "if the system killed it, it may have run out of memory; the same command goes on with a training run";
                 Err(Failure::failed(format_args!("the stage ended with {status}"), place(), remedy))
@@ -98,7 +104,9 @@ impl Runner for Binaries<'_> {
 
 /// The command line of a stage.
 fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
-    let Job { node, artifacts, inputs, work, downloads, lock, device, resume, offline, commit, .. } = job;
+    let Job {
+        node, artifacts, inputs, work, downloads, lock, device, resume, offline, commit, ..
+    } = job;
     let mut command = Command::new(program);
     command
         .arg("--node")
@@ -109,9 +117,18 @@ fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
         .arg(work)
         .arg("--downloads")
         .arg(downloads);
-    // Not as an argument, which every user of the machine may read: a source's address may have a secret in it.
-    command.env(stage::OPTIONS_VARIABLE, options).arg("--device").arg(device).arg("--events").arg("--stage-lock").arg(lock);
-    for (flag, _) in [("--resume", resume), ("--offline", offline)].into_iter().filter(|(_, is)| **is) {
+    // Not as an argument, which every user of the machine may read: a source's address may have a
+    // secret in it.
+    command
+        .env(stage::OPTIONS_VARIABLE, options)
+        .arg("--device")
+        .arg(device)
+        .arg("--events")
+        .arg("--stage-lock")
+        .arg(lock);
+    for (flag, _) in
+        [("--resume", resume), ("--offline", offline)].into_iter().filter(|(_, is)| **is)
+    {
         command.arg(flag);
     }
     if let Some(commit) = commit {
@@ -120,10 +137,11 @@ fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
     for (name, folder) in inputs {
         command.arg("--input").arg(name.as_str()).arg(folder);
     }
-    // At batch 64 the multi-layer net's matrices are too small to share: waking a second
-    // thread for each product took longer than the product (0.39 s an epoch on two threads,
-    // 0.19 s on one, real headlines). The bytes are the same with any number. What is done by hand has threads of its own,
-    // as many as there are processors, also where several nodes train at once: all but one of them are done in a moment.
+    // At batch 64 the multi-layer net's matrices are too small to share: waking a second thread for
+    // each product took longer than the product (0.39 s an epoch on two threads, 0.19 s on one,
+    // real headlines). The bytes are the same with any number. What is done by hand has threads of
+    // its own, as many as there are processors, also where several nodes train at once: all but one
+    // of them are done in a moment.
     if node.uses_device && std::env::var_os("RAYON_NUM_THREADS").is_none() {
         command.env("RAYON_NUM_THREADS", "1");
     }

@@ -44,14 +44,17 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
             Err(damaged @ ManifestError::Damaged { .. }) => (None, Some(damaged.to_string())),
             Err(error) => return Err(error.into()),
         };
-        let is_not_fresh = |name: &&NodeName| states.iter().any(|s| s.node.name == **name && s.state != "fresh");
-        let before: Vec<&NodeName> = node.reads.iter().map(|input| &input.node).filter(is_not_fresh).collect();
+        let is_not_fresh =
+            |name: &&NodeName| states.iter().any(|s| s.node.name == **name && s.state != "fresh");
+        let before: Vec<&NodeName> =
+            node.reads.iter().map(|input| &input.node).filter(is_not_fresh).collect();
         let missing = manifest.is_none();
         let mut reasons = Vec::new();
         let now = recipes.own(node).and_then(|_| recipes.content(node, |name| manifests.get(name)));
         if let Ok(now) = &now
             && before.is_empty()
-            && let Some(manifest) = elsewhere(config, store, name, manifest.as_ref(), &now.content_key())
+            && let Some(manifest) =
+                elsewhere(config, store, name, manifest.as_ref(), &now.content_key())
         {
             manifests.insert(name, manifest.clone());
             later.insert(name, manifest);
@@ -60,20 +63,30 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
             continue;
         }
         let unfinished = now.as_ref().ok().map(Ingredients::content_key);
-        let nearest = now.as_ref().ok().and_then(|now| nearest(store, manifest.as_ref(), name, now));
+        let nearest =
+            now.as_ref().ok().and_then(|now| nearest(store, manifest.as_ref(), name, now));
         if let Some(manifest) = manifest {
             match now {
                 Ok(now) => reasons.extend(manifest.ingredients.changes(&now)),
-                Err(RecipeError::Source(failure)) => reasons.push(format!("{} ({})", failure.what, failure.place)),
+                Err(RecipeError::Source(failure)) => {
+                    reasons.push(format!("{} ({})", failure.what, failure.place));
+                }
                 Err(RecipeError::Missing { .. }) => {}
             }
-            reasons.extend(manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")));
+            reasons.extend(
+                manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")),
+            );
             manifests.insert(name, manifest);
         } else {
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
         }
-        if let Some(now) = unfinished.filter(|key| node.resumable && store.has_unfinished(name, key)) {
-            reasons.push(format!("an unfinished run {} is there; `pipeline` goes on with it", now.short()));
+        if let Some(now) =
+            unfinished.filter(|key| node.resumable && store.has_unfinished(name, key))
+        {
+            reasons.push(format!(
+                "an unfinished run {} is there; `pipeline` goes on with it",
+                now.short()
+            ));
         }
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
         let state = if missing {
@@ -94,7 +107,10 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
             Err(_) => "may run",
         };
         if would == "hit" && state != "fresh" {
-            reasons.insert(0, "the wanted result is in the store; `pipeline` takes it from there".to_owned());
+            reasons.insert(
+                0,
+                "the wanted result is in the store; `pipeline` takes it from there".to_owned(),
+            );
         }
         states.push(NodeStatus { node, state, reasons, nearest, would });
     }
@@ -102,19 +118,33 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
 }
 
 /// The result that is wanted, where it is not here and a remote was seen to have it.
-fn elsewhere(config: &Config, store: &Store, node: &NodeName, current: Option<&Manifest>, key: &ContentKey) -> Option<Manifest> {
+fn elsewhere(
+    config: &Config,
+    store: &Store,
+    node: &NodeName,
+    current: Option<&Manifest>,
+    key: &ContentKey,
+) -> Option<Manifest> {
     let is_here = current.is_some_and(|m| &m.key == key) || store.peek(node, key).is_some();
     let remote = config.remote().filter(|_| !is_here)?;
     store.elsewhere(&remote.remote, node).filter(|manifest| &manifest.key == key)
 }
 
 /// The earlier result that differs least from what is wanted, if it differs less than the current.
-fn nearest(store: &Store, current: Option<&Manifest>, node: &NodeName, now: &Ingredients) -> Option<(ContentKey, Vec<String>)> {
+fn nearest(
+    store: &Store,
+    current: Option<&Manifest>,
+    node: &NodeName,
+    now: &Ingredients,
+) -> Option<(ContentKey, Vec<String>)> {
     let least = current.map_or(usize::MAX, |manifest| manifest.ingredients.changes(now).len());
     if least == 0 {
         return None;
     }
-    let all = store.earlier(node).into_iter().map(|manifest| (manifest.ingredients.changes(now), manifest.key));
+    let all = store
+        .earlier(node)
+        .into_iter()
+        .map(|manifest| (manifest.ingredients.changes(now), manifest.key));
     let (changes, key) = all.min_by_key(|(changes, _)| changes.len())?;
     (changes.len() < least).then_some((key, changes))
 }
@@ -126,10 +156,16 @@ pub fn run(context: Context<'_>, node: Option<&str>, device: &str) -> Result<boo
     let mut out = std::io::stdout().lock();
     let mut fresh = true;
     let width = config.graph.width();
-    for state in states(context, device)?.iter().filter(|s| only.as_ref().is_none_or(|o| o.iter().any(|o| o.name == s.node.name))) {
+    for state in states(context, device)?
+        .iter()
+        .filter(|s| only.as_ref().is_none_or(|o| o.iter().any(|o| o.name == s.node.name)))
+    {
         fresh &= state.state == "fresh";
         let line = if json {
-            let nearest = state.nearest.as_ref().map(|(key, changes)| json!({ "key": key, "changes": changes }));
+            let nearest = state
+                .nearest
+                .as_ref()
+                .map(|(key, changes)| json!({ "key": key, "changes": changes }));
             json!({ "node": state.node.name, "state": state.state, "why": state.reasons, "would": state.would, "nearest": nearest })
                 .to_string()
         } else {
@@ -142,15 +178,21 @@ pub fn run(context: Context<'_>, node: Option<&str>, device: &str) -> Result<boo
             }
             if let Some((key, changes)) = state.nearest.as_ref().filter(|_| only.is_some()) {
                 // What the inputs will be is not known before they are made.
-                let unless = if state.would == "may run" { ", if what it reads stays as it is" } else { "" };
-                let differs =
-                    if changes.is_empty() { format!("is what is wanted{unless}") } else { format!("differs in: {}", changes.join("; ")) };
+                let unless =
+                    if state.would == "may run" { ", if what it reads stays as it is" } else { "" };
+                let differs = if changes.is_empty() {
+                    format!("is what is wanted{unless}")
+                } else {
+                    format!("differs in: {}", changes.join("; "))
+                };
                 why.push(format!("the earlier result {} {differs}", key.short()));
             }
-            let between = if only.is_some() { format!("\n{:1$}", "", width + 9) } else { "; ".to_owned() };
+            let between =
+                if only.is_some() { format!("\n{:1$}", "", width + 9) } else { "; ".to_owned() };
             format!("{:<width$} {:<7} {}", state.node.name, state.state, why.join(&between))
         };
-        writeln!(out, "{}", line.trim_end()).map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
+        writeln!(out, "{}", line.trim_end())
+            .map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
     }
     store.index.save();
     Ok(fresh)

@@ -1,4 +1,5 @@
-//! Files that are there whole or not at all: a process that is killed, or a power cut, leaves the old file or the new one.
+//! Files that are there whole or not at all: a process that is killed, or a power cut, leaves the
+//! old file or the new one.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -12,11 +13,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_atomically(path, &partial(path), |file| file.write_all(bytes))
 }
 
-/// Has `write` write the file at `path`, which is called `partial` in the same folder until it is whole and on the disk.
+/// Has `write` write the file at `path`, which is called `partial` in the same folder until it is
+/// whole and on the disk.
 ///
 /// # Errors
 /// That of `write`, or the system's. The old file is still there then, and `partial` is not.
-pub fn replace_atomically(path: &Path, partial: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub fn replace_atomically(
+    path: &Path,
+    partial: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let written = File::create(partial).and_then(|mut file| {
         write(&mut file)?;
         file.sync_all()
@@ -29,7 +35,8 @@ pub fn replace_atomically(path: &Path, partial: &Path, write: impl FnOnce(&mut F
     replaced
 }
 
-/// Renames a file or a folder, and syncs the folders that it leaves and comes to, so that the new name outlives a power cut.
+/// Renames a file or a folder, and syncs the folders that it leaves and comes to, so that the new
+/// name outlives a power cut.
 ///
 /// # Errors
 /// As the system has it.
@@ -64,7 +71,11 @@ mod tests {
         });
         assert_eq!(failed.expect_err("fails").to_string(), "full");
         assert_eq!(fs::read(&path).expect("reads"), b"old");
-        assert_eq!(fs::read_dir(dir.path()).expect("a folder").count(), 1, "nothing is left beside it");
+        assert_eq!(
+            fs::read_dir(dir.path()).expect("a folder").count(),
+            1,
+            "nothing is left beside it"
+        );
         write_atomically(&path, b"new").expect("writes");
         assert_eq!(fs::read(&path).expect("reads"), b"new");
         assert!(write_atomically(&dir.path().join("no/x"), b"").is_err());

@@ -8,7 +8,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use stage::progress::Lines;
 use stage::{Event, Unit};
 
-/// The terminal, which several consoles share: their bars stand below each other, and lines go above them all.
+/// The terminal, which several consoles share: their bars stand below each other, and lines go
+/// above them all.
 #[derive(Clone, Default)]
 pub struct Board {
     bars: MultiProgress,
@@ -96,7 +97,8 @@ impl Console {
             Some(_) => format!("{{prefix}} {{bar:28}} {counts} {{eta}} {{msg}}"),
             None => format!("{{prefix}} {{spinner}} {counts}{speed} {{msg}}"),
         };
-        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(&template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
         self.board.bars.add(bar.with_style(style).with_prefix(format!("{}: {what}", self.label)))
     }

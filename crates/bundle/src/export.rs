@@ -12,8 +12,8 @@ use crate::{BundleItem, FORMAT, HEAD, Head};
 /// zstd's default.
 const LEVEL: i32 = 3;
 
-/// Writes the current results of `nodes` into the bundle `path`: whole or not at all. To be called with
-/// the store's lock held.
+/// Writes the current results of `nodes` into the bundle `path`: whole or not at all. To be called
+/// with the store's lock held.
 pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<BundleItem>> {
     // A name that nobody else has for a file of theirs, or for another bundle.
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -34,20 +34,31 @@ pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<Bund
     Ok(items)
 }
 
-fn write<W: Write>(store: &Store, nodes: &[NodeName], archive: &mut tar::Builder<W>, bundle: &Path) -> Result<Vec<BundleItem>> {
+fn write<W: Write>(
+    store: &Store,
+    nodes: &[NodeName],
+    archive: &mut tar::Builder<W>,
+    bundle: &Path,
+) -> Result<Vec<BundleItem>> {
     let fail = |e: &io::Error| Failure::io("write", bundle, e);
     let head = Head { format: FORMAT, nodes: nodes.to_vec() };
-    let head = serde_json::to_vec(&head).map_err(|e| Failure::failed(e, bundle.display(), "this is a bug; please report it"))?;
+    let head = serde_json::to_vec(&head)
+        .map_err(|e| Failure::failed(e, bundle.display(), "this is a bug; please report it"))?;
     append(archive, HEAD, head.len() as u64, &head[..]).map_err(|e| fail(&e))?;
     let mut items = Vec::new();
     for node in nodes {
         let folder = store.current(node);
         let Some(manifest) = Manifest::read(&folder)? else {
             let remedy = format!("make it: cargo xtask pipeline --to {node}");
-            return Err(Failure::usage(format_args!("there is no result of `{node}` to export"), folder.display(), remedy));
+            return Err(Failure::usage(
+                format_args!("there is no result of `{node}` to export"),
+                folder.display(),
+                remedy,
+            ));
         };
         let text = manifest.to_bytes()?;
-        append(archive, &format!("{node}/manifest.json"), text.len() as u64, &text[..]).map_err(|e| fail(&e))?;
+        append(archive, &format!("{node}/manifest.json"), text.len() as u64, &text[..])
+            .map_err(|e| fail(&e))?;
         for output in &manifest.outputs {
             let path = folder.join(&output.path);
             let wrong = |what: &str| {
@@ -58,19 +69,31 @@ fn write<W: Write>(store: &Store, nodes: &[NodeName], archive: &mut tar::Builder
             if file.metadata().map_or(0, |m| m.len()) != output.size {
                 return Err(wrong("has another size than when it was made"));
             }
-            let mut reader = Hashed { inner: file.take(output.size), hasher: blake3::Hasher::new() };
-            append(archive, &format!("{node}/{}", output.path), output.size, &mut reader).map_err(|e| fail(&e))?;
+            let mut reader =
+                Hashed { inner: file.take(output.size), hasher: blake3::Hasher::new() };
+            append(archive, &format!("{node}/{}", output.path), output.size, &mut reader)
+                .map_err(|e| fail(&e))?;
             if reader.hasher.finalize().to_hex().as_str() != output.digest.as_str() {
                 return Err(wrong("has another content than when it was made"));
             }
         }
-        items.push(BundleItem { node: node.clone(), key: manifest.key.clone(), bytes: manifest.bytes(), had: true });
+        items.push(BundleItem {
+            node: node.clone(),
+            key: manifest.key.clone(),
+            bytes: manifest.bytes(),
+            had: true,
+        });
     }
     Ok(items)
 }
 
 /// Appends an entry whose header says nothing of this machine, its user or the time.
-fn append<W: Write>(archive: &mut tar::Builder<W>, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+fn append<W: Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    size: u64,
+    content: impl Read,
+) -> io::Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_size(size);
     header.set_mode(0o644);

@@ -15,11 +15,16 @@ const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 
 type Reader = zstd::Decoder<'static, BufReader<File>>;
 
-/// Takes the results of the bundle `path` into the store and makes them the current ones. To be called
-/// with the store's lock held.
+/// Takes the results of the bundle `path` into the store and makes them the current ones. To be
+/// called with the store's lock held.
 pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
-    let file =
-        File::open(path).map_err(|e| Failure::input(format_args!("cannot read the bundle: {e}"), path.display(), "check the path"))?;
+    let file = File::open(path).map_err(|e| {
+        Failure::input(
+            format_args!("cannot read the bundle: {e}"),
+            path.display(),
+            "check the path",
+        )
+    })?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
         return Err(Failure::input(
             "this is a folder and no bundle",
@@ -30,9 +35,14 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
     let mut file = BufReader::new(file);
     let start = file.fill_buf().map_err(|e| Failure::io("read", path, &e))?;
     if !start.starts_with(&MAGIC) {
-        return Err(Failure::input("this is no bundle", path.display(), "give the file that `cargo xtask cache export` wrote"));
+        return Err(Failure::input(
+            "this is no bundle",
+            path.display(),
+            "give the file that `cargo xtask cache export` wrote",
+        ));
     }
-    let mut decoder = zstd::Decoder::with_buffer(file).map_err(|e| damaged(format_args!("this is no bundle: {e}"), path))?;
+    let mut decoder = zstd::Decoder::with_buffer(file)
+        .map_err(|e| damaged(format_args!("this is no bundle: {e}"), path))?;
     // A frame may ask for a window of any size; ours asks for far less than this.
     decoder.window_log_max(27).map_err(|e| damaged(e, path))?;
     let mut archive = Archive::new(decoder);
@@ -47,7 +57,11 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
                 store.drop_incoming();
                 if !items.is_empty() {
                     let names: Vec<&str> = items.iter().map(|item| item.node.as_str()).collect();
-                    failure.remedy = format!("{}; what came before is whole and was taken: {}", failure.remedy, names.join(", "));
+                    failure.remedy = format!(
+                        "{}; what came before is whole and was taken: {}",
+                        failure.remedy,
+                        names.join(", ")
+                    );
                 }
                 return Err(failure);
             }
@@ -73,11 +87,22 @@ impl<'b> Bundle<'b> {
     /// The next entry, which must have this name.
     fn next(&mut self, name: &str) -> Result<Entry<'b, Reader>> {
         let path = self.path;
-        let entry = self.entries.next().ok_or_else(|| damaged(format_args!("the bundle ends before {name}"), path))?;
-        let entry = entry.map_err(|e| damaged(format_args!("the bundle is damaged or cut off before {name}: {e}"), path))?;
+        let entry = self
+            .entries
+            .next()
+            .ok_or_else(|| damaged(format_args!("the bundle ends before {name}"), path))?;
+        let entry = entry.map_err(|e| {
+            damaged(format_args!("the bundle is damaged or cut off before {name}: {e}"), path)
+        })?;
         let is = entry.path_bytes();
         if is != name.as_bytes() || entry.header().entry_type() != tar::EntryType::Regular {
-            return Err(damaged(format_args!("the bundle has `{}` where {name} should be", String::from_utf8_lossy(&is)), path));
+            return Err(damaged(
+                format_args!(
+                    "the bundle has `{}` where {name} should be",
+                    String::from_utf8_lossy(&is)
+                ),
+                path,
+            ));
         }
         Ok(entry)
     }
@@ -89,7 +114,10 @@ impl<'b> Bundle<'b> {
             return Err(self.damaged(format_args!("{name} has {} bytes", entry.size())));
         }
         let mut bytes = Vec::new();
-        entry.take(LARGEST_MANIFEST).read_to_end(&mut bytes).map_err(|e| self.damaged(format_args!("{name}: {e}")))?;
+        entry
+            .take(LARGEST_MANIFEST)
+            .read_to_end(&mut bytes)
+            .map_err(|e| self.damaged(format_args!("{name}: {e}")))?;
         Ok(bytes)
     }
 
@@ -99,10 +127,18 @@ impl<'b> Bundle<'b> {
             format: u32,
         }
         let bytes = self.small(HEAD)?;
-        let format: BundleFormat = serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
+        let format: BundleFormat = serde_json::from_slice(&bytes)
+            .map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
         if format.format > FORMAT {
-            let what = format_args!("the bundle has format {}, and this knockline knows up to {FORMAT}", format.format);
-            return Err(Failure::usage(what, self.path.display(), "use the newer knockline that made it"));
+            let what = format_args!(
+                "the bundle has format {}, and this knockline knows up to {FORMAT}",
+                format.format
+            );
+            return Err(Failure::usage(
+                what,
+                self.path.display(),
+                "use the newer knockline that made it",
+            ));
         }
         serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))
     }
@@ -111,11 +147,14 @@ impl<'b> Bundle<'b> {
     fn node(&mut self, store: &Store, node: &NodeName) -> Result<BundleItem> {
         let name = format!("{node}/manifest.json");
         let bytes = self.small(&name)?;
-        let manifest = match Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display())) {
-            // To correct it is not for the pipeline.
-            Err(damaged @ ManifestError::Damaged { .. }) => return Err(self.damaged(format_args!("{name}: {damaged}"))),
-            other => other?,
-        };
+        let manifest =
+            match Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display())) {
+                // To correct it is not for the pipeline.
+                Err(damaged @ ManifestError::Damaged { .. }) => {
+                    return Err(self.damaged(format_args!("{name}: {damaged}")));
+                }
+                other => other?,
+            };
         if &manifest.node != node {
             return Err(self.damaged(format_args!("{name} is that of `{}`", manifest.node)));
         }
@@ -123,15 +162,25 @@ impl<'b> Bundle<'b> {
         for output in &manifest.outputs {
             let mut entry = self.next(&format!("{node}/{}", output.path))?;
             if entry.size() != output.size {
-                return Err(self.damaged(format_args!("{node}/{} has {} bytes, not {}", output.path, entry.size(), output.size)));
+                return Err(self.damaged(format_args!(
+                    "{node}/{} has {} bytes, not {}",
+                    output.path,
+                    entry.size(),
+                    output.size
+                )));
             }
             let to = folder.join(&output.path);
             let digest = copy(&mut entry, &to).map_err(|trouble| match trouble {
-                CopyError::Read(e) => self.damaged(format_args!("{node}/{} is damaged or cut off: {e}", output.path)),
+                CopyError::Read(e) => {
+                    self.damaged(format_args!("{node}/{} is damaged or cut off: {e}", output.path))
+                }
                 CopyError::Write(e) => Failure::io("write", &to, &e),
             })?;
             if digest != output.digest.as_str() {
-                return Err(self.damaged(format_args!("{node}/{} has not the digest that its manifest lists", output.path)));
+                return Err(self.damaged(format_args!(
+                    "{node}/{} has not the digest that its manifest lists",
+                    output.path
+                )));
             }
         }
         let (key, bytes) = (manifest.key.clone(), manifest.bytes());
@@ -144,10 +193,13 @@ impl<'b> Bundle<'b> {
     fn end(&mut self) -> Result<()> {
         match self.entries.next() {
             None => Ok(()),
-            Some(Ok(entry)) => {
-                Err(self.damaged(format_args!("the bundle has `{}` after its last node", String::from_utf8_lossy(&entry.path_bytes()))))
+            Some(Ok(entry)) => Err(self.damaged(format_args!(
+                "the bundle has `{}` after its last node",
+                String::from_utf8_lossy(&entry.path_bytes())
+            ))),
+            Some(Err(e)) => {
+                Err(self.damaged(format_args!("the bundle is damaged at its end: {e}")))
             }
-            Some(Err(e)) => Err(self.damaged(format_args!("the bundle is damaged at its end: {e}"))),
         }
     }
 }

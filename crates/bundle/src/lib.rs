@@ -1,11 +1,12 @@
 //! Results of nodes in one file, for another machine or the next CI job.
 //!
-//! A bundle is a tar archive in a zstd frame. Its first entry, `knockline-bundle.json`, names the format and
-//! the nodes; then comes, for each node, its `manifest.json` and its files in the manifest's order.
+//! A bundle is a tar archive in a zstd frame. Its first entry, `knockline-bundle.json`, names the
+//! format and the nodes; then comes, for each node, its `manifest.json` and its files in the
+//! manifest's order.
 //!
 //! Always holds: the same results give the same bytes; what is imported has the digests that its
-//! manifest lists, and a bundle that is damaged or cut off is an error that names it; of a node that does
-//! not come through whole, nothing is seen.
+//! manifest lists, and a bundle that is damaged or cut off is an error that names it; of a node
+//! that does not come through whole, nothing is seen.
 
 mod export;
 mod import;
@@ -49,7 +50,11 @@ pub struct BundleItem {
 
 /// The failure to make sense of a bundle.
 fn damaged(what: impl std::fmt::Display, path: &Path) -> Failure {
-    Failure::input(what, path.display(), "get the bundle again, or make it again: cargo xtask cache export FILE")
+    Failure::input(
+        what,
+        path.display(),
+        "get the bundle again, or make it again: cargo xtask cache export FILE",
+    )
 }
 
 #[cfg(test)]

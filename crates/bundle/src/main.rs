@@ -50,7 +50,8 @@ fn main() -> ExitCode {
 fn run(cli: &BundleCli) -> Result<()> {
     let store = Store::open(&cli.artifacts);
     // An unfinished training run is no concern of a bundle's.
-    let _lock = store.lock(|| eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
+    let _lock =
+        store.lock(|| eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
     let (verb, items) = match &cli.command {
         BundleCommand::Export { file, nodes } => ("export", bundle::export(&store, nodes, file)?),
         BundleCommand::Import { file } => {

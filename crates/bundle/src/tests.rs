@@ -39,7 +39,11 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut todo = vec![folder.to_owned()];
     while let Some(folder) = todo.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.path().is_dir() { todo.push(entry.path()) } else { found.push((entry.path(), fs::read(entry.path()).expect("reads"))) }
+            if entry.path().is_dir() {
+                todo.push(entry.path());
+            } else {
+                found.push((entry.path(), fs::read(entry.path()).expect("reads")));
+            }
         }
     }
     found.sort();
@@ -51,14 +55,23 @@ fn what_goes_in_comes_out_and_the_same_results_have_the_same_bytes() {
     let (one, store) = made();
     let (two, other) = made();
     let bundle = bundle_of(&store, one.path(), "a.bundle");
-    assert_eq!(fs::read(&bundle).expect("reads"), fs::read(bundle_of(&other, two.path(), "b.bundle")).expect("reads"));
+    assert_eq!(
+        fs::read(&bundle).expect("reads"),
+        fs::read(bundle_of(&other, two.path(), "b.bundle")).expect("reads")
+    );
 
     let to = tempfile::tempdir().expect("a folder");
     let items = import(&Store::open(to.path()), &bundle).expect("imports");
-    assert_eq!(items.iter().map(|i| (i.node.as_str(), i.had)).collect::<Vec<_>>(), [("split", false), ("train.slp", false)]);
+    assert_eq!(
+        items.iter().map(|i| (i.node.as_str(), i.had)).collect::<Vec<_>>(),
+        [("split", false), ("train.slp", false)]
+    );
     for node in nodes() {
         let relative = |folder: &Path| -> Vec<(PathBuf, Vec<u8>)> {
-            files(&folder.join(&node)).into_iter().map(|(p, b)| (p.strip_prefix(folder).expect("below").to_owned(), b)).collect()
+            files(&folder.join(&node))
+                .into_iter()
+                .map(|(p, b)| (p.strip_prefix(folder).expect("below").to_owned(), b))
+                .collect()
         };
         assert_eq!(relative(one.path()), relative(to.path()));
     }
@@ -70,7 +83,9 @@ fn every_flipped_byte_and_every_cut_is_found_and_nothing_wrong_gets_in() {
     let (dir, store) = made();
     let bundle = bundle_of(&store, dir.path(), "a.bundle");
     let good = fs::read(&bundle).expect("reads");
-    let sound = |to: &Path| nodes().iter().all(|node| files(&to.join(node)).is_empty() || same(dir.path(), to, node));
+    let sound = |to: &Path| {
+        nodes().iter().all(|node| files(&to.join(node)).is_empty() || same(dir.path(), to, node))
+    };
     let (mut flips, mut cuts) = (0, 0);
     for at in 0..good.len() {
         let mut bytes = good.clone();
@@ -81,7 +96,10 @@ fn every_flipped_byte_and_every_cut_is_found_and_nothing_wrong_gets_in() {
         flips += usize::from(refused);
         assert!(sound(to.path()), "byte {at}");
         assert!(!to.path().join(".knockline/incoming").exists(), "byte {at} leaves half a result");
-        assert!(refused || nodes().iter().all(|node| same(dir.path(), to.path(), node)), "byte {at} is read as something else");
+        assert!(
+            refused || nodes().iter().all(|node| same(dir.path(), to.path(), node)),
+            "byte {at} is read as something else"
+        );
 
         fs::write(&bundle, &good[..at]).expect("writes");
         let to = tempfile::tempdir().expect("a folder");
@@ -92,7 +110,9 @@ fn every_flipped_byte_and_every_cut_is_found_and_nothing_wrong_gets_in() {
 }
 
 fn same(one: &Path, two: &Path, node: &str) -> bool {
-    let contents = |folder: &Path| files(&folder.join(node)).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    let contents = |folder: &Path| {
+        files(&folder.join(node)).into_iter().map(|(_, bytes)| bytes).collect::<Vec<_>>()
+    };
     contents(one) == contents(two)
 }
 
@@ -105,16 +125,28 @@ fn a_damaged_result_is_not_exported_and_an_earlier_bundle_stays() {
     let failure = export(&store, &nodes(), &bundle).expect_err("refused");
     assert!(failure.what.contains("sub/file has another content"), "{failure}");
     assert_eq!(fs::read(&bundle).expect("reads"), before);
-    let beside = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().contains("partial");
-    assert!(!bundle.parent().expect("a folder").read_dir().expect("a folder").flatten().any(|entry| beside(&entry)));
-    let failure = export(&store, &[NodeName::try_from("embed").expect("a name")], &bundle).expect_err("refused");
+    let beside =
+        |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().contains("partial");
+    assert!(
+        !bundle
+            .parent()
+            .expect("a folder")
+            .read_dir()
+            .expect("a folder")
+            .flatten()
+            .any(|entry| beside(&entry))
+    );
+    let failure = export(&store, &[NodeName::try_from("embed").expect("a name")], &bundle)
+        .expect_err("refused");
     assert!(failure.what.contains("no result of `embed`"), "{failure}");
 }
 
 /// A bundle of these entries.
 fn forged(dir: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
     let path = dir.join("forged.bundle");
-    let mut archive = tar::Builder::new(zstd::Encoder::new(fs::File::create(&path).expect("a file"), 1).expect("an encoder"));
+    let mut archive = tar::Builder::new(
+        zstd::Encoder::new(fs::File::create(&path).expect("a file"), 1).expect("an encoder"),
+    );
     for (name, bytes) in entries {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
@@ -133,13 +165,18 @@ fn a_forged_bundle_writes_nothing_outside_its_node() {
     let dir = tempfile::tempdir().expect("a folder");
     let to = dir.path().join("artifacts");
     let store = Store::open(&to);
-    let refusal = |entries: &[(&str, &[u8])]| import(&store, &forged(dir.path(), entries)).expect_err("refused").what;
+    let refusal = |entries: &[(&str, &[u8])]| {
+        import(&store, &forged(dir.path(), entries)).expect_err("refused").what
+    };
     let head = |nodes: &str| format!(r#"{{"format":1,"nodes":[{nodes}]}}"#).into_bytes();
     assert!(refusal(&[(HEAD, &head("\"../evil\""))]).contains("`../evil` cannot be a node's name"));
     assert!(refusal(&[(HEAD, &head("\".knockline\""))]).contains("cannot be a node's name"));
     assert!(refusal(&[(HEAD, br#"{"format":2,"nodes":[]}"#)]).contains("format 2"));
     assert!(refusal(&[("x", b"")]).contains("has `x` where"));
-    assert!(refusal(&[(HEAD, &head("\"split\"")), ("split/manifest.json", b"{}")]).contains("the manifest is damaged"));
+    assert!(
+        refusal(&[(HEAD, &head("\"split\"")), ("split/manifest.json", b"{}")])
+            .contains("the manifest is damaged")
+    );
     assert!(refusal(&[(HEAD, &head("")), ("more", b"")]).contains("after its last node"));
     assert!(!dir.path().join("evil").exists() && files(&to).is_empty());
 }
@@ -151,7 +188,10 @@ fn what_is_no_bundle_is_said_to_be_none() {
     let text = dir.path().join("text");
     fs::write(&text, "hello").expect("writes");
     assert_eq!(import(&store, &text).expect_err("refused").what, "this is no bundle");
-    assert_eq!(import(&store, dir.path()).expect_err("refused").what, "this is a folder and no bundle");
+    assert_eq!(
+        import(&store, dir.path()).expect_err("refused").what,
+        "this is a folder and no bundle"
+    );
     fs::write(&text, "").expect("writes");
     assert_eq!(import(&store, &text).expect_err("refused").what, "this is no bundle");
 }

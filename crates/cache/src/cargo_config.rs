@@ -1,9 +1,9 @@
 //! What cargo's configuration changes about a program that is built of the same sources.
 //!
-//! cargo merges `.cargo/config.toml` of the workspace and of every folder above it, and `$CARGO_HOME/config.toml` below them
-//! all (the Cargo Book, "Hierarchical structure"). It has no stable command that prints the result, so the files are read
-//! here. What cargo made of the flags it also tells build scripts; xtask's own writes that down, and it is an ingredient of
-//! its own.
+//! cargo merges `.cargo/config.toml` of the workspace and of every folder above it, and
+//! `$CARGO_HOME/config.toml` below them all (the Cargo Book, "Hierarchical structure"). It has no
+//! stable command that prints the result, so the files are read here. What cargo made of the flags
+//! it also tells build scripts; xtask's own writes that down, and it is an ingredient of its own.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,9 @@ pub fn describe(root: &Path) -> Result<String> {
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let mut parts = of_files(root, home.as_deref())?;
     parts.extend(of_environment(
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        }),
     ));
     Ok(parts.join("; "))
 }
@@ -40,8 +42,13 @@ fn of_files(root: &Path, home: Option<&Path>) -> Result<Vec<String>> {
     let mut merged = Table::new();
     for folder in folders {
         // A checkout below the home folder would have that file counted twice.
-        let file = ["config", "config.toml"].map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
-        if let Some(file) = file.filter(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone()))) {
+        let file = ["config", "config.toml"]
+            .map(|name| folder.join(name))
+            .into_iter()
+            .find(|path| path.is_file());
+        if let Some(file) =
+            file.filter(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())))
+        {
             merge(&mut merged, read(&file, DEEPEST)?);
         }
     }
@@ -51,7 +58,8 @@ fn of_files(root: &Path, home: Option<&Path>) -> Result<Vec<String>> {
 /// A file of the configuration, over those that it includes.
 fn read(path: &Path, depth: usize) -> Result<Table> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
-    let mut table: Table = toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "mend the file"))?;
+    let mut table: Table =
+        toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "mend the file"))?;
     let included = match table.remove("include") {
         Some(Value::Array(items)) => items,
         Some(one) => vec![one],
@@ -82,14 +90,20 @@ fn merge(into: &mut Table, over: Table) {
 }
 
 fn what_counts(merged: &Table) -> Vec<String> {
-    let table = |name: &str| merged.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
+    let table =
+        |name: &str| merged.get(name).and_then(Value::as_table).cloned().unwrap_or_default();
     let mut parts = Vec::new();
     let mut add = |name: String, value: &Value| parts.push(format!("{name} = {value}"));
     for (key, value) in table("build").iter().filter(|(key, _)| BUILD.contains(&key.as_str())) {
         add(format!("build.{key}"), value);
     }
     for (target, values) in &table("target") {
-        for (key, value) in values.as_table().into_iter().flatten().filter(|(key, _)| TARGET.contains(&key.as_str())) {
+        for (key, value) in values
+            .as_table()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| TARGET.contains(&key.as_str()))
+        {
             add(format!("target.{target}.{key}"), value);
         }
     }
@@ -112,8 +126,10 @@ fn of_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Stri
             || (name.starts_with("CARGO_TARGET_") && name.ends_with("_LINKER"))
             || matches!(name, "CARGO_BUILD_TARGET" | "CARGO_BUILD_RUSTC" | "RUSTC")
     };
-    let mut found: Vec<String> =
-        variables.filter(|(name, value)| counts(name) && !value.is_empty()).map(|(name, value)| format!("{name}={value}")).collect();
+    let mut found: Vec<String> = variables
+        .filter(|(name, value)| counts(name) && !value.is_empty())
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     found.sort_unstable();
     found
 }
@@ -134,16 +150,34 @@ mod tests {
         std::fs::create_dir_all(&root).expect("a folder");
         let seen = || of_files(&root, Some(&home)).expect("reads");
         assert_eq!(seen(), [""; 0]);
-        put(&home.join("config.toml"), "[build]\nrustflags = [\"-Ctarget-cpu=native\"]\njobs = 3\n");
+        put(
+            &home.join("config.toml"),
+            "[build]\nrustflags = [\"-Ctarget-cpu=native\"]\njobs = 3\n",
+        );
         assert_eq!(seen(), ["build.rustflags = [\"-Ctarget-cpu=native\"]"]);
-        put(&dir.path().join("a/.cargo/config"), "[target.x86_64-unknown-linux-gnu]\nlinker = \"lld\"\nrunner = \"qemu\"\n");
+        put(
+            &dir.path().join("a/.cargo/config"),
+            "[target.x86_64-unknown-linux-gnu]\nlinker = \"lld\"\nrunner = \"qemu\"\n",
+        );
         assert_eq!(seen()[1..], ["target.x86_64-unknown-linux-gnu.linker = \"lld\""]);
         // The nearest file wins, and lists are joined.
         put(&dir.path().join("a/.cargo/config"), "[profile.dev]\nlto = false\nopt-level = 1\n");
-        put(&root.join(".cargo/config.toml"), "include = \"more.toml\"\n[build]\nrustflags = [\"-g\"]\n[alias]\nx = \"run\"\n");
-        put(&root.join(".cargo/more.toml"), "[profile.dev]\nlto = true\n[env]\nTOKEN = \"secret\"\n");
+        put(
+            &root.join(".cargo/config.toml"),
+            "include = \"more.toml\"\n[build]\nrustflags = [\"-g\"]\n[alias]\nx = \"run\"\n",
+        );
+        put(
+            &root.join(".cargo/more.toml"),
+            "[profile.dev]\nlto = true\n[env]\nTOKEN = \"secret\"\n",
+        );
         let seen = seen();
-        assert_eq!(seen[..2], ["build.rustflags = [\"-Ctarget-cpu=native\", \"-g\"]", "profile.dev = { lto = true, opt-level = 1 }"]);
+        assert_eq!(
+            seen[..2],
+            [
+                "build.rustflags = [\"-Ctarget-cpu=native\", \"-g\"]",
+                "profile.dev = { lto = true, opt-level = 1 }"
+            ]
+        );
         assert!(seen[2].starts_with("env ") && !seen[2].contains("secret"), "{seen:?}");
     }
 
@@ -151,7 +185,8 @@ mod tests {
     fn a_home_above_the_checkout_counts_once() {
         let dir = tempfile::tempdir().expect("a folder");
         put(&dir.path().join(".cargo/config.toml"), "[build]\nrustflags = [\"-g\"]\n");
-        let seen = of_files(&dir.path().join("a"), Some(&dir.path().join(".cargo"))).expect("reads");
+        let seen =
+            of_files(&dir.path().join("a"), Some(&dir.path().join(".cargo"))).expect("reads");
         assert_eq!(seen, ["build.rustflags = [\"-g\"]"]);
     }
 
@@ -164,7 +199,9 @@ mod tests {
             ("CARGO_TARGET_X_LINKER", "lld"),
             ("USER", "me"),
         ];
-        let seen = of_environment(all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let seen = of_environment(
+            all.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
         assert_eq!(seen, ["CARGO_TARGET_X_LINKER=lld", "RUSTFLAGS=-g"]);
     }
 }

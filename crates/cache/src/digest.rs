@@ -92,7 +92,9 @@ pub fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R +
     let next = AtomicUsize::new(0);
     let one = || {
         let mut done = Vec::new();
-        while let Some((place, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, items.get(i)?))) {
+        while let Some((place, item)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, items.get(i)?)))
+        {
             done.push((place, work(item)));
         }
         done
@@ -101,7 +103,9 @@ pub fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R +
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
         let mut all = one();
         // A thread that panicked has its panic go on here.
-        all.extend(others.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
+        all.extend(others.into_iter().flat_map(|thread| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }));
         all
     });
     all.sort_unstable_by_key(|(place, _)| *place);
@@ -111,7 +115,8 @@ pub fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R +
 impl TryFrom<String> for Digest {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let hex = text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let hex = text.len() == 64
+            && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         if hex { Ok(Self(text)) } else { Err(format!("`{text}` is no digest")) }
     }
 }
@@ -141,14 +146,21 @@ mod tests {
         for size in [0, 100_000, (16 << 20) - 1, 16 << 20, (20 << 20) + 1] {
             let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
             std::fs::write(dir.path().join("x"), &bytes).expect("writes");
-            assert_eq!(Digest::of_file(&dir.path().join("x")).expect("reads"), Digest::of(&bytes), "{size} bytes");
+            assert_eq!(
+                Digest::of_file(&dir.path().join("x")).expect("reads"),
+                Digest::of(&bytes),
+                "{size} bytes"
+            );
         }
     }
 
     #[test]
     fn work_on_all_processors_comes_back_in_order() {
         let items: Vec<usize> = (0..1000).collect();
-        assert_eq!(on_all_processors(&items, |i| i * 2), (0..1000).map(|i| i * 2).collect::<Vec<_>>());
+        assert_eq!(
+            on_all_processors(&items, |i| i * 2),
+            (0..1000).map(|i| i * 2).collect::<Vec<_>>()
+        );
         assert!(on_all_processors(&[0; 0], |i| *i).is_empty());
     }
 

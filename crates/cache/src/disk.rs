@@ -20,7 +20,11 @@ pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
         for entry in fs::read_dir(&here).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let path = relative.join(entry.file_name());
-            if entry.file_type().map_err(fail)?.is_dir() { todo.push(path) } else { found.push(path) }
+            if entry.file_type().map_err(fail)?.is_dir() {
+                todo.push(path);
+            } else {
+                found.push(path);
+            }
         }
     }
     Ok(found)
@@ -29,20 +33,29 @@ pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The same as a manifest has them, with `/` between their parts.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let text = |path: PathBuf| {
-        let parts: Option<Vec<&str>> = path.components().map(|part| part.as_os_str().to_str()).collect();
-        let strange = || Failure::failed("a file's name is not UTF-8", folder.join(&path).display(), "rename it, or move it away");
+        let parts: Option<Vec<&str>> =
+            path.components().map(|part| part.as_os_str().to_str()).collect();
+        let strange = || {
+            Failure::failed(
+                "a file's name is not UTF-8",
+                folder.join(&path).display(),
+                "rename it, or move it away",
+            )
+        };
         parts.map(|parts| parts.join("/")).ok_or_else(strange)
     };
     paths(folder)?.into_iter().map(text).collect()
 }
 
-/// Syncs and digests every file below `folder`, sorted by path; those named `own` are removed first.
+/// Syncs and digests every file below `folder`, sorted by path; those named `own` are removed
+/// first.
 pub fn digest_all(folder: &Path, own: &[&str]) -> Result<Vec<(String, u64, Digest)>> {
     let mut paths = files(folder)?;
     for own in own {
         if let Some(at) = paths.iter().position(|path| path == own) {
             paths.remove(at);
-            fs::remove_file(folder.join(own)).map_err(|e| Failure::io("remove", &folder.join(own), &e))?;
+            fs::remove_file(folder.join(own))
+                .map_err(|e| Failure::io("remove", &folder.join(own), &e))?;
         }
     }
     paths.sort_unstable();
@@ -59,7 +72,13 @@ pub fn digest_all(folder: &Path, own: &[&str]) -> Result<Vec<(String, u64, Diges
 
 /// The folders in `folder`.
 pub fn folders(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
 }
 
 /// Writes a file whole or not at all.
@@ -77,7 +96,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Renames, so that the new name outlives a power cut.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fault::step();
-    atomic::rename(from, to).map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))
+    atomic::rename(from, to)
+        .map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))
 }
 
 /// Makes a folder and those that it lies in.

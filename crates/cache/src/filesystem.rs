@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-/// Whether a write through a memory map moves the change time of the file at `path` once the page has been written back.
+/// Whether a write through a memory map moves the change time of the file at `path` once the page
+/// has been written back.
 ///
-/// Linux's own file systems for disks do so. Those in memory write no page back, and those of a network or of another program
-/// follow rules of their own.
+/// Linux's own file systems for disks do so. Those in memory write no page back, and those of a
+/// network or of another program follow rules of their own.
 #[cfg(target_os = "linux")]
 pub fn keeps_change_times(path: &Path) -> bool {
     // statfs(2), `f_type`.
@@ -17,7 +18,9 @@ pub fn keeps_change_times(path: &Path) -> bool {
     const OVERLAY: u64 = 0x794C_7630;
     // The type of the field differs from processor to processor, and its sign means nothing.
     #[expect(clippy::cast_sign_loss, reason = "a magic number")]
-    rustix::fs::statfs(path).is_ok_and(|found| [EXT, XFS, BTRFS, F2FS, BCACHEFS, OVERLAY].contains(&(found.f_type as u64 & 0xFFFF_FFFF)))
+    rustix::fs::statfs(path).is_ok_and(|found| {
+        [EXT, XFS, BTRFS, F2FS, BCACHEFS, OVERLAY].contains(&(found.f_type as u64 & 0xFFFF_FFFF))
+    })
 }
 
 /// Elsewhere there is nothing better than to wait.

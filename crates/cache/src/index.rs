@@ -1,16 +1,19 @@
-//! Digests of files that were read before, so that a run with nothing to do does not read them again.
+//! Digests of files that were read before, so that a run with nothing to do does not read them
+//! again.
 //!
-//! An entry holds for one state of a file: its device, inode, size, and the times of the last change to its content and to
-//! its metadata. A write moves the last of these, and no program can set it back. There are two exceptions, and the index
-//! trusts no state that could be one of them:
+//! An entry holds for one state of a file: its device, inode, size, and the times of the last
+//! change to its content and to its metadata. A write moves the last of these, and no program can
+//! set it back. There are two exceptions, and the index trusts no state that could be one of them:
 //!
 //! - Two writes within one tick of the file system's clock leave the same time.
-//! - A write through a memory map moves the time only when it is the first to its page since the page was last written to
-//!   the disk. Linux does that after 30 seconds (`vm.dirty_expire_centisecs`), and on some file systems never.
+//! - A write through a memory map moves the time only when it is the first to its page since the
+//!   page was last written to the disk. Linux does that after 30 seconds
+//!   (`vm.dirty_expire_centisecs`), and on some file systems never.
 //!
-//! So an entry is neither made nor used until the file has been left alone for [`SETTLED`], and never on a file system that
-//! is not known to keep the rule. What is left is a program that keeps a page dirty for longer than that because the disk
-//! is too busy to take it; [`Index::paranoid`] trusts nothing.
+//! So an entry is neither made nor used until the file has been left alone for [`SETTLED`], and
+//! never on a file system that is not known to keep the rule. What is left is a program that keeps
+//! a page dirty for longer than that because the disk is too busy to take it; [`Index::paranoid`]
+//! trusts nothing.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -70,7 +73,10 @@ impl Default for Index {
 impl Index {
     /// The index kept at `path`; an empty one if there is none or it cannot be read.
     pub fn open(path: &Path) -> Self {
-        let inner = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let inner = fs::read(path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         Self { path: Some(path.to_owned()), inner: Mutex::new(inner), ..Self::default() }
     }
 
@@ -86,17 +92,20 @@ impl Index {
         self
     }
 
-    /// The state of the file at `path`. `None` if there is no such file, or if this system has no time stamp that a
-    /// program cannot set.
+    /// The state of the file at `path`. `None` if there is no such file, or if this system has no
+    /// time stamp that a program cannot set.
     pub fn state(path: &Path) -> Option<String> {
         state(&fs::metadata(path).ok()?)
     }
 
-    /// The state of the file at `path`, of every link on the way to it, and where the way leads: a path that was led to another
-    /// file and back has another state than before. (A folder on the way that was renamed and renamed back has not.)
+    /// The state of the file at `path`, of every link on the way to it, and where the way leads: a
+    /// path that was led to another file and back has another state than before. (A folder on the
+    /// way that was renamed and renamed back has not.)
     pub fn state_of_the_way(path: &Path) -> Option<String> {
-        let links = path.ancestors().filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_symlink()));
-        let links: Vec<String> = links.filter_map(|link| state(&fs::symlink_metadata(link).ok()?)).collect();
+        let links =
+            path.ancestors().filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_symlink()));
+        let links: Vec<String> =
+            links.filter_map(|link| state(&fs::symlink_metadata(link).ok()?)).collect();
         Some(format!("{} {} {links:?}", Self::state(path)?, fs::canonicalize(path).ok()?.display()))
     }
 
@@ -106,7 +115,9 @@ impl Index {
         let digest = Digest::of_file(path)?;
         let Some(state) = state(&before) else { return Ok(digest) };
         let mut inner = self.lock();
-        if self.is_settled(&before, path) && self::state(&fs::metadata(path)?).as_ref() == Some(&state) {
+        if self.is_settled(&before, path)
+            && self::state(&fs::metadata(path)?).as_ref() == Some(&state)
+        {
             // The same state before and after: the digest is that state's.
             inner.changed |= inner.entries.insert(state, digest.clone()).as_ref() != Some(&digest);
         } else {
@@ -118,7 +129,8 @@ impl Index {
     /// Whether the state of a file that looks like this says what is in it.
     fn is_settled(&self, metadata: &Metadata, path: &Path) -> bool {
         let age = changed_at(metadata).and_then(|at| SystemTime::now().duration_since(at).ok());
-        age.is_some_and(|age| age > self.settled) && (self.settled < SETTLED || keeps_change_times(path))
+        age.is_some_and(|age| age > self.settled)
+            && (self.settled < SETTLED || keeps_change_times(path))
     }
 
     /// Reads every file again, and corrects the index.
@@ -191,13 +203,23 @@ impl Digests for Again<'_> {
 fn state(metadata: &Metadata) -> Option<FileState> {
     use std::os::unix::fs::MetadataExt;
     let m = metadata;
-    Some(format!("{}:{}:{}:{}.{}:{}.{}", m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
+    Some(format!(
+        "{}:{}:{}:{}.{}:{}.{}",
+        m.dev(),
+        m.ino(),
+        m.size(),
+        m.mtime(),
+        m.mtime_nsec(),
+        m.ctime(),
+        m.ctime_nsec()
+    ))
 }
 
 #[cfg(unix)]
 fn changed_at(metadata: &Metadata) -> Option<SystemTime> {
     use std::os::unix::fs::MetadataExt;
-    let (seconds, nanos) = (u64::try_from(metadata.ctime()).ok()?, u32::try_from(metadata.ctime_nsec()).ok()?);
+    let (seconds, nanos) =
+        (u64::try_from(metadata.ctime()).ok()?, u32::try_from(metadata.ctime_nsec()).ok()?);
     Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
 }
 

@@ -8,11 +8,11 @@
 //! 5. its inputs: the digests of the artifacts that it reads, and of a source file (the pinned
 //!    checksum, where one is given).
 //!
-//! The *content key* is made of all five. The *recipe key* has, in place of an artifact's
-//! digest, the recipe key of the node that makes it, and so is known before anything has run.
+//! The *content key* is made of all five. The *recipe key* has, in place of an artifact's digest,
+//! the recipe key of the node that makes it, and so is known before anything has run.
 //!
-//! Never in a key: time stamps, paths of folders, names of users, numbers of threads; but for what cargo's own configuration
-//! names, such as a linker, and the machine of what measures times.
+//! Never in a key: time stamps, paths of folders, names of users, numbers of threads; but for what
+//! cargo's own configuration names, such as a linker, and the machine of what measures times.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -62,7 +62,8 @@ key! {
     ContentKey
 }
 key! {
-    /// What a node is asked for by before anything has run: the options and sources of the node and of all before it.
+    /// What a node is asked for by before anything has run: the options and sources of the node and
+    /// of all before it.
     RecipeKey
 }
 
@@ -89,7 +90,13 @@ impl Ingredients {
 
     /// Those whose names are `wanted`.
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
-        Self(self.0.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.clone(), value.clone())).collect())
+        Self(
+            self.0
+                .iter()
+                .filter(|(name, _)| wanted(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
     }
 
     /// With the ingredients of `more`.
@@ -109,7 +116,8 @@ impl Ingredients {
         RecipeKey(self.digest())
     }
 
-    /// A digest of names and values, each with its length, so that no two lists of ingredients look alike.
+    /// A digest of names and values, each with its length, so that no two lists of ingredients look
+    /// alike.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for text in self.0.iter().flat_map(|(name, value)| [name, value]) {
@@ -121,7 +129,8 @@ impl Ingredients {
 
     /// In words, what is different in `new`.
     pub fn changes(&self, new: &Self) -> Vec<String> {
-        let names: std::collections::BTreeSet<&String> = self.0.keys().chain(new.0.keys()).collect();
+        let names: std::collections::BTreeSet<&String> =
+            self.0.keys().chain(new.0.keys()).collect();
         let change = |name: &&String| match (self.0.get(*name), new.0.get(*name)) {
             (Some(old), Some(new)) if old == new => None,
             (old, new) => Some(describe(name, old, new)),
@@ -132,7 +141,9 @@ impl Ingredients {
 
 fn describe(name: &str, old: Option<&String>, new: Option<&String>) -> String {
     let (kind, what) = name.split_once(' ').unwrap_or((name, ""));
-    let value = |v: Option<&String>| v.filter(|v| *v != "null" && !v.is_empty()).map_or("none", |v| v.as_str()).to_owned();
+    let value = |v: Option<&String>| {
+        v.filter(|v| *v != "null" && !v.is_empty()).map_or("none", |v| v.as_str()).to_owned()
+    };
     match kind {
         "source" => match (old, new) {
             (None, _) => format!("`{what}` is new"),

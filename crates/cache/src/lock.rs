@@ -14,17 +14,23 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at `path`; calls `waiting` first if another run holds it. Where the file is there and cannot be written
-    /// to, the lock is one for reading.
+    /// Takes the lock at `path`; calls `waiting` first if another run holds it. Where the file is
+    /// there and cannot be written to, the lock is one for reading.
     pub fn take(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
         let fail = |e: io::Error| Failure::io("lock", path, &e);
-        let (file, read_only) = match OpenOptions::new().create(true).truncate(false).write(true).open(path) {
-            Ok(file) => (file, false),
-            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => {
-                (File::open(path).map_err(|_| fail(e))?, true)
-            }
-            Err(e) => return Err(fail(e)),
-        };
+        let (file, read_only) =
+            match OpenOptions::new().create(true).truncate(false).write(true).open(path) {
+                Ok(file) => (file, false),
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    (File::open(path).map_err(|_| fail(e))?, true)
+                }
+                Err(e) => return Err(fail(e)),
+            };
         let (now, later): (Result<(), TryLockError>, _) = if read_only {
             (file.try_lock_shared(), File::lock_shared as fn(&File) -> io::Result<()>)
         } else {

@@ -27,7 +27,8 @@ impl Lockfile {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
-        Self::parse(&text).map_err(|e| Failure::usage(e, path.display(), "run `cargo generate-lockfile`"))
+        Self::parse(&text)
+            .map_err(|e| Failure::usage(e, path.display(), "run `cargo generate-lockfile`"))
     }
 
     /// Reads the file's text.
@@ -47,7 +48,10 @@ impl Lockfile {
 
     /// The packages from a registry that the direct dependencies `roots` (names as in a
     /// `Cargo.toml`) bring in: the versions and checksums of each by its name.
-    pub fn closure<'a>(&self, roots: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
+    pub fn closure<'a>(
+        &self,
+        roots: impl IntoIterator<Item = &'a str>,
+    ) -> BTreeMap<String, String> {
         let mut todo: Vec<usize> = roots.into_iter().flat_map(|name| self.find(name)).collect();
         let mut seen: BTreeSet<usize> = BTreeSet::new();
         while let Some(i) = todo.pop() {
@@ -55,9 +59,15 @@ impl Lockfile {
             todo.extend(package.dependencies.iter().flat_map(|d| self.find(d)));
         }
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for package in seen.iter().filter_map(|&i| self.packages.get(i)).filter(|p| p.source.is_some()) {
-            let id = package.checksum.as_ref().or(package.source.as_ref()).map_or("", |c| c.as_str());
-            found.entry(package.name.clone()).or_default().push(format!("{} {id}", package.version));
+        for package in
+            seen.iter().filter_map(|&i| self.packages.get(i)).filter(|p| p.source.is_some())
+        {
+            let id =
+                package.checksum.as_ref().or(package.source.as_ref()).map_or("", |c| c.as_str());
+            found
+                .entry(package.name.clone())
+                .or_default()
+                .push(format!("{} {id}", package.version));
         }
         found.into_iter().map(|(name, versions)| (name, versions.join(", "))).collect()
     }
@@ -68,7 +78,12 @@ impl Lockfile {
         let name = words.next().unwrap_or_default();
         let version = words.next();
         let places = self.by_name.get(name).cloned().unwrap_or_default();
-        places.into_iter().filter(|&i| version.is_none_or(|v| self.packages.get(i).is_some_and(|p| p.version == v))).collect()
+        places
+            .into_iter()
+            .filter(|&i| {
+                version.is_none_or(|v| self.packages.get(i).is_some_and(|p| p.version == v))
+            })
+            .collect()
     }
 }
 

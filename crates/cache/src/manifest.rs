@@ -45,12 +45,16 @@ impl From<ManifestError> for Failure {
     fn from(error: ManifestError) -> Self {
         let what = error.to_string();
         match error {
-            ManifestError::Damaged { place, .. } => {
-                Self::input(what, place, "run the pipeline; it sets the folder aside and makes it again")
-            }
-            ManifestError::Newer { place, .. } => {
-                Self::usage(what, place, "use the newer knockline that made it, or another --artifacts folder")
-            }
+            ManifestError::Damaged { place, .. } => Self::input(
+                what,
+                place,
+                "run the pipeline; it sets the folder aside and makes it again",
+            ),
+            ManifestError::Newer { place, .. } => Self::usage(
+                what,
+                place,
+                "use the newer knockline that made it, or another --artifacts folder",
+            ),
             ManifestError::Io { path, error } => Self::io("read", &path, &error),
         }
     }
@@ -131,9 +135,24 @@ pub struct Manifest {
 
 impl Manifest {
     /// A manifest of this version's format.
-    pub fn new(node: &NodeName, recipe: RecipeKey, ingredients: Ingredients, said: impl Into<Said>, outputs: Vec<Output>) -> Self {
+    pub fn new(
+        node: &NodeName,
+        recipe: RecipeKey,
+        ingredients: Ingredients,
+        said: impl Into<Said>,
+        outputs: Vec<Output>,
+    ) -> Self {
         let Said { summary, downloads } = said.into();
-        Self { format: FORMAT, node: node.clone(), key: ingredients.content_key(), recipe, summary, downloads, ingredients, outputs }
+        Self {
+            format: FORMAT,
+            node: node.clone(),
+            key: ingredients.content_key(),
+            recipe,
+            summary,
+            downloads,
+            ingredients,
+            outputs,
+        }
     }
 
     /// The manifest in `folder`; `None` if there is none.
@@ -141,7 +160,14 @@ impl Manifest {
         let path = folder.join(NAME);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(ManifestError::Io { path, error }),
         };
         Self::parse(&bytes, path.display()).map(Some)
@@ -157,15 +183,23 @@ impl Manifest {
         let json = unsealed(bytes).map_err(&damaged)?;
         match serde_json::from_slice::<ManifestFormat>(&json) {
             Ok(ManifestFormat { format: FORMAT }) => {}
-            Ok(ManifestFormat { format }) if format > FORMAT => return Err(ManifestError::Newer { format, place: place.to_string() }),
-            Ok(ManifestFormat { format }) => return Err(damaged(format!("there is no format {format}"))),
+            Ok(ManifestFormat { format }) if format > FORMAT => {
+                return Err(ManifestError::Newer { format, place: place.to_string() });
+            }
+            Ok(ManifestFormat { format }) => {
+                return Err(damaged(format!("there is no format {format}")));
+            }
             Err(e) => return Err(damaged(e.to_string())),
         }
         let manifest: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
         if manifest.key != manifest.ingredients.content_key() {
             return Err(damaged("its key is not that of its ingredients".into()));
         }
-        let outside = |o: &&Output| o.path.split('/').any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', ':']));
+        let outside = |o: &&Output| {
+            o.path
+                .split('/')
+                .any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', ':']))
+        };
         if let Some(output) = manifest.outputs.iter().find(outside) {
             return Err(damaged(format!("`{}` is not a path of an output", output.path)));
         }
@@ -179,7 +213,8 @@ impl Manifest {
 
     /// Its file's content.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let json = serde_json::to_string_pretty(self).map_err(|e| Failure::failed(e, NAME, "this is a bug; please report it"))?;
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|e| Failure::failed(e, NAME, "this is a bug; please report it"))?;
         Ok(sealed(&json))
     }
 
@@ -190,8 +225,12 @@ impl Manifest {
 
     /// A file of `other`, of another node, that is not the one that this result was made of.
     pub fn made_of_another(&self, other: &Self) -> Option<String> {
-        let is = |file: &str| self.ingredients.get(&format!("input {}/{file}", other.node)).map(str::to_owned);
-        let differs = |output: &&Output| is(&output.path).is_some_and(|digest| digest != output.digest.as_str());
+        let is = |file: &str| {
+            self.ingredients.get(&format!("input {}/{file}", other.node)).map(str::to_owned)
+        };
+        let differs = |output: &&Output| {
+            is(&output.path).is_some_and(|digest| digest != output.digest.as_str())
+        };
         other.outputs.iter().find(differs).map(|output| output.path.clone())
     }
 
@@ -205,7 +244,9 @@ impl Manifest {
         // Sizes first: they cost nothing, and a cut is the commonest damage.
         let size = |output: &Output| match std::fs::metadata(folder.join(&output.path)) {
             Ok(metadata) if metadata.len() == output.size => None,
-            Ok(metadata) => Some(format!("{} has {} bytes, not {}", output.path, metadata.len(), output.size)),
+            Ok(metadata) => {
+                Some(format!("{} has {} bytes, not {}", output.path, metadata.len(), output.size))
+            }
             Err(e) => Some(format!("{} cannot be read: {e}", output.path)),
         };
         let content = |output: &Output| match digests.digest(&folder.join(&output.path)) {
@@ -213,7 +254,10 @@ impl Manifest {
             Ok(_) => Some(format!("{} has another content than when it was made", output.path)),
             Err(e) => Some(format!("{} cannot be read: {e}", output.path)),
         };
-        self.outputs.iter().find_map(size).or_else(|| on_all_processors(&self.outputs, content).into_iter().flatten().next())
+        self.outputs
+            .iter()
+            .find_map(size)
+            .or_else(|| on_all_processors(&self.outputs, content).into_iter().flatten().next())
     }
 }
 

@@ -13,8 +13,8 @@ const LONGEST: usize = 160;
 
 /// A node's name and its folder's, such as `split`, `train.mlp` or `train.wide@hidden=400`.
 ///
-/// A name is safe as the name of a folder on every system and in every remote: it has letters, digits and `. _ - @ = +`, and
-/// begins with a letter or a digit.
+/// A name is safe as the name of a folder on every system and in every remote: it has letters,
+/// digits and `. _ - @ = +`, and begins with a letter or a digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(Arc<str>);
@@ -31,11 +31,18 @@ impl TryFrom<&str> for NodeName {
 
     fn try_from(text: &str) -> Result<Self, String> {
         let is_known = |c: char| c.is_ascii_alphanumeric() || "._-@=+".contains(c);
-        if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(is_known) || text.ends_with('.') {
-            return Err(format!("`{text}` cannot be a node's name; it may have letters, digits and . _ - @ = +"));
+        if !text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            || !text.chars().all(is_known)
+            || text.ends_with('.')
+        {
+            return Err(format!(
+                "`{text}` cannot be a node's name; it may have letters, digits and . _ - @ = +"
+            ));
         }
         if text.len() > LONGEST {
-            return Err(format!("`{text}` is too long for a node's name; it may have {LONGEST} characters"));
+            return Err(format!(
+                "`{text}` is too long for a node's name; it may have {LONGEST} characters"
+            ));
         }
         Ok(Self(text.into()))
     }
@@ -109,7 +116,19 @@ mod tests {
         for name in ["split", "train.mlp", "train.wide@hidden=400+lr=1e-3", "x"] {
             assert_eq!(named(name).to_string(), name);
         }
-        for wrong in ["", ".knockline", "..", "a/b", "a\\b", "C:x", "a b", "train.", "a\u{e9}", "a,b", &"x".repeat(161)] {
+        for wrong in [
+            "",
+            ".knockline",
+            "..",
+            "a/b",
+            "a\\b",
+            "C:x",
+            "a b",
+            "train.",
+            "a\u{e9}",
+            "a,b",
+            &"x".repeat(161),
+        ] {
             assert!(NodeName::try_from(wrong).is_err(), "{wrong}");
         }
         assert!(serde_json::from_str::<NodeName>("\"../../etc\"").is_err());

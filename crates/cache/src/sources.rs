@@ -31,7 +31,11 @@ impl Workspace {
     }
 
     /// What the binary of `package` is built of, by name: ingredients 2 and 3 of a key.
-    pub fn ingredients(&self, package: &str, digests: &dyn Digests) -> Result<Vec<(String, String)>> {
+    pub fn ingredients(
+        &self,
+        package: &str,
+        digests: &dyn Digests,
+    ) -> Result<Vec<(String, String)>> {
         let mut out = Vec::new();
         let mut direct = BTreeSet::new();
         for folder in self.crates(package, &mut direct)? {
@@ -46,9 +50,14 @@ impl Workspace {
             out.push((format!("asked-for {name}"), spec));
         }
         let locked = self.lockfile.closure(direct.iter().map(|name| self.package_name(name)));
-        out.extend(locked.into_iter().map(|(name, versions)| (format!("dependency {name}"), versions)));
+        out.extend(
+            locked.into_iter().map(|(name, versions)| (format!("dependency {name}"), versions)),
+        );
         for name in ["profile", "patch"] {
-            out.push((name.into(), self.manifest.get(name).map(Value::to_string).unwrap_or_default()));
+            out.push((
+                name.into(),
+                self.manifest.get(name).map(Value::to_string).unwrap_or_default(),
+            ));
         }
         // The edition, and the version, which a report names.
         let package = self.manifest.get("workspace").and_then(|w| w.get("package"));
@@ -67,12 +76,19 @@ impl Workspace {
                 continue;
             }
             let manifest = read_toml(&self.root.join(&folder).join("Cargo.toml"))?;
-            let per_target =
-                manifest.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values).filter_map(Value::as_table);
+            let per_target = manifest
+                .get("target")
+                .and_then(Value::as_table)
+                .into_iter()
+                .flat_map(Table::values)
+                .filter_map(Value::as_table);
             for table in std::iter::once(&manifest).chain(per_target) {
-                let names = ["dependencies", "build-dependencies"].into_iter().filter_map(|kind| table.get(kind)?.as_table());
+                let names = ["dependencies", "build-dependencies"]
+                    .into_iter()
+                    .filter_map(|kind| table.get(kind)?.as_table());
                 for name in names.flat_map(Table::keys) {
-                    match self.spec(name).and_then(|spec| spec.get("path")).and_then(Value::as_str) {
+                    match self.spec(name).and_then(|spec| spec.get("path")).and_then(Value::as_str)
+                    {
                         Some(path) => todo.push(path.to_owned()),
                         None => drop(direct.insert(name.clone())),
                     }
@@ -98,8 +114,8 @@ fn read_toml(path: &Path) -> Result<Table> {
     toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "mend the file"))
 }
 
-/// The files of a crate that its binary can be built of, relative and sorted. Tests, texts for people and what editors leave
-/// behind do not count.
+/// The files of a crate that its binary can be built of, relative and sorted. Tests, texts for
+/// people and what editors leave behind do not count.
 fn files(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut todo = vec![String::new()];
@@ -113,7 +129,11 @@ fn files(root: &Path) -> Result<Vec<String>> {
             let Ok(is_folder) = fs::metadata(entry.path()).map(|m| m.is_dir()) else { continue };
             let top = folder.is_empty();
             let left_behind = name.starts_with(['.', '#']) || name.ends_with(['~', '#']);
-            if left_behind || (top && (NOT_BUILT.contains(&name.as_str()) || Path::new(&name).extension().is_some_and(|e| e == "md"))) {
+            if left_behind
+                || (top
+                    && (NOT_BUILT.contains(&name.as_str())
+                        || Path::new(&name).extension().is_some_and(|e| e == "md")))
+            {
                 continue;
             }
             let relative = if top { name } else { format!("{folder}/{name}") };
@@ -123,25 +143,33 @@ fn files(root: &Path) -> Result<Vec<String>> {
                 todo.push(relative);
             } else {
                 let remedy = "take the link away that leads back to a folder above it";
-                return Err(Failure::usage("the folders of a crate are too deep", entry.path().display(), remedy));
+                return Err(Failure::usage(
+                    "the folders of a crate are too deep",
+                    entry.path().display(),
+                    remedy,
+                ));
             }
         }
     }
-    let tests: Vec<String> = found.iter().filter(|file| is_test_module(root, file)).cloned().collect();
+    let tests: Vec<String> =
+        found.iter().filter(|file| is_test_module(root, file)).cloned().collect();
     // Of a test module, the modules in its folder as well.
-    let is_of_tests = |file: &String| tests.iter().any(|test| file == test || file.starts_with(&format!("{}/", module(test))));
+    let is_of_tests = |file: &String| {
+        tests.iter().any(|test| file == test || file.starts_with(&format!("{}/", module(test))))
+    };
     found.retain(|file| !is_of_tests(file));
     found.sort_unstable();
     Ok(found)
 }
 
-/// The path of a source file without what makes it one: `src/a/tests` of `src/a/tests.rs` and of `src/a/tests/mod.rs`.
+/// The path of a source file without what makes it one: `src/a/tests` of `src/a/tests.rs` and of
+/// `src/a/tests/mod.rs`.
 fn module(file: &str) -> &str {
     file.strip_suffix("/mod.rs").or_else(|| file.strip_suffix(".rs")).unwrap_or(file)
 }
 
-/// Whether a source file is a module `tests` that is compiled for tests alone. Its name says nothing by itself: only where
-/// the file that declares it says so does it not reach the binary.
+/// Whether a source file is a module `tests` that is compiled for tests alone. Its name says
+/// nothing by itself: only where the file that declares it says so does it not reach the binary.
 fn is_test_module(root: &Path, file: &str) -> bool {
     let Some((folder, "tests")) = module(file).rsplit_once('/') else { return false };
     let declaring = ["mod.rs", "lib.rs", "main.rs"].map(|name| format!("{folder}/{name}"));
@@ -154,8 +182,11 @@ fn is_test_module(root: &Path, file: &str) -> bool {
             let of_this: Vec<bool> = (0..lines.len())
                 .filter(|&at| lines.get(at).is_some_and(|l| l.ends_with("mod tests;")))
                 .map(|at| {
-                    let attributes = lines.iter().take(at).rev().take_while(|line| line.starts_with("#["));
-                    attributes.into_iter().any(|line| line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test,"))
+                    let attributes =
+                        lines.iter().take(at).rev().take_while(|line| line.starts_with("#["));
+                    attributes.into_iter().any(|line| {
+                        line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test,")
+                    })
                 })
                 .collect();
             of_this
@@ -194,7 +225,9 @@ mod tests {
     }
 
     fn ingredients(root: &Path) -> Ingredients {
-        let of_a = Workspace::read(root).and_then(|w| w.ingredients("a", &Index::default())).expect("reads");
+        let of_a = Workspace::read(root)
+            .and_then(|w| w.ingredients("a", &Index::default()))
+            .expect("reads");
         Ingredients::new().with(&of_a)
     }
 
@@ -213,19 +246,26 @@ mod tests {
 
     #[test]
     fn key_differs_when_a_source_of_the_crate_changes() {
-        assert_eq!(changes_when("crates/a/src/lib.rs", "// other"), ["`crates/a/src/lib.rs` changed"]);
+        assert_eq!(
+            changes_when("crates/a/src/lib.rs", "// other"),
+            ["`crates/a/src/lib.rs` changed"]
+        );
         assert_eq!(changes_when("crates/a/src/new.rs", ""), ["`crates/a/src/new.rs` is new"]);
         assert_eq!(changes_when("crates/a/options.toml", "x"), ["`crates/a/options.toml` changed"]);
     }
 
     #[test]
     fn key_differs_when_a_workspace_crate_that_it_uses_changes() {
-        assert_eq!(changes_when("crates/shared/src/lib.rs", "// other"), ["`crates/shared/src/lib.rs` changed"]);
+        assert_eq!(
+            changes_when("crates/shared/src/lib.rs", "// other"),
+            ["`crates/shared/src/lib.rs` changed"]
+        );
     }
 
     #[test]
     fn key_differs_when_a_dependency_or_how_it_is_asked_for_changes() {
-        let lock = "[[package]]\nname = \"x\"\nversion = \"1.0.1\"\nsource = \"r\"\nchecksum = \"9\"\n";
+        let lock =
+            "[[package]]\nname = \"x\"\nversion = \"1.0.1\"\nsource = \"r\"\nchecksum = \"9\"\n";
         assert_eq!(changes_when("Cargo.lock", lock), ["dependency `x` 1.0.0 → 1.0.1"]);
         let spec = "[workspace.dependencies]\nshared = { path = \"crates/shared\" }\nx = { version = \"1\", features = [\"f\"] }\n[profile.dev]\nopt-level = 3\n";
         assert_eq!(changes_when("Cargo.toml", spec).len(), 1);
@@ -237,7 +277,11 @@ mod tests {
         assert_eq!(changes_when("Cargo.toml", profile).len(), 1);
         let version = "[workspace.package]\nversion = \"9.9.9\"\n[workspace.dependencies]\nshared = { path = \"crates/shared\" }\nx = \"1\"\ny = \"1\"\n[profile.dev]\nopt-level = 3\n";
         assert_eq!(changes_when("Cargo.toml", version).len(), 1);
-        assert_eq!(changes_when(".cargo/config.toml", "[build]\nrustflags = [\"-Ctarget-cpu=native\"]\n").len(), 1);
+        assert_eq!(
+            changes_when(".cargo/config.toml", "[build]\nrustflags = [\"-Ctarget-cpu=native\"]\n")
+                .len(),
+            1
+        );
     }
 
     #[test]
@@ -249,7 +293,13 @@ mod tests {
 
     #[test]
     fn key_is_the_same_when_tests_texts_and_left_behinds_change() {
-        for path in ["crates/a/tests/x.rs", "crates/a/README.md", "crates/a/src/.lib.rs.swp", "crates/a/src/lib.rs~", ".cargo/other"] {
+        for path in [
+            "crates/a/tests/x.rs",
+            "crates/a/README.md",
+            "crates/a/src/.lib.rs.swp",
+            "crates/a/src/lib.rs~",
+            ".cargo/other",
+        ] {
             assert!(changes_when(path, "x").is_empty(), "{path}");
         }
         assert!(changes_when(".cargo/config.toml", "[alias]\nx = \"run\"\n").is_empty());
@@ -303,7 +353,8 @@ mod tests {
 
     #[test]
     fn key_is_the_same_when_a_time_stamp_or_the_checkout_path_changes() {
-        let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (one, two) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         workspace(one.path());
         std::thread::sleep(std::time::Duration::from_millis(5));
         workspace(two.path());

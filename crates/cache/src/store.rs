@@ -4,18 +4,19 @@
 //! artifacts/<node>/                              the current result: its files and manifest.json
 //! artifacts/.knockline/store/<node>/<key>/       earlier ones, until they are wanted again
 //! artifacts/.knockline/unfinished/<node>/<key>/  the run in progress
-//! artifacts/.knockline/aside/                    what was damaged, and what others had put into a result's folder
-//! artifacts/.knockline/elsewhere/<remote>/<node>.json   the manifest of the newest result that only that remote has
+//! artifacts/.knockline/aside/                    what was damaged or is not knockline's
+//! artifacts/.knockline/elsewhere/<remote>/<node>.json   newest manifest that only it has
 //! artifacts/.knockline/borrowed/<node>/<key>/    those of its files that a run here has read
 //! ```
 //!
 //! A result moves between these places by renaming its folder, whole or not at all. A run writes
 //! into `unfinished`; its files are synced and digested, the manifest is written, the folder is
-//! renamed into the store, and only then does it change places with the current one. So a run
-//! that is killed, at whatever point, leaves every finished result where it can be found.
+//! renamed into the store, and only then does it change places with the current one. So a run that
+//! is killed, at whatever point, leaves every finished result where it can be found.
 //!
-//! Only what knockline made is ever removed: a folder is taken for its own by its lock file, a node's folder by its manifest,
-//! a file by the manifest's list. Everything else is refused, or moved to `aside` and said.
+//! Only what knockline made is ever removed: a folder is taken for its own by its lock file, a
+//! node's folder by its manifest, a file by the manifest's list. Everything else is refused, or
+//! moved to `aside` and said.
 
 mod ownership;
 
@@ -28,7 +29,10 @@ use failure::{Failure, Result};
 
 use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
 use crate::manifest::{NAME, PARTIAL_NAME};
-use crate::{ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, ManifestError, NodeName, Output, RecipeKey, Said};
+use crate::{
+    ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, ManifestError, NodeName,
+    Output, RecipeKey, Said,
+};
 
 /// A folder of artifacts.
 pub struct Store {
@@ -64,14 +68,16 @@ impl Store {
         self
     }
 
-    /// With an index that waits `settled` before it trusts a file's time stamps, for tests that cannot wait.
+    /// With an index that waits `settled` before it trusts a file's time stamps, for tests that
+    /// cannot wait.
     pub fn settled_after(mut self, settled: Duration) -> Self {
         self.index = self.index.settled_after(settled);
         self
     }
 
-    /// Makes the folder and waits until no other run works in it. Unfinished training runs stay, for this run to go on with;
-    /// what else a killed run left is removed. Where nothing can be written, the lock is one for reading.
+    /// Makes the folder and waits until no other run works in it. Unfinished training runs stay,
+    /// for this run to go on with; what else a killed run left is removed. Where nothing can be
+    /// written, the lock is one for reading.
     ///
     /// # Errors
     /// If the folder holds files and is not one of knockline's.
@@ -93,7 +99,8 @@ impl Store {
         remove(&self.inner("incoming"))?;
         for node in folders(&self.inner("unfinished")) {
             for run in folders(&node) {
-                // Without a checkpoint there is nothing to go on with, and a finished result needs none.
+                // Without a checkpoint there is nothing to go on with, and a finished result needs
+                // none.
                 if !run.join("checkpoints").exists() || self.is_finished(&node, &run) {
                     remove(&run)?;
                 }
@@ -104,8 +111,8 @@ impl Store {
         Ok(lock)
     }
 
-    /// Whether the result is there that the unfinished `run` in the folder of its `node` was to make, and is no older: beside an
-    /// older one a run was forced.
+    /// Whether the result is there that the unfinished `run` in the folder of its `node` was to
+    /// make, and is no older: beside an older one a run was forced.
     fn is_finished(&self, node: &Path, run: &Path) -> bool {
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let node = name(node).and_then(|node| NodeName::try_from(node).ok());
@@ -115,7 +122,10 @@ impl Store {
             return false;
         }
         let written = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-        let result = [self.current(&node), self.stored(&node, &key)].iter().filter_map(|folder| written(&folder.join(NAME))).max();
+        let result = [self.current(&node), self.stored(&node, &key)]
+            .iter()
+            .filter_map(|folder| written(&folder.join(NAME)))
+            .max();
         result >= written(&run.join("checkpoints"))
     }
 
@@ -140,7 +150,9 @@ impl Store {
             for work in folders(&node) {
                 let Ok(Some(manifest)) = Manifest::read(&work) else { continue };
                 let stored = self.stored(&manifest.node, &manifest.key);
-                if node.file_name().is_some_and(|name| name == manifest.node.as_str()) && !stored.exists() {
+                if node.file_name().is_some_and(|name| name == manifest.node.as_str())
+                    && !stored.exists()
+                {
                     stored.parent().map_or(Ok(()), make)?;
                     rename(&work, &stored)?;
                 }
@@ -155,7 +167,10 @@ impl Store {
         let places = [self.current(node), self.stored(node, key)];
         places.iter().find_map(|folder| {
             let manifest = Manifest::read(folder).ok()??;
-            (&manifest.node == node && &manifest.key == key && manifest.check(folder, &self.index).is_none()).then_some(manifest)
+            (&manifest.node == node
+                && &manifest.key == key
+                && manifest.check(folder, &self.index).is_none())
+            .then_some(manifest)
         })
     }
 
@@ -166,8 +181,9 @@ impl Store {
         (&manifest.node == node).then_some(manifest)
     }
 
-    /// Keeps such a manifest, so that the next run need not ask for it. Another result of the node that is current here goes
-    /// into the store: nothing that comes after must take it for the one that was asked for.
+    /// Keeps such a manifest, so that the next run need not ask for it. Another result of the node
+    /// that is current here goes into the store: nothing that comes after must take it for the one
+    /// that was asked for.
     pub fn note_elsewhere(&self, remote: &str, manifest: &Manifest) -> Result<()> {
         let path = self.elsewhere_path(remote, &manifest.node);
         path.parent().map_or(Ok(()), make)?;
@@ -187,9 +203,13 @@ impl Store {
         rename(&current, &place)
     }
 
-    /// The folder for single files of a result that is elsewhere, and which of `files` are not in it yet. Those of
-    /// another result of the node go.
-    pub fn borrowed(&self, manifest: &Manifest, files: &[String]) -> Result<(PathBuf, Vec<String>)> {
+    /// The folder for single files of a result that is elsewhere, and which of `files` are not in
+    /// it yet. Those of another result of the node go.
+    pub fn borrowed(
+        &self,
+        manifest: &Manifest,
+        files: &[String],
+    ) -> Result<(PathBuf, Vec<String>)> {
         let node = self.inner("borrowed").join(&manifest.node);
         let folder = node.join(manifest.key.as_str());
         for other in folders(&node).iter().filter(|other| **other != folder) {
@@ -203,7 +223,8 @@ impl Store {
         Ok((folder, missing))
     }
 
-    /// Moves such files, synced and checked, from the folder `from` to where [`Store::borrowed`] finds them.
+    /// Moves such files, synced and checked, from the folder `from` to where [`Store::borrowed`]
+    /// finds them.
     pub fn borrow(&self, from: &Path, to: &Path, files: &[String]) -> Result<()> {
         for file in files {
             let to = to.join(file);
@@ -243,15 +264,18 @@ impl Store {
         self.inner("store").join(node).join(key.as_str())
     }
 
-    /// Makes the result of `node` under `key` the current one, if it is here: it may be that already, or be kept as an earlier one.
-    /// A result with a wrong file is set aside, never used.
+    /// Makes the result of `node` under `key` the current one, if it is here: it may be that
+    /// already, or be kept as an earlier one. A result with a wrong file is set aside, never used.
     pub fn check_out(&self, node: &NodeName, key: &ContentKey) -> Result<CheckedOut> {
         let mut damaged = Vec::new();
         let current = self.current(node);
-        if let Some(manifest) = self.sound(&current, node, key, &mut damaged)?.filter(|m| &m.key == key) {
+        if let Some(manifest) =
+            self.sound(&current, node, key, &mut damaged)?.filter(|m| &m.key == key)
+        {
             return Ok(CheckedOut { manifest: Some(manifest), damaged });
         }
-        let manifest = self.sound(&self.stored(node, key), node, key, &mut damaged)?.filter(|m| &m.key == key);
+        let manifest =
+            self.sound(&self.stored(node, key), node, key, &mut damaged)?.filter(|m| &m.key == key);
         if manifest.is_some() {
             self.writable(format_args!("the result of `{node}` that is wanted is an earlier one"))?;
             self.make_current(node, key)?;
@@ -260,11 +284,22 @@ impl Store {
     }
 
     /// The manifest in `folder`, its files checked if its key is `wanted`.
-    fn sound(&self, folder: &Path, node: &NodeName, wanted: &ContentKey, damaged: &mut Vec<String>) -> Result<Option<Manifest>> {
+    fn sound(
+        &self,
+        folder: &Path,
+        node: &NodeName,
+        wanted: &ContentKey,
+        damaged: &mut Vec<String>,
+    ) -> Result<Option<Manifest>> {
         let problem = match Manifest::read(folder) {
             Ok(None) => return Ok(None),
-            Ok(Some(manifest)) if &manifest.node != node => format!("the manifest is that of `{}`", manifest.node),
-            Ok(Some(manifest)) => match (wanted == &manifest.key).then(|| manifest.check(folder, &self.index)).flatten() {
+            Ok(Some(manifest)) if &manifest.node != node => {
+                format!("the manifest is that of `{}`", manifest.node)
+            }
+            Ok(Some(manifest)) => match (wanted == &manifest.key)
+                .then(|| manifest.check(folder, &self.index))
+                .flatten()
+            {
                 None => return Ok(Some(manifest)),
                 Some(problem) => problem,
             },
@@ -285,8 +320,13 @@ impl Store {
         if !self.is_read_only() {
             return Ok(());
         }
-        let remedy = "run it where the folder can be written to, or choose another one with --artifacts";
-        Err(Failure::failed(format_args!("{why}, and nothing can be written here"), self.root.display(), remedy))
+        let remedy =
+            "run it where the folder can be written to, or choose another one with --artifacts";
+        Err(Failure::failed(
+            format_args!("{why}, and nothing can be written here"),
+            self.root.display(),
+            remedy,
+        ))
     }
 
     pub(crate) fn notice(&self, notice: String) {
@@ -304,8 +344,8 @@ impl Store {
         !folder.join(key.as_str()).exists() && !folders(&folder).is_empty()
     }
 
-    /// The folder for a run of `node` under `key`: empty, unless `resume` says that an unfinished run of the same key is to
-    /// be gone on with.
+    /// The folder for a run of `node` under `key`: empty, unless `resume` says that an unfinished
+    /// run of the same key is to be gone on with.
     pub fn work(&self, node: &NodeName, key: &ContentKey, resume: bool) -> Result<PathBuf> {
         let folder = self.inner("unfinished").join(node).join(key.as_str());
         if !resume {
@@ -320,7 +360,8 @@ impl Store {
         remove(&self.inner("unfinished").join(node).join(key.as_str()))
     }
 
-    /// An empty folder for a result of `node` that comes from elsewhere. What a killed run left in it goes.
+    /// An empty folder for a result of `node` that comes from elsewhere. What a killed run left in
+    /// it goes.
     pub fn incoming(&self, node: &NodeName) -> Result<PathBuf> {
         let folder = self.inner("incoming").join(node);
         remove(&folder)?;
@@ -328,20 +369,27 @@ impl Store {
         Ok(folder)
     }
 
-    /// Removes what did not come through; what cannot be removed now goes when the store is locked next.
+    /// Removes what did not come through; what cannot be removed now goes when the store is locked
+    /// next.
     pub fn drop_incoming(&self) {
         let _ = remove(&self.inner("incoming"));
     }
 
-    /// Makes a result whose files lie in `folder`, synced and checked against the `manifest`, the current
-    /// one of its node.
+    /// Makes a result whose files lie in `folder`, synced and checked against the `manifest`, the
+    /// current one of its node.
     pub fn adopt(&self, folder: &Path, manifest: &Manifest) -> Result<()> {
         manifest.write(folder)?;
         self.store(folder, manifest)
     }
 
     /// Makes what a run wrote into its work folder the current result of `node`.
-    pub fn publish(&self, node: &NodeName, recipe: RecipeKey, ingredients: Ingredients, said: impl Into<Said>) -> Result<Manifest> {
+    pub fn publish(
+        &self,
+        node: &NodeName,
+        recipe: RecipeKey,
+        ingredients: Ingredients,
+        said: impl Into<Said>,
+    ) -> Result<Manifest> {
         let work = self.work(node, &ingredients.content_key(), true)?;
         let outputs = outputs_in(&work)?;
         let manifest = Manifest::new(node, recipe, ingredients, said, outputs);
@@ -389,7 +437,11 @@ impl Store {
             }
             _ if current.exists() => {
                 let aside = self.set_aside(&current, node)?;
-                self.notice(format!("{} was damaged; set aside in {}", current.display(), aside.display()));
+                self.notice(format!(
+                    "{} was damaged; set aside in {}",
+                    current.display(),
+                    aside.display()
+                ));
             }
             _ => {}
         }

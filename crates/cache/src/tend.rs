@@ -16,7 +16,8 @@ pub struct Checked {
     pub place: String,
     /// Bytes of its files.
     pub bytes: u64,
-    /// What is wrong with it, and where it lies now; a folder that is not knockline's stays where it is.
+    /// What is wrong with it, and where it lies now; a folder that is not knockline's stays where
+    /// it is.
     pub damaged: Option<(String, Option<PathBuf>)>,
 }
 
@@ -25,7 +26,10 @@ impl Store {
     pub fn nodes(&self) -> Vec<NodeName> {
         let name = |folder: &PathBuf| NodeName::try_from(folder.file_name()?.to_str()?).ok();
         let current = folders(self.root()).into_iter().filter(|folder| folder.join(NAME).exists());
-        let mut nodes: Vec<NodeName> = current.chain(folders(&self.inner("store"))).filter_map(|folder| name(&folder)).collect();
+        let mut nodes: Vec<NodeName> = current
+            .chain(folders(&self.inner("store")))
+            .filter_map(|folder| name(&folder))
+            .collect();
         nodes.sort_unstable();
         nodes.dedup();
         nodes
@@ -39,13 +43,18 @@ impl Store {
         manifests.filter(|manifest| &manifest.node == node).collect()
     }
 
-    /// The manifests of every result of a node that is here, current or stored, or was seen in a remote.
+    /// The manifests of every result of a node that is here, current or stored, or was seen in a
+    /// remote.
     pub fn seen(&self, node: &NodeName) -> Vec<Manifest> {
         let mut seen = self.earlier(node);
         seen.extend(Manifest::read(&self.current(node)).ok().flatten());
         for remote in folders(&self.inner("elsewhere")) {
             let path = remote.join(format!("{node}.json"));
-            seen.extend(std::fs::read(&path).ok().and_then(|bytes| Manifest::parse(&bytes, path.display()).ok()));
+            seen.extend(
+                std::fs::read(&path)
+                    .ok()
+                    .and_then(|bytes| Manifest::parse(&bytes, path.display()).ok()),
+            );
         }
         seen.retain(|manifest| &manifest.node == node);
         seen
@@ -68,7 +77,9 @@ impl Store {
 
     fn verify_one(&self, node: &NodeName, folder: &Path) -> Result<Checked> {
         let (bytes, problem) = match Manifest::read(folder) {
-            Ok(Some(manifest)) if &manifest.node != node => (0, Some(format!("the manifest is that of `{}`", manifest.node))),
+            Ok(Some(manifest)) if &manifest.node != node => {
+                (0, Some(format!("the manifest is that of `{}`", manifest.node)))
+            }
             Ok(Some(manifest)) => (manifest.bytes(), manifest.check(folder, &Index::default())),
             Ok(None) => (0, Some("there is no manifest".to_owned())),
             Err(damaged @ ManifestError::Damaged { .. }) => (0, Some(damaged.to_string())),
@@ -76,16 +87,19 @@ impl Store {
         };
         let place = folder.strip_prefix(self.root()).unwrap_or(folder).display().to_string();
         let damaged = match problem {
-            Some(problem) if folder.join(NAME).exists() && !self.is_read_only() => Some((problem, Some(self.set_aside(folder, node)?))),
+            Some(problem) if folder.join(NAME).exists() && !self.is_read_only() => {
+                Some((problem, Some(self.set_aside(folder, node)?)))
+            }
             Some(problem) => Some((problem, None)),
             None => None,
         };
         Ok(Checked { node: node.clone(), place, bytes, damaged })
     }
 
-    /// Removes what no current result needs: earlier results, unfinished runs, copies of what a remote has; with `aside` also
-    /// what was set aside. Files in an earlier result's folder that are not of the result are set aside. With `keep` nothing is
-    /// removed. To be called with the lock held.
+    /// Removes what no current result needs: earlier results, unfinished runs, copies of what a
+    /// remote has; with `aside` also what was set aside. Files in an earlier result's folder that
+    /// are not of the result are set aside. With `keep` nothing is removed. To be called with the
+    /// lock held.
     pub fn collect(&self, keep: bool, aside: bool) -> Result<Collected> {
         let mut freed = size(&self.inner("trash"))?;
         for node in folders(&self.inner("store")) {
@@ -97,8 +111,15 @@ impl Store {
                 freed += size(&result)?;
             }
         }
-        let set_aside = folders(&self.inner("aside")).into_iter().map(|folder| Ok((size(&folder)?, folder))).collect::<Result<Vec<_>>>()?;
-        let gone: &[&str] = if aside { &["store", "unfinished", "borrowed", "aside"] } else { &["store", "unfinished", "borrowed"] };
+        let set_aside = folders(&self.inner("aside"))
+            .into_iter()
+            .map(|folder| Ok((size(&folder)?, folder)))
+            .collect::<Result<Vec<_>>>()?;
+        let gone: &[&str] = if aside {
+            &["store", "unfinished", "borrowed", "aside"]
+        } else {
+            &["store", "unfinished", "borrowed"]
+        };
         for name in gone {
             let folder = self.inner(name);
             freed += if *name == "store" { 0 } else { size(&folder)? };
@@ -157,7 +178,11 @@ mod tests {
 
     fn verified(store: &Store) -> Vec<(String, bool)> {
         let mut seen = Vec::new();
-        store.verify(&["train.slp", "train.mlp"].map(named), |c| seen.push((c.place.clone(), c.damaged.is_none()))).expect("verifies");
+        store
+            .verify(&["train.slp", "train.mlp"].map(named), |c| {
+                seen.push((c.place.clone(), c.damaged.is_none()));
+            })
+            .expect("verifies");
         seen
     }
 
@@ -167,7 +192,13 @@ mod tests {
         let store = Store::open(dir.path());
         let first = publish(&store, "0.1");
         publish(&store, "0.2");
-        assert_eq!(verified(&store), [("train.slp".to_owned(), true), (format!(".knockline/store/train.slp/{}", first.key), true)]);
+        assert_eq!(
+            verified(&store),
+            [
+                ("train.slp".to_owned(), true),
+                (format!(".knockline/store/train.slp/{}", first.key), true)
+            ]
+        );
         for bit in 0..9 * 8 {
             let path = store.current(&named("train.slp")).join("model");
             let mut bytes = fs::read(&path).expect("reads");
@@ -177,7 +208,8 @@ mod tests {
             assert!(!path.exists(), "it is set aside");
             publish(&store, "0.2");
         }
-        fs::remove_file(dir.path().join(format!(".knockline/store/train.slp/{}/model", first.key))).expect("removes");
+        fs::remove_file(dir.path().join(format!(".knockline/store/train.slp/{}/model", first.key)))
+            .expect("removes");
         assert!(!verified(&store)[1].1);
         assert_eq!(verified(&store), [("train.slp".to_owned(), true)]);
     }
@@ -191,7 +223,10 @@ mod tests {
         let freed = store.collect(true, false).expect("looks").freed;
         assert!(freed > 9 && dir.path().join(".knockline/store/train.slp").exists());
         assert_eq!(store.collect(false, false).expect("removes").freed, freed);
-        assert!(!dir.path().join(".knockline/store").exists() && !dir.path().join(".knockline/trash").exists());
+        assert!(
+            !dir.path().join(".knockline/store").exists()
+                && !dir.path().join(".knockline/trash").exists()
+        );
         assert_eq!(verified(&store), [("train.slp".to_owned(), true)]);
         assert_eq!(store.collect(false, false).expect("removes").freed, 0);
     }
@@ -203,12 +238,21 @@ mod tests {
         let first = publish(&store, "0.1");
         fs::write(store.current(&named("train.slp")).join("notes.txt"), "mine").expect("writes");
         publish(&store, "0.2");
-        assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/notes.txt")).expect("reads"), "mine");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/notes.txt"))
+                .expect("reads"),
+            "mine"
+        );
         assert!(store.notices()[0].contains("notes.txt"));
-        fs::write(store.stored(&named("train.slp"), &first.key).join("more.txt"), "mine, too").expect("writes");
+        fs::write(store.stored(&named("train.slp"), &first.key).join("more.txt"), "mine, too")
+            .expect("writes");
         let collected = store.collect(false, false).expect("removes");
         assert_eq!(collected.set_aside.len(), 2, "it is listed");
-        assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/more.txt")).expect("reads"), "mine, too");
+        assert_eq!(
+            fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/more.txt"))
+                .expect("reads"),
+            "mine, too"
+        );
         assert_eq!(store.collect(false, true).expect("removes").freed, 13);
         assert!(!dir.path().join(".knockline/aside").exists(), "on demand that goes, too");
     }
@@ -220,6 +264,9 @@ mod tests {
         fs::create_dir(dir.path().join("train.slp")).expect("a folder");
         fs::write(dir.path().join("train.slp/mine"), "precious").expect("writes");
         assert_eq!(verified(&store), [("train.slp".to_owned(), false)]);
-        assert_eq!(fs::read_to_string(dir.path().join("train.slp/mine")).expect("reads"), "precious");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("train.slp/mine")).expect("reads"),
+            "precious"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! What xtask and the remote's program say to each other: JSON, a line each.
 //!
-//! xtask asks on the program's stdin and reads replies on its stdout. A [`Ask::Push`] is answered when
-//! it is done, in between the replies to what was asked after it; everything else in turn. The two live
-//! apart so that xtask need not be built with a client for every kind of store.
+//! xtask asks on the program's stdin and reads replies on its stdout. A [`Ask::Push`] is answered
+//! when it is done, in between the replies to what was asked after it; everything else in turn. The
+//! two live apart so that xtask need not be built with a client for every kind of store.
 
 use std::path::PathBuf;
 
@@ -90,8 +90,8 @@ pub enum Reply {
         what: String,
         /// Whether it was a push that did not.
         push: bool,
-        /// Whether the remote is of no use for the rest of the run: a damaged object is a miss, a server that does not answer is
-        /// the end.
+        /// Whether the remote is of no use for the rest of the run: a damaged object is a miss, a
+        /// server that does not answer is the end.
         over: bool,
     },
 }

@@ -1,7 +1,8 @@
 //! How far a share of hits can be by chance from what it estimates.
 
-/// Wilson's 95 % score interval of a proportion (Wilson, 1927), which stays within 0 and 1 where the normal approximation does
-/// not. `n` is the number of trials, and `share` that of the hits among them.
+/// Wilson's 95 % score interval of a proportion (Wilson, 1927), which stays within 0 and 1 where
+/// the normal approximation does not. `n` is the number of trials, and `share` that of the hits
+/// among them.
 pub fn wilson(share: f64, n: usize) -> (f64, f64) {
     const Z: f64 = 1.959_963_984_540_054;
     if n == 0 {

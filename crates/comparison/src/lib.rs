@@ -11,18 +11,23 @@ use serde_json::Value as Json;
 pub use interval::wilson;
 use schema::{Metrics, OptionValues, Score};
 
-/// The names of the options in which runs differ. An option that a net does not have says nothing of its runs; one that is
-/// not set does, beside runs of the same net in which it is set.
+/// The names of the options in which runs differ. An option that a net does not have says nothing
+/// of its runs; one that is not set does, beside runs of the same net in which it is set.
 pub fn differing(runs: &[&OptionValues]) -> Vec<String> {
     let names: BTreeSet<&String> = runs.iter().flat_map(|options| options.keys()).collect();
     let differs = |name: &&String| {
-        // By net, the values that its runs have; a net whose runs have none does not have the option.
+        // By net, the values that its runs have; a net whose runs have none does not have the
+        // option.
         let mut by_net: BTreeMap<Option<&str>, Vec<Option<&Json>>> = BTreeMap::new();
         for options in runs {
             let net = options.get("net").and_then(Json::as_str);
-            by_net.entry(net).or_default().push(options.get(*name).filter(|value| !value.is_null()));
+            by_net
+                .entry(net)
+                .or_default()
+                .push(options.get(*name).filter(|value| !value.is_null()));
         }
-        let mut values = by_net.values().filter(|values| values.iter().any(Option::is_some)).flatten();
+        let mut values =
+            by_net.values().filter(|values| values.iter().any(Option::is_some)).flatten();
         let first = values.next();
         values.any(|value| Some(value) != first)
     };
@@ -32,7 +37,9 @@ pub fn differing(runs: &[&OptionValues]) -> Vec<String> {
 /// A run's figures by name, such as `accuracy_valid`.
 pub fn metrics(of: &Metrics) -> BTreeMap<String, f64> {
     let mut all = BTreeMap::new();
-    for (part, Score { loss, accuracy }) in [("train", of.result.train), ("valid", of.result.valid), ("test", of.result.test)] {
+    for (part, Score { loss, accuracy }) in
+        [("train", of.result.train), ("valid", of.result.valid), ("test", of.result.test)]
+    {
         all.insert(format!("loss_{part}"), loss);
         all.insert(format!("accuracy_{part}"), accuracy);
     }

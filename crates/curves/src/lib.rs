@@ -65,11 +65,19 @@ pub struct FigureWords {
 }
 
 /// In English.
-pub const ENGLISH: FigureWords =
-    FigureWords { loss: "loss (mean cross-entropy)", accuracy: "accuracy", epoch: "epoch", train: "train", valid: "valid" };
+pub const ENGLISH: FigureWords = FigureWords {
+    loss: "loss (mean cross-entropy)",
+    accuracy: "accuracy",
+    epoch: "epoch",
+    train: "train",
+    valid: "valid",
+};
 
 /// Draws an SVG of `size`.
-pub fn svg(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(), DrawError>) -> Result<String, DrawError> {
+pub fn svg(
+    size: (u32, u32),
+    paint: impl FnOnce(&Area<'_>) -> Result<(), DrawError>,
+) -> Result<String, DrawError> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -82,7 +90,11 @@ pub fn svg(size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<(), DrawErr
 
 /// A learning curve of train and valid. Train is drawn solid and valid dashed, so that they are
 /// told apart without colour.
-pub fn draw(history: &[HistoryRow], curve: Curve, words: &FigureWords) -> Result<String, DrawError> {
+pub fn draw(
+    history: &[HistoryRow],
+    curve: Curve,
+    words: &FigureWords,
+) -> Result<String, DrawError> {
     svg(SIZE, |area| panel(area, history, curve, words))
 }
 
@@ -90,22 +102,40 @@ pub fn draw(history: &[HistoryRow], curve: Curve, words: &FigureWords) -> Result
 pub fn draw_both(history: &[HistoryRow]) -> Result<String, DrawError> {
     svg((2 * SIZE.0, SIZE.1), |area| {
         let halves = area.split_evenly((1, 2));
-        halves.iter().zip(Curve::ALL).try_for_each(|(half, curve)| panel(half, history, curve, &ENGLISH))
+        halves
+            .iter()
+            .zip(Curve::ALL)
+            .try_for_each(|(half, curve)| panel(half, history, curve, &ENGLISH))
     })
 }
 
-fn panel(area: &Area<'_>, history: &[HistoryRow], curve: Curve, words: &FigureWords) -> Result<(), DrawError> {
+fn panel(
+    area: &Area<'_>,
+    history: &[HistoryRow],
+    curve: Curve,
+    words: &FigureWords,
+) -> Result<(), DrawError> {
     type Value = fn(&HistoryRow) -> f64;
     let (title, train, valid, legend): (_, Value, Value, _) = match curve {
-        Curve::Loss => (words.loss, |r| r.loss_train, |r| r.loss_valid, SeriesLabelPosition::UpperRight),
-        Curve::Accuracy => (words.accuracy, |r| r.accuracy_train, |r| r.accuracy_valid, SeriesLabelPosition::LowerRight),
+        Curve::Loss => {
+            (words.loss, |r| r.loss_train, |r| r.loss_valid, SeriesLabelPosition::UpperRight)
+        }
+        Curve::Accuracy => (
+            words.accuracy,
+            |r| r.accuracy_train,
+            |r| r.accuracy_valid,
+            SeriesLabelPosition::LowerRight,
+        ),
     };
     let last = history.last().map_or(1, |r| r.epoch);
     let values = || history.iter().flat_map(|r| [train(r), valid(r)]);
     let y = range(values(), curve);
     let font = ("sans-serif", 14).into_font().color(&INK);
-    let mut chart =
-        ChartBuilder::on(area).margin(12).x_label_area_size(42).y_label_area_size(66).build_cartesian_2d(1.0..f64::from(last.max(2)), y)?;
+    let mut chart = ChartBuilder::on(area)
+        .margin(12)
+        .x_label_area_size(42)
+        .y_label_area_size(66)
+        .build_cartesian_2d(1.0..f64::from(last.max(2)), y)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
@@ -150,7 +180,8 @@ fn panel(area: &Area<'_>, history: &[HistoryRow], curve: Curve, words: &FigureWo
 /// A little more than the values' own range, and room for the legend, which stands where a
 /// learning curve ends up last: above a falling loss, below a rising accuracy.
 fn range(values: impl Iterator<Item = f64>, curve: Curve) -> Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
         return 0.0..1.0;
     }
@@ -166,7 +197,14 @@ mod tests {
     use super::*;
 
     fn row(epoch: u32, loss: f64) -> HistoryRow {
-        HistoryRow { epoch, lr: 0.1, loss_train: loss, accuracy_train: 0.5, loss_valid: loss, accuracy_valid: 0.5 }
+        HistoryRow {
+            epoch,
+            lr: 0.1,
+            loss_train: loss,
+            accuracy_train: 0.5,
+            loss_valid: loss,
+            accuracy_valid: 0.5,
+        }
     }
 
     #[test]
@@ -177,15 +215,22 @@ mod tests {
             assert!(svg.contains(&format!("\n{text}\n")), "no `{text}`");
         }
         // The solid line of each panel, and no other, has a point for each of the five epochs.
-        let points =
-            |line: &str| line.split("points=\"").nth(1).map_or(0, |l| l.split('"').next().unwrap_or("").split_whitespace().count());
+        let points = |line: &str| {
+            line.split("points=\"")
+                .nth(1)
+                .map_or(0, |l| l.split('"').next().unwrap_or("").split_whitespace().count())
+        };
         assert_eq!(svg.split("<polyline").filter(|line| points(line) == 5).count(), 2);
     }
 
     #[test]
     fn one_epoch_and_equal_values_are_drawn_too() {
         assert!(draw(&[row(1, 0.5)], Curve::Loss, &ENGLISH).expect("draws").contains("</svg>"));
-        assert!(draw(&[row(1, 0.5), row(2, 0.5)], Curve::Accuracy, &ENGLISH).expect("draws").contains("</svg>"));
+        assert!(
+            draw(&[row(1, 0.5), row(2, 0.5)], Curve::Accuracy, &ENGLISH)
+                .expect("draws")
+                .contains("</svg>")
+        );
         assert!(draw(&[], Curve::Loss, &ENGLISH).expect("draws").contains("</svg>"));
     }
 }

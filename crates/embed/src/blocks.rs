@@ -1,6 +1,7 @@
 //! A stream that is read ahead by threads of its own, looked at without copies.
 //!
-//! Reading is half of the work, be it copying from the page cache or unpacking; the rest is done meanwhile.
+//! Reading is half of the work, be it copying from the page cache or unpacking; the rest is done
+//! meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -33,8 +34,13 @@ pub fn read_ahead<T>(reader: impl Read + Send, work: impl FnOnce(&mut Blocks) ->
     ahead(1, read, work)
 }
 
-/// The same for a file, of which two threads read a block each: copying from the page cache takes longer than looking through it.
-pub fn read_file_ahead<T>(file: &File, progress: impl Fn(u64) + Sync, work: impl FnOnce(&mut Blocks) -> T) -> T {
+/// The same for a file, of which two threads read a block each: copying from the page cache takes
+/// longer than looking through it.
+pub fn read_file_ahead<T>(
+    file: &File,
+    progress: impl Fn(u64) + Sync,
+    work: impl FnOnce(&mut Blocks) -> T,
+) -> T {
     let read = |number: u64, buffer: &mut [u8]| {
         let start = number * BLOCK as u64;
         let end = read_whole(buffer, |at, rest| read_at(file, rest, start + at as u64))?;
@@ -55,7 +61,10 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
 }
 
 /// Reads until the buffer is full or nothing more comes, and gives how many bytes there are.
-fn read_whole(buffer: &mut [u8], mut read: impl FnMut(usize, &mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+fn read_whole(
+    buffer: &mut [u8],
+    mut read: impl FnMut(usize, &mut [u8]) -> io::Result<usize>,
+) -> io::Result<usize> {
     let mut end = 0;
     while end < buffer.len() {
         match read(end, buffer.get_mut(end..).unwrap_or_default()) {
@@ -68,7 +77,11 @@ fn read_whole(buffer: &mut [u8], mut read: impl FnMut(usize, &mut [u8]) -> io::R
     Ok(end)
 }
 
-fn ahead<T>(threads: usize, read: impl Fn(u64, &mut [u8]) -> io::Result<usize> + Sync, work: impl FnOnce(&mut Blocks) -> T) -> T {
+fn ahead<T>(
+    threads: usize,
+    read: impl Fn(u64, &mut [u8]) -> io::Result<usize> + Sync,
+    work: impl FnOnce(&mut Blocks) -> T,
+) -> T {
     std::thread::scope(|scope| {
         let (full, blocks) = channel();
         let (free, buffers) = channel();
@@ -76,7 +89,8 @@ fn ahead<T>(threads: usize, read: impl Fn(u64, &mut [u8]) -> io::Result<usize> +
             // The other end is here.
             let _ = free.send(Vec::new());
         }
-        // Whoever has a buffer takes the next number, so that the block that is waited for always has one.
+        // Whoever has a buffer takes the next number, so that the block that is waited for always
+        // has one.
         let next = Arc::new(Mutex::new((0, buffers)));
         for _ in 0..threads {
             let (next, full, read) = (Arc::clone(&next), full.clone(), &read);
@@ -100,7 +114,11 @@ fn ahead<T>(threads: usize, read: impl Fn(u64, &mut [u8]) -> io::Result<usize> +
 }
 
 /// Reads block after block, until the end or an error, or until nobody wants more.
-fn fill(read: impl Fn(u64, &mut [u8]) -> io::Result<usize>, full: &Sender<Numbered>, next: &Mutex<(u64, Receiver<Vec<u8>>)>) {
+fn fill(
+    read: impl Fn(u64, &mut [u8]) -> io::Result<usize>,
+    full: &Sender<Numbered>,
+    next: &Mutex<(u64, Receiver<Vec<u8>>)>,
+) {
     loop {
         let (number, mut buffer) = {
             let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,7 +197,9 @@ impl Blocks {
         self.ended = end < HEAD + BLOCK;
         let rest = self.bytes();
         let start = HEAD.checked_sub(rest.len());
-        if let Some((start, head)) = start.and_then(|start| Some((start, buffer.get_mut(start..HEAD)?))) {
+        if let Some((start, head)) =
+            start.and_then(|start| Some((start, buffer.get_mut(start..HEAD)?)))
+        {
             head.copy_from_slice(rest);
             (self.start, self.end) = (start, end);
             self.joined = None;
@@ -240,14 +260,22 @@ mod tests {
         let total = 31 * BLOCK + 12_345;
         let mut file = tempfile::tempfile().expect("a file");
         std::io::copy(&mut Source(0, total, false), &mut file).expect("writes");
-        for (step, passed) in
-            [(1000, 700), (HEAD - 1, HEAD / 2), (HEAD + 1, HEAD), (160_010, 160_010), (BLOCK + 3, BLOCK), (3 * BLOCK, BLOCK)]
-        {
+        for (step, passed) in [
+            (1000, 700),
+            (HEAD - 1, HEAD / 2),
+            (HEAD + 1, HEAD),
+            (160_010, 160_010),
+            (BLOCK + 3, BLOCK),
+            (3 * BLOCK, BLOCK),
+        ] {
             let look = |blocks: &mut Blocks| {
                 let mut at = 0;
                 while blocks.want(step).expect("reads") {
                     let bytes = &blocks.bytes()[..step];
-                    assert!(bytes.iter().enumerate().all(|(i, b)| *b == number(at + i)), "step {step} at {at}");
+                    assert!(
+                        bytes.iter().enumerate().all(|(i, b)| *b == number(at + i)),
+                        "step {step} at {at}"
+                    );
                     assert_eq!(blocks.offset(), at as u64);
                     blocks.pass(passed);
                     at += passed;

@@ -15,7 +15,9 @@ pub fn fill(words: &[(String, u32)], found: &mut FoundVectors<'_>, seed: u64) {
         let mut hasher = blake3::Hasher::new_derive_key("knockline 2026 embed hash vectors");
         hasher.update(&seed.to_le_bytes()).update(word.as_bytes());
         hasher.finalize_xof().fill(&mut bits);
-        let signs = bits.iter().flat_map(|byte| (0..8).map(move |bit| if byte >> bit & 1 == 1 { 1.0 } else { -1.0 }));
+        let signs = bits
+            .iter()
+            .flat_map(|byte| (0..8).map(move |bit| if byte >> bit & 1 == 1 { 1.0 } else { -1.0 }));
         let _always_finite = found.put(place, signs.take(dimension));
     }
 }

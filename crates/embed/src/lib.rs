@@ -31,7 +31,10 @@ use stage::{Embedded, Progress, Stage};
 use vocabulary::{Counter, FoundVectors, Vocabulary};
 
 /// The node that this crate runs.
-pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
+pub const NODES: Embedded = Embedded {
+    nodes: include_str!("../node.toml"),
+    options: &[("options.toml", include_str!("../options.toml"))],
+};
 
 /// So many of the most frequent words without a vector are listed.
 const LISTED: usize = 20;
@@ -48,12 +51,20 @@ struct EmbedOptions {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: EmbedOptions = stage.options()?;
-    let unknown = || Failure::usage(format_args!("there is no choice `{}`", options.lowercase), "option `embed.lowercase`", "see --help");
+    let unknown = || {
+        Failure::usage(
+            format_args!("there is no choice `{}`", options.lowercase),
+            "option `embed.lowercase`",
+            "see --help",
+        )
+    };
     let mut counter = Counter::new(Lowercase::from_name(&options.lowercase).ok_or_else(unknown)?);
     for (part, name) in PARTS.iter().enumerate() {
         let path = stage.input("split", &format!("{name}.parquet"))?;
         table::groups(&path, &["title"], |frame| {
-            table::texts(frame, "title", &path)?.no_null_iter().for_each(|title| counter.add(title, part));
+            table::texts(frame, "title", &path)?
+                .no_null_iter()
+                .for_each(|title| counter.add(title, part));
             Ok(())
         })?;
     }
@@ -70,7 +81,12 @@ pub fn run(stage: &Stage) -> Result<String> {
             of.known += if found.has(place) { count } else { 0 };
         }
     }
-    let unknown = vocabulary.words.iter().enumerate().filter(|(place, _)| !found.has(*place)).map(|(_, w)| w.clone());
+    let unknown = vocabulary
+        .words
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| !found.has(*place))
+        .map(|(_, w)| w.clone());
     let coverage = Coverage {
         source,
         dimension: found.dimension(),
@@ -82,13 +98,18 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("coverage.json", &coverage)?;
     write(stage, &vocabulary, found)?;
-    Ok(format!("{} of {} words have a vector of {} components", coverage.distinct_words_known, coverage.distinct_words, coverage.dimension))
+    Ok(format!(
+        "{} of {} words have a vector of {} components",
+        coverage.distinct_words_known, coverage.distinct_words, coverage.dimension
+    ))
 }
 
 /// Vectors of lower-case words know few of the headlines' words as they are written.
 fn warn_of_case(vocabulary: &Vocabulary, found: &FoundVectors<'_>, stage: &Stage) {
-    let (known, could_be, all) = (found.count(), found.count_with_lower_case(), vocabulary.words.len());
-    // Half as many again: of lower-case vectors of the real headlines' words, two thirds are known in one case or the other.
+    let (known, could_be, all) =
+        (found.count(), found.count_with_lower_case(), vocabulary.words.len());
+    // Half as many again: of lower-case vectors of the real headlines' words, two thirds are known
+    // in one case or the other.
     if could_be > known && 2 * could_be >= 3 * known {
         stage.progress.warn(format!(
             "{known} of {all} words have a vector; in lower case, {could_be} would: set embed.lowercase to \"fallback\" or \"always\""
@@ -102,7 +123,10 @@ fn write(stage: &Stage, vocabulary: &Vocabulary, found: FoundVectors<'_>) -> Res
     let rows: Vec<u32> = (0..).take(words.len()).collect();
     let column = |name: &str, series: Series| Column::from(series.with_name(name.into()));
     let columns = vec![
-        column("word", Series::new("".into(), words.iter().map(|w| w.0.as_str()).collect::<Vec<_>>())),
+        column(
+            "word",
+            Series::new("".into(), words.iter().map(|w| w.0.as_str()).collect::<Vec<_>>()),
+        ),
         column("row", Series::new("".into(), rows)),
         column("count", Series::new("".into(), words.iter().map(|w| w.1).collect::<Vec<_>>())),
     ];
@@ -111,35 +135,47 @@ fn write(stage: &Stage, vocabulary: &Vocabulary, found: FoundVectors<'_>) -> Res
     table::write(&path, &mut DataFrame::new(words.len(), columns).map_err(bug)?)?;
     let array = Array::f32(&[words.len(), dimension], &matrix);
     // Who looks words up in it has to do it alike. The exercise's file stays as it is.
-    let note = (vocabulary.lowercase != Lowercase::Never).then(|| format!("{{\"lowercase\":\"{}\"}}", vocabulary.lowercase.name()));
+    let note = (vocabulary.lowercase != Lowercase::Never)
+        .then(|| format!("{{\"lowercase\":\"{}\"}}", vocabulary.lowercase.name()));
     arrays::write(&stage.output("vectors.safetensors"), [("vectors", array)], note.as_deref())
 }
 
 /// The vectors, the source's name, and how many entries it has if it is a file.
-fn vectors<'v>(options: &EmbedOptions, vocabulary: &'v Vocabulary, stage: &Stage) -> Result<(FoundVectors<'v>, String, Option<u64>)> {
+fn vectors<'v>(
+    options: &EmbedOptions,
+    vocabulary: &'v Vocabulary,
+    stage: &Stage,
+) -> Result<(FoundVectors<'v>, String, Option<u64>)> {
     if let [one] = &*options.source
         && let Some(dimension) = one.strip_prefix("hash:")
     {
-        let dimension = dimension.parse().ok().filter(|d| (1..=65_536).contains(d)).ok_or_else(|| {
-            Failure::usage(
-                format_args!("`{one}` names no dimension"),
-                "option `embed.source`",
-                "write hash:300, with 1 to 65536 components",
-            )
-        })?;
+        let dimension =
+            dimension.parse().ok().filter(|d| (1..=65_536).contains(d)).ok_or_else(|| {
+                Failure::usage(
+                    format_args!("`{one}` names no dimension"),
+                    "option `embed.source`",
+                    "write hash:300, with 1 to 65536 components",
+                )
+            })?;
         let mut found = FoundVectors::new(vocabulary, dimension);
         hashed::fill(&vocabulary.words, &mut found, options.seed);
         return Ok((found, one.clone(), None));
     }
     let file = options.source.file(options.sha256.as_deref(), stage)?;
-    let outcome = read_file(&file.path, &file.origin, vocabulary, &stage.progress).map_err(|e| file.explain(e))?;
+    let outcome = read_file(&file.path, &file.origin, vocabulary, &stage.progress)
+        .map_err(|e| file.explain(e))?;
     for warning in outcome.warnings {
         stage.progress.warn(warning);
     }
     Ok((outcome.found, options.source.name(), Some(outcome.entries)))
 }
 
-fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress: &Progress) -> Result<reader::ReadOutcome<'v>> {
+fn read_file<'v>(
+    path: &Path,
+    origin: &str,
+    vocabulary: &'v Vocabulary,
+    progress: &Progress,
+) -> Result<reader::ReadOutcome<'v>> {
     let fail = |e: io::Error| Failure::io("read", path, &e);
     let mut file = File::open(path).map_err(fail)?;
     progress.begin("reading", Some(file.metadata().map_err(fail)?.len()), Unit::Bytes);
@@ -147,7 +183,11 @@ fn read_file<'v>(path: &Path, origin: &str, vocabulary: &'v Vocabulary, progress
     (&mut file).take(4).read_to_end(&mut magic).map_err(fail)?;
     file.rewind().map_err(fail)?;
     if magic.starts_with(b"PK\x03\x04") {
-        return Err(Failure::input("this is a zip archive", origin, "unpack it and give the vector file in it"));
+        return Err(Failure::input(
+            "this is a zip archive",
+            origin,
+            "unpack it and give the vector file in it",
+        ));
     }
     if magic.starts_with(b"\x1f\x8b") {
         let counted = Counted { inner: file, done: 0, progress };

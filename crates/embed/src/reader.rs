@@ -28,8 +28,14 @@ pub struct ReadOutcome<'v> {
 }
 
 /// Reads a vector file to its end. `place` names it in errors.
-pub fn read<'v>(reader: impl Read + Send, place: &str, vocabulary: &'v Vocabulary) -> Result<ReadOutcome<'v>> {
-    read_ahead(reader, |blocks| entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary))
+pub fn read<'v>(
+    reader: impl Read + Send,
+    place: &str,
+    vocabulary: &'v Vocabulary,
+) -> Result<ReadOutcome<'v>> {
+    read_ahead(reader, |blocks| {
+        entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary)
+    })
 }
 
 /// The same for a file that is no stream; `progress` hears how many bytes have been read.
@@ -39,10 +45,15 @@ pub fn read_file<'v>(
     place: &str,
     vocabulary: &'v Vocabulary,
 ) -> Result<ReadOutcome<'v>> {
-    read_file_ahead(file, progress, |blocks| entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary))
+    read_file_ahead(file, progress, |blocks| {
+        entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary)
+    })
 }
 
-fn entries<'v>(mut file: VectorFile<'_, '_>, vocabulary: &'v Vocabulary) -> Result<ReadOutcome<'v>> {
+fn entries<'v>(
+    mut file: VectorFile<'_, '_>,
+    vocabulary: &'v Vocabulary,
+) -> Result<ReadOutcome<'v>> {
     let place = file.place;
     let header = file.header()?;
     let binary = match header {
@@ -50,17 +61,25 @@ fn entries<'v>(mut file: VectorFile<'_, '_>, vocabulary: &'v Vocabulary) -> Resu
         None => false,
     };
     let (found, entries) = match header {
-        Some((promised, dimension)) if binary => file.binary(promised, FoundVectors::new(vocabulary, dimension))?,
+        Some((promised, dimension)) if binary => {
+            file.binary(promised, FoundVectors::new(vocabulary, dimension))?
+        }
         header => file.text(header, vocabulary)?,
     };
     if let Some((promised, _)) = header.filter(|(promised, _)| *promised != entries) {
-        file.warnings.push(format!("the header promises {promised} vectors, and there are {entries}"));
+        file.warnings
+            .push(format!("the header promises {promised} vectors, and there are {entries}"));
     }
     if found.count() == 0 {
-        let what = format_args!("none of the headlines' {} words is among the {entries} words of the file", vocabulary.words.len());
+        let what = format_args!(
+            "none of the headlines' {} words is among the {entries} words of the file",
+            vocabulary.words.len()
+        );
         let remedy = match found.count_with_lower_case() {
             0 => "give vectors of the headlines' language".to_owned(),
-            some => format!("set embed.lowercase to \"fallback\" or \"always\": {some} are there in lower case"),
+            some => format!(
+                "set embed.lowercase to \"fallback\" or \"always\": {some} are there in lower case"
+            ),
         };
         return Err(Failure::input(what, place, remedy));
     }
@@ -76,7 +95,11 @@ struct VectorFile<'r, 'p> {
 impl VectorFile<'_, '_> {
     fn wrong(&self, what: impl Display) -> Failure {
         let place = format_args!("{}, byte {}", self.place, self.blocks.offset()).to_string();
-        Failure::input(what, place, "give a word2vec .bin, .txt or .vec file, or get it again; it may be cut off or damaged")
+        Failure::input(
+            what,
+            place,
+            "give a word2vec .bin, .txt or .vec file, or get it again; it may be cut off or damaged",
+        )
     }
 
     fn io(&self, error: &std::io::Error) -> Failure {
@@ -103,7 +126,11 @@ impl VectorFile<'_, '_> {
         let Some(end) = self.find(b'\n', 64)? else { return Ok(None) };
         let line = std::str::from_utf8(self.front(end)).unwrap_or_default();
         let mut fields = line.split_whitespace().map(str::parse::<u64>);
-        let (Some(Ok(words)), Some(Ok(dimension)), None) = (fields.next(), fields.next(), fields.next()) else { return Ok(None) };
+        let (Some(Ok(words)), Some(Ok(dimension)), None) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            return Ok(None);
+        };
         let dimension = self.dimension(usize::try_from(dimension).unwrap_or(usize::MAX))?;
         self.blocks.pass(end + 1);
         Ok(Some((words, dimension)))
@@ -113,7 +140,9 @@ impl VectorFile<'_, '_> {
         if (1..=LARGEST_DIMENSION).contains(&dimension) {
             return Ok(dimension);
         }
-        Err(self.wrong(format_args!("vectors of {dimension} components; 1 to {LARGEST_DIMENSION} are possible")))
+        Err(self.wrong(format_args!(
+            "vectors of {dimension} components; 1 to {LARGEST_DIMENSION} are possible"
+        )))
     }
 
     /// Whether the first entry is no line of a word and `dimension` numbers. A look at a few
@@ -127,7 +156,9 @@ impl VectorFile<'_, '_> {
         let count = fields(line).count();
         let numbers = fields(line).skip(1).take_while(|f| is_number(f)).count();
         if count > 2 && numbers == count - 1 && numbers != dimension {
-            return Err(self.wrong(format_args!("the header says {dimension} components, and the first vector has {numbers}")));
+            return Err(self.wrong(format_args!(
+                "the header says {dimension} components, and the first vector has {numbers}"
+            )));
         }
         let is_text = count > dimension && fields(line).skip(count - dimension).all(is_number);
         Ok(!is_text)
@@ -136,7 +167,11 @@ impl VectorFile<'_, '_> {
     /// Binary entries: a word, a space, the components as little-endian f32. Some writers end an
     /// entry with a newline and some do not (gensim issue 149), so newlines before a word are
     /// passed over.
-    fn binary<'v>(&mut self, promised: u64, mut found: FoundVectors<'v>) -> Result<(FoundVectors<'v>, u64)> {
+    fn binary<'v>(
+        &mut self,
+        promised: u64,
+        mut found: FoundVectors<'v>,
+    ) -> Result<(FoundVectors<'v>, u64)> {
         let bytes = found.dimension() * 4;
         for entry in 0..promised {
             while self.want(1)? && self.front(1) == b"\n" {
@@ -150,10 +185,14 @@ impl VectorFile<'_, '_> {
             };
             if !self.want(space + 1 + bytes)? {
                 let word = String::from_utf8_lossy(self.front(space)).into_owned();
-                return Err(self.wrong(format_args!("the file ends inside the vector of `{word}`, number {} of {promised}", entry + 1)));
+                return Err(self.wrong(format_args!(
+                    "the file ends inside the vector of `{word}`, number {} of {promised}",
+                    entry + 1
+                )));
             }
             if let Some(place) = found.wants(self.front(space)) {
-                let vector = self.blocks.bytes().get(space + 1..space + 1 + bytes).unwrap_or_default();
+                let vector =
+                    self.blocks.bytes().get(space + 1..space + 1 + bytes).unwrap_or_default();
                 let vector = vector.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
                 found.put(place, vector).map_err(|at| self.not_finite(space, at))?;
             }
@@ -172,14 +211,20 @@ impl VectorFile<'_, '_> {
 
     /// Text entries: a word and its components, a line each. Words with spaces in them
     /// (GloVe's 840B has some) are no headline's words and are passed over.
-    fn text<'v>(&mut self, header: Option<(u64, usize)>, vocabulary: &'v Vocabulary) -> Result<(FoundVectors<'v>, u64)> {
+    fn text<'v>(
+        &mut self,
+        header: Option<(u64, usize)>,
+        vocabulary: &'v Vocabulary,
+    ) -> Result<(FoundVectors<'v>, u64)> {
         let dimension = match header {
             Some((_, dimension)) => dimension,
             None => {
                 let end = self.line()?.unwrap_or(0);
                 let count = fields(self.front(end)).count();
                 if count < 3 || !fields(self.front(end)).skip(1).all(is_number) {
-                    return Err(self.wrong("the first line is neither a header nor a word and its vector"));
+                    return Err(
+                        self.wrong("the first line is neither a header nor a word and its vector")
+                    );
                 }
                 self.dimension(count - 1)?
             }
@@ -196,15 +241,24 @@ impl VectorFile<'_, '_> {
                 let numbers: Vec<&[u8]> = fields(line).skip(1).collect();
                 if numbers.len() < dimension {
                     let word = String::from_utf8_lossy(word).into_owned();
-                    return Err(self.wrong(format_args!("`{word}` has {} components, not {dimension}", numbers.len())));
+                    return Err(self.wrong(format_args!(
+                        "`{word}` has {} components, not {dimension}",
+                        numbers.len()
+                    )));
                 }
                 if numbers.len() == dimension {
-                    let vector: Option<Vec<f32>> = numbers.iter().map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect();
+                    let vector: Option<Vec<f32>> =
+                        numbers.iter().map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect();
                     let length = word.len();
                     let Some(vector) = vector else {
-                        return Err(self.wrong(format_args!("a component of `{}` is no number", String::from_utf8_lossy(word))));
+                        return Err(self.wrong(format_args!(
+                            "a component of `{}` is no number",
+                            String::from_utf8_lossy(word)
+                        )));
                     };
-                    found.put(place, vector.into_iter()).map_err(|at| self.not_finite(length, at))?;
+                    found
+                        .put(place, vector.into_iter())
+                        .map_err(|at| self.not_finite(length, at))?;
                 }
             }
             self.blocks.pass(end + 1);

@@ -22,7 +22,12 @@ fn binary(header: &str, entries: &[(&[u8], &[f32])], end: &[u8]) -> Vec<u8> {
     bytes
 }
 
-const ENTRIES: &[(&[u8], &[f32])] = &[(b"the", &[1.5, -2.0]), (b"\xff\xfe", &[0.0, 0.0]), (b"Fed", &[0.25, 3.0]), (b"the", &[9.0, 9.0])];
+const ENTRIES: &[(&[u8], &[f32])] = &[
+    (b"the", &[1.5, -2.0]),
+    (b"\xff\xfe", &[0.0, 0.0]),
+    (b"Fed", &[0.25, 3.0]),
+    (b"the", &[9.0, 9.0]),
+];
 
 #[test]
 fn binary_files_with_and_without_newlines_give_the_same() {
@@ -64,7 +69,10 @@ fn an_end_inside_a_vector_is_an_error_with_its_place() {
 #[test]
 fn a_vector_that_is_not_finite_is_named() {
     let bytes = binary("1 2\n", &[(b"Fed", &[1.0, f32::INFINITY])], b"");
-    assert_eq!(read(&bytes, &words("Fed")).err().expect("refused").what, "component 2 of the vector of `Fed` is not finite");
+    assert_eq!(
+        read(&bytes, &words("Fed")).err().expect("refused").what,
+        "component 2 of the vector of `Fed` is not finite"
+    );
 }
 
 #[test]
@@ -72,7 +80,12 @@ fn text_files_with_and_without_header_give_the_same() {
     let vocabulary = words("the Fed at");
     // GloVe's 840B has lines such as "at name@domain.com 0.1 ...": two words, not `at`'s vector.
     let lines = "the 1.5 -2\nat name@domain.com 7 7\nFed 2.5e-1 3 \nthe 9 9\n";
-    for text in [lines.to_owned(), format!("4 2\n{lines}"), lines.replace(' ', "\t"), lines.trim_end().replace('\n', "\r\n")] {
+    for text in [
+        lines.to_owned(),
+        format!("4 2\n{lines}"),
+        lines.replace(' ', "\t"),
+        lines.trim_end().replace('\n', "\r\n"),
+    ] {
         let outcome = read(text.as_bytes(), &vocabulary).expect(&text);
         assert_eq!(outcome.entries, 4, "{text:?}");
         assert_eq!(outcome.found.into_matrix().1, [0.25, 3.0, 1.5, -2.0], "{text:?}");

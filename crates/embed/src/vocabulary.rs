@@ -50,8 +50,11 @@ impl Counter {
 
     /// The words that were counted.
     pub fn finish(self) -> Vocabulary {
-        let mut all: Vec<(String, u32, [u32; PARTS.len()])> =
-            self.counts.into_iter().map(|(word, counts)| (word.into(), counts.iter().sum(), counts)).collect();
+        let mut all: Vec<(String, u32, [u32; PARTS.len()])> = self
+            .counts
+            .into_iter()
+            .map(|(word, counts)| (word.into(), counts.iter().sum(), counts))
+            .collect();
         all.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let mut place: HashMap<Box<[u8]>, usize, RandomState> =
             all.iter().enumerate().map(|(i, (word, ..))| (word.as_bytes().into(), i)).collect();
@@ -112,7 +115,13 @@ impl<'v> FoundVectors<'v> {
     /// None yet.
     pub fn new(vocabulary: &'v Vocabulary, dimension: usize) -> Self {
         let count = vocabulary.words.len() + vocabulary.forms.len();
-        Self { vocabulary, dimension, starts: vec![None; count], seen: vec![false; count], values: Vec::new() }
+        Self {
+            vocabulary,
+            dimension,
+            starts: vec![None; count],
+            seen: vec![false; count],
+            values: Vec::new(),
+        }
     }
 
     /// The place of `word` if a vector is still wanted for it. Of two equal words in a file the
@@ -120,7 +129,8 @@ impl<'v> FoundVectors<'v> {
     /// in no headline.
     pub fn wants(&mut self, word: &[u8]) -> Option<usize> {
         let place = self.vocabulary.find(word)?;
-        if place >= self.vocabulary.words.len() && self.vocabulary.lowercase != Lowercase::Fallback {
+        if place >= self.vocabulary.words.len() && self.vocabulary.lowercase != Lowercase::Fallback
+        {
             if let Some(seen) = self.seen.get_mut(place) {
                 *seen = true;
             }
@@ -152,8 +162,11 @@ impl<'v> FoundVectors<'v> {
 
     /// How many would have one if a word were looked for in lower case, too.
     pub fn count_with_lower_case(&self) -> usize {
-        let is_there = |place: usize| self.is_found(place) || self.seen.get(place).is_some_and(|&seen| seen);
-        (0..self.vocabulary.words.len()).filter(|&place| is_there(place) || self.form_of(place).is_some_and(is_there)).count()
+        let is_there =
+            |place: usize| self.is_found(place) || self.seen.get(place).is_some_and(|&seen| seen);
+        (0..self.vocabulary.words.len())
+            .filter(|&place| is_there(place) || self.form_of(place).is_some_and(is_there))
+            .count()
     }
 
     /// Components of a vector.
@@ -176,11 +189,13 @@ impl<'v> FoundVectors<'v> {
 
     /// The place whose vector the word at `place` takes: its own, or its lower-case form's.
     fn source(&self, place: usize) -> Option<usize> {
-        let form = || self.form_of(place).filter(|_| self.vocabulary.lowercase == Lowercase::Fallback);
+        let form =
+            || self.form_of(place).filter(|_| self.vocabulary.lowercase == Lowercase::Fallback);
         [Some(place), form()].into_iter().flatten().find(|&place| self.is_found(place))
     }
 
-    /// The words and forms whose vectors are used, the most used first, with how often; and the vectors, row after row.
+    /// The words and forms whose vectors are used, the most used first, with how often; and the
+    /// vectors, row after row.
     pub fn into_matrix(self) -> (Vec<(String, u32)>, Vec<f32>) {
         let mut used = vec![0; self.starts.len()];
         for (place, (_, count)) in self.vocabulary.words.iter().enumerate() {
@@ -188,14 +203,27 @@ impl<'v> FoundVectors<'v> {
                 *used += count;
             }
         }
-        let mut places: Vec<(usize, u32)> = used.into_iter().enumerate().filter(|(_, count)| *count > 0).collect();
-        places.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| self.vocabulary.at(a.0).cmp(self.vocabulary.at(b.0))));
+        let mut places: Vec<(usize, u32)> =
+            used.into_iter().enumerate().filter(|(_, count)| *count > 0).collect();
+        places.sort_by(|a, b| {
+            b.1.cmp(&a.1).then_with(|| self.vocabulary.at(a.0).cmp(self.vocabulary.at(b.0)))
+        });
         let mut matrix = Vec::with_capacity(self.values.len());
         for (place, _) in &places {
             let start = self.starts.get(*place).copied().flatten();
-            matrix.extend_from_slice(start.and_then(|start| self.values.get(start..start + self.dimension)).unwrap_or_default());
+            matrix.extend_from_slice(
+                start
+                    .and_then(|start| self.values.get(start..start + self.dimension))
+                    .unwrap_or_default(),
+            );
         }
-        (places.into_iter().map(|(place, count)| (self.vocabulary.at(place).to_owned(), count)).collect(), matrix)
+        (
+            places
+                .into_iter()
+                .map(|(place, count)| (self.vocabulary.at(place).to_owned(), count))
+                .collect(),
+            matrix,
+        )
     }
 }
 
@@ -224,7 +252,11 @@ mod tests {
     }
 
     /// What is found of titles in a file of one-component vectors.
-    fn found(lowercase: Lowercase, titles: &[&str], file: &[&str]) -> (usize, usize, Vec<(String, u32)>, Vec<f32>) {
+    fn found(
+        lowercase: Lowercase,
+        titles: &[&str],
+        file: &[&str],
+    ) -> (usize, usize, Vec<(String, u32)>, Vec<f32>) {
         let vocabulary = Vocabulary::count_by(lowercase, titles.iter().copied());
         let mut found = FoundVectors::new(&vocabulary, 1);
         for (component, word) in (1_u8..).zip(file) {
@@ -246,10 +278,17 @@ mod tests {
             (3, 5, vec![word("Bank", 1), word("bank", 1), word("fed", 1)], vec![2.0, 3.0, 1.0])
         );
         // `Fed` and `FED` take the vector of `fed`; `Bank` has one of its own.
-        let fallback = (5, 5, vec![word("fed", 3), word("Bank", 1), word("bank", 1)], vec![1.0, 2.0, 3.0]);
+        let fallback =
+            (5, 5, vec![word("fed", 3), word("Bank", 1), word("bank", 1)], vec![1.0, 2.0, 3.0]);
         assert_eq!(found(Lowercase::Fallback, &titles, &file), fallback);
-        assert_eq!(found(Lowercase::Fallback, &["Fed FED"], &file), (2, 2, vec![word("fed", 2)], vec![1.0]));
-        assert_eq!(found(Lowercase::Always, &titles, &file), (2, 2, vec![word("fed", 3), word("bank", 2)], vec![1.0, 3.0]));
+        assert_eq!(
+            found(Lowercase::Fallback, &["Fed FED"], &file),
+            (2, 2, vec![word("fed", 2)], vec![1.0])
+        );
+        assert_eq!(
+            found(Lowercase::Always, &titles, &file),
+            (2, 2, vec![word("fed", 3), word("bank", 2)], vec![1.0, 3.0])
+        );
         // Under `never` a form that is in the file and in no headline is no word of the vocabulary.
         assert_eq!(found(Lowercase::Never, &["Fed"], &file), (0, 1, vec![], vec![]));
     }

@@ -116,23 +116,40 @@ impl Failure {
 
     /// An artifact that another stage wrote is not what this stage expects.
     pub fn artifact(what: impl Display, path: &Path) -> Self {
-        Self::input(what, path.display(), "make it again: `cargo xtask pipeline --force NODE`, where NODE is the folder's name")
+        Self::input(
+            what,
+            path.display(),
+            "make it again: `cargo xtask pipeline --force NODE`, where NODE is the folder's name",
+        )
     }
 }
 
-/// The text with its control characters spelled out: data that is quoted in a message must not command a terminal.
+/// The text with its control characters spelled out: data that is quoted in a message must not
+/// command a terminal.
 fn visible(text: &str) -> String {
-    let spelled = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { c.escape_default().to_string() } else { c.to_string() };
-    if text.chars().any(char::is_control) { text.chars().map(spelled).collect() } else { text.to_owned() }
+    let spelled = |c: char| {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            c.escape_default().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    if text.chars().any(char::is_control) {
+        text.chars().map(spelled).collect()
+    } else {
+        text.to_owned()
+    }
 }
 
-/// The text without the users and passwords of the URLs in it, whether they are sound URLs or not: what stands between
-/// `://` and the last `@` before a blank or a quote.
+/// The text without the users and passwords of the URLs in it, whether they are sound URLs or not:
+/// what stands between `://` and the last `@` before a blank or a quote.
 pub fn without_credentials(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("://") {
-        let end = after.find(|c: char| c.is_whitespace() || matches!(c, '"' | '`' | '\'')).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '`' | '\''))
+            .unwrap_or(after.len());
         let (address, behind) = after.split_at(end);
         out += before;
         out += "://";
@@ -157,7 +174,10 @@ mod tests {
             let shown = Failure::usage(format_args!("no `{url}` \"{url}\""), url, "x").to_string();
             assert!(!shown.contains("secret") && shown.contains("a.example/x"), "{shown}");
         }
-        assert_eq!(without_credentials("mail me@a.example about s3://b/c"), "mail me@a.example about s3://b/c");
+        assert_eq!(
+            without_credentials("mail me@a.example about s3://b/c"),
+            "mail me@a.example about s3://b/c"
+        );
     }
 
     #[test]
@@ -168,8 +188,12 @@ mod tests {
 
     #[test]
     fn an_error_shows_what_where_and_what_to_do() {
-        let shown = Failure::input("row has 7 columns, not 8", "a.csv, row 17", "mend the row").to_string();
-        assert_eq!(shown, "row has 7 columns, not 8\n  where: a.csv, row 17\n  hint:  mend the row");
+        let shown =
+            Failure::input("row has 7 columns, not 8", "a.csv, row 17", "mend the row").to_string();
+        assert_eq!(
+            shown,
+            "row has 7 columns, not 8\n  where: a.csv, row 17\n  hint:  mend the row"
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ impl Category {
     /// How many categories there are.
     pub const COUNT: usize = 4;
     /// In the order of their labels: b=0, t=1, e=2, m=3.
-    pub const ALL: [Self; Self::COUNT] = [Self::Business, Self::Technology, Self::Entertainment, Self::Medicine];
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Business, Self::Technology, Self::Entertainment, Self::Medicine];
 
     /// The archive's letter.
     pub const fn letter(self) -> &'static str {

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn lower_case_is_python_s() {
         // Python 3.11: [w.lower() for w in ["FED", "Ünder", "fed", "ΟΔΟΣ", "İ"]]
-        let lowered = ["FED", "Ünder", "fed", "ΟΔΟΣ", "İ"].map(|word| lower(word).map_or(word.to_owned(), Cow::into_owned));
+        let lowered = ["FED", "Ünder", "fed", "ΟΔΟΣ", "İ"]
+            .map(|word| lower(word).map_or(word.to_owned(), Cow::into_owned));
         assert_eq!(lowered, ["fed", "ünder", "fed", "οδος", "i̇"]);
     }
 
@@ -72,6 +73,10 @@ mod tests {
         assert_eq!(forms(Lowercase::Fallback, "Fed"), ("Fed".into(), Some("fed".into())));
         assert_eq!(forms(Lowercase::Fallback, "fed"), ("fed".into(), None));
         assert_eq!(forms(Lowercase::Always, "Fed"), ("fed".into(), None));
-        assert!(Lowercase::ALL.into_iter().all(|choice| Lowercase::from_name(choice.name()) == Some(choice)));
+        assert!(
+            Lowercase::ALL
+                .into_iter()
+                .all(|choice| Lowercase::from_name(choice.name()) == Some(choice))
+        );
     }
 }

@@ -73,7 +73,10 @@ mod tests {
 
     #[test]
     fn punctuation_becomes_a_space() {
-        assert_eq!(words("Fed's Plosser: rates 'too low'"), ["Fed", "s", "Plosser", "rates", "too", "low"]);
+        assert_eq!(
+            words("Fed's Plosser: rates 'too low'"),
+            ["Fed", "s", "Plosser", "rates", "too", "low"]
+        );
         assert_eq!(words("US-STOCKS/up 1.5%"), ["US", "STOCKS", "up", "1", "5"]);
         assert!(words("... --- !!!").is_empty());
     }
@@ -97,7 +100,8 @@ mod tests {
             vec![0x2028, 0x2029, 0x202f, 0x205f, 0x3000],
         ]
         .concat();
-        let rust: Vec<u32> = ('\0'..=char::MAX).filter(|&c| is_python_space(c)).map(u32::from).collect();
+        let rust: Vec<u32> =
+            ('\0'..=char::MAX).filter(|&c| is_python_space(c)).map(u32::from).collect();
         assert_eq!(rust, python);
     }
 

@@ -20,7 +20,8 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// Makes it that of the first `size` bytes of the file at `path`, which are read only if they were not seen.
+    /// Makes it that of the first `size` bytes of the file at `path`, which are read only if they
+    /// were not seen.
     pub fn reach(&mut self, path: &Path, size: u64) -> io::Result<()> {
         if self.of == size {
             return Ok(());

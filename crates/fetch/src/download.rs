@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use failure::{Failure, Result};
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER};
+use reqwest::header::{
+    CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE, RETRY_AFTER,
+};
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
@@ -72,13 +74,27 @@ impl DownloadError {
                 let remedy = "run the same command again to go on where it stopped, or add a mirror to the option `source`";
                 Failure::download(what, origin, remedy)
             }
-            Self::Confirmation(page) => Failure::download(masquerade::sentence(masquerade::PAGE), shown(&page), masquerade::REMEDY),
-            Self::Masquerade(what) => Failure::download(masquerade::sentence(what), origin, masquerade::REMEDY),
+            Self::Confirmation(page) => Failure::download(
+                masquerade::sentence(masquerade::PAGE),
+                shown(&page),
+                masquerade::REMEDY,
+            ),
+            Self::Masquerade(what) => {
+                Failure::download(masquerade::sentence(what), origin, masquerade::REMEDY)
+            }
             Self::Refused(what, remedy) => Failure::download(what, origin, remedy),
             Self::NoRoom(folder, wanted, free) => {
                 let mb = |bytes: u64| bytes as f64 / 1e6;
-                let what = format!("{:.1} MB are still to come, and the disk has room for {:.1} MB", mb(wanted), mb(free));
-                Failure::download(what, folder.display(), "make room, or let --artifacts name a folder on another disk")
+                let what = format!(
+                    "{:.1} MB are still to come, and the disk has room for {:.1} MB",
+                    mb(wanted),
+                    mb(free)
+                );
+                Failure::download(
+                    what,
+                    folder.display(),
+                    "make room, or let --artifacts name a folder on another disk",
+                )
             }
             Self::Io(doing, path, error) => Failure::io(doing, &path, &error),
         }
@@ -86,10 +102,17 @@ impl DownloadError {
 }
 
 /// Downloads `url` into the downloads' folder unless it is there already.
-pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progress: &Progress) -> Result<Obtained> {
+pub fn download(
+    url: &str,
+    sha256: Option<&str>,
+    downloads: Downloads<'_>,
+    progress: &Progress,
+) -> Result<Obtained> {
     // What stands behind `?` may be a secret, also where the rest is no URL.
     let public = url.split(['?', '#']).next().unwrap_or_default();
-    let parsed = Url::parse(url).map_err(|e| Failure::usage(format_args!("not a URL: {e}"), public, "check the option `source`"))?;
+    let parsed = Url::parse(url).map_err(|e| {
+        Failure::usage(format_args!("not a URL: {e}"), public, "check the option `source`")
+    })?;
     let origin = shown(&parsed);
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(Failure::usage(
@@ -121,10 +144,19 @@ pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progr
     if offline {
         let what = there.map_or_else(
             || "the file has not been downloaded".to_owned(),
-            |is| format!("the SHA-256 of what was downloaded is {is}, not {}", sha256.unwrap_or_default()),
+            |is| {
+                format!(
+                    "the SHA-256 of what was downloaded is {is}, not {}",
+                    sha256.unwrap_or_default()
+                )
+            },
         );
         let remedy = "run it once without --offline, or give the path of a file";
-        return Err(Failure::download(format_args!("{what}, and --offline forbids a download"), origin, remedy));
+        return Err(Failure::download(
+            format_args!("{what}, and --offline forbids a download"),
+            origin,
+            remedy,
+        ));
     }
     let part = with_suffix(&path, ".part");
     let is = transfer(parsed.clone(), &part, progress).map_err(|e| e.explain(&origin))?;
@@ -142,8 +174,8 @@ pub fn download(url: &str, sha256: Option<&str>, downloads: Downloads<'_>, progr
     obtained(is)
 }
 
-/// Attempts until the file is whole, and returns its SHA-256. An attempt that brought bytes does not count against the
-/// limit: a line that is cut every few megabytes still ends.
+/// Attempts until the file is whole, and returns its SHA-256. An attempt that brought bytes does
+/// not count against the limit: a line that is cut every few megabytes still ends.
 fn transfer(mut url: Url, part: &Path, progress: &Progress) -> Result<String, DownloadError> {
     let client = client()?;
     let mut sum = Sum::default();
@@ -160,13 +192,15 @@ fn transfer(mut url: Url, part: &Path, progress: &Progress) -> Result<String, Do
             Err(DownloadError::Transient(what, wait)) => (what, wait),
             Err(other) => return Err(other),
         };
-        // Where the server cannot go on, every attempt begins at 0; one byte more is not worth a further one.
+        // Where the server cannot go on, every attempt begins at 0; one byte more is not worth a
+        // further one.
         failures = if size(part) >= most + SOME { 1 } else { failures + 1 };
         most = most.max(size(part));
         if failures >= ATTEMPTS {
             return Err(DownloadError::Transient(format!("{what}, {ATTEMPTS} times"), None));
         }
-        let wait = wait.unwrap_or(Duration::from_millis(200) * 2_u32.pow(failures)).min(LONGEST_WAIT);
+        let wait =
+            wait.unwrap_or(Duration::from_millis(200) * 2_u32.pow(failures)).min(LONGEST_WAIT);
         progress.warn(format!("{what}; trying again in {:.1} s", wait.as_secs_f32()));
         std::thread::sleep(wait);
     }
@@ -182,7 +216,8 @@ fn client() -> Result<Client, DownloadError> {
         // The address may have a secret in it.
         .referer(false)
         .redirect(Policy::custom(|attempt| {
-            let from_https = attempt.previous().last().is_some_and(|before| before.scheme() == "https");
+            let from_https =
+                attempt.previous().last().is_some_and(|before| before.scheme() == "https");
             if !matches!(attempt.url().scheme(), "http" | "https") {
                 attempt.error("a redirect to what is neither http nor https")
             } else if attempt.previous().len() > REDIRECTS {
@@ -194,12 +229,26 @@ fn client() -> Result<Client, DownloadError> {
             }
         }))
         .build()
-        .map_err(|e| DownloadError::Refused(e.to_string(), "check the proxy variables and the system's certificates"))
+        .map_err(|e| {
+            DownloadError::Refused(
+                e.to_string(),
+                "check the proxy variables and the system's certificates",
+            )
+        })
 }
 
-fn attempt(client: &Client, url: &Url, part: &Path, sum: &mut Sum, progress: &Progress) -> Result<(), DownloadError> {
+fn attempt(
+    client: &Client,
+    url: &Url,
+    part: &Path,
+    sum: &mut Sum,
+    progress: &Progress,
+) -> Result<(), DownloadError> {
     let state = with_suffix(part, ".json");
-    let resume: Resume = std::fs::read(&state).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+    let resume: Resume = std::fs::read(&state)
+        .ok()
+        .and_then(|b| serde_json::from_slice(&b).ok())
+        .unwrap_or_default();
     let have = if resume.validator.is_some() { size(part) } else { 0 };
     let mut request = client.get(url.clone());
     if let Some(validator) = resume.validator.as_ref().filter(|_| have > 0) {
@@ -207,7 +256,11 @@ fn attempt(client: &Client, url: &Url, part: &Path, sum: &mut Sum, progress: &Pr
     }
     let passing = |e: reqwest::Error| {
         let is_final = e.is_redirect() || e.is_builder();
-        if is_final { DownloadError::Refused(plain(e), OTHER_ADDRESS) } else { DownloadError::Transient(plain(e), None) }
+        if is_final {
+            DownloadError::Refused(plain(e), OTHER_ADDRESS)
+        } else {
+            DownloadError::Transient(plain(e), None)
+        }
     };
     let mut response = request.send().map_err(passing)?;
     let range = content_range(response.headers());
@@ -229,31 +282,47 @@ fn attempt(client: &Client, url: &Url, part: &Path, sum: &mut Sum, progress: &Pr
     room(total.map_or(0, |total| total.saturating_sub(start)), freed, part)?;
     let first = if start == 0 { beginning(&mut response)? } else { Vec::new() };
     // First the old bytes go, then the new validator comes: the two never stand together.
-    let mut file = OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(&io)?;
+    let mut file =
+        OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(&io)?;
     file.set_len(start).map_err(&io)?;
     // An answer with a part need not say again what was said with the whole.
-    let validator = validator(response.headers()).or_else(|| resume.validator.filter(|_| start > 0));
+    let validator =
+        validator(response.headers()).or_else(|| resume.validator.filter(|_| start > 0));
     let json = serde_json::to_vec(&Resume { validator }).unwrap_or_default();
     std::fs::write(&state, json).map_err(&io)?;
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(start)).map_err(&io)?;
     sum.reach(part, start).map_err(DownloadError::io("read", part))?;
     progress.begin("downloading", total, Unit::Bytes);
-    copy(&mut Cursor::new(first).chain(&mut response), &mut file, sum, total.is_none(), part, progress)?;
+    copy(
+        &mut Cursor::new(first).chain(&mut response),
+        &mut file,
+        sum,
+        total.is_none(),
+        part,
+        progress,
+    )?;
     file.sync_all().map_err(&io)?;
     match total {
-        Some(total) if sum.of < total => {
-            Err(DownloadError::Transient(format!("the connection ended after {} of {total} bytes", sum.of), None))
-        }
+        Some(total) if sum.of < total => Err(DownloadError::Transient(
+            format!("the connection ended after {} of {total} bytes", sum.of),
+            None,
+        )),
         Some(total) if sum.of > total => Err(start_anew(part)),
-        // A part of a whole that nobody knows: asked for what is behind its end, the server says whether there is more.
-        None if start > 0 => Err(DownloadError::Transient("the server does not say how long the file is".into(), None)),
+        // A part of a whole that nobody knows: asked for what is behind its end, the server says
+        // whether there is more.
+        None if start > 0 => Err(DownloadError::Transient(
+            "the server does not say how long the file is".into(),
+            None,
+        )),
         _ => Ok(()),
     }
 }
 
 /// The first bytes of an answer that is a file; nothing has been written yet if it is none.
 fn beginning(response: &mut Response) -> Result<Vec<u8>, DownloadError> {
-    let broke = |e: std::io::Error| DownloadError::Transient(format!("the connection broke at its beginning: {e}"), None);
+    let broke = |e: std::io::Error| {
+        DownloadError::Transient(format!("the connection broke at its beginning: {e}"), None)
+    };
     let mut first = Vec::new();
     response.take(START).read_to_end(&mut first).map_err(broke)?;
     let Some(what) = masquerade::recognise(&first) else { return Ok(first) };
@@ -280,7 +349,10 @@ fn room(wanted: u64, freed: u64, part: &Path) -> Result<(), DownloadError> {
 fn free(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
     // Some systems of files say nothing, by zeros.
-    return rustix::fs::statvfs(folder).ok().filter(|disk| disk.f_blocks > 0).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    return rustix::fs::statvfs(folder)
+        .ok()
+        .filter(|disk| disk.f_blocks > 0)
+        .map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     #[cfg(not(unix))]
     return None;
 }
@@ -297,7 +369,12 @@ fn copy(
     let mut block = vec![0; 1 << 18];
     let mut looked = 0;
     loop {
-        let broke = |e: std::io::Error| DownloadError::Transient(format!("the connection broke after {} bytes: {e}", sum.of), None);
+        let broke = |e: std::io::Error| {
+            DownloadError::Transient(
+                format!("the connection broke after {} bytes: {e}", sum.of),
+                None,
+            )
+        };
         let n = from.read(&mut block).map_err(broke)?;
         let bytes = block.get(..n).unwrap_or_default();
         if n == 0 {
@@ -319,7 +396,8 @@ fn copy(
 
 /// The first byte and the whole length of `Content-Range: bytes 0-9/100`, each where it is known.
 fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
-    let (range, whole) = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let (range, whole) =
+        headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
     let from = range.split_once('-').and_then(|(from, _)| from.parse().ok());
     if from.is_none() && range != "*" {
         return None;
@@ -329,14 +407,22 @@ fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
 
 fn start_anew(part: &Path) -> DownloadError {
     match remove(part) {
-        Ok(()) => DownloadError::Transient("the partial file does not fit the server's".into(), None),
+        Ok(()) => {
+            DownloadError::Transient("the partial file does not fit the server's".into(), None)
+        }
         Err(error) => error,
     }
 }
 
 fn refused(status: StatusCode, headers: &HeaderMap) -> DownloadError {
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT {
-        let wait = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    if status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+    {
+        let wait = headers
+            .get(RETRY_AFTER)
+            .and_then(|v| v.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
         return DownloadError::Transient(format!("the server answers {status}"), wait);
     }
     DownloadError::Refused(format!("the server answers {status}"), OTHER_ADDRESS)
@@ -369,7 +455,8 @@ fn shown(url: &Url) -> String {
 /// A file name that tells downloads of different addresses apart.
 fn file_name(url: &Url) -> String {
     let name = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
-    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(80).collect();
+    let name: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(80).collect();
     let id = checksum::short(url.as_str());
     format!("{id}-{}", if name.is_empty() { "file" } else { &name })
 }
@@ -386,7 +473,9 @@ fn size(path: &Path) -> u64 {
 
 fn remove(path: &Path) -> Result<(), DownloadError> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(DownloadError::io("remove", path)(e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(DownloadError::io("remove", path)(e))
+        }
         _ => Ok(()),
     }
 }

@@ -1,22 +1,29 @@
 //! Google Drive's question whether a file that it cannot scan for viruses is really wanted.
 //!
-//! The answer is a form on the page: `<form id="download-form" action="ADDRESS" method="get">` with hidden fields, which together make the
-//! address of the file.
+//! The answer is a form on the page: `<form id="download-form" action="ADDRESS" method="get">` with
+//! hidden fields, which together make the address of the file.
 
 use reqwest::Url;
 
 /// Bytes of a tag.
 const LONGEST_TAG: usize = 4096;
 
-/// The address that the form of the `page` at `url` leads to. A page may lead to its own host, or from one of Google's to another.
+/// The address that the form of the `page` at `url` leads to. A page may lead to its own host, or
+/// from one of Google's to another.
 pub fn confirmed(url: &Url, page: &[u8]) -> Option<Url> {
     let page = String::from_utf8_lossy(page);
-    let form = tags(&page, "form").find(|(_, form)| attribute(form, "id").as_deref() == Some("download-form"));
+    let form = tags(&page, "form")
+        .find(|(_, form)| attribute(form, "id").as_deref() == Some("download-form"));
     let (at, form) = form?;
     let end = page.get(at..)?.find("</form").map_or(page.len(), |end| at + end);
     let mut to = url.join(&attribute(form, "action")?).ok()?;
-    let google = |url: &Url| url.host_str().is_some_and(|host| host.ends_with(".google.com") || host.ends_with(".googleusercontent.com"));
-    let trusted = to.host_str() == url.host_str() && to.port() == url.port() || google(url) && google(&to);
+    let google = |url: &Url| {
+        url.host_str().is_some_and(|host| {
+            host.ends_with(".google.com") || host.ends_with(".googleusercontent.com")
+        })
+    };
+    let trusted =
+        to.host_str() == url.host_str() && to.port() == url.port() || google(url) && google(&to);
     if !trusted || to.scheme() != url.scheme() {
         return None;
     }
@@ -32,8 +39,10 @@ pub fn confirmed(url: &Url, page: &[u8]) -> Option<Url> {
 fn tags<'p>(page: &'p str, name: &'p str) -> impl Iterator<Item = (usize, &'p str)> {
     page.match_indices('<').filter_map(move |(at, _)| {
         let rest = page.get(at + 1..)?;
-        let attributes = rest.strip_prefix(name).filter(|rest| rest.starts_with(char::is_whitespace))?;
-        // No tag of such a page is longer, and a search for each through all the rest would take for ever.
+        let attributes =
+            rest.strip_prefix(name).filter(|rest| rest.starts_with(char::is_whitespace))?;
+        // No tag of such a page is longer, and a search for each through all the rest would take
+        // for ever.
         let end = attributes.bytes().take(LONGEST_TAG).position(|b| b == b'>')?;
         Some((at + 1 + name.len() + end, attributes.get(..end).unwrap_or_default()))
     })
@@ -64,15 +73,38 @@ mod tests {
     #[test]
     fn the_form_s_fields_make_the_address() {
         let yes = asked("https://drive.google.com/uc?id=0B7Xk", PAGE);
-        assert_eq!(yes.as_deref(), Some("https://drive.usercontent.google.com/download?id=0B7Xk&export=download&confirm=t%26u"));
+        assert_eq!(
+            yes.as_deref(),
+            Some(
+                "https://drive.usercontent.google.com/download?id=0B7Xk&export=download&confirm=t%26u"
+            )
+        );
     }
 
     #[test]
     fn a_page_leads_nowhere_else() {
         assert_eq!(asked("https://example.org/uc", PAGE), None);
-        assert_eq!(asked("https://drive.google.com/uc", &PAGE.replace("drive.usercontent.google.com", "google.com.evil.example")), None);
-        assert_eq!(asked("https://drive.google.com/uc", &PAGE.replace("https://drive.us", "http://drive.us")), None);
-        assert_eq!(asked("https://drive.google.com/uc", "<html><form action=\"/x\"></form></html>"), None);
-        assert_eq!(asked("http://127.0.0.1:1/a", "<form id=\"download-form\" action=\"/b\">").as_deref(), Some("http://127.0.0.1:1/b"));
+        assert_eq!(
+            asked(
+                "https://drive.google.com/uc",
+                &PAGE.replace("drive.usercontent.google.com", "google.com.evil.example")
+            ),
+            None
+        );
+        assert_eq!(
+            asked(
+                "https://drive.google.com/uc",
+                &PAGE.replace("https://drive.us", "http://drive.us")
+            ),
+            None
+        );
+        assert_eq!(
+            asked("https://drive.google.com/uc", "<html><form action=\"/x\"></form></html>"),
+            None
+        );
+        assert_eq!(
+            asked("http://127.0.0.1:1/a", "<form id=\"download-form\" action=\"/b\">").as_deref(),
+            Some("http://127.0.0.1:1/b")
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! Gets a stage's source file: a local path, or URLs that are tried in order.
 //!
 //! A download goes into a `.part` file that survives a kill and is resumed with `Range` and
-//! `If-Range`; it gets its name only when it is whole and has the wanted SHA-256, which is computed as the bytes come. A web page, a
-//! Git LFS pointer or an error message under the file's name is recognised by its first bytes; Google Drive's question whether one
-//! really wants the file is answered. What was downloaded is told as an event, for the manifest.
+//! `If-Range`; it gets its name only when it is whole and has the wanted SHA-256, which is computed
+//! as the bytes come. A web page, a Git LFS pointer or an error message under the file's name is
+//! recognised by its first bytes; Google Drive's question whether one really wants the file is
+//! answered. What was downloaded is told as an event, for the manifest.
 
 mod checksum;
 mod download;
@@ -41,7 +42,12 @@ impl std::ops::Deref for Sources {
 impl Sources {
     /// The file for a stage, downloaded if need be; see [`obtain`].
     pub fn file(&self, sha256: Option<&str>, stage: &Stage) -> Result<Obtained> {
-        obtain(self, sha256, Downloads { folder: stage.downloads(), offline: stage.offline }, &stage.progress)
+        obtain(
+            self,
+            sha256,
+            Downloads { folder: stage.downloads(), offline: stage.offline },
+            &stage.progress,
+        )
     }
 
     /// What artifacts call it.
@@ -75,18 +81,30 @@ impl Obtained {
     /// A failure to read the file, with a word on where a downloaded one lies.
     pub fn explain(&self, mut failure: Failure) -> Failure {
         if self.downloaded {
-            failure.remedy = format!("{}; the downloaded file is {}: delete it to download it again", failure.remedy, self.path.display());
+            failure.remedy = format!(
+                "{}; the downloaded file is {}: delete it to download it again",
+                failure.remedy,
+                self.path.display()
+            );
         }
         failure
     }
 }
 
 /// The first of `sources` that can be had, held against `sha256` (hex) where there is one.
-pub fn obtain(sources: &[String], sha256: Option<&str>, downloads: Downloads<'_>, progress: &Progress) -> Result<Obtained> {
+pub fn obtain(
+    sources: &[String],
+    sha256: Option<&str>,
+    downloads: Downloads<'_>,
+    progress: &Progress,
+) -> Result<Obtained> {
     let mut last = None;
     for source in sources {
-        let got =
-            if stage::is_url(source) { download::download(source, sha256, downloads, progress) } else { local(Path::new(source), sha256) };
+        let got = if stage::is_url(source) {
+            download::download(source, sha256, downloads, progress)
+        } else {
+            local(Path::new(source), sha256)
+        };
         match got {
             Ok(obtained) => return Ok(obtained),
             Err(failure) => {
@@ -96,15 +114,25 @@ pub fn obtain(sources: &[String], sha256: Option<&str>, downloads: Downloads<'_>
             }
         }
     }
-    Err(last.unwrap_or_else(|| Failure::usage("no source is given", "option `source`", "give a path or a URL")))
+    Err(last.unwrap_or_else(|| {
+        Failure::usage("no source is given", "option `source`", "give a path or a URL")
+    }))
 }
 
 fn local(path: &Path, sha256: Option<&str>) -> Result<Obtained> {
     let metadata = std::fs::metadata(path).map_err(|e| {
-        Failure::input(format_args!("cannot read the source: {e}"), path.display(), "check the path in the option `source`")
+        Failure::input(
+            format_args!("cannot read the source: {e}"),
+            path.display(),
+            "check the path in the option `source`",
+        )
     })?;
     if metadata.is_dir() {
-        return Err(Failure::input("the source is a folder", path.display(), "give the file itself"));
+        return Err(Failure::input(
+            "the source is a folder",
+            path.display(),
+            "give the file itself",
+        ));
     }
     masquerade::check_file(path)?;
     if let Some(want) = sha256 {

@@ -10,13 +10,16 @@ use failure::{Failure, Result};
 pub const PAGE: &str = "a web page (a warning or a log-in page)";
 
 /// What the user can do about it.
-pub const REMEDY: &str = "open the address in a browser, download the file there, and give its path";
+pub const REMEDY: &str =
+    "open the address in a browser, download the file there, and give its path";
 
 /// What the first bytes of a file say it is, if it is not data.
 pub fn recognise(start: &[u8]) -> Option<&'static str> {
     let text = start.trim_ascii_start();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-    let begins = |with: &str| text.get(..with.len()).is_some_and(|t| t.eq_ignore_ascii_case(with.as_bytes()));
+    let begins = |with: &str| {
+        text.get(..with.len()).is_some_and(|t| t.eq_ignore_ascii_case(with.as_bytes()))
+    };
     match () {
         () if begins("<!doctype html") || begins("<html") => Some(PAGE),
         () if begins("version https://git-lfs") => Some("a Git LFS pointer"),

@@ -18,12 +18,18 @@ struct Answer {
 
 /// A whole file with an entity tag.
 fn whole(body: &[u8], tag: &str) -> Answer {
-    Answer { status: "200 OK", headers: format!("ETag: \"{tag}\"\r\n"), body: body.to_vec(), cut: usize::MAX }
+    Answer {
+        status: "200 OK",
+        headers: format!("ETag: \"{tag}\"\r\n"),
+        body: body.to_vec(),
+        cut: usize::MAX,
+    }
 }
 
 /// A part of a file, as it says itself.
 fn part(file: &[u8], range: std::ops::Range<usize>) -> Answer {
-    let headers = format!("Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, file.len());
+    let headers =
+        format!("Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, file.len());
     Answer { status: "206 Partial Content", headers, body: file[range].to_vec(), cut: usize::MAX }
 }
 
@@ -33,13 +39,21 @@ type Asked = Arc<Mutex<Vec<String>>>;
 /// Serves the answers in order, and the last one ever after.
 fn serve(answers: Vec<Answer>) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://user:secret@{}/data.bin?token=secret", listener.local_addr().expect("an address"));
+    let url = format!(
+        "http://user:secret@{}/data.bin?token=secret",
+        listener.local_addr().expect("an address")
+    );
     let asked = Asked::default();
     let log = Arc::clone(&asked);
     std::thread::spawn(move || {
         for (number, mut stream) in listener.incoming().flatten().enumerate() {
-            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(std::result::Result::ok);
-            let ranges: Vec<String> = lines.take_while(|l| !l.is_empty()).filter(|l| l.to_lowercase().contains("range")).collect();
+            let lines = BufReader::new(stream.try_clone().expect("a stream"))
+                .lines()
+                .map_while(std::result::Result::ok);
+            let ranges: Vec<String> = lines
+                .take_while(|l| !l.is_empty())
+                .filter(|l| l.to_lowercase().contains("range"))
+                .collect();
             log.lock().expect("a log").push(ranges.join("; ").to_lowercase());
             let answer = answers.get(number).or(answers.last()).expect("an answer");
             let _ = write!(
@@ -56,7 +70,8 @@ fn serve(answers: Vec<Answer>) -> (String, Asked) {
 }
 
 fn get(urls: &[String], sha256: Option<&str>, folder: &Path) -> Result<Vec<u8>> {
-    let obtained = obtain(urls, sha256, Downloads { folder, offline: false }, &Progress::lines("test"))?;
+    let obtained =
+        obtain(urls, sha256, Downloads { folder, offline: false }, &Progress::lines("test"))?;
     Ok(std::fs::read(obtained.path).expect("a file"))
 }
 
@@ -73,7 +88,11 @@ fn a_cut_download_goes_on_where_it_stopped() {
 #[test]
 fn a_server_that_gives_less_than_was_asked_for_is_asked_for_the_rest() {
     let file: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let answers = vec![Answer { cut: 40_000, ..whole(&file, "a") }, part(&file, 40_000..60_000), part(&file, 60_000..100_000)];
+    let answers = vec![
+        Answer { cut: 40_000, ..whole(&file, "a") },
+        part(&file, 40_000..60_000),
+        part(&file, 60_000..100_000),
+    ];
     let (url, asked) = serve(answers);
     let dir = tempfile::tempdir().expect("a folder");
     assert!(get(&[url], None, dir.path()).expect("downloads") == file);
@@ -87,12 +106,21 @@ fn a_part_that_does_not_fit_is_not_taken() {
     for wrong in [
         Answer { headers: String::new(), ..part(&file, 0..50_000) },
         part(&file, 0..50_000),
-        Answer { headers: "Content-Range: bytes 20000-49999/18446744073709551615\r\nContent-Length: 3\r\n".into(), ..part(&file, 0..3) },
+        Answer {
+            headers:
+                "Content-Range: bytes 20000-49999/18446744073709551615\r\nContent-Length: 3\r\n"
+                    .into(),
+            ..part(&file, 0..3)
+        },
     ] {
-        let (url, _) = serve(vec![Answer { cut: 20_000, ..whole(&file, "a") }, wrong, whole(&file, "a")]);
+        let (url, _) =
+            serve(vec![Answer { cut: 20_000, ..whole(&file, "a") }, wrong, whole(&file, "a")]);
         let dir = tempfile::tempdir().expect("a folder");
         let got = get(&[url], None, dir.path());
-        assert!(got.as_ref().is_ok_and(|got| *got == file) || got.is_err_and(|e| e.what.contains("MB are still to come")));
+        assert!(
+            got.as_ref().is_ok_and(|got| *got == file)
+                || got.is_err_and(|e| e.what.contains("MB are still to come"))
+        );
     }
     // One that nobody asked for, too.
     let (url, _) = serve(vec![part(&file, 0..100), whole(&file, "a")]);
@@ -104,9 +132,12 @@ fn a_part_that_does_not_fit_is_not_taken() {
 fn a_page_in_the_file_s_stead_leaves_what_was_downloaded() {
     let file: Vec<u8> = (0..=255).cycle().take(50_000).collect();
     let page = whole(b"<!DOCTYPE html><html>log in</html>", "p");
-    let (url, asked) = serve(vec![Answer { cut: 20_000, ..whole(&file, "a") }, page, part(&file, 20_000..50_000)]);
+    let (url, asked) =
+        serve(vec![Answer { cut: 20_000, ..whole(&file, "a") }, page, part(&file, 20_000..50_000)]);
     let dir = tempfile::tempdir().expect("a folder");
-    assert!(get(std::slice::from_ref(&url), None, dir.path()).unwrap_err().what.contains("a web page"));
+    assert!(
+        get(std::slice::from_ref(&url), None, dir.path()).unwrap_err().what.contains("a web page")
+    );
     assert!(get(&[url], None, dir.path()).expect("downloads") == file);
     assert_eq!(asked.lock().expect("a log")[2], "range: bytes=20000-; if-range: \"a\"");
 }
@@ -114,8 +145,12 @@ fn a_page_in_the_file_s_stead_leaves_what_was_downloaded() {
 #[test]
 fn a_secret_in_what_is_no_url_stays_secret() {
     let dir = tempfile::tempdir().expect("a folder");
-    let failure = get(&["http://me:secret@ho st/x.csv?token=secret".to_owned()], None, dir.path()).unwrap_err();
-    assert!(failure.what.contains("not a URL") && !failure.to_string().contains("secret"), "{failure}");
+    let failure = get(&["http://me:secret@ho st/x.csv?token=secret".to_owned()], None, dir.path())
+        .unwrap_err();
+    assert!(
+        failure.what.contains("not a URL") && !failure.to_string().contains("secret"),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -138,7 +173,12 @@ fn what_is_downloaded_is_downloaded_once() {
 
 #[test]
 fn a_busy_server_is_asked_again_when_it_says() {
-    let busy = Answer { status: "503 Service Unavailable", headers: "Retry-After: 0\r\n".into(), body: Vec::new(), cut: 0 };
+    let busy = Answer {
+        status: "503 Service Unavailable",
+        headers: "Retry-After: 0\r\n".into(),
+        body: Vec::new(),
+        cut: 0,
+    };
     let (url, asked) = serve(vec![busy.clone(), busy, whole(b"data", "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     assert_eq!(get(&[url], None, dir.path()).expect("downloads"), b"data");
@@ -184,16 +224,25 @@ fn nothing_is_downloaded_offline_but_what_is_there_counts() {
     let (url, asked) = serve(vec![whole(b"data", "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     let offline = Downloads { folder: dir.path(), offline: true };
-    let failure = obtain(std::slice::from_ref(&url), None, offline, &Progress::lines("test")).unwrap_err();
+    let failure =
+        obtain(std::slice::from_ref(&url), None, offline, &Progress::lines("test")).unwrap_err();
     assert_eq!(failure.exit, failure::Exit::Download);
-    assert!(failure.what.contains("--offline") && asked.lock().expect("a log").is_empty(), "{failure}");
+    assert!(
+        failure.what.contains("--offline") && asked.lock().expect("a log").is_empty(),
+        "{failure}"
+    );
     get(std::slice::from_ref(&url), None, dir.path()).expect("downloads");
     assert!(obtain(&[url], None, offline, &Progress::lines("test")).is_ok());
 }
 
 #[test]
 fn redirects_without_end_are_an_error_at_once() {
-    let around = Answer { status: "302 Found", headers: "Location: /again\r\n".into(), body: Vec::new(), cut: 0 };
+    let around = Answer {
+        status: "302 Found",
+        headers: "Location: /again\r\n".into(),
+        body: Vec::new(),
+        cut: 0,
+    };
     let (url, asked) = serve(vec![around]);
     let dir = tempfile::tempdir().expect("a folder");
     let failure = get(&[url], None, dir.path()).unwrap_err();
@@ -203,14 +252,23 @@ fn redirects_without_end_are_an_error_at_once() {
 
 #[test]
 fn what_the_disk_has_no_room_for_is_not_begun() {
-    let huge = Answer { headers: "Content-Length: 900000000000000000\r\nETag: \"a\"\r\n".into(), ..whole(b"", "a") };
+    let huge = Answer {
+        headers: "Content-Length: 900000000000000000\r\nETag: \"a\"\r\n".into(),
+        ..whole(b"", "a")
+    };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/data.bin", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(std::result::Result::ok);
+            let lines = BufReader::new(stream.try_clone().expect("a stream"))
+                .lines()
+                .map_while(std::result::Result::ok);
             let _ = lines.take_while(|l| !l.is_empty()).count();
-            let _ = write!(stream, "HTTP/1.1 {}\r\n{}Connection: close\r\n\r\nabc", huge.status, huge.headers);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {}\r\n{}Connection: close\r\n\r\nabc",
+                huge.status, huge.headers
+            );
         }
     });
     let dir = tempfile::tempdir().expect("a folder");
@@ -227,7 +285,9 @@ fn a_wrong_checksum_leaves_no_file_behind() {
     let left: Vec<_> = std::fs::read_dir(dir.path())
         .expect("a folder")
         .flatten()
-        .filter(|f| ![".json", ".lock"].iter().any(|end| f.file_name().to_string_lossy().ends_with(end)))
+        .filter(|f| {
+            ![".json", ".lock"].iter().any(|end| f.file_name().to_string_lossy().ends_with(end))
+        })
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -240,7 +300,13 @@ fn a_local_file_is_held_against_its_checksum_and_its_first_bytes() {
     let source = [path.display().to_string()];
     let wrong = get(&source, Some(&"0".repeat(64)), dir.path()).unwrap_err();
     assert_eq!(wrong.exit, failure::Exit::BadInput);
-    std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:1\n").expect("writes");
+    std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+        .expect("writes");
     assert!(get(&source, None, dir.path()).unwrap_err().what.contains("a Git LFS pointer"));
-    assert!(get(&[dir.path().display().to_string()], None, dir.path()).unwrap_err().what.contains("a folder"));
+    assert!(
+        get(&[dir.path().display().to_string()], None, dir.path())
+            .unwrap_err()
+            .what
+            .contains("a folder")
+    );
 }

@@ -50,15 +50,23 @@ impl View for Array<'_> {
 }
 
 /// Writes the named arrays to `path`, and `note` as the metadata's one key `knockline`.
-pub fn write<'a>(path: &Path, arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>, note: Option<&str>) -> Result<()> {
-    // Not by `serialize_to_file`: killed, it leaves a temporary file beside `path`, and a run that continues in the same
-    // folder would publish that.
+pub fn write<'a>(
+    path: &Path,
+    arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>,
+    note: Option<&str>,
+) -> Result<()> {
+    // Not by `serialize_to_file`: killed, it leaves a temporary file beside `path`, and a run that
+    // continues in the same folder would publish that.
     let bytes = to_bytes(arrays, note, path)?;
     std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))
 }
 
 /// What such a file at `path` holds.
-pub fn to_bytes<'a>(arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>, note: Option<&str>, path: &Path) -> Result<Vec<u8>> {
+pub fn to_bytes<'a>(
+    arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>,
+    note: Option<&str>,
+    path: &Path,
+) -> Result<Vec<u8>> {
     let metadata = note.map(|note| HashMap::from([(NOTE.to_owned(), note.to_owned())]));
     let bytes = safetensors::serialize(arrays, metadata);
     bytes.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))
@@ -66,7 +74,8 @@ pub fn to_bytes<'a>(arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>, note
 
 const NOTE: &str = "knockline";
 
-/// Writes a file like [`write()`]'s in which one matrix comes row by row, and may be larger than memory.
+/// Writes a file like [`write()`]'s in which one matrix comes row by row, and may be larger than
+/// memory.
 pub struct RowWriter {
     file: BufWriter<File>,
     path: PathBuf,
@@ -75,34 +84,52 @@ pub struct RowWriter {
 }
 
 impl RowWriter {
-    /// A file at `path` with the vectors `before` and the f32 matrix `name` of `rows` × `columns`, which must be the last by
-    /// safetensors' order: wider types first, then by name.
-    pub fn create(path: &Path, before: &[(&str, Array<'_>)], name: &str, [rows, columns]: [usize; 2]) -> Result<Self> {
+    /// A file at `path` with the vectors `before` and the f32 matrix `name` of `rows` × `columns`,
+    /// which must be the last by safetensors' order: wider types first, then by name.
+    pub fn create(
+        path: &Path,
+        before: &[(&str, Array<'_>)],
+        name: &str,
+        [rows, columns]: [usize; 2],
+    ) -> Result<Self> {
         let fail = |e: std::io::Error| Failure::io("write", path, &e);
-        let bug = |e: &dyn std::fmt::Display| Failure::failed(e, path.display(), "this is a bug; please report it");
+        let bug = |e: &dyn std::fmt::Display| {
+            Failure::failed(e, path.display(), "this is a bug; please report it")
+        };
         let mut end = 0;
         let mut place = |dtype: Dtype, shape: Vec<usize>, length: usize| {
             let data_offsets = (end, end + length);
             end += length;
             TensorInfo { dtype, shape, data_offsets }
         };
-        let mut all: Vec<(String, TensorInfo)> =
-            before.iter().map(|(name, a)| ((*name).to_owned(), place(a.dtype, a.shape.clone(), a.data.len()))).collect();
-        all.push((name.to_owned(), place(Dtype::F32, vec![rows, columns], rows * columns * size_of::<f32>())));
+        let mut all: Vec<(String, TensorInfo)> = before
+            .iter()
+            .map(|(name, a)| ((*name).to_owned(), place(a.dtype, a.shape.clone(), a.data.len())))
+            .collect();
+        all.push((
+            name.to_owned(),
+            place(Dtype::F32, vec![rows, columns], rows * columns * size_of::<f32>()),
+        ));
         let metadata = Metadata::new(None, all).map_err(|e| bug(&e))?;
         let mut header = serde_json::to_vec(&metadata).map_err(|e| bug(&e))?;
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(fail)?);
-        file.write_all(&(header.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&header)).map_err(fail)?;
+        file.write_all(&(header.len() as u64).to_le_bytes())
+            .and_then(|()| file.write_all(&header))
+            .map_err(fail)?;
         before.iter().try_for_each(|(_, array)| file.write_all(array.data)).map_err(fail)?;
         Ok(Self { file, path: path.to_owned(), missing: rows * columns })
     }
 
     /// Writes the next rows.
     pub fn push(&mut self, values: &[f32]) -> Result<()> {
-        let Some(missing) = self.missing.checked_sub(values.len()) else { return Err(self.wrong("more")) };
+        let Some(missing) = self.missing.checked_sub(values.len()) else {
+            return Err(self.wrong("more"));
+        };
         self.missing = missing;
-        self.file.write_all(bytemuck::cast_slice(values)).map_err(|e| Failure::io("write", &self.path, &e))
+        self.file
+            .write_all(bytemuck::cast_slice(values))
+            .map_err(|e| Failure::io("write", &self.path, &e))
     }
 
     /// Ends the file, in which every row must be.
@@ -114,7 +141,11 @@ impl RowWriter {
     }
 
     fn wrong(&self, what: &str) -> Failure {
-        Failure::failed(format_args!("{what} rows than were announced"), self.path.display(), "this is a bug; please report it")
+        Failure::failed(
+            format_args!("{what} rows than were announced"),
+            self.path.display(),
+            "this is a bug; please report it",
+        )
     }
 }
 
@@ -145,8 +176,9 @@ impl Bytes {
         if file.metadata()?.len() == 0 {
             return Ok(Self::Read(Vec::new()));
         }
-        // Safety: a map is as good as memory while nobody changes the file. Artifacts get their place by a rename when they are
-        // whole and are never written to again; who cuts one off under a running stage ends that stage by a signal.
+        // Safety: a map is as good as memory while nobody changes the file. Artifacts get their
+        // place by a rename when they are whole and are never written to again; who cuts one off
+        // under a running stage ends that stage by a signal.
         unsafe { Mmap::map(&file) }.map(Self::Mapped)
     }
 }
@@ -171,7 +203,9 @@ impl Deref for Values {
         match &self.0 {
             ValuesPlace::Held(values) => values,
             // That it is there and aligned was seen when it was found.
-            ValuesPlace::InFile(arrays, place) => arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice),
+            ValuesPlace::InFile(arrays, place) => {
+                arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice)
+            }
         }
     }
 }
@@ -182,7 +216,8 @@ impl Arrays {
         Self::of(path, std::fs::read(path).map(Bytes::Read))
     }
 
-    /// Maps the file at `path` into memory, which must be an artifact: nobody changes one that is there.
+    /// Maps the file at `path` into memory, which must be an artifact: nobody changes one that is
+    /// there.
     pub fn map(path: &Path) -> Result<Self> {
         Self::of(path, Bytes::map(path))
     }
@@ -195,7 +230,8 @@ impl Arrays {
     }
 
     fn parse(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|e| self.wrong(format_args!("not a safetensors file: {e}")))
+        SafeTensors::deserialize(&self.bytes)
+            .map_err(|e| self.wrong(format_args!("not a safetensors file: {e}")))
     }
 
     fn wrong(&self, what: impl std::fmt::Display) -> Failure {
@@ -211,7 +247,11 @@ impl Arrays {
 
     /// The shapes of the arrays by name.
     pub fn shapes(&self) -> Result<BTreeMap<String, Vec<usize>>> {
-        Ok(self.parse()?.iter().map(|(name, view)| (name.to_owned(), view.shape().to_vec())).collect())
+        Ok(self
+            .parse()?
+            .iter()
+            .map(|(name, view)| (name.to_owned(), view.shape().to_vec()))
+            .collect())
     }
 
     /// The text that was given to [`write()`] as its note.
@@ -226,7 +266,8 @@ impl Arrays {
         Ok((shape, bytemuck::pod_collect_to_vec(&bytes)))
     }
 
-    /// The shape and values of the f32 array `name`, which stay where they are; every `Some` of `shape` must hold.
+    /// The shape and values of the f32 array `name`, which stay where they are; every `Some` of
+    /// `shape` must hold.
     pub fn into_f32(self, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Values)> {
         let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
         // Some other program's file may be without the padding that aligns it.
@@ -244,15 +285,24 @@ impl Arrays {
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    fn typed(&self, name: &str, dtype: Dtype, shape: &[Option<usize>]) -> Result<(Vec<usize>, Cow<'_, [u8]>)> {
+    fn typed(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[Option<usize>],
+    ) -> Result<(Vec<usize>, Cow<'_, [u8]>)> {
         let tensors = self.parse()?;
         let Ok(view) = tensors.tensor(name) else {
-            return Err(self.wrong(format_args!("has no array `{name}`; it has {}", self.names()?.join(", "))));
+            return Err(self.wrong(format_args!(
+                "has no array `{name}`; it has {}",
+                self.names()?.join(", ")
+            )));
         };
-        let fits =
-            view.shape().len() == shape.len() && view.shape().iter().zip(shape).all(|(is, want)| want.is_none_or(|want| want == *is));
+        let fits = view.shape().len() == shape.len()
+            && view.shape().iter().zip(shape).all(|(is, want)| want.is_none_or(|want| want == *is));
         if view.dtype() != dtype || !fits {
-            let want: Vec<String> = shape.iter().map(|d| d.map_or_else(|| "n".to_owned(), |d| d.to_string())).collect();
+            let want: Vec<String> =
+                shape.iter().map(|d| d.map_or_else(|| "n".to_owned(), |d| d.to_string())).collect();
             return Err(self.wrong(format_args!(
                 "array `{name}` is {:?} {:?}, not {dtype:?} [{}]",
                 view.dtype(),
@@ -273,12 +323,16 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x.safetensors");
         let x = [1.0_f32, -2.5, 3.0, 0.0, 5.0, 6.0];
-        write(&path, [("X", Array::f32(&[2, 3], &x)), ("y", Array::i64(&[3, 1]))], Some("{}")).expect("writes");
+        write(&path, [("X", Array::f32(&[2, 3], &x)), ("y", Array::i64(&[3, 1]))], Some("{}"))
+            .expect("writes");
         let arrays = Arrays::read(&path).expect("reads");
         assert_eq!(arrays.f32("X", &[None, Some(3)]).expect("X"), (vec![2, 3], x.to_vec()));
         assert_eq!(arrays.i64("y", &[Some(2)]).expect("y"), [3, 1]);
         assert_eq!(arrays.note().expect("note"), Some("{}".to_owned()));
-        assert_eq!(arrays.f32("X", &[None, Some(4)]).unwrap_err().what, "array `X` is F32 [2, 3], not F32 [n, 4]");
+        assert_eq!(
+            arrays.f32("X", &[None, Some(4)]).unwrap_err().what,
+            "array `X` is F32 [2, 3], not F32 [n, 4]"
+        );
         assert!(arrays.f32("y", &[None]).unwrap_err().what.contains("is I64"));
         assert!(arrays.f32("W", &[None]).unwrap_err().what.contains("it has X, y"));
     }
@@ -290,15 +344,19 @@ mod tests {
         let x: Vec<f32> = (0..300_000_u32).map(|i| i as f32).collect();
         let ids: Vec<i64> = (0..1000).collect();
         let vectors = || [("id", Array::i64(&ids)), ("y", Array::i64(&ids))];
-        write(&one, vectors().into_iter().chain([("X", Array::f32(&[1000, 300], &x))]), None).expect("writes");
+        write(&one, vectors().into_iter().chain([("X", Array::f32(&[1000, 300], &x))]), None)
+            .expect("writes");
         let mut writer = RowWriter::create(&two, &vectors(), "X", [1000, 300]).expect("creates");
         x.chunks(900).try_for_each(|rows| writer.push(rows)).expect("writes");
         assert!(writer.push(&[1.0]).is_err());
         writer.finish().expect("ends");
         assert_eq!(std::fs::read(&one).expect("reads"), std::fs::read(&two).expect("reads"));
-        let (shape, values) = Arrays::map(&two).expect("maps").into_f32("X", &[None, Some(300)]).expect("X");
+        let (shape, values) =
+            Arrays::map(&two).expect("maps").into_f32("X", &[None, Some(300)]).expect("X");
         assert_eq!((shape, &values[..]), (vec![1000, 300], &x[..]));
-        assert!(RowWriter::create(&one, &vectors(), "X", [1, 2]).expect("creates").finish().is_err());
+        assert!(
+            RowWriter::create(&one, &vectors(), "X", [1, 2]).expect("creates").finish().is_err()
+        );
     }
 
     #[test]
@@ -306,10 +364,21 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("x");
         for padding in 0..4 {
-            let header = format!(r#"{{"X":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}}}{}"#, " ".repeat(padding));
-            let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), bytemuck::cast_slice(&[1.5_f32, -2.0])].concat();
+            let header = format!(
+                r#"{{"X":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}}}{}"#,
+                " ".repeat(padding)
+            );
+            let bytes = [
+                &(header.len() as u64).to_le_bytes()[..],
+                header.as_bytes(),
+                bytemuck::cast_slice(&[1.5_f32, -2.0]),
+            ]
+            .concat();
             std::fs::write(&path, bytes).expect("writes");
-            assert_eq!(Arrays::map(&path).expect("maps").into_f32("X", &[None]).expect("X").1[..], [1.5, -2.0]);
+            assert_eq!(
+                Arrays::map(&path).expect("maps").into_f32("X", &[None]).expect("X").1[..],
+                [1.5, -2.0]
+            );
         }
     }
 
@@ -323,7 +392,9 @@ mod tests {
         for bytes in [&std::fs::read(&path).expect("reads")[..], b"", b"x"] {
             std::fs::write(&path, bytes).expect("writes");
             for open in [Arrays::read, Arrays::map] {
-                assert!(open(&path).err().expect("refused").what.contains("not a safetensors file"));
+                assert!(
+                    open(&path).err().expect("refused").what.contains("not a safetensors file")
+                );
             }
         }
     }

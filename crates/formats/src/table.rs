@@ -7,21 +7,30 @@ use failure::{Failure, Result};
 use polars::io::parquet::write::BatchedWriter;
 use polars::polars_utils::compression::ZstdLevel;
 use polars::prelude::{
-    Column, DataFrame, DataType, Int64Chunked, IntoColumn, NamedFrom, NewChunkedArray, ParquetCompression, ParquetReader, ParquetWriter,
-    PolarsError, PolarsResult, Schema, SchemaRef, SerReader, Series, StringChunked,
+    Column, DataFrame, DataType, Int64Chunked, IntoColumn, NamedFrom, NewChunkedArray,
+    ParquetCompression, ParquetReader, ParquetWriter, PolarsError, PolarsResult, Schema, SchemaRef,
+    SerReader, Series, StringChunked,
 };
 
 /// The columns of the archive and of every table of headlines, in its order.
-pub const HEADLINE_COLUMNS: [&str; 8] = ["id", "title", "url", "publisher", "category", "story", "hostname", "timestamp"];
+pub const HEADLINE_COLUMNS: [&str; 8] =
+    ["id", "title", "url", "publisher", "category", "story", "hostname", "timestamp"];
 
 /// The types of [`HEADLINE_COLUMNS`].
 pub fn headline_schema() -> SchemaRef {
-    let kind = |name: &&str| if matches!(*name, "id" | "timestamp") { DataType::Int64 } else { DataType::String };
+    let kind = |name: &&str| {
+        if matches!(*name, "id" | "timestamp") { DataType::Int64 } else { DataType::String }
+    };
     std::sync::Arc::new(HEADLINE_COLUMNS.iter().map(|name| ((*name).into(), kind(name))).collect())
 }
 
-/// A table of headlines: the numbers of the first and the last column, and for each column between them its texts.
-pub fn headlines<'t, T: Iterator<Item = &'t str>>(ids: &[i64], texts: impl Fn(usize) -> T, timestamps: &[i64]) -> PolarsResult<DataFrame> {
+/// A table of headlines: the numbers of the first and the last column, and for each column between
+/// them its texts.
+pub fn headlines<'t, T: Iterator<Item = &'t str>>(
+    ids: &[i64],
+    texts: impl Fn(usize) -> T,
+    timestamps: &[i64],
+) -> PolarsResult<DataFrame> {
     let mut between = 0;
     let column = |name: &&str| -> Column {
         match *name {
@@ -52,7 +61,8 @@ pub fn write(path: &Path, frame: &mut DataFrame) -> Result<()> {
     writer.finish()
 }
 
-/// Writes a table piece by piece. The same pieces give the same bytes: one row group a piece and chunk, no time stamp.
+/// Writes a table piece by piece. The same pieces give the same bytes: one row group a piece and
+/// chunk, no time stamp.
 pub struct Writer {
     inner: BatchedWriter<File>,
     path: PathBuf,
@@ -62,10 +72,15 @@ impl Writer {
     /// A table at `path` with the columns of `schema`.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
         let file = File::create(path).map_err(|e| Failure::io("write", path, &e))?;
-        // Level 1 takes a third of the default's time and leaves a tenth more bytes (the full archive).
+        // Level 1 takes a third of the default's time and leaves a tenth more bytes (the full
+        // archive).
         let level = ZstdLevel::try_new(1).map_err(|e| cannot_write(&e, path))?;
-        let writer = ParquetWriter::new(file).with_compression(ParquetCompression::Zstd(Some(level)));
-        Ok(Self { inner: writer.batched(schema).map_err(|e| cannot_write(&e, path))?, path: path.to_owned() })
+        let writer =
+            ParquetWriter::new(file).with_compression(ParquetCompression::Zstd(Some(level)));
+        Ok(Self {
+            inner: writer.batched(schema).map_err(|e| cannot_write(&e, path))?,
+            path: path.to_owned(),
+        })
     }
 
     /// Adds rows.
@@ -80,7 +95,11 @@ impl Writer {
 }
 
 fn cannot_write(error: &PolarsError, path: &Path) -> Failure {
-    Failure::failed(format_args!("cannot write: {error}"), path.display(), "check the free space of the disk")
+    Failure::failed(
+        format_args!("cannot write: {error}"),
+        path.display(),
+        "check the free space of the disk",
+    )
 }
 
 /// Reads the `columns` of the table at `path`, which must be there and without nulls.
@@ -91,21 +110,27 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
 fn part(path: &Path, columns: &[&str], slice: Option<(usize, usize)>) -> Result<DataFrame> {
     let file = File::open(path).map_err(|e| missing(path, &e))?;
     let names = columns.iter().map(|&c| c.to_owned()).collect();
-    let frame = ParquetReader::new(file)
-        .with_columns(Some(names))
-        .with_slice(slice)
-        .finish()
-        .map_err(|e| Failure::artifact(format_args!("not the expected parquet table: {e}"), path))?;
+    let frame =
+        ParquetReader::new(file).with_columns(Some(names)).with_slice(slice).finish().map_err(
+            |e| Failure::artifact(format_args!("not the expected parquet table: {e}"), path),
+        )?;
     for column in frame.columns() {
         if column.null_count() > 0 {
-            return Err(Failure::artifact(format_args!("column `{}` has empty cells", column.name()), path));
+            return Err(Failure::artifact(
+                format_args!("column `{}` has empty cells", column.name()),
+                path,
+            ));
         }
     }
     Ok(frame)
 }
 
 /// Reads the table as [`read`] does, [`GROUP_ROWS`] rows at a time, and gives each piece to `take`.
-pub fn groups(path: &Path, columns: &[&str], mut take: impl FnMut(&DataFrame) -> Result<()>) -> Result<()> {
+pub fn groups(
+    path: &Path,
+    columns: &[&str],
+    mut take: impl FnMut(&DataFrame) -> Result<()>,
+) -> Result<()> {
     let mut start = 0;
     loop {
         let piece = part(path, columns, Some((start, GROUP_ROWS)))?;
@@ -157,7 +182,8 @@ mod tests {
         write(&two, &mut frame()).expect("writes");
         assert_eq!(std::fs::read(&one).expect("reads"), std::fs::read(&two).expect("reads"));
         let back = read(&one, &["title"]).expect("reads");
-        let titles: Vec<&str> = texts(&back, "title", &one).expect("texts").no_null_iter().collect();
+        let titles: Vec<&str> =
+            texts(&back, "title", &one).expect("texts").no_null_iter().collect();
         assert_eq!(titles, ["a \"b\"", "é"]);
     }
 
@@ -167,7 +193,9 @@ mod tests {
         let path = dir.path().join("x.parquet");
         for rows in [0, 3, GROUP_ROWS, GROUP_ROWS + 1, 2 * GROUP_ROWS + 5] {
             let ids: Vec<i64> = (0..).take(rows).collect();
-            let mut whole = DataFrame::new(rows, vec![Column::from(Series::new("id".into(), &ids))]).expect("a column");
+            let mut whole =
+                DataFrame::new(rows, vec![Column::from(Series::new("id".into(), &ids))])
+                    .expect("a column");
             write(&path, &mut whole).expect("writes");
             let mut seen = Vec::new();
             groups(&path, &["id"], |piece| {

@@ -12,7 +12,8 @@ use zip::{CompressionMethod, ZipArchive};
 /// it, so the whole name counts.
 pub const MEMBER: &str = "newsCorpora.csv";
 
-/// Headlines unpack to some three times their packed size, and repeated ones to a hundred times; a zip bomb's zeros to a thousand times.
+/// Headlines unpack to some three times their packed size, and repeated ones to a hundred times; a
+/// zip bomb's zeros to a thousand times.
 const RATIO: u64 = 200;
 /// What is no larger unpacked does no harm, whatever it was.
 const SMALL: u64 = 1 << 28;
@@ -31,7 +32,11 @@ pub fn stream<T>(path: &Path, origin: &str, consume: Consumer<'_, T>) -> Result<
         return member(BufReader::with_capacity(1 << 17, file), origin, consume);
     }
     if magic.starts_with(b"\x1f\x8b") {
-        return Err(Failure::input("this is a gzip file", path.display(), "give the .zip archive or the .csv table"));
+        return Err(Failure::input(
+            "this is a gzip file",
+            path.display(),
+            "give the .zip archive or the .csv table",
+        ));
     }
     let size = file.metadata().map_err(fail)?.len();
     consume(&mut file, size, origin)
@@ -56,7 +61,12 @@ fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, 
     let mut archive = ZipArchive::new(reader).map_err(refuse)?;
     let Some(index) = archive.index_for_name(MEMBER) else {
         let shown = |name: &str| name.chars().take(80).collect::<String>();
-        let names: Vec<_> = archive.file_names().filter_map(std::result::Result::ok).take(10).map(|name| shown(&name)).collect();
+        let names: Vec<_> = archive
+            .file_names()
+            .filter_map(std::result::Result::ok)
+            .take(10)
+            .map(|name| shown(&name))
+            .collect();
         return Err(Failure::input(
             format_args!("the archive has no {MEMBER}; it has {}", names.join(", ")),
             origin,
@@ -69,9 +79,19 @@ fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, 
     let method = file.compression();
     if !matches!(method, CompressionMethod::Stored | CompressionMethod::Deflated) {
         let remedy = "unpack it with another program, and give the table itself";
-        return Err(Failure::input(format_args!("it is packed by {method}"), format_args!("{origin}, {MEMBER}"), remedy));
+        return Err(Failure::input(
+            format_args!("it is packed by {method}"),
+            format_args!("{origin}, {MEMBER}"),
+            remedy,
+        ));
     }
-    let wrong = |what: String| Failure::input(what, format_args!("{origin}, {MEMBER}"), "get the archive again from where you trust it");
+    let wrong = |what: String| {
+        Failure::input(
+            what,
+            format_args!("{origin}, {MEMBER}"),
+            "get the archive again from where you trust it",
+        )
+    };
     if file.is_symlink() {
         return Err(wrong("it is a link, and no file".into()));
     }
@@ -100,14 +120,20 @@ mod tests {
     fn read(bytes: Vec<u8>) -> Result<Vec<u8>> {
         stream_bytes(bytes, "a.zip", &mut |reader, _, _| {
             let mut all = Vec::new();
-            reader.read_to_end(&mut all).map_err(|e| Failure::io("read", Path::new("a.zip"), &e))?;
+            reader
+                .read_to_end(&mut all)
+                .map_err(|e| Failure::io("read", Path::new("a.zip"), &e))?;
             Ok(all)
         })
     }
 
     #[test]
     fn the_member_s_whole_name_counts() {
-        let archive = zip(&[("__MACOSX/._newsCorpora.csv", b"no"), ("x/newsCorpora.csv", b"no"), (MEMBER, b"yes")]);
+        let archive = zip(&[
+            ("__MACOSX/._newsCorpora.csv", b"no"),
+            ("x/newsCorpora.csv", b"no"),
+            (MEMBER, b"yes"),
+        ]);
         assert_eq!(read(archive).expect("reads"), b"yes");
     }
 

@@ -32,7 +32,9 @@ impl Ids {
                 // It goes on behind the range before it, and may close the gap to the next one.
                 **last = id;
                 let first = before.map(|(&first, _)| first);
-                if let (Some(first), Some(end)) = (first, id.checked_add(1).and_then(|next| self.ranges.remove(&next))) {
+                if let (Some(first), Some(end)) =
+                    (first, id.checked_add(1).and_then(|next| self.ranges.remove(&next)))
+                {
                     self.ranges.insert(first, end);
                 }
                 return true;

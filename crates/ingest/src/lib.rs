@@ -1,12 +1,12 @@
 //! The first stage: from the news archive to a table of headlines.
 //!
-//! In: the embedded sample, the UCI archive (`NewsAggregatorDataset.zip`, or the
-//! `newsCorpora.csv` taken out of it), or URLs of it.
-//! Out: `headlines.parquet`, the chosen publishers' rows in file order, and `summary.json`.
+//! In: the embedded sample, the UCI archive (`NewsAggregatorDataset.zip`, or the `newsCorpora.csv`
+//! taken out of it), or URLs of it. Out: `headlines.parquet`, the chosen publishers' rows in file
+//! order, and `summary.json`.
 //!
 //! Always holds: the archive is streamed, never unpacked to disk or held whole; a `"` is a
-//! character like any other; a row that is not what it should be is an error with its number, or is left out and counted where
-//! `max_bad_rows` allows it.
+//! character like any other; a row that is not what it should be is an error with its number, or is
+//! left out and counted where `max_bad_rows` allows it.
 
 mod archive;
 mod grammar;
@@ -27,7 +27,10 @@ use stage::{Embedded, Stage};
 use crate::rows::{RowFilter, Table};
 
 /// The node that this crate runs.
-pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
+pub const NODES: Embedded = Embedded {
+    nodes: include_str!("../node.toml"),
+    options: &[("options.toml", include_str!("../options.toml"))],
+};
 
 const SAMPLE: &str = "embedded sample";
 
@@ -47,7 +50,8 @@ struct IngestOptions {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: IngestOptions = stage.options()?;
-    let mut table = table::Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
+    let mut table =
+        table::Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
     let mut place = String::new();
     let mut consume = |reader: &mut dyn Read, size: u64, name: &str| {
         stage.progress.begin("reading", Some(size), Unit::Bytes);
@@ -56,7 +60,9 @@ pub fn run(stage: &Stage) -> Result<String> {
         let write = |rows: Table| {
             let [ids, timestamps] = rows.numbers();
             let frame = table::headlines(&ids, |at| rows.texts(at), &timestamps);
-            table.push(&frame.map_err(|e| Failure::failed(e, name, "this is a bug; please report it"))?)
+            table.push(
+                &frame.map_err(|e| Failure::failed(e, name, "this is a bug; please report it"))?,
+            )
         };
         rows::read(reader, name, wanted, write, |done| stage.progress.at(done, String::new))
     };
@@ -66,14 +72,19 @@ pub fn run(stage: &Stage) -> Result<String> {
         && let Some(rows) = one.strip_prefix("sample:")
     {
         let rows = rows.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| {
-            Failure::usage(format_args!("`{one}` names no number of rows"), "option `ingest.source`", "write sample:1000000")
+            Failure::usage(
+                format_args!("`{one}` names no number of rows"),
+                "option `ingest.source`",
+                "write sample:1000000",
+            )
         })?;
         let mut stream = sample::Stream::new(rows);
         let size = stream.size();
         (consume(&mut stream, size, one)?, one.clone())
     } else {
         let file = options.source.file(options.sha256.as_deref(), stage)?;
-        let counts = archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;
+        let counts =
+            archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;
         (counts, options.source.name())
     };
     check_counts(options.expect_rows, options.expect_kept, counts.rows, counts.kept, &place)?;
@@ -89,16 +100,26 @@ pub fn run(stage: &Stage) -> Result<String> {
     if !counts.ids_checked {
         stage.progress.warn("the ids have more than a million gaps between them; whether one comes twice was not looked at to the end");
     }
-    let line = if counts.bad > 0 { format!("{line}, {} bad ones left out", counts.bad) } else { line };
+    let line =
+        if counts.bad > 0 { format!("{line}, {} bad ones left out", counts.bad) } else { line };
     let rows::Counts { rows, kept, publishers, bad: bad_rows, told: bad, .. } = counts;
-    stage.write_json("summary.json", &IngestSummary { source, rows, kept, publishers, bad_rows, bad })?;
+    stage.write_json(
+        "summary.json",
+        &IngestSummary { source, rows, kept, publishers, bad_rows, bad },
+    )?;
     Ok(line)
 }
 
 // A table's columns are cut by hand.
 const _: () = assert!(rows::COLUMNS == table::HEADLINE_COLUMNS.len());
 
-fn check_counts(rows: Option<u64>, kept: Option<u64>, is_rows: u64, is_kept: u64, place: &str) -> Result<()> {
+fn check_counts(
+    rows: Option<u64>,
+    kept: Option<u64>,
+    is_rows: u64,
+    is_kept: u64,
+    place: &str,
+) -> Result<()> {
     for (what, want, is) in [("rows", rows, is_rows), ("kept rows", kept, is_kept)] {
         if let Some(want) = want.filter(|&want| want != is) {
             return Err(Failure::input(

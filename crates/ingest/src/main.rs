@@ -1,5 +1,9 @@
 //! Command line of the ingest stage.
 
 fn main() -> std::process::ExitCode {
-    stage::main("Reads the news archive and keeps the chosen publishers' headlines", ingest::NODES, ingest::run)
+    stage::main(
+        "Reads the news archive and keeps the chosen publishers' headlines",
+        ingest::NODES,
+        ingest::run,
+    )
 }

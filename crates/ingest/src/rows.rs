@@ -1,7 +1,8 @@
-//! From a stream of bytes to tables of rows: one thread unpacks, one cuts, checks and chooses rows, and one
-//! makes the tables and writes them.
+//! From a stream of bytes to tables of rows: one thread unpacks, one cuts, checks and chooses rows,
+//! and one makes the tables and writes them.
 //!
-//! Memory is bounded by the blocks that are on their way and the gaps between the ids (40 MB at most), however large the archive.
+//! Memory is bounded by the blocks that are on their way and the gaps between the ids (40 MB at
+//! most), however large the archive.
 
 use std::io::Read;
 use std::panic::resume_unwind;
@@ -42,7 +43,8 @@ pub struct Counts {
     pub bad: u64,
     /// What is wrong with the first of them.
     pub told: Vec<String>,
-    /// Whether every id was held against those before it. Ids that leave a million gaps would take too much memory.
+    /// Whether every id was held against those before it. Ids that leave a million gaps would take
+    /// too much memory.
     pub ids_checked: bool,
 }
 
@@ -55,8 +57,8 @@ pub struct RowFilter<'w> {
     pub most_bad: u64,
 }
 
-/// Reads rows until the stream ends, and gives the wanted ones to `write`, in tables of equally many rows. `place` names the stream in
-/// errors; `progress` hears how many bytes are done.
+/// Reads rows until the stream ends, and gives the wanted ones to `write`, in tables of equally
+/// many rows. `place` names the stream in errors; `progress` hears how many bytes are done.
 pub fn read(
     reader: &mut dyn Read,
     place: &str,
@@ -86,14 +88,25 @@ fn check(counts: Counts, place: &str) -> Result<Counts> {
     let none = "there are no rows".to_owned();
     let (what, remedy) = match counts.rows {
         0 => (none, "check the file"),
-        rows if rows == counts.bad => (format!("all of the {rows} rows are wrong: {}", counts.told.join("; ")), "check the file"),
-        rows => (format!("none of the {rows} rows is of a chosen publisher"), "check the option `ingest.publishers`"),
+        rows if rows == counts.bad => (
+            format!("all of the {rows} rows are wrong: {}", counts.told.join("; ")),
+            "check the file",
+        ),
+        rows => (
+            format!("none of the {rows} rows is of a chosen publisher"),
+            "check the option `ingest.publishers`",
+        ),
     };
     Err(Failure::input(what, place, remedy))
 }
 
 /// Sends the stream's bytes in blocks of whole rows, until its end or until nobody takes them.
-fn blocks_of(reader: &mut dyn Read, place: &str, blocks: &SyncSender<Vec<u8>>, mut progress: impl FnMut(u64)) -> Result<()> {
+fn blocks_of(
+    reader: &mut dyn Read,
+    place: &str,
+    blocks: &SyncSender<Vec<u8>>,
+    mut progress: impl FnMut(u64),
+) -> Result<()> {
     let mut rest = Vec::new();
     let mut done = 0;
     loop {
@@ -118,7 +131,11 @@ fn blocks_of(reader: &mut dyn Read, place: &str, blocks: &SyncSender<Vec<u8>>, m
                 Some(at) => rest = block.split_off(block.len() - new.len() + at + 1),
                 None if block.len() > LONGEST_ROW => {
                     let what = format_args!("a row is longer than {LONGEST_ROW} bytes");
-                    return Err(Failure::input(what, format_args!("{place}, before byte {done}"), "this is no table of headlines"));
+                    return Err(Failure::input(
+                        what,
+                        format_args!("{place}, before byte {done}"),
+                        "this is no table of headlines",
+                    ));
                 }
                 None => {
                     rest = block;
@@ -133,11 +150,19 @@ fn blocks_of(reader: &mut dyn Read, place: &str, blocks: &SyncSender<Vec<u8>>, m
 }
 
 /// Cuts blocks into rows, and sends the chosen ones as tables.
-fn choose(blocks: &Receiver<Vec<u8>>, place: &str, wanted: RowFilter<'_>, tables: &SyncSender<Table>) -> Result<Counts> {
+fn choose(
+    blocks: &Receiver<Vec<u8>>,
+    place: &str,
+    wanted: RowFilter<'_>,
+    tables: &SyncSender<Table>,
+) -> Result<Counts> {
     let all = wanted.publishers.iter().any(|p| p == "*");
-    let publishers = if all { Vec::new() } else { wanted.publishers.iter().map(|p| (p.clone(), 0)).collect() };
-    let counts = Counts { rows: 0, kept: 0, publishers, bad: 0, told: Vec::new(), ids_checked: true };
-    let mut choice = PublisherChoice { all, counts, number: 0, ids: Ids::default(), table: Table::default() };
+    let publishers =
+        if all { Vec::new() } else { wanted.publishers.iter().map(|p| (p.clone(), 0)).collect() };
+    let counts =
+        Counts { rows: 0, kept: 0, publishers, bad: 0, told: Vec::new(), ids_checked: true };
+    let mut choice =
+        PublisherChoice { all, counts, number: 0, ids: Ids::default(), table: Table::default() };
     for block in blocks {
         let mut rest = &block[..];
         while !rest.is_empty() {
@@ -182,7 +207,11 @@ impl PublisherChoice {
         let row = self.number;
         self.counts.bad += 1;
         if self.counts.bad > most {
-            let before = if most > 0 { format!(", and {most} rows before it are bad, too") } else { String::new() };
+            let before = if most > 0 {
+                format!(", and {most} rows before it are bad, too")
+            } else {
+                String::new()
+            };
             return Err(Failure::input(
                 format_args!("row {row} {what}{before}"),
                 format_args!("{place}, row {row}"),
@@ -199,17 +228,23 @@ impl PublisherChoice {
         let fields = cut(line)?;
         let [id, title, _url, publisher, category, _story, _hostname, timestamp] = fields;
         // Every row is checked, wanted or not: a damaged one could be of any publisher.
-        let text = std::str::from_utf8(line).map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
+        let text = std::str::from_utf8(line)
+            .map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
         let number = |name: &str, field: &[u8]| {
             let number = std::str::from_utf8(field).ok().and_then(|f| f.parse::<i64>().ok());
-            number.ok_or_else(|| format!("has `{}` as its {name}, which is not a whole number", lossy(field)))
+            number.ok_or_else(|| {
+                format!("has `{}` as its {name}, which is not a whole number", lossy(field))
+            })
         };
         let numbers = [number("id", id)?, number("timestamp", timestamp)?];
         if std::str::from_utf8(category).ok().and_then(Category::from_letter).is_none() {
             return Err(format!("has the unknown category `{}`", lossy(category)));
         }
         if title.len() > LONGEST_TITLE {
-            return Err(format!("has a title of {} bytes; {LONGEST_TITLE} are possible", title.len()));
+            return Err(format!(
+                "has a title of {} bytes; {LONGEST_TITLE} are possible",
+                title.len()
+            ));
         }
         if let Some(at) = memchr::memchr(0, line) {
             return Err(format!("has a zero byte, its byte {at}"));
@@ -265,7 +300,9 @@ impl Table {
 
     /// The texts at a place behind the id, row by row.
     pub fn texts(&self, at: usize) -> impl Iterator<Item = &str> {
-        let field = move |row: &[usize; COLUMNS + 1]| Some(self.text.get(*row.get(at + 1)?..*row.get(at + 2)? - 1).unwrap_or_default());
+        let field = move |row: &[usize; COLUMNS + 1]| {
+            Some(self.text.get(*row.get(at + 1)?..*row.get(at + 2)? - 1).unwrap_or_default())
+        };
         self.rows.iter().filter_map(field)
     }
 }

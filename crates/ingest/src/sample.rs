@@ -1,11 +1,11 @@
 //! The embedded sample: made-up headlines in the archive's own layout, the same ones always.
 //!
-//! A seeded grammar writes stories, and one to four headlines about each. Every slot of a
-//! headline is filled from its category's words or from words that all categories share; the
-//! share is set so that the nets have something to learn and something to get wrong.
+//! A seeded grammar writes stories, and one to four headlines about each. Every slot of a headline
+//! is filled from its category's words or from words that all categories share; the share is set so
+//! that the nets have something to learn and something to get wrong.
 //!
-//! The sample has no title twice; where more rows are asked for, as many as that, titles come again: to remember them all would
-//! take memory that grows with the rows.
+//! The sample has no title twice; where more rows are asked for, as many as that, titles come
+//! again: to remember them all would take memory that grows with the rows.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -28,21 +28,31 @@ const SEED: u64 = 100;
 const OWN_WORDS: u32 = 50;
 /// The archive's first time stamp, in milliseconds since 1970.
 const EPOCH: i64 = 1_394_470_370_698;
-const FIVE: [&str; 5] = ["Reuters", "Huffington Post", "Businessweek", "Contactmusic.com", "Daily Mail"];
+const FIVE: [&str; 5] =
+    ["Reuters", "Huffington Post", "Businessweek", "Contactmusic.com", "Daily Mail"];
 
 /// The sample as a zip archive.
 pub fn zip() -> Result<Vec<u8>> {
-    write_zip().map_err(|e| Failure::failed(e, "embedded sample", "this is a bug; please report it"))
+    write_zip()
+        .map_err(|e| Failure::failed(e, "embedded sample", "this is a bug; please report it"))
 }
 
 fn write_zip() -> std::result::Result<Vec<u8>, ZipError> {
     // A fixed time stamp (the default one), so that the sample is the same bytes every day.
-    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated).compression_level(Some(1));
+    let stored = SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Deflated)
+        .compression_level(Some(1));
     let members: [(&str, String); 4] = [
-        ("2pageSessions.csv", "dSAMPLE000M\twww.example.com\tb\thttp://a.example/1 http://b.example/1\n".to_owned()),
+        (
+            "2pageSessions.csv",
+            "dSAMPLE000M\twww.example.com\tb\thttp://a.example/1 http://b.example/1\n".to_owned(),
+        ),
         (MEMBER, rows()),
         ("__MACOSX/._newsCorpora.csv", "\0\u{5}\u{16}\u{7}\0\u{2}\0\0Mac OS X        ".to_owned()),
-        ("readme.txt", "Made-up headlines in the layout of the UCI News Aggregator data set.\n".to_owned()),
+        (
+            "readme.txt",
+            "Made-up headlines in the layout of the UCI News Aggregator data set.\n".to_owned(),
+        ),
     ];
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, text) in members {
@@ -77,7 +87,14 @@ pub struct Stream {
 impl Stream {
     /// A table of `rows` rows.
     pub fn new(rows: u64) -> Self {
-        Self { draw: Draw(ChaCha8Rng::seed_from_u64(SEED)), rows, count: 0, seen: None, text: String::new(), read: 0 }
+        Self {
+            draw: Draw(ChaCha8Rng::seed_from_u64(SEED)),
+            rows,
+            count: 0,
+            seen: None,
+            text: String::new(),
+            read: 0,
+        }
     }
 
     /// About how many bytes it has.
@@ -105,10 +122,14 @@ impl Stream {
             }
             *count += 1;
             let publisher = if draw.percent(74) { draw.five(category) } else { draw.pick(OTHERS) };
-            let host: String = publisher.to_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
+            let host: String =
+                publisher.to_lowercase().chars().filter(char::is_ascii_alphanumeric).collect();
             let at = EPOCH + 31_000 * i64::try_from(*count).unwrap_or(0);
             let letter = category.letter();
-            let _ = writeln!(text, "{count}\t{title}\thttp://www.{host}.com/{count}\t{publisher}\t{letter}\t{story}\twww.{host}.com\t{at}");
+            let _ = writeln!(
+                text,
+                "{count}\t{title}\thttp://www.{host}.com/{count}\t{publisher}\t{letter}\t{story}\twww.{host}.com\t{at}"
+            );
         }
         true
     }
@@ -167,11 +188,16 @@ impl Draw {
 
     fn story(&mut self) -> String {
         const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-        let letters = (0..27).map(|_| LETTERS.get(self.below(64) as usize).copied().map_or('x', char::from));
+        let letters =
+            (0..27).map(|_| LETTERS.get(self.below(64) as usize).copied().map_or('x', char::from));
         format!("d{}M", letters.collect::<String>())
     }
 
-    fn word(&mut self, own: &'static Lexicon, slot: fn(&Lexicon) -> &'static [&'static str]) -> &'static str {
+    fn word(
+        &mut self,
+        own: &'static Lexicon,
+        slot: fn(&Lexicon) -> &'static [&'static str],
+    ) -> &'static str {
         let from = if self.percent(OWN_WORDS) { own } else { &COMMON };
         self.pick(slot(from))
     }
@@ -180,7 +206,8 @@ impl Draw {
         let shape = self.pick(SHAPES);
         let mut title = String::new();
         for (at, part) in shape.split_inclusive(|c: char| !c.is_ascii_alphabetic()).enumerate() {
-            let (name, end) = part.split_at(part.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(part.len()));
+            let (name, end) =
+                part.split_at(part.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(part.len()));
             match name {
                 // A story's later mentions of its subject are left to chance.
                 "s" if at < 2 || self.percent(50) => title.push_str(subject),
@@ -212,13 +239,25 @@ mod tests {
         assert_eq!(text.lines().count() as u64, ROWS);
         assert!(text.lines().all(|line| line.split('\t').count() == 8));
 
-        let kept: Vec<&str> = text.lines().filter(|l| l.split('\t').nth(3).is_some_and(|p| FIVE.contains(&p))).collect();
+        let kept: Vec<&str> = text
+            .lines()
+            .filter(|l| l.split('\t').nth(3).is_some_and(|p| FIVE.contains(&p)))
+            .collect();
         let titles: HashSet<&str> = kept.iter().filter_map(|l| l.split('\t').nth(1)).collect();
-        assert!(titles.len() >= 2000 && titles.len() == kept.len(), "{} distinct of {}", titles.len(), kept.len());
+        assert!(
+            titles.len() >= 2000 && titles.len() == kept.len(),
+            "{} distinct of {}",
+            titles.len(),
+            kept.len()
+        );
         assert!(titles.iter().any(|t| t.contains('"')) && titles.iter().any(|t| !t.is_ascii()));
 
         let stories: HashSet<&str> = column(&text, 5).into_iter().collect();
-        assert!((stories.len() as u64) < ROWS * 2 / 3, "stories have several headlines: {}", stories.len());
+        assert!(
+            (stories.len() as u64) < ROWS * 2 / 3,
+            "stories have several headlines: {}",
+            stories.len()
+        );
         let publishers: HashSet<&str> = column(&text, 3).into_iter().collect();
         assert_eq!(publishers.len(), FIVE.len() + OTHERS.len());
         assert_eq!(column(&text, 4).into_iter().collect::<HashSet<_>>().len(), 4);

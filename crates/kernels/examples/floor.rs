@@ -1,9 +1,14 @@
-//! What an epoch takes at the least on this machine: the multiply-adds alone, without softmax, updates, batch norm or meetings.
-//! For `cargo xtask bench`; prints a JSON object.
+//! What an epoch takes at the least on this machine: the multiply-adds alone, without softmax,
+//! updates, batch norm or meetings. For `cargo xtask bench`; prints a JSON object.
 //!
 //!     cargo run --package kernels --example floor -- ROWS FEATURES HIDDEN BATCH THREADS
 
-#![allow(clippy::inline_always, clippy::needless_range_loop, clippy::indexing_slicing, reason = "as in the kernels")]
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    clippy::indexing_slicing,
+    reason = "as in the kernels"
+)]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -17,7 +22,8 @@ use kernels::team;
 /// Rows that share the loads of the weights.
 const AT_ONCE: usize = 4;
 
-/// Every row of X once, in a jumping order: its products with the weights, and it times four numbers added to a gradient.
+/// Every row of X once, in a jumping order: its products with the weights, and it times four
+/// numbers added to a gradient.
 struct SingleLayer<'s> {
     x: &'s [f32],
     d: usize,
@@ -56,7 +62,8 @@ impl Work for SingleLayer<'_> {
     }
 }
 
-/// The matrix products of an epoch of the multi-layer net: forward, and the gradients by weights and units.
+/// The matrix products of an epoch of the multi-layer net: forward, and the gradients by weights
+/// and units.
 struct MultiLayer {
     steps: usize,
     batch: usize,
@@ -98,7 +105,9 @@ fn main() {
     let x: Vec<f32> = (0..rows * d).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
     let w = packed(&vec![0.1; CLASSES * d]);
     // A step that has no divisor in common with the number of rows goes to each of them once.
-    let step = (rows / 2..rows).find(|step| (2..=*step).all(|p| !(step % p == 0 && rows % p == 0))).unwrap_or(1);
+    let step = (rows / 2..rows)
+        .find(|step| (2..=*step).all(|p| !(step % p == 0 && rows % p == 0)))
+        .unwrap_or(1);
     let order: Vec<usize> = (0..rows).map(|i| i * step % rows).collect();
     let best = |work: &dyn Fn()| {
         let time = || {

@@ -1,10 +1,15 @@
 //! Products of matrices as small as a batch's, on vector registers.
 //!
-//! The right factor's and the result's rows are contiguous and filled up to whole vectors; the left factor's elements lie
-//! anywhere, at fixed strides, so that a transposed one needs no copy. Each element of the result is one chain of fused
-//! multiply-adds in the order of the inner dimension, so it has the same bits on every processor.
+//! The right factor's and the result's rows are contiguous and filled up to whole vectors; the left
+//! factor's elements lie anywhere, at fixed strides, so that a transposed one needs no copy. Each
+//! element of the result is one chain of fused multiply-adds in the order of the inner dimension,
+//! so it has the same bits on every processor.
 
-#![allow(clippy::inline_always, clippy::needless_range_loop, reason = "see simd.rs: an iterator's closure may not be inlined")]
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    reason = "see simd.rs: an iterator's closure may not be inlined"
+)]
 
 use crate::simd::{LANES, Vector};
 
@@ -30,18 +35,28 @@ pub enum Initial<'s> {
     Zero,
     /// The same in every row.
     Bias(&'s [f32]),
-    /// What `result` holds: a product whose inner dimension comes in pieces has the bits of one that comes whole.
+    /// What `result` holds: a product whose inner dimension comes in pieces has the bits of one
+    /// that comes whole.
     Result,
 }
 
-/// `result` ← `start` + `left` × `right`. `result` and `right` have rows of `width` elements, a multiple of sixteen.
+/// `result` ← `start` + `left` × `right`. `result` and `right` have rows of `width` elements, a
+/// multiple of sixteen.
 ///
 /// # Panics
 /// If a slice is shorter than the sizes say.
 #[inline(always)]
-pub fn gemm<V: Vector>(result: &mut [f32], width: usize, left: Left<'_>, right: &[f32], start: Initial<'_>) {
+pub fn gemm<V: Vector>(
+    result: &mut [f32],
+    width: usize,
+    left: Left<'_>,
+    right: &[f32],
+    start: Initial<'_>,
+) {
     let Left { at, rows, inner, down, right: step } = left;
-    assert!(width.is_multiple_of(LANES) && result.len() >= rows * width && right.len() >= inner * width);
+    assert!(
+        width.is_multiple_of(LANES) && result.len() >= rows * width && right.len() >= inner * width
+    );
     assert!(rows == 0 || inner == 0 || at.len() > (rows - 1) * down + (inner - 1) * step);
     let (bias, goes_on) = match start {
         Initial::Zero => (std::ptr::null(), false),
@@ -54,11 +69,22 @@ pub fn gemm<V: Vector>(result: &mut [f32], width: usize, left: Left<'_>, right: 
     let mut column = 0;
     while column < width {
         let vectors = (width - column) / LANES;
-        let tile =
-            Tile { result: result.as_mut_ptr(), width, at: at.as_ptr(), inner, down, step, right: right.as_ptr(), bias, goes_on, column };
+        let tile = Tile {
+            result: result.as_mut_ptr(),
+            width,
+            at: at.as_ptr(),
+            inner,
+            down,
+            step,
+            right: right.as_ptr(),
+            bias,
+            goes_on,
+            column,
+        };
         // Safety: the sizes were just checked.
         unsafe {
-            // Two dozen sums at a time, the more columns the better: each load of a left element serves them all.
+            // Two dozen sums at a time, the more columns the better: each load of a left element
+            // serves them all.
             if V::IS_WIDE && (vectors == 4 || vectors == 7) {
                 tile.down::<V, 6, 4>(rows);
                 column += 4 * LANES;
@@ -117,7 +143,10 @@ impl Tile {
 
     /// `R` rows and `N` vectors of columns, the sums in registers.
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "constant places; an iterator's closure would not be inlined")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "constant places; an iterator's closure would not be inlined"
+    )]
     unsafe fn product<V: Vector, const R: usize, const N: usize>(&self, row: usize) {
         let mut sums = [[V::zero(); N]; R];
         // Safety: the caller has seen to it that all of these places are there.
@@ -133,7 +162,12 @@ impl Tile {
             if self.goes_on {
                 for r in 0..R {
                     for n in 0..N {
-                        sums[r][n] = V::load(&*self.result.add((row + r) * self.width + self.column + n * LANES).cast());
+                        sums[r][n] = V::load(
+                            &*self
+                                .result
+                                .add((row + r) * self.width + self.column + n * LANES)
+                                .cast(),
+                        );
                     }
                 }
             }
@@ -156,7 +190,12 @@ impl Tile {
             }
             for r in 0..R {
                 for n in 0..N {
-                    sums[r][n].store(&mut *self.result.add((row + r) * self.width + self.column + n * LANES).cast());
+                    sums[r][n].store(
+                        &mut *self
+                            .result
+                            .add((row + r) * self.width + self.column + n * LANES)
+                            .cast(),
+                    );
                 }
             }
         }
@@ -187,7 +226,11 @@ mod tests {
             let (first, rest) = self.right.split_at(self.cut * self.width);
             let start = self.bias.map_or(Initial::Zero, Initial::Bias);
             gemm::<V>(&mut result, self.width, Left { inner: self.cut, ..self.left }, first, start);
-            let left = Left { at: at.get(self.cut * right..).unwrap_or_default(), inner: inner - self.cut, ..self.left };
+            let left = Left {
+                at: at.get(self.cut * right..).unwrap_or_default(),
+                inner: inner - self.cut,
+                ..self.left
+            };
             gemm::<V>(&mut result, self.width, left, rest, Initial::Result);
             result
         }
@@ -201,7 +244,8 @@ mod tests {
         ) {
             let mut random = seed;
             let mut draw = |n: usize| -> Vec<f32> {
-                // Knuth's generator, "The Art of Computer Programming", volume 2, section 3.3.4, line 26.
+                // Knuth's generator, "The Art of Computer Programming", volume 2, section 3.3.4,
+                // line 26.
                 let mut next = || {
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     (random >> 40) as f32 / 8_388_608.0 - 1.0

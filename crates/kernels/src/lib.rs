@@ -1,7 +1,7 @@
-//! The arithmetic that training and prediction spend their time in: vectors of sixteen numbers ([`simd`]), products of
-//! small matrices on them ([`gemm`]), the map to four logits ([`linear`]), the mean of word
-//! vectors ([`mean`]), the softmax of four logits ([`mod@softmax`]), and threads that meet often enough to
-//! share a step of training ([`team`]).
+//! The arithmetic that training and prediction spend their time in: vectors of sixteen numbers
+//! ([`simd`]), products of small matrices on them ([`gemm`]), the map to four logits ([`linear`]),
+//! the mean of word vectors ([`mean`]), the softmax of four logits ([`mod@softmax`]), and threads
+//! that meet often enough to share a step of training ([`team`]).
 //!
 //! Always holds: the same bits on every processor and with any number of threads.
 
@@ -12,7 +12,8 @@ pub mod simd;
 pub mod softmax;
 pub mod team;
 
-/// max(0, z), but NaN of NaN: `max` would make 0 of it, and a net that has diverged would look sound.
+/// max(0, z), but NaN of NaN: `max` would make 0 of it, and a net that has diverged would look
+/// sound.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "see simd")]
 pub fn relu(z: f32) -> f32 {

@@ -1,8 +1,13 @@
 //! The linear map from a row of features to four logits.
 //!
-//! A row is taken in vectors of sixteen, the last one filled up with zeros. Several rows share each load of a weight.
+//! A row is taken in vectors of sixteen, the last one filled up with zeros. Several rows share each
+//! load of a weight.
 
-#![allow(clippy::inline_always, clippy::needless_range_loop, reason = "see simd.rs: an iterator's closure may not be inlined")]
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    reason = "see simd.rs: an iterator's closure may not be inlined"
+)]
 
 use crate::simd::{LANES, Vector, Work, dispatch};
 use crate::softmax::CLASSES;
@@ -10,7 +15,8 @@ use crate::softmax::CLASSES;
 /// The weights, or a gradient: for each sixteen features the four classes' side by side.
 pub type Matrix = Vec<Group>;
 
-/// Sixteen features' weights, by class. On whole cache lines: a load or a store that touches two takes twice as long.
+/// Sixteen features' weights, by class. On whole cache lines: a load or a store that touches two
+/// takes twice as long.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct Group(pub [[f32; LANES]; CLASSES]);
@@ -72,7 +78,10 @@ impl Work for Logits<'_> {
         let row = |i: usize| &x[i * d..][..d];
         let mut i = 0;
         while V::IS_WIDE && i + 4 <= rows {
-            logits.extend_from_slice(&dots::<V, 4>(matrix, [row(i), row(i + 1), row(i + 2), row(i + 3)]));
+            logits.extend_from_slice(&dots::<V, 4>(
+                matrix,
+                [row(i), row(i + 1), row(i + 2), row(i + 3)],
+            ));
             i += 4;
         }
         while i < rows {
@@ -84,7 +93,10 @@ impl Work for Logits<'_> {
 
 /// The dot products of rows with the weights of each class.
 #[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "constant places; an iterator's closure would not be inlined")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "constant places; an iterator's closure would not be inlined"
+)]
 pub fn dots<V: Vector, const R: usize>(w: &Matrix, rows: [&[f32]; R]) -> [[f32; CLASSES]; R] {
     let mut sums = [[V::zero(); CLASSES]; R];
     for (j, w) in w.iter().enumerate() {

@@ -1,6 +1,10 @@
 //! The mean of a headline's word vectors.
 
-#![allow(clippy::inline_always, clippy::needless_range_loop, reason = "see simd.rs: an iterator's closure may not be inlined")]
+#![allow(
+    clippy::inline_always,
+    clippy::needless_range_loop,
+    reason = "see simd.rs: an iterator's closure may not be inlined"
+)]
 
 use crate::linear::vector;
 use crate::simd::{LANES, Vector, Work, dispatch};
@@ -8,10 +12,11 @@ use crate::simd::{LANES, Vector, Work, dispatch};
 /// Vectors of sums that stay in registers while the rows go by.
 const AT_ONCE: usize = 5;
 
-/// Writes the mean of the `rows` (each as long as `out`) into `out`; without any, `out` is all zeros.
+/// Writes the mean of the `rows` (each as long as `out`) into `out`; without any, `out` is all
+/// zeros.
 ///
-/// Sums in f32 from first to last and divides once, as numpy's `sum(vectors) / len(vectors)`
-/// does, so that the features agree with the Python answers' bit for bit.
+/// Sums in f32 from first to last and divides once, as numpy's `sum(vectors) / len(vectors)` does,
+/// so that the features agree with the Python answers' bit for bit.
 pub fn mean_into(rows: &[&[f32]], out: &mut [f32]) {
     dispatch(Mean { rows, out });
 }

@@ -1,12 +1,16 @@
 //! Sixteen numbers at a time, on whatever vector registers the processor has.
 //!
-//! Every operation gives the same bits on each of them: sums are taken in one order, and a multiply-add is rounded once. (Where the
-//! processor has no fused multiply-add, the portable code has the same result, slowly.)
+//! Every operation gives the same bits on each of them: sums are taken in one order, and a
+//! multiply-add is rounded once. (Where the processor has no fused multiply-add, the portable code
+//! has the same result, slowly.)
 //!
-//! Code that uses a [`Vector`] is inlined into a function that may use the registers; what is not inlined, as an iterator's
-//! closure may not be, cannot use them, and is slow.
+//! Code that uses a [`Vector`] is inlined into a function that may use the registers; what is not
+//! inlined, as an iterator's closure may not be, cannot use them, and is slow.
 
-#![allow(clippy::inline_always, reason = "a function that is not inlined into one that may use the registers cannot use them")]
+#![allow(
+    clippy::inline_always,
+    reason = "a function that is not inlined into one that may use the registers cannot use them"
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -14,7 +18,8 @@ mod x86;
 /// Of a vector.
 pub const LANES: usize = 16;
 
-/// Sixteen numbers. The functions are safe to call where the processor has what the implementation needs.
+/// Sixteen numbers. The functions are safe to call where the processor has what the implementation
+/// needs.
 pub trait Vector: Copy {
     /// Whether there are registers enough for two dozen sums.
     const IS_WIDE: bool;
@@ -70,7 +75,8 @@ pub fn prefetch(values: &[f32]) {
     let _ = values;
 }
 
-/// What comes of the work on each kind of register that this processor has, the portable first. For tests: all must be the same.
+/// What comes of the work on each kind of register that this processor has, the portable first. For
+/// tests: all must be the same.
 pub fn on_every_kind<W: Work>(work: impl Fn() -> W) -> Vec<W::Out> {
     let mut all = vec![work().run::<[f32; LANES]>()];
     #[cfg(target_arch = "x86_64")]
@@ -85,7 +91,8 @@ pub fn on_every_kind<W: Work>(work: impl Fn() -> W) -> Vec<W::Out> {
     all
 }
 
-/// Portable code; the compiler finds the registers where every processor of its target has some, as on aarch64.
+/// Portable code; the compiler finds the registers where every processor of its target has some, as
+/// on aarch64.
 impl Vector for [f32; LANES] {
     const IS_WIDE: bool = false;
     #[inline(always)]

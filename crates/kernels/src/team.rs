@@ -1,8 +1,9 @@
 //! Threads that share a piece of work and meet several times in it.
 //!
-//! A step of training on a batch takes a hundred microseconds, and its threads meet six times in it. To sleep and be woken
-//! takes about as long as the step, so whoever waits turns in a loop; after a while it gives the processor away, since where
-//! there are fewer processors than threads the others could not come otherwise.
+//! A step of training on a batch takes a hundred microseconds, and its threads meet six times in
+//! it. To sleep and be woken takes about as long as the step, so whoever waits turns in a loop;
+//! after a while it gives the processor away, since where there are fewer processors than threads
+//! the others could not come otherwise.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,10 +17,12 @@ pub const THREADS: &str = "KNOCKLINE_THREADS";
 /// More are of no use: a step has fewer parts.
 const MOST: usize = 256;
 
-/// How many threads a team may have: what [`THREADS`] says, or as many as there are processors. What is no number says nothing.
+/// How many threads a team may have: what [`THREADS`] says, or as many as there are processors.
+/// What is no number says nothing.
 pub fn available() -> usize {
     let said = std::env::var(THREADS).ok().and_then(|text| text.trim().parse().ok());
-    said.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).clamp(1, MOST)
+    said.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        .clamp(1, MOST)
 }
 
 /// One of a team's threads.
@@ -46,7 +49,10 @@ struct Meeting {
 pub fn run<T: Send>(size: usize, work: impl Fn(Member<'_>) -> T + Sync) -> Vec<T> {
     let meeting = &Meeting::default();
     let work = &work;
-    let start = move |index| catch_unwind(AssertUnwindSafe(|| work(Member { index, size, meeting }))).inspect_err(|_| meeting.break_up());
+    let start = move |index| {
+        catch_unwind(AssertUnwindSafe(|| work(Member { index, size, meeting })))
+            .inspect_err(|_| meeting.break_up())
+    };
     let ends = std::thread::scope(|scope| {
         let _end = BreakUp(meeting);
         let others: Vec<_> = (1..size).map(|index| scope.spawn(move || start(index))).collect();
@@ -59,7 +65,8 @@ pub fn run<T: Send>(size: usize, work: impl Fn(Member<'_>) -> T + Sync) -> Vec<T
     }
     let mut panics: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
     // The others only say that there was one.
-    let first = panics.iter().position(|panic| panic.downcast_ref::<&str>() != Some(&ANOTHER)).unwrap_or(0);
+    let first =
+        panics.iter().position(|panic| panic.downcast_ref::<&str>() != Some(&ANOTHER)).unwrap_or(0);
     resume_unwind(panics.swap_remove(first))
 }
 

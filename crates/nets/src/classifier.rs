@@ -27,11 +27,16 @@ impl Classifier {
     /// `model.safetensors` has its weights.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
-        let bytes = std::fs::read(&path).map_err(|e| Failure::artifact(format_args!("cannot read the run's configuration: {e}"), &path))?;
-        let config: RunConfig<NetOptions> =
-            serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not a run's configuration: {e}"), &path))?;
-        let shape = Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
-        let mut net = Net::zeros(shape, config.features, &Device::Cpu).map_err(|e| Failure::artifact(e, &path))?;
+        let bytes = std::fs::read(&path).map_err(|e| {
+            Failure::artifact(format_args!("cannot read the run's configuration: {e}"), &path)
+        })?;
+        let config: RunConfig<NetOptions> = serde_json::from_slice(&bytes).map_err(|e| {
+            Failure::artifact(format_args!("not a run's configuration: {e}"), &path)
+        })?;
+        let shape =
+            Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
+        let mut net = Net::zeros(shape, config.features, &Device::Cpu)
+            .map_err(|e| Failure::artifact(e, &path))?;
         file::read_net(&folder.join("model.safetensors"), &mut net)?;
         let net = Inference::of(&net).map_err(|e| Failure::artifact(e, &path))?;
         Ok(Self { net })
@@ -42,8 +47,8 @@ impl Classifier {
         self.net.dimension()
     }
 
-    /// The probabilities of each row of `x`, one row after the other, in label order; the same for a row whatever rows are
-    /// beside it.
+    /// The probabilities of each row of `x`, one row after the other, in label order; the same for
+    /// a row whatever rows are beside it.
     pub fn probabilities(&self, x: &[f32]) -> Vec<[f32; Category::COUNT]> {
         self.net.logits(x, 1).into_iter().map(softmax).collect()
     }
@@ -66,7 +71,8 @@ mod tests {
         for (name, tensor) in net.state() {
             // The running variance is positive.
             let positive = if name == "bn.running_var" { 1.0 } else { 0.0 };
-            net.set(&name, (0..tensor.elem_count()).map(|_| number() / 8.0 + positive).collect()).expect("sets");
+            net.set(&name, (0..tensor.elem_count()).map(|_| number() / 8.0 + positive).collect())
+                .expect("sets");
         }
         let classifier = Classifier { net: Inference::of(&net).expect("a net") };
         let x: Vec<f32> = (0..300 * 1000).map(|_| number()).collect();
@@ -95,7 +101,8 @@ mod tests {
         net.set("fc_out.bias", vec![0.0, 0.0, 2.0_f32.ln(), 0.0]).expect("sets");
         file::write(&dir.path().join("model.safetensors"), &net.state(), None).expect("writes");
         let config = |hidden: usize| {
-            let options = format!(r#"{{"hidden": {hidden}, "layers": 1, "relu_out": false, "lr": 1}}"#);
+            let options =
+                format!(r#"{{"hidden": {hidden}, "layers": 1, "relu_out": false, "lr": 1}}"#);
             let rest = r#""node": "train.x", "device": "cpu", "features": 2, "parameters": 9, "started_from_given_weights": false"#;
             format!(r#"{{{rest}, "options": {options}}}"#)
         };

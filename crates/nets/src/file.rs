@@ -21,11 +21,21 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, note: Option<&str>
 }
 
 /// What such a file at `path` holds.
-pub fn to_bytes(tensors: &BTreeMap<String, Tensor>, note: Option<&str>, path: &Path) -> Result<Vec<u8>> {
+pub fn to_bytes(
+    tensors: &BTreeMap<String, Tensor>,
+    note: Option<&str>,
+    path: &Path,
+) -> Result<Vec<u8>> {
     let mut values = Vec::new();
     for (name, tensor) in tensors {
         let flat = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
-        let flat = flat.map_err(|e| Failure::failed(format_args!("cannot read `{name}` back: {e}"), path.display(), "use --device cpu"))?;
+        let flat = flat.map_err(|e| {
+            Failure::failed(
+                format_args!("cannot read `{name}` back: {e}"),
+                path.display(),
+                "use --device cpu",
+            )
+        })?;
         values.push((name.as_str(), tensor.dims().to_vec(), flat));
     }
     let arrays = values.iter().map(|(name, shape, flat)| (*name, Array::f32(shape, flat)));
@@ -33,9 +43,16 @@ pub fn to_bytes(tensors: &BTreeMap<String, Tensor>, note: Option<&str>, path: &P
 }
 
 /// Reads the tensors of exactly the `wanted` names and shapes; all must be finite.
-pub fn read(arrays: &Arrays, path: &Path, wanted: &BTreeMap<String, Vec<usize>>) -> Result<NamedValues> {
+pub fn read(
+    arrays: &Arrays,
+    path: &Path,
+    wanted: &BTreeMap<String, Vec<usize>>,
+) -> Result<NamedValues> {
     // PyTorch counts batches in an i64 that nothing here reads.
-    let extra = arrays.names()?.into_iter().find(|name| !name.ends_with("num_batches_tracked") && !wanted.contains_key(name));
+    let extra = arrays
+        .names()?
+        .into_iter()
+        .find(|name| !name.ends_with("num_batches_tracked") && !wanted.contains_key(name));
     if let Some(extra) = extra {
         return Err(refuse(format_args!("has `{extra}`, which this net has not"), path));
     }
@@ -57,7 +74,9 @@ pub fn shapes(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Vec<usize>
 
 /// Puts the values of a net's tensors in their places.
 pub fn fill(net: &mut Net, values: NamedValues, path: &Path) -> Result<()> {
-    values.into_iter().try_for_each(|(name, values)| net.set(&name, values).map_err(|e| refuse(e, path)))
+    values
+        .into_iter()
+        .try_for_each(|(name, values)| net.set(&name, values).map_err(|e| refuse(e, path)))
 }
 
 /// Fills `net` from a file that must have exactly its tensors; one that has not leaves it as it
@@ -68,5 +87,9 @@ pub fn read_net(path: &Path, net: &mut Net) -> Result<()> {
 }
 
 fn refuse(what: impl Display, path: &Path) -> Failure {
-    Failure::input(what, path.display(), "give weights of this net: the same layers, units and features")
+    Failure::input(
+        what,
+        path.display(),
+        "give weights of this net: the same layers, units and features",
+    )
 }

@@ -1,7 +1,8 @@
 //! A net's forward pass on the CPU, with weights laid out for it once.
 //!
-//! Batch norm with fixed statistics is a scale and a shift, which go into the matrix before it, so that the multi-layer net is
-//! nothing but matrix products with a bias and a ReLU. A row's logits are the same bits whatever rows are beside it.
+//! Batch norm with fixed statistics is a scale and a shift, which go into the matrix before it, so
+//! that the multi-layer net is nothing but matrix products with a bias and a ReLU. A row's logits
+//! are the same bits whatever rows are beside it.
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
@@ -15,7 +16,8 @@ use kernels::team;
 
 use crate::{BATCH_NORM_EPSILON, Net, Shape};
 
-/// Rows that go through all layers before the next ones do: their hidden units stay in the second-level cache.
+/// Rows that go through all layers before the next ones do: their hidden units stay in the
+/// second-level cache.
 const ROWS: usize = 96;
 /// Multiply-adds below which a further thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 24;
@@ -61,23 +63,46 @@ impl Inference {
     pub fn of(net: &Net) -> Result<Self> {
         let Shape::MultiLayer { layers, relu_out, .. } = net.shape else {
             let w: Vec<f32> = net.var("fc.weight")?.flatten_all()?.to_vec1()?;
-            return Ok(Self { dimension: net.dimension, layers: HiddenLayers::Single(linear::packed(&w)) });
+            return Ok(Self {
+                dimension: net.dimension,
+                layers: HiddenLayers::Single(linear::packed(&w)),
+            });
         };
         let vector = |name: &str| -> Result<Vec<f64>> {
             let all: Vec<f32> = net.var(name)?.to_device(&Device::Cpu)?.to_vec1()?;
             Ok(all.into_iter().map(f64::from).collect())
         };
-        let plain = |name: &str, relu: bool| Dense::new(net.var(&format!("{name}.weight"))?, &vector(&format!("{name}.bias"))?, None, relu);
+        let plain = |name: &str, relu: bool| {
+            Dense::new(
+                net.var(&format!("{name}.weight"))?,
+                &vector(&format!("{name}.bias"))?,
+                None,
+                relu,
+            )
+        };
         let middle = || {
             let [mean, variance] = [vector("bn.running_mean")?, vector("bn.running_var")?];
-            let [weight, bias, mid] = [vector("bn.weight")?, vector("bn.bias")?, vector("fc_mid.bias")?];
-            let scale: Vec<f64> =
-                variance.iter().zip(&weight).map(|(variance, weight)| weight / (variance + BATCH_NORM_EPSILON).sqrt()).collect();
-            let shifted = mid.iter().zip(&mean).zip(scale.iter().zip(&bias)).map(|((b, mean), (scale, bias))| (b - mean) * scale + bias);
+            let [weight, bias, mid] =
+                [vector("bn.weight")?, vector("bn.bias")?, vector("fc_mid.bias")?];
+            let scale: Vec<f64> = variance
+                .iter()
+                .zip(&weight)
+                .map(|(variance, weight)| weight / (variance + BATCH_NORM_EPSILON).sqrt())
+                .collect();
+            let shifted = mid
+                .iter()
+                .zip(&mean)
+                .zip(scale.iter().zip(&bias))
+                .map(|((b, mean), (scale, bias))| (b - mean) * scale + bias);
             Dense::new(net.var("fc_mid.weight")?, &shifted.collect::<Vec<_>>(), Some(&scale), true)
         };
         let middle = if layers > 0 { Some(middle()?) } else { None };
-        let stack = Stack { first: plain("fc", true)?, middle, times: layers, last: plain("fc_out", relu_out)? };
+        let stack = Stack {
+            first: plain("fc", true)?,
+            middle,
+            times: layers,
+            last: plain("fc_out", relu_out)?,
+        };
         Ok(Self { dimension: net.dimension, layers: HiddenLayers::Multi(stack) })
     }
 
@@ -92,7 +117,9 @@ impl Inference {
         let rows = x.len() / d;
         let cost = match &self.layers {
             HiddenLayers::Single(_) => d * CLASSES,
-            HiddenLayers::Multi(stack) => stack.layers().map(|layer| layer.inputs * layer.width).sum(),
+            HiddenLayers::Multi(stack) => {
+                stack.layers().map(|layer| layer.inputs * layer.width).sum()
+            }
         };
         let threads = threads.clamp(1, (rows * cost / WORTH_A_THREAD).max(1));
         let parts = team::run(threads, |member| {
@@ -101,7 +128,9 @@ impl Inference {
             let mut logits = Vec::with_capacity(share.len());
             match &self.layers {
                 HiddenLayers::Single(matrix) => linear::logits(matrix, x, d, &mut logits),
-                HiddenLayers::Multi(stack) => dispatch(ForwardPass { stack, x, d, logits: &mut logits }),
+                HiddenLayers::Multi(stack) => {
+                    dispatch(ForwardPass { stack, x, d, logits: &mut logits });
+                }
             }
             logits
         });
@@ -115,7 +144,9 @@ impl Inference {
 /// The values of a tensor that lies on the CPU, without a copy.
 pub(crate) fn on_cpu<T>(x: &Tensor, use_values: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = x.storage_and_layout();
-    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else { return Err(Error::Msg("the tensor is not f32 on the CPU".into())) };
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+        return Err(Error::Msg("the tensor is not f32 on the CPU".into()));
+    };
     let values = layout.contiguous_offsets().and_then(|(start, end)| values.get(start..end));
     values.map(use_values).ok_or_else(|| Error::Msg("the tensor is not contiguous".into()))
 }
@@ -126,7 +157,13 @@ impl Dense {
     fn new(weight: &Tensor, bias: &[f64], scale: Option<&[f64]>, relu: bool) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let width = outputs.next_multiple_of(LANES);
-        let mut dense = Self { inputs, width, weight: vec![0.0; inputs * width], bias: bias.iter().map(|b| *b as f32).collect(), relu };
+        let mut dense = Self {
+            inputs,
+            width,
+            weight: vec![0.0; inputs * width],
+            bias: bias.iter().map(|b| *b as f32).collect(),
+            relu,
+        };
         dense.bias.resize(width, 0.0);
         for (o, row) in weight.to_device(&Device::Cpu)?.to_vec2::<f32>()?.iter().enumerate() {
             let scale = scale.and_then(|scale| scale.get(o)).copied();
@@ -161,7 +198,8 @@ impl Work for ForwardPass<'_> {
                 gemm::<V>(&mut to, layer.width, left, &layer.weight, Initial::Bias(&layer.bias));
                 if layer.relu {
                     for z in to.iter_mut().take(rows * layer.width) {
-                        // Not `max`, which makes 0 of NaN: a net that has diverged would look sound.
+                        // Not `max`, which makes 0 of NaN: a net that has diverged would look
+                        // sound.
                         *z = relu(*z);
                     }
                 }

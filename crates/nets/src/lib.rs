@@ -1,7 +1,8 @@
-//! The two nets on candle tensors: their weights under PyTorch's names, the forward pass, and
-//! the files that hold them.
+//! The two nets on candle tensors: their weights under PyTorch's names, the forward pass, and the
+//! files that hold them.
 //!
-//! `train` changes the weights and `predict` only uses them; both ask a net by way of [`Inference`], or on a GPU of [`Net::logits`].
+//! `train` changes the weights and `predict` only uses them; both ask a net by way of
+//! [`Inference`], or on a GPU of [`Net::logits`].
 
 mod classifier;
 pub mod file;
@@ -23,8 +24,16 @@ pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 pub const BATCH_NORM_MOMENTUM: f64 = 0.1;
 
 /// The names of the multi-layer net's weights.
-pub const MULTI_LAYER_WEIGHTS: [&str; 8] =
-    ["fc.weight", "fc.bias", "fc_mid.weight", "fc_mid.bias", "bn.weight", "bn.bias", "fc_out.weight", "fc_out.bias"];
+pub const MULTI_LAYER_WEIGHTS: [&str; 8] = [
+    "fc.weight",
+    "fc.bias",
+    "fc_mid.weight",
+    "fc_mid.bias",
+    "bn.weight",
+    "bn.bias",
+    "fc_out.weight",
+    "fc_out.bias",
+];
 
 /// What a net looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +56,9 @@ impl Shape {
     /// The shape that a run's options describe: the multi-layer net has hidden layers.
     pub fn of(hidden: Option<usize>, layers: Option<usize>, relu_out: Option<bool>) -> Self {
         match (hidden, layers) {
-            (Some(hidden), Some(layers)) => Self::MultiLayer { hidden, layers, relu_out: relu_out.unwrap_or(true) },
+            (Some(hidden), Some(layers)) => {
+                Self::MultiLayer { hidden, layers, relu_out: relu_out.unwrap_or(true) }
+            }
             _ => Self::SingleLayer,
         }
     }
@@ -86,15 +97,20 @@ impl Net {
         match shape {
             Shape::SingleLayer => weight("fc.weight", &[Category::COUNT, dimension])?,
             Shape::MultiLayer { hidden, .. } => {
-                for (name, inputs, outputs) in [("fc", dimension, hidden), ("fc_mid", hidden, hidden), ("fc_out", hidden, Category::COUNT)]
-                {
+                for (name, inputs, outputs) in [
+                    ("fc", dimension, hidden),
+                    ("fc_mid", hidden, hidden),
+                    ("fc_out", hidden, Category::COUNT),
+                ] {
                     weight(&format!("{name}.weight"), &[outputs, inputs])?;
                     weight(&format!("{name}.bias"), &[outputs])?;
                 }
                 weight("bn.bias", &[hidden])?;
                 net.weights.insert("bn.weight".into(), Var::ones(hidden, DType::F32, device)?);
-                net.buffers.insert("bn.running_mean".into(), Tensor::zeros(hidden, DType::F32, device)?);
-                net.buffers.insert("bn.running_var".into(), Tensor::ones(hidden, DType::F32, device)?);
+                net.buffers
+                    .insert("bn.running_mean".into(), Tensor::zeros(hidden, DType::F32, device)?);
+                net.buffers
+                    .insert("bn.running_var".into(), Tensor::ones(hidden, DType::F32, device)?);
             }
         }
         Ok(net)
@@ -116,7 +132,8 @@ impl Net {
         let (logits, batches) = self.pass(x, Some(&mut training))?;
         for Batch(mean, variance, n) in batches {
             self.remember("bn.running_mean", &mean, 1.0)?;
-            // A batch of one row has no variance to remember, so it leaves the remembered one alone.
+            // A batch of one row has no variance to remember, so it leaves the remembered one
+            // alone.
             if n > 1 {
                 self.remember("bn.running_var", &variance, n as f64 / (n - 1) as f64)?;
             }
@@ -124,12 +141,19 @@ impl Net {
         Ok(logits)
     }
 
-    fn pass(&self, x: &Tensor, mut training: Option<&mut Training<'_>>) -> Result<(Tensor, Vec<Batch>)> {
+    fn pass(
+        &self,
+        x: &Tensor,
+        mut training: Option<&mut Training<'_>>,
+    ) -> Result<(Tensor, Vec<Batch>)> {
         let Shape::MultiLayer { layers, relu_out, .. } = self.shape else {
             return Ok((x.matmul(&self.var("fc.weight")?.t()?)?, Vec::new()));
         };
         let learning = training.is_some();
-        let drop = |h: Tensor, training: &mut Option<&mut Training<'_>>| match training.as_mut().and_then(|t| t.mask.as_mut()) {
+        let drop = |h: Tensor, training: &mut Option<&mut Training<'_>>| match training
+            .as_mut()
+            .and_then(|t| t.mask.as_mut())
+        {
             Some(mask) => h.mul(&Tensor::from_vec(mask(h.elem_count()), h.shape(), h.device())?),
             None => Ok(h),
         };
@@ -166,9 +190,16 @@ impl Net {
             let batch = Batch(mean.detach(), variance.detach(), z.dim(0)?);
             (centred, variance, Some(batch))
         } else {
-            (z.broadcast_sub(self.var("bn.running_mean")?)?, self.var("bn.running_var")?.unsqueeze(0)?, None)
+            (
+                z.broadcast_sub(self.var("bn.running_mean")?)?,
+                self.var("bn.running_var")?.unsqueeze(0)?,
+                None,
+            )
         };
-        let scale = (variance + BATCH_NORM_EPSILON)?.sqrt()?.recip()?.broadcast_mul(self.var("bn.weight")?)?;
+        let scale = (variance + BATCH_NORM_EPSILON)?
+            .sqrt()?
+            .recip()?
+            .broadcast_mul(self.var("bn.weight")?)?;
         Ok((centred.broadcast_mul(&scale)?.broadcast_add(self.var("bn.bias")?)?, batch))
     }
 
@@ -182,7 +213,8 @@ impl Net {
     /// Whether every weight and buffer is a finite number.
     pub fn is_finite(&self) -> Result<bool> {
         for tensor in self.state().values() {
-            // A sum is finite only if its terms are; one that overflows has terms as bad as infinite ones.
+            // A sum is finite only if its terms are; one that overflows has terms as bad as
+            // infinite ones.
             if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Ok(false);
             }
@@ -192,8 +224,11 @@ impl Net {
 
     /// Every tensor by name: weights and buffers.
     pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let weights = self.weights.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-        weights.chain(self.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone()))).collect()
+        let weights =
+            self.weights.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
+        weights
+            .chain(self.buffers.iter().map(|(name, tensor)| (name.clone(), tensor.clone())))
+            .collect()
     }
 
     /// Replaces the tensor `name` by `values`, whose count must fit.
@@ -225,7 +260,9 @@ mod tests {
     #[test]
     fn names_and_shapes_are_pytorch_s() {
         let net = |shape| Net::zeros(shape, 5, &Device::Cpu).expect("a net");
-        let named = |net: &Net| net.state().iter().map(|(n, t)| format!("{n} {:?}", t.dims())).collect::<Vec<_>>();
+        let named = |net: &Net| {
+            net.state().iter().map(|(n, t)| format!("{n} {:?}", t.dims())).collect::<Vec<_>>()
+        };
         assert_eq!(named(&net(Shape::SingleLayer)), ["fc.weight [4, 5]"]);
         assert_eq!(
             named(&net(MLP)),
@@ -255,14 +292,20 @@ mod tests {
 
     #[test]
     fn dropped_units_do_not_reach_the_output() -> Result<()> {
-        let mut net = Net::zeros(Shape::MultiLayer { hidden: 3, layers: 0, relu_out: false }, 2, &Device::Cpu)?;
+        let mut net = Net::zeros(
+            Shape::MultiLayer { hidden: 3, layers: 0, relu_out: false },
+            2,
+            &Device::Cpu,
+        )?;
         net.set("fc.bias", vec![1.0, 2.0, 3.0])?;
         net.set("fc_out.weight", (0..12).map(|i| if i < 3 { 1.0 } else { 0.0 }).collect())?;
         let x = Tensor::zeros((2, 2), DType::F32, &Device::Cpu)?;
         assert_eq!(net.logits(&x)?.to_vec2::<f32>()?[0][0], 6.0);
         let mut masks = vec![vec![2.0, 0.0, 2.0, 0.0, 0.0, 2.0]];
-        let mut mask = |n: usize| masks.pop().filter(|m| m.len() == n).expect("one mask of six units");
-        let logits = net.training_logits(&x, Training { mask: Some(&mut mask) })?.to_vec2::<f32>()?;
+        let mut mask =
+            |n: usize| masks.pop().filter(|m| m.len() == n).expect("one mask of six units");
+        let logits =
+            net.training_logits(&x, Training { mask: Some(&mut mask) })?.to_vec2::<f32>()?;
         assert_eq!((logits[0][0], logits[1][0]), (2.0 + 6.0, 6.0));
         Ok(())
     }

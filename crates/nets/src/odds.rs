@@ -30,7 +30,9 @@ pub fn each_row(net: &Net, x: Rows<'_>, mut row: impl FnMut([f32; Category::COUN
                 inference.logits(x, team::available()).into_iter().for_each(&mut row);
             }
         }
-        Rows::Tensor(x) if x.device().is_cpu() => on_cpu(x, |x| each_row(net, Rows::Values(x), row))??,
+        Rows::Tensor(x) if x.device().is_cpu() => {
+            on_cpu(x, |x| each_row(net, Rows::Values(x), row))??;
+        }
         Rows::Tensor(x) => {
             let n = x.dim(0)?;
             for start in (0..n).step_by(ROWS) {

@@ -25,7 +25,8 @@ pub struct Answer<'t> {
     pub probabilities: [f32; Category::COUNT],
 }
 
-/// `category` and `name` are `null`, and `top` is empty, where no word of the title is known: the net has not seen the title.
+/// `category` and `name` are `null`, and `top` is empty, where no word of the title is known: the
+/// net has not seen the title.
 #[derive(Serialize)]
 struct Json<'t> {
     title: &'t str,
@@ -45,14 +46,16 @@ struct Odds {
 impl Answer<'_> {
     /// Writes a line with the `k` likeliest categories.
     pub fn write(&self, out: &mut impl Write, form: Form, k: usize) -> Result<()> {
-        let mut top: Vec<(Category, f32)> = Category::ALL.into_iter().zip(self.probabilities).collect();
+        let mut top: Vec<(Category, f32)> =
+            Category::ALL.into_iter().zip(self.probabilities).collect();
         // Stable, so that of equal ones the first is on top, as in training.
         top.sort_by(|a, b| b.1.total_cmp(&a.1));
         top.truncate(k);
         let KnownWords { all, known } = self.words;
         match form {
             Form::Text => {
-                // Without a known word the probabilities are the same for every headline, and say nothing of this one.
+                // Without a known word the probabilities are the same for every headline, and say
+                // nothing of this one.
                 for (category, p) in &top {
                     if known == 0 {
                         out.write_all(b"-         ")?;
@@ -77,7 +80,8 @@ impl Answer<'_> {
                 if self.title.bytes().all(|b| (b' '..0x7f).contains(&b)) {
                     out.write_all(self.title.as_bytes())?;
                 } else {
-                    let title: String = self.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+                    let title: String =
+                        self.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
                     out.write_all(title.as_bytes())?;
                 }
                 out.write_all(b"\n")
@@ -85,8 +89,13 @@ impl Answer<'_> {
             Form::Json => {
                 top.truncate(if known == 0 { 0 } else { k });
                 let best = top.first().map(|t| t.0);
-                let top =
-                    top.iter().map(|(category, probability)| Odds { category: category.letter(), probability: *probability }).collect();
+                let top = top
+                    .iter()
+                    .map(|(category, probability)| Odds {
+                        category: category.letter(),
+                        probability: *probability,
+                    })
+                    .collect();
                 let json = Json {
                     title: self.title,
                     category: best.map(Category::letter),
@@ -102,8 +111,8 @@ impl Answer<'_> {
     }
 }
 
-/// A probability as `{:.4}` writes it, without the search for digits that any number would need; `None` if it is none. An f32
-/// times 10⁴ has 38 bits at most, so that the product is exact.
+/// A probability as `{:.4}` writes it, without the search for digits that any number would need;
+/// `None` if it is none. An f32 times 10⁴ has 38 bits at most, so that the product is exact.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10,000")]
 fn four_decimals(p: f32) -> Option<[u8; 6]> {
     if !(0.0..=1.0).contains(&p) {
@@ -134,7 +143,9 @@ mod tests {
     fn ties_go_where_the_library_s_go_and_what_is_no_probability_is_no_number_of_ours() {
         // Odd multiples of half of 10⁻⁴ that are f32s: those of 625 halves, 1/32.
         (1_u8..32).step_by(2).for_each(|i| check(f32::from(i) / 32.0));
-        assert!([f32::NAN, -0.5, 1.5, f32::INFINITY].into_iter().all(|p| four_decimals(p).is_none()));
+        assert!(
+            [f32::NAN, -0.5, 1.5, f32::INFINITY].into_iter().all(|p| four_decimals(p).is_none())
+        );
     }
 
     proptest! {
@@ -151,7 +162,11 @@ mod tests {
     }
 
     fn said_of(form: Form, k: usize, known: usize) -> String {
-        let answer = Answer { title: "a\tb\nc\u{1b}[31m", words: KnownWords { all: 3, known }, probabilities: [0.2, 0.125, 0.55, 0.125] };
+        let answer = Answer {
+            title: "a\tb\nc\u{1b}[31m",
+            words: KnownWords { all: 3, known },
+            probabilities: [0.2, 0.125, 0.55, 0.125],
+        };
         let mut out = Vec::new();
         answer.write(&mut out, form, k).expect("writes");
         String::from_utf8(out).expect("UTF-8")
@@ -159,23 +174,36 @@ mod tests {
 
     #[test]
     fn the_likeliest_category_comes_first() {
-        assert_eq!(said(Form::Text, 4), "e 0.5500  b 0.2000  t 0.1250  m 0.1250      2/3 known  a b c [31m\n");
+        assert_eq!(
+            said(Form::Text, 4),
+            "e 0.5500  b 0.2000  t 0.1250  m 0.1250      2/3 known  a b c [31m\n"
+        );
         assert_eq!(said(Form::Text, 1), "e 0.5500      2/3 known  a b c [31m\n");
     }
 
     #[test]
     fn of_a_title_without_a_known_word_nothing_is_said() {
         assert_eq!(said_of(Form::Text, 2, 0), "-         -            none known  a b c [31m\n");
-        let json: serde_json::Value = serde_json::from_str(&said_of(Form::Json, 2, 0)).expect("JSON");
-        assert_eq!((&json["category"], &json["name"]), (&serde_json::Value::Null, &serde_json::Value::Null));
-        assert_eq!((&json["top"], &json["words"], &json["words_known"]), (&serde_json::json!([]), &3.into(), &0.into()));
+        let json: serde_json::Value =
+            serde_json::from_str(&said_of(Form::Json, 2, 0)).expect("JSON");
+        assert_eq!(
+            (&json["category"], &json["name"]),
+            (&serde_json::Value::Null, &serde_json::Value::Null)
+        );
+        assert_eq!(
+            (&json["top"], &json["words"], &json["words_known"]),
+            (&serde_json::json!([]), &3.into(), &0.into())
+        );
     }
 
     #[test]
     fn json_has_everything() {
         let json: serde_json::Value = serde_json::from_str(&said(Form::Json, 2)).expect("JSON");
         assert_eq!(json["title"], "a\tb\nc\u{1b}[31m");
-        assert_eq!((&json["category"], &json["name"], &json["words_known"]), (&"e".into(), &"entertainment".into(), &2.into()));
+        assert_eq!(
+            (&json["category"], &json["name"], &json["words_known"]),
+            (&"e".into(), &"entertainment".into(), &2.into())
+        );
         assert_eq!(json["top"].as_array().map(Vec::len), Some(2));
         assert_eq!(json["top"][1]["category"], "b");
     }

@@ -1,11 +1,11 @@
 //! Classifies headlines with a trained run.
 //!
 //! In: `embed/vocabulary.parquet`, `embed/vectors.safetensors`, a run's `config.json` and
-//! `model.safetensors`; headlines as arguments, from files or from stdin. Out: a line a headline, in
-//! the order in which they came.
+//! `model.safetensors`; headlines as arguments, from files or from stdin. Out: a line a headline,
+//! in the order in which they came.
 //!
-//! Always holds: a headline's features are made by the code that made the training data; memory does
-//! not grow with the number of headlines; a line comes out as soon as no more input waits.
+//! Always holds: a headline's features are made by the code that made the training data; memory
+//! does not grow with the number of headlines; a line comes out as soon as no more input waits.
 
 mod answer;
 mod titles;
@@ -68,19 +68,32 @@ fn run(cli: &PredictCli) -> Result<()> {
     stage::machine::threads()?;
     let mut titles = inputs(cli)?;
     let embed = cli.artifacts.join("embed");
-    let lookup = Lookup::read(&embed.join("vocabulary.parquet"), &embed.join("vectors.safetensors"))?;
+    let lookup =
+        Lookup::read(&embed.join("vocabulary.parquet"), &embed.join("vectors.safetensors"))?;
     let folder = cli.artifacts.join(&cli.run);
     let classifier = Classifier::read(&folder)?;
     if classifier.dimension() != lookup.dimension() {
-        let what = format_args!("`{}` wants {} features and the word vectors have {}", cli.run, classifier.dimension(), lookup.dimension());
-        return Err(Failure::input(what, folder.display(), "bring both up to date: cargo xtask pipeline"));
+        let what = format_args!(
+            "`{}` wants {} features and the word vectors have {}",
+            cli.run,
+            classifier.dimension(),
+            lookup.dimension()
+        );
+        return Err(Failure::input(
+            what,
+            folder.display(),
+            "bring both up to date: cargo xtask pipeline",
+        ));
     }
     let form = if cli.json { Form::Json } else { Form::Text };
     let mut out = std::io::stdout().lock();
     let threads = team::available();
-    let desks: Vec<Mutex<Desk>> =
-        (0..threads).map(|_| Mutex::new(Desk { matrix: FeatureMatrix::new(&lookup, ROWS), said: Vec::new() })).collect();
-    let desks_of = |member: usize| desks.get(member).map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner));
+    let desks: Vec<Mutex<Desk>> = (0..threads)
+        .map(|_| Mutex::new(Desk { matrix: FeatureMatrix::new(&lookup, ROWS), said: Vec::new() }))
+        .collect();
+    let desks_of = |member: usize| {
+        desks.get(member).map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner))
+    };
     let mut batch = vec![String::new(); BATCH * threads];
     loop {
         let (mut count, mut bytes) = (0, 0);
@@ -104,8 +117,10 @@ fn run(cli: &PredictCli) -> Result<()> {
         // A few headlines are answered before a thread has started.
         let threads = if count > ROWS { threads } else { 1 };
         let answered = team::run(threads, |member| {
-            let titles = batch.get(..count).and_then(|all| all.get(member.share(count))).unwrap_or_default();
-            desks_of(member.index).map_or(Ok(()), |mut desk| desk.answer(titles, &classifier, form, cli.top_k))
+            let titles =
+                batch.get(..count).and_then(|all| all.get(member.share(count))).unwrap_or_default();
+            desks_of(member.index)
+                .map_or(Ok(()), |mut desk| desk.answer(titles, &classifier, form, cli.top_k))
         });
         let written = answered.into_iter().enumerate().try_for_each(|(member, answered)| {
             answered?;
@@ -115,12 +130,21 @@ fn run(cli: &PredictCli) -> Result<()> {
             Ok(()) => {}
             // Who reads no further wants no more.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(e) => return Err(Failure::failed(format_args!("cannot write: {e}"), "stdout", "check where the output goes")),
+            Err(e) => {
+                return Err(Failure::failed(
+                    format_args!("cannot write: {e}"),
+                    "stdout",
+                    "check where the output goes",
+                ));
+            }
         }
         if let Some(end) = end {
             return end;
         }
-        batch.iter_mut().filter(|title| title.capacity() > LARGEST / BATCH).for_each(|title| *title = String::new());
+        batch
+            .iter_mut()
+            .filter(|title| title.capacity() > LARGEST / BATCH)
+            .for_each(|title| *title = String::new());
     }
 }
 
@@ -131,14 +155,25 @@ struct Desk<'l> {
 }
 
 impl Desk<'_> {
-    fn answer(&mut self, titles: &[String], classifier: &Classifier, form: Form, top_k: u8) -> std::io::Result<()> {
+    fn answer(
+        &mut self,
+        titles: &[String],
+        classifier: &Classifier,
+        form: Form,
+        top_k: u8,
+    ) -> std::io::Result<()> {
         self.said.clear();
         for titles in titles.chunks(ROWS) {
             self.matrix.clear();
-            let words: Vec<KnownWords> = titles.iter().map(|title| self.matrix.push(title)).collect();
+            let words: Vec<KnownWords> =
+                titles.iter().map(|title| self.matrix.push(title)).collect();
             let all = classifier.probabilities(self.matrix.values());
             for ((title, words), probabilities) in titles.iter().zip(words).zip(all) {
-                Answer { title, words, probabilities }.write(&mut self.said, form, usize::from(top_k).min(Category::COUNT))?;
+                Answer { title, words, probabilities }.write(
+                    &mut self.said,
+                    form,
+                    usize::from(top_k).min(Category::COUNT),
+                )?;
             }
         }
         Ok(())

@@ -40,7 +40,9 @@ impl Titles {
     pub fn files(paths: &[PathBuf]) -> Result<Self> {
         let mut all = Self::given(Vec::new());
         for path in paths {
-            let cannot = |e: &dyn std::fmt::Display| Failure::input(format_args!("cannot read: {e}"), path.display(), "give a text file");
+            let cannot = |e: &dyn std::fmt::Display| {
+                Failure::input(format_args!("cannot read: {e}"), path.display(), "give a text file")
+            };
             let file = File::open(path).map_err(|e| cannot(&e))?;
             if file.metadata().is_ok_and(|m| m.is_dir()) {
                 return Err(cannot(&"it is a folder"));
@@ -51,12 +53,13 @@ impl Titles {
     }
 
     fn of(name: String, reader: Box<dyn Read>) -> Self {
-        let source = TitleSource { name, reader: BufReader::with_capacity(BUFFER, reader), line: 0 };
+        let source =
+            TitleSource { name, reader: BufReader::with_capacity(BUFFER, reader), line: 0 };
         Self { given: VecDeque::new(), sources: VecDeque::from([source]) }
     }
 
-    /// Puts the next headline into `title`, without its line's end; an empty line is one, too, so that answers and
-    /// lines stay side by side. `false`: there is none.
+    /// Puts the next headline into `title`, without its line's end; an empty line is one, too, so
+    /// that answers and lines stay side by side. `false`: there is none.
     pub fn next(&mut self, title: &mut String) -> Result<bool> {
         if let Some(given) = self.given.pop_front() {
             *title = given;
@@ -73,7 +76,8 @@ impl Titles {
 
     /// Whether more can be had without waiting for somebody to write it.
     pub fn more_waits(&self) -> bool {
-        !self.given.is_empty() || self.sources.front().is_some_and(|s| s.reader.buffer().contains(&b'\n'))
+        !self.given.is_empty()
+            || self.sources.front().is_some_and(|s| s.reader.buffer().contains(&b'\n'))
     }
 }
 
@@ -85,7 +89,9 @@ impl TitleSource {
         let read = self.reader.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', &mut bytes);
         match read {
             Ok(0) => return Ok(false),
-            Ok(n) if n > LONGEST => return Err(self.wrong(format_args!("the line is longer than {LONGEST} bytes"))),
+            Ok(n) if n > LONGEST => {
+                return Err(self.wrong(format_args!("the line is longer than {LONGEST} bytes")));
+            }
             Ok(_) => {}
             Err(e) => return Err(self.wrong(format_args!("cannot read: {e}"))),
         }
@@ -98,12 +104,17 @@ impl TitleSource {
         if self.line == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
             bytes.drain(..3);
         }
-        *title = String::from_utf8(bytes).map_err(|e| self.wrong(format_args!("the line is not UTF-8: {}", e.utf8_error())))?;
+        *title = String::from_utf8(bytes)
+            .map_err(|e| self.wrong(format_args!("the line is not UTF-8: {}", e.utf8_error())))?;
         Ok(true)
     }
 
     fn wrong(&self, what: std::fmt::Arguments<'_>) -> Failure {
-        Failure::input(what, format_args!("{}, line {}", self.name, self.line), "give UTF-8 text with a headline a line")
+        Failure::input(
+            what,
+            format_args!("{}, line {}", self.name, self.line),
+            "give UTF-8 text with a headline a line",
+        )
     }
 }
 
@@ -125,7 +136,10 @@ mod tests {
 
     #[test]
     fn line_ends_and_a_byte_order_mark_are_no_part_of_a_headline() {
-        assert_eq!(all("\u{feff}one\r\n\ntwo\rx\n三".as_bytes()).expect("reads"), ["one", "", "two\rx", "三"]);
+        assert_eq!(
+            all("\u{feff}one\r\n\ntwo\rx\n三".as_bytes()).expect("reads"),
+            ["one", "", "two\rx", "三"]
+        );
         assert_eq!(all(b"").expect("reads"), [""; 0]);
     }
 

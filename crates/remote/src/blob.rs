@@ -23,25 +23,40 @@ const PART: usize = 8 << 20;
 const PIECE: usize = 1 << 20;
 
 /// Transfers of so many bytes in all that take longer than [`RemoteStore::limit`] are given up.
-pub async fn within<T>(place: &RemoteStore, bytes: u64, work: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
+pub async fn within<T>(
+    place: &RemoteStore,
+    bytes: u64,
+    work: impl Future<Output = Result<T, RemoteError>>,
+) -> Result<T, RemoteError> {
     let limit = place.limit(bytes);
-    let late = |_| RemoteError::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()));
+    let late = |_| {
+        RemoteError::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()))
+    };
     tokio::time::timeout(limit, work).await.map_err(late)?
 }
 
-/// Fetches the blob of `output` into the file `to`, synced. `arrived` is told how many bytes have come.
-pub async fn get(place: &RemoteStore, output: &Output, to: &Path, arrived: impl Fn(u64)) -> Result<(), RemoteError> {
+/// Fetches the blob of `output` into the file `to`, synced. `arrived` is told how many bytes have
+/// come.
+pub async fn get(
+    place: &RemoteStore,
+    output: &Output,
+    to: &Path,
+    arrived: impl Fn(u64),
+) -> Result<(), RemoteError> {
     let got = place.store.get(&place.blob(&output.digest)).await?;
     let mut unpacked = Unpacked::into(output.clone(), to)?;
     match got.payload {
-        // A folder's file is read by a thread of its own: as a stream it would come in thousands of pieces, each by way of
-        // another thread (three times as long for the checkpoints of a run).
+        // A folder's file is read by a thread of its own: as a stream it would come in thousands of
+        // pieces, each by way of another thread (three times as long for the checkpoints of a run).
         GetResultPayload::File(mut file, path) => {
             let whole = tokio::task::spawn_blocking(move || {
                 let mut piece = vec![0; PIECE];
                 loop {
-                    let n = file.read(&mut piece).map_err(|e| RemoteError::local("read", &path, &e))?;
-                    let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else { return unpacked.end() };
+                    let n =
+                        file.read(&mut piece).map_err(|e| RemoteError::local("read", &path, &e))?;
+                    let Some(bytes) = piece.get(..n).filter(|bytes| !bytes.is_empty()) else {
+                        return unpacked.end();
+                    };
                     unpacked.take(bytes)?;
                 }
             });
@@ -54,7 +69,9 @@ pub async fn get(place: &RemoteStore, output: &Output, to: &Path, arrived: impl 
                 arrived(unpacked.take(&piece?)?);
             }
             // A thread of its own syncs it: the others that are on their way are read on.
-            tokio::task::spawn_blocking(move || unpacked.end()).await.map_err(|e| RemoteError::Local(e.to_string()))?
+            tokio::task::spawn_blocking(move || unpacked.end())
+                .await
+                .map_err(|e| RemoteError::Local(e.to_string()))?
         }
     }
 }
@@ -72,7 +89,12 @@ impl Unpacked {
         if let Some(folder) = to.parent() {
             std::fs::create_dir_all(folder).map_err(disk)?;
         }
-        let file = CheckedWriter { file: File::create(to).map_err(disk)?, hasher: blake3::Hasher::new(), left: output.size, error: None };
+        let file = CheckedWriter {
+            file: File::create(to).map_err(disk)?,
+            hasher: blake3::Hasher::new(),
+            left: output.size,
+            error: None,
+        };
         let mut decoder = raw::Decoder::new().map_err(disk)?;
         // A frame may ask for a window of any size; ours asks for far less than this.
         decoder.set_parameter(DParameter::WindowLogMax(27)).map_err(disk)?;
@@ -119,7 +141,10 @@ struct CheckedWriter {
 
 impl Write for CheckedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.left = self.left.checked_sub(bytes.len() as u64).ok_or_else(|| io::Error::other("it is longer than it should be"))?;
+        self.left = self
+            .left
+            .checked_sub(bytes.len() as u64)
+            .ok_or_else(|| io::Error::other("it is longer than it should be"))?;
         self.hasher.update(bytes);
         if let Err(e) = self.file.write_all(bytes) {
             self.error = Some(io::Error::new(e.kind(), e.to_string()));
@@ -133,9 +158,14 @@ impl Write for CheckedWriter {
     }
 }
 
-/// Puts the file `from` there as the blob of `output`, unless it is there already and not to be replaced. Gives the bytes that
-/// were sent.
-pub async fn put(place: &RemoteStore, output: &Output, replace: bool, from: &Path) -> Result<u64, RemoteError> {
+/// Puts the file `from` there as the blob of `output`, unless it is there already and not to be
+/// replaced. Gives the bytes that were sent.
+pub async fn put(
+    place: &RemoteStore,
+    output: &Output,
+    replace: bool,
+    from: &Path,
+) -> Result<u64, RemoteError> {
     let blob = place.blob(&output.digest);
     if !replace && !place.is_damaged(&output.digest) {
         match place.store.head(&blob).await {
@@ -151,7 +181,8 @@ pub async fn put(place: &RemoteStore, output: &Output, replace: bool, from: &Pat
     let mut hasher = blake3::Hasher::new();
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), LEVEL).map_err(read)?;
     encoder.include_checksum(true).map_err(read)?;
-    let mut writer = BufWriter::with_capacity(place.to_put.clone(), blob, PART).with_max_concurrency(2);
+    let mut writer =
+        BufWriter::with_capacity(place.to_put.clone(), blob, PART).with_max_concurrency(2);
     let mut piece = vec![0; PIECE];
     let mut sent = 0;
     let all: Result<(), RemoteError> = async {
@@ -165,7 +196,10 @@ pub async fn put(place: &RemoteStore, output: &Output, replace: bool, from: &Pat
             writer.put(Bytes::from(compressed)).await?;
         }
         if hasher.finalize().to_hex().as_str() != output.digest.as_str() {
-            return Err(RemoteError::Local(format!("{} has another content than when it was made", from.display())));
+            return Err(RemoteError::Local(format!(
+                "{} has another content than when it was made",
+                from.display()
+            )));
         }
         let rest = encoder.finish().map_err(read)?;
         sent += rest.len() as u64;

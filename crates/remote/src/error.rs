@@ -41,7 +41,8 @@ impl RemoteError {
 
 impl Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Missing(what) | Self::Damaged(what) | Self::Local(what) | Self::Store(what)) = self;
+        let (Self::Missing(what) | Self::Damaged(what) | Self::Local(what) | Self::Store(what)) =
+            self;
         f.write_str(what)
     }
 }
@@ -51,14 +52,17 @@ impl From<Error> for RemoteError {
         match &error {
             // A bucket that is not there is no miss, but a mistake.
             Error::NotFound { source, .. }
-                if ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"].iter().any(|s| source_says(&**source, s)) =>
+                if ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"]
+                    .iter()
+                    .any(|s| source_says(&**source, s)) =>
             {
                 Self::Store(format!("there is no such bucket ({})", cause(&error)))
             }
             Error::NotFound { path, .. } => Self::Missing(format!("{path} is not there")),
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                Self::Store(format!("access is denied ({}); check the credentials and what they allow", cause(&error)))
-            }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Self::Store(format!(
+                "access is denied ({}); check the credentials and what they allow",
+                cause(&error)
+            )),
             _ => Self::Store(cause(&error)),
         }
     }
@@ -66,10 +70,12 @@ impl From<Error> for RemoteError {
 
 /// Whether an error or what caused it says so.
 fn source_says(error: &(dyn std::error::Error + 'static), text: &str) -> bool {
-    error.to_string().contains(text) || error.source().is_some_and(|source| source_says(source, text))
+    error.to_string().contains(text)
+        || error.source().is_some_and(|source| source_says(source, text))
 }
 
-/// The innermost cause in a few words: a server's error code where it gives one, and no page of XML.
+/// The innermost cause in a few words: a server's error code where it gives one, and no page of
+/// XML.
 fn cause(error: &Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {

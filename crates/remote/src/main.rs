@@ -28,7 +28,11 @@ fn main() -> ExitCode {
     match run(&RemoteCli::parse()) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
-            say(&Reply::Trouble { what: format!("{} ({})", failure.what, failure.place), push: false, over: true });
+            say(&Reply::Trouble {
+                what: format!("{} ({})", failure.what, failure.place),
+                push: false,
+                over: true,
+            });
             failure.exit.into()
         }
     }
@@ -36,19 +40,29 @@ fn main() -> ExitCode {
 
 fn run(cli: &RemoteCli) -> failure::Result<()> {
     // What a killed run's program still writes, the next run must not take for its own.
-    let _lock = cli
-        .stage_lock
-        .as_ref()
-        .map(|path| File::options().create(true).truncate(false).write(true).open(path).and_then(|file| file.lock_shared().map(|()| file)));
+    let _lock = cli.stage_lock.as_ref().map(|path| {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .and_then(|file| file.lock_shared().map(|()| file))
+    });
     let asks = asks();
     let Ok(Ok(Ask::Open { remote, read_only, timeout })) = asks.recv() else {
-        return Err(Failure::usage("this program is for xtask", "stdin", "use `cargo xtask cache push` or `pull`"));
+        return Err(Failure::usage(
+            "this program is for xtask",
+            "stdin",
+            "use `cargo xtask cache push` or `pull`",
+        ));
     };
-    let timeout =
-        Duration::try_from_secs_f64(timeout).map_err(|e| Failure::usage(e, "option `cache.timeout`", "give a number of seconds"))?;
+    let timeout = Duration::try_from_secs_f64(timeout)
+        .map_err(|e| Failure::usage(e, "option `cache.timeout`", "give a number of seconds"))?;
     let place = Arc::new(RemoteStore::open(&remote, read_only, timeout)?);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = Arc::new(runtime.map_err(|e| Failure::failed(e, "the remote's program", "free some memory and processes"))?);
+    let runtime = Arc::new(runtime.map_err(|e| {
+        Failure::failed(e, "the remote's program", "free some memory and processes")
+    })?);
     say(&Reply::Ready { name: shown(&remote), read_only: place.read_only });
     let (to_push, queue) = channel();
     let pusher = {
@@ -58,12 +72,16 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
     for ask in asks {
         let reply = match ask {
             Ok(Ask::Manifest { node, key }) => match runtime.block_on(place.find(&node, &key)) {
-                Ok(manifest) => text(manifest.as_ref()).map(|manifest| Reply::Manifest { manifest }),
+                Ok(manifest) => {
+                    text(manifest.as_ref()).map(|manifest| Reply::Manifest { manifest })
+                }
                 Err(error) => Err(error),
             },
             Ok(Ask::Fetch { manifest, only, into }) => {
                 let last = Mutex::new(Instant::now());
-                let fetch = |m: Manifest| runtime.block_on(place.fetch(&m, &only, &into, |done| at(&last, done)));
+                let fetch = |m: Manifest| {
+                    runtime.block_on(place.fetch(&m, &only, &into, |done| at(&last, done)))
+                };
                 parse(&manifest).and_then(fetch).map(|()| Reply::Fetched)
             }
             Ok(Ask::Push { manifest, replace, folder }) => {
@@ -76,14 +94,21 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
                 return Ok(());
             }
             Ok(Ask::Open { .. }) => Err(RemoteError::Store("it is open already".to_owned())),
-            Err(e) => Err(RemoteError::Store(format!("xtask and the remote's program do not understand each other: {e}"))),
+            Err(e) => Err(RemoteError::Store(format!(
+                "xtask and the remote's program do not understand each other: {e}"
+            ))),
         };
-        say(&reply.unwrap_or_else(|error| Reply::Trouble { what: error.to_string(), push: false, over: error.is_over() }));
+        say(&reply.unwrap_or_else(|error| Reply::Trouble {
+            what: error.to_string(),
+            push: false,
+            over: error.is_over(),
+        }));
     }
     Ok(())
 }
 
-/// What xtask asks for. When its end of the pipe closes, xtask is gone, and nobody waits for the rest.
+/// What xtask asks for. When its end of the pipe closes, xtask is gone, and nobody waits for the
+/// rest.
 fn asks() -> Receiver<serde_json::Result<Ask>> {
     let (sender, asks) = channel();
     std::thread::spawn(move || {
@@ -110,7 +135,9 @@ fn push_all(place: &RemoteStore, runtime: &Runtime, queue: &Receiver<(String, bo
     for (manifest, replace, folder) in queue {
         let reply = match push(place, runtime, &manifest, replace, &folder) {
             Ok(reply) => reply,
-            Err(error) => Reply::Trouble { what: error.to_string(), push: true, over: error.is_over() },
+            Err(error) => {
+                Reply::Trouble { what: error.to_string(), push: true, over: error.is_over() }
+            }
         };
         say(&reply);
         if matches!(reply, Reply::Trouble { over: true, .. }) {
@@ -119,18 +146,28 @@ fn push_all(place: &RemoteStore, runtime: &Runtime, queue: &Receiver<(String, bo
     }
 }
 
-fn push(place: &RemoteStore, runtime: &Runtime, manifest: &str, replace: bool, folder: &Path) -> Result<Reply, RemoteError> {
+fn push(
+    place: &RemoteStore,
+    runtime: &Runtime,
+    manifest: &str,
+    replace: bool,
+    folder: &Path,
+) -> Result<Reply, RemoteError> {
     let manifest = parse(manifest)?;
     let sent = runtime.block_on(place.push(&manifest, replace, folder))?;
     Ok(Reply::Pushed { node: manifest.node, key: manifest.key, sent })
 }
 
 fn parse(manifest: &str) -> Result<Manifest, RemoteError> {
-    Manifest::parse(manifest.as_bytes(), "xtask's request").map_err(|failure| RemoteError::Local(failure.to_string()))
+    Manifest::parse(manifest.as_bytes(), "xtask's request")
+        .map_err(|failure| RemoteError::Local(failure.to_string()))
 }
 
 fn text(manifest: Option<&Manifest>) -> Result<Option<String>, RemoteError> {
-    let bytes = manifest.map(Manifest::to_bytes).transpose().map_err(|failure| RemoteError::Local(failure.to_string()))?;
+    let bytes = manifest
+        .map(Manifest::to_bytes)
+        .transpose()
+        .map_err(|failure| RemoteError::Local(failure.to_string()))?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 

@@ -38,8 +38,9 @@ pub struct RemoteStore {
 }
 
 impl RemoteStore {
-    /// The place that `remote` names: a folder's path or a URL. Credentials come from the environment, under the
-    /// names that each store's own tools use. Nothing is asked of the store yet.
+    /// The place that `remote` names: a folder's path or a URL. Credentials come from the
+    /// environment, under the names that each store's own tools use. Nothing is asked of the store
+    /// yet.
     pub fn open(remote: &str, read_only: bool, timeout: Duration) -> Result<Self> {
         let fail = |what: &dyn std::fmt::Display| {
             let what = what.to_string().replace(remote, &shown(remote));
@@ -50,7 +51,9 @@ impl RemoteStore {
             return Self::folder(std::path::Path::new(remote), read_only, timeout);
         }
         let url = Url::parse(remote).map_err(|e| fail(&format_args!("this is no URL: {e}")))?;
-        let unknown = |_| fail(&"this is no place for a remote; a folder, s3://, gs://, az:// or https:// is");
+        let unknown = |_| {
+            fail(&"this is no place for a remote; a folder, s3://, gs://, az:// or https:// is")
+        };
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(unknown)?;
         if scheme == ObjectStoreScheme::Local {
             let folder = url.to_file_path().map_err(|()| fail(&"this is no folder"))?;
@@ -58,38 +61,71 @@ impl RemoteStore {
         }
         let wait = ClientOptions::new().with_connect_timeout(timeout).with_timeout_disabled();
         let open = |client: ClientOptions| client_for(&scheme, &url, timeout, client);
-        // The time that a client waits for an answer includes sending the question, so a part on its way up must not have
-        // one: the limit on the whole has to do.
-        let store = open(wait.clone().with_read_timeout(timeout)).and_then(|s| Ok((s, open(wait)?)));
+        // The time that a client waits for an answer includes sending the question, so a part on
+        // its way up must not have one: the limit on the whole has to do.
+        let store =
+            open(wait.clone().with_read_timeout(timeout)).and_then(|s| Ok((s, open(wait)?)));
         let (store, to_put) = store.map_err(|e| fail(&e))?;
         let read_only = read_only || scheme == ObjectStoreScheme::Http;
-        Ok(Self { store, to_put, prefix, folder: None, read_only, damaged: Mutex::default(), timeout })
+        Ok(Self {
+            store,
+            to_put,
+            prefix,
+            folder: None,
+            read_only,
+            damaged: Mutex::default(),
+            timeout,
+        })
     }
 
     fn folder(folder: &std::path::Path, read_only: bool, timeout: Duration) -> Result<Self> {
         if !read_only {
-            std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
+            std::fs::create_dir_all(folder)
+                .map_err(|e| Failure::io("create folder", folder, &e))?;
         }
-        let store = LocalFileSystem::new_with_prefix(folder)
-            .map_err(|e| Failure::usage(e, folder.display(), "make the folder, or mend the option `cache.remote`"))?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| {
+            Failure::usage(
+                e,
+                folder.display(),
+                "make the folder, or mend the option `cache.remote`",
+            )
+        })?;
         // A manifest must not outlive a power cut that its files do not.
         let store = Arc::new(store.with_fsync(true));
-        Ok(Self { folder: Some(folder.to_owned()), ..Self::new(store, Path::default(), read_only, timeout) })
+        Ok(Self {
+            folder: Some(folder.to_owned()),
+            ..Self::new(store, Path::default(), read_only, timeout)
+        })
     }
 
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: Path, read_only: bool, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        read_only: bool,
+        timeout: Duration,
+    ) -> Self {
         let to_put = Arc::clone(&store);
         Self { store, to_put, prefix, folder: None, read_only, damaged: Mutex::default(), timeout }
     }
 
-    /// Removes what a push of this object left that was killed an hour ago or more: a folder's objects are written beside
-    /// their place, as `NAME#1`.
+    /// Removes what a push of this object left that was killed an hour ago or more: a folder's
+    /// objects are written beside their place, as `NAME#1`.
     pub(crate) fn sweep(&self, object: &Path) {
-        let Some(path) = self.folder.as_ref().map(|folder| folder.join(object.as_ref())) else { return };
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else { return };
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(object.as_ref())) else {
+            return;
+        };
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+        else {
+            return;
+        };
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let is_left = entry.file_name().to_str().and_then(|n| n.strip_prefix(name)).is_some_and(|rest| rest.starts_with('#'));
-            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+            let is_left = entry
+                .file_name()
+                .to_str()
+                .and_then(|n| n.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with('#'));
+            let age =
+                entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
             if is_left && age.is_some_and(|age| age > Duration::from_hours(1)) {
                 let _ = std::fs::remove_file(entry.path());
             }
@@ -97,7 +133,8 @@ impl RemoteStore {
     }
 
     pub(crate) fn manifest(&self, node: &NodeName, key: &ContentKey) -> Path {
-        // The format is in the path: an older knockline neither reads nor replaces what a newer one has put.
+        // The format is in the path: an older knockline neither reads nor replaces what a newer one
+        // has put.
         self.path(&format!("knockline/manifests-{MANIFEST_FORMAT}/{node}/{key}"))
     }
 
@@ -138,32 +175,62 @@ fn client_for(
     let retry = RetryConfig {
         max_retries: 3,
         retry_timeout: timeout,
-        backoff: BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: timeout, base: 2.0 },
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(200),
+            max_backoff: timeout,
+            base: 2.0,
+        },
     };
     Ok(match scheme {
         ObjectStoreScheme::AmazonS3 => {
             // Who names an endpoint without encryption means it: a server of one's own.
             let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
-            let plain = plain.iter().any(|name| std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://")));
+            let plain = plain.iter().any(|name| {
+                std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://"))
+            });
             let client = if plain { client.with_allow_http(true) } else { client };
-            Arc::new(AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
+            Arc::new(
+                AmazonS3Builder::from_env()
+                    .with_url(url.as_str())
+                    .with_retry(retry)
+                    .with_client_options(client)
+                    .build()?,
+            )
         }
         ObjectStoreScheme::GoogleCloudStorage => {
-            // Google's own addresses are encrypted; an emulator's, which the key file can name, is not.
+            // Google's own addresses are encrypted; an emulator's, which the key file can name, is
+            // not.
             let client = client.with_allow_http(true);
-            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
+            Arc::new(
+                GoogleCloudStorageBuilder::from_env()
+                    .with_url(url.as_str())
+                    .with_retry(retry)
+                    .with_client_options(client)
+                    .build()?,
+            )
         }
-        ObjectStoreScheme::MicrosoftAzure => {
-            Arc::new(MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry).with_client_options(client).build()?)
-        }
+        ObjectStoreScheme::MicrosoftAzure => Arc::new(
+            MicrosoftAzureBuilder::from_env()
+                .with_url(url.as_str())
+                .with_retry(retry)
+                .with_client_options(client)
+                .build()?,
+        ),
         _ => {
             let mut base = url.clone();
             base.set_path("/");
             let mut client = client.with_allow_http(url.scheme() == "http");
             if let Some(header) = basic(&mut base) {
-                client = client.with_default_headers(HeaderMap::from_iter([(AUTHORIZATION, header)]));
+                client =
+                    client.with_default_headers(HeaderMap::from_iter([(AUTHORIZATION, header)]));
             }
-            Arc::new(HttpBuilder::new().with_url(base).with_retry(retry).with_client_options(client).build()?)
+            Arc::new(
+                HttpBuilder::new()
+                    .with_url(base)
+                    .with_retry(retry)
+                    .with_client_options(client)
+                    .build()?,
+            )
         }
     })
 }
@@ -179,7 +246,8 @@ fn basic(url: &mut Url) -> Option<HeaderValue> {
     let _ = url.set_username("");
     let plain = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
     let pair = [plain(&user), plain(&password)].join(&b':');
-    let mut header = HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair))).ok()?;
+    let mut header =
+        HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair))).ok()?;
     header.set_sensitive(true);
     Some(header)
 }
@@ -204,7 +272,10 @@ mod tests {
     #[test]
     fn what_is_no_remote_is_refused_without_its_password() {
         let failure = open("ftp://me:secret@a.example/x?token=secret").err().expect("refused");
-        assert!(failure.what.contains("no place for a remote") && failure.place == "ftp://a.example/x", "{failure}");
+        assert!(
+            failure.what.contains("no place for a remote") && failure.place == "ftp://a.example/x",
+            "{failure}"
+        );
         assert!(open("/nothing/here").is_err(), "nothing is made to read from");
         assert!(open("s3:///x").is_err());
     }
@@ -220,7 +291,11 @@ mod tests {
         ];
         for url in urls {
             let message = open(url).err().map_or_else(String::new, |failure| failure.to_string());
-            assert!(!message.contains("secret") && !shown(url).contains("secret"), "{message} {}", shown(url));
+            assert!(
+                !message.contains("secret") && !shown(url).contains("secret"),
+                "{message} {}",
+                shown(url)
+            );
         }
     }
 
@@ -229,14 +304,19 @@ mod tests {
         // RFC 7617, section 2: the example there.
         let mut url = Url::parse("https://Aladdin:open%20sesame@host/x").expect("a URL");
         let header = basic(&mut url).expect("a header");
-        assert_eq!((header.to_str().expect("text"), url.as_str()), ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "https://host/x"));
+        assert_eq!(
+            (header.to_str().expect("text"), url.as_str()),
+            ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "https://host/x")
+        );
         assert_eq!(basic(&mut url), None);
     }
 
     #[test]
     fn what_a_killed_push_left_goes_after_an_hour() {
         let dir = tempfile::tempdir().expect("a folder");
-        let place = RemoteStore::open(&dir.path().display().to_string(), false, Duration::from_secs(1)).expect("opens");
+        let place =
+            RemoteStore::open(&dir.path().display().to_string(), false, Duration::from_secs(1))
+                .expect("opens");
         let blob = place.blob(&Digest::of(b""));
         let path = dir.path().join(blob.as_ref());
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
@@ -245,19 +325,35 @@ mod tests {
             std::fs::write(left(n), "half").expect("writes");
         }
         let old = std::time::SystemTime::now() - Duration::from_hours(2);
-        std::fs::File::options().write(true).open(left(1)).and_then(|f| f.set_modified(old)).expect("a time");
+        std::fs::File::options()
+            .write(true)
+            .open(left(1))
+            .and_then(|f| f.set_modified(old))
+            .expect("a time");
         place.sweep(&blob);
         assert!(!left(1).exists() && left(2).exists());
     }
 
     #[test]
     fn a_prefix_is_kept_and_a_web_server_is_read_only() {
-        let place = RemoteStore::open("https://a.example/cache/of mine", false, Duration::from_secs(1)).expect("opens");
+        let place =
+            RemoteStore::open("https://a.example/cache/of mine", false, Duration::from_secs(1))
+                .expect("opens");
         let blob = place.blob(&Digest::of(b"")).to_string();
         assert!(blob.starts_with("cache/of mine/knockline/blobs/af/af1349b9f5f9a1a6"), "{blob}");
         assert!(place.read_only);
-        let place = RemoteStore::open("gs://bucket/a/b", false, Duration::from_secs(1)).expect("opens");
-        assert_eq!(place.manifest(&NodeName::try_from("train.mlp").expect("a name"), &Digest::of(b"").into()).parts().count(), 6);
+        let place =
+            RemoteStore::open("gs://bucket/a/b", false, Duration::from_secs(1)).expect("opens");
+        assert_eq!(
+            place
+                .manifest(
+                    &NodeName::try_from("train.mlp").expect("a name"),
+                    &Digest::of(b"").into()
+                )
+                .parts()
+                .count(),
+            6
+        );
         assert!(!place.read_only);
     }
 }

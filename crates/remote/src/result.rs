@@ -18,12 +18,19 @@ const LARGEST_MANIFEST: u64 = 64 << 20;
 
 impl RemoteStore {
     /// The manifest of the result of `node` under `key`, if there is one.
-    pub async fn find(&self, node: &NodeName, key: &ContentKey) -> Result<Option<Manifest>, RemoteError> {
+    pub async fn find(
+        &self,
+        node: &NodeName,
+        key: &ContentKey,
+    ) -> Result<Option<Manifest>, RemoteError> {
         let path = self.manifest(node, key);
         let read = async {
             let got = self.store.get(&path).await?;
             if got.meta.size > LARGEST_MANIFEST {
-                return Err(RemoteError::Damaged(format!("the manifest of `{node}` has {} bytes", got.meta.size)));
+                return Err(RemoteError::Damaged(format!(
+                    "the manifest of `{node}` has {} bytes",
+                    got.meta.size
+                )));
             }
             Ok(got.bytes().await?)
         };
@@ -32,7 +39,9 @@ impl RemoteStore {
             Err(RemoteError::Missing(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let damaged = |what: &dyn std::fmt::Display| RemoteError::Damaged(format!("the manifest of `{node}` there is damaged: {what}"));
+        let damaged = |what: &dyn std::fmt::Display| {
+            RemoteError::Damaged(format!("the manifest of `{node}` there is damaged: {what}"))
+        };
         let manifest = Manifest::parse(&bytes, path).map_err(|error| damaged(&error))?;
         if &manifest.node != node || &manifest.key != key {
             return Err(damaged(&"it is that of another result"));
@@ -40,9 +49,16 @@ impl RemoteStore {
         Ok(Some(manifest))
     }
 
-    /// Fetches files of a result into the folder `into`: those named by `only`, or all. If one turns out to be damaged, that is
-    /// remembered, and the next push replaces all of the result. `arrived` is told how many bytes are here.
-    pub async fn fetch(&self, manifest: &Manifest, only: &[String], into: &Path, arrived: impl Fn(u64)) -> Result<(), RemoteError> {
+    /// Fetches files of a result into the folder `into`: those named by `only`, or all. If one
+    /// turns out to be damaged, that is remembered, and the next push replaces all of the result.
+    /// `arrived` is told how many bytes are here.
+    pub async fn fetch(
+        &self,
+        manifest: &Manifest,
+        only: &[String],
+        into: &Path,
+        arrived: impl Fn(u64),
+    ) -> Result<(), RemoteError> {
         let done = AtomicU64::new(0);
         let one = async |output: &Output| {
             let piece = |n: u64| arrived(done.fetch_add(n, Ordering::Relaxed) + n);
@@ -70,14 +86,23 @@ impl RemoteStore {
         within(self, bytes, each).await
     }
 
-    /// Puts a result there whose files lie in `folder`; with `replace` also what is there already. Gives the bytes that were sent.
-    pub async fn push(&self, manifest: &Manifest, replace: bool, folder: &Path) -> Result<u64, RemoteError> {
+    /// Puts a result there whose files lie in `folder`; with `replace` also what is there already.
+    /// Gives the bytes that were sent.
+    pub async fn push(
+        &self,
+        manifest: &Manifest,
+        replace: bool,
+        folder: &Path,
+    ) -> Result<u64, RemoteError> {
         if self.read_only {
             return Err(RemoteError::Store("it is read only".to_owned()));
         }
         // Two files of one content are one blob.
-        let distinct: BTreeMap<&str, &Output> = manifest.outputs.iter().map(|o| (o.digest.as_str(), o)).collect();
-        let one = async |output: &Output| blob::put(self, output, replace, &folder.join(&output.path)).await;
+        let distinct: BTreeMap<&str, &Output> =
+            manifest.outputs.iter().map(|o| (o.digest.as_str(), o)).collect();
+        let one = async |output: &Output| {
+            blob::put(self, output, replace, &folder.join(&output.path)).await
+        };
         let mut all = stream::iter(distinct.into_values().map(one)).buffer_unordered(AT_ONCE);
         let each = async {
             let mut sent = 0;

@@ -1,4 +1,5 @@
-//! A folder as the remote, every way to damage it, and servers on loopback that do what they should not.
+//! A folder as the remote, every way to damage it, and servers on loopback that do what they should
+//! not.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -33,8 +34,10 @@ impl Fixture {
         fs::write(work.join("model"), "weights, weights").expect("writes");
         fs::write(work.join("sub/same"), "weights, weights").expect("writes");
         fs::write(work.join("nothing"), "").expect("writes");
-        let manifest = store.publish(&node(), all.recipe_key(), all, "done".to_owned()).expect("publishes");
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let manifest =
+            store.publish(&node(), all.recipe_key(), all, "done".to_owned()).expect("publishes");
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         Self { dir, manifest, runtime }
     }
 
@@ -44,7 +47,8 @@ impl Fixture {
 
     fn place(&self) -> RemoteStore {
         let folder = self.dir.path().join("remote");
-        RemoteStore::open(&folder.display().to_string(), false, Duration::from_secs(5)).expect("opens")
+        RemoteStore::open(&folder.display().to_string(), false, Duration::from_secs(5))
+            .expect("opens")
     }
 
     fn push(&self, place: &RemoteStore) -> Result<u64, RemoteError> {
@@ -61,7 +65,10 @@ impl Fixture {
         let names = self.manifest.outputs.iter().map(|o| o.path.clone());
         let came: Vec<String> = names.filter(|name| into.path().join(name).exists()).collect();
         for name in &came {
-            assert_eq!(fs::read(into.path().join(name)).expect("reads"), fs::read(self.result().join(name)).expect("reads"));
+            assert_eq!(
+                fs::read(into.path().join(name)).expect("reads"),
+                fs::read(self.result().join(name)).expect("reads")
+            );
         }
         Ok(came)
     }
@@ -72,7 +79,11 @@ impl Fixture {
         let mut todo = vec![self.dir.path().join("remote")];
         while let Some(folder) = todo.pop() {
             for entry in fs::read_dir(folder).expect("a folder").flatten() {
-                if entry.path().is_dir() { todo.push(entry.path()) } else { found.push(entry.path()) }
+                if entry.path().is_dir() {
+                    todo.push(entry.path());
+                } else {
+                    found.push(entry.path());
+                }
             }
         }
         found.sort();
@@ -104,8 +115,8 @@ fn what_is_pushed_can_be_fetched_whole_or_in_part_and_is_sent_once() {
     assert_eq!(fixture.fetch(&place, &["sub/same".to_owned()]).expect("fetches"), ["sub/same"]);
 }
 
-/// Damages every object in every way, and checks that it is found and that a push mends it. Gives how often it was
-/// found, and how often it did no harm.
+/// Damages every object in every way, and checks that it is found and that a push mends it. Gives
+/// how often it was found, and how often it did no harm.
 fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
     let fixture = Fixture::new();
     fixture.push(&fixture.place()).expect("pushes");
@@ -120,7 +131,8 @@ fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
             let place = fixture.place();
             let error = if is_blob(&object) {
                 match fixture.fetch(&place, &[]) {
-                    // A larger window in zstd's header unpacks to the same bytes: `fetch` has compared them.
+                    // A larger window in zstd's header unpacks to the same bytes: `fetch` has
+                    // compared them.
                     Ok(_) => {
                         harmless += 1;
                         fs::write(&object, &sound).expect("writes");
@@ -136,7 +148,11 @@ fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
                 }
             };
             match damaged {
-                Some(bytes) => assert!(matches!(error, RemoteError::Damaged(_)), "{error:?} for {bytes:?} at {}", object.display()),
+                Some(bytes) => assert!(
+                    matches!(error, RemoteError::Damaged(_)),
+                    "{error:?} for {bytes:?} at {}",
+                    object.display()
+                ),
                 None => assert!(matches!(error, RemoteError::Missing(_)), "{error:?}"),
             }
             assert!(!error.is_over(), "the rest is still worth asking for");
@@ -161,7 +177,9 @@ fn every_flipped_byte_cut_and_loss_is_found_and_mended_by_the_next_push() {
         (0..sound.len()).map(flip).collect()
     });
     assert!(flips > 800 && harmless <= 1, "{flips} {harmless}");
-    let cuts = every_damage(|sound| (0..sound.len()).map(|n| sound.get(..n).map(<[u8]>::to_vec)).collect());
+    let cuts = every_damage(|sound| {
+        (0..sound.len()).map(|n| sound.get(..n).map(<[u8]>::to_vec)).collect()
+    });
     assert_eq!(cuts, (flips + harmless, 0));
     assert_eq!(every_damage(|_| vec![None]), (3, 0));
 }
@@ -188,7 +206,10 @@ fn a_result_that_changed_on_the_disk_is_not_pushed() {
     let error = fixture.push(&place).expect_err("refused");
     assert!(error.to_string().contains("another content"), "{error}");
     assert_eq!(fixture.find(&place).expect("looks"), None);
-    assert!(fixture.objects().iter().all(|o| fs::metadata(o).is_ok_and(|m| m.len() < 30)), "the empty file at most");
+    assert!(
+        fixture.objects().iter().all(|o| fs::metadata(o).is_ok_and(|m| m.len() < 30)),
+        "the empty file at most"
+    );
 }
 
 /// A server that gives every request the same answer; without one it says nothing.
@@ -198,10 +219,13 @@ fn server(answer: Option<&'static str>) -> String {
     std::thread::spawn(move || {
         let mut silent = Vec::new();
         for mut stream in listener.incoming().flatten() {
-            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+            let lines =
+                BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
             let _ = lines.take_while(|line| !line.is_empty()).count();
             match answer {
-                Some(answer) => drop(write!(stream, "HTTP/1.1 {answer}\r\nConnection: close\r\n\r\n")),
+                Some(answer) => {
+                    drop(write!(stream, "HTTP/1.1 {answer}\r\nConnection: close\r\n\r\n"));
+                }
                 None => silent.push(stream),
             }
         }
@@ -220,7 +244,12 @@ fn s3(url: &str, timeout: Duration) -> RemoteStore {
         .with_secret_access_key("secret")
         .with_region("us-east-1")
         .with_retry(retry)
-        .with_client_options(ClientOptions::new().with_allow_http(true).with_read_timeout(timeout).with_proxy_excludes("127.0.0.1"))
+        .with_client_options(
+            ClientOptions::new()
+                .with_allow_http(true)
+                .with_read_timeout(timeout)
+                .with_proxy_excludes("127.0.0.1"),
+        )
         .build()
         .expect("builds");
     RemoteStore::new(Arc::new(store), object_store::path::Path::default(), false, timeout)
@@ -234,7 +263,12 @@ fn a_server_that_refuses_is_full_or_is_not_there_is_the_end_of_it() {
         (server(Some("403 Forbidden\r\nContent-Length: 0")), "access is denied"),
         (server(Some("507 Insufficient Storage\r\nContent-Length: 0")), "507 Insufficient Storage"),
         (server(Some("500 Oops\r\nContent-Length: 0")), "500 Internal Server Error"),
-        (server(Some("200 OK\r\nContent-Length: 99\r\nLast-Modified: Mon, 02 Jan 2023 00:00:00 GMT")), ""),
+        (
+            server(Some(
+                "200 OK\r\nContent-Length: 99\r\nLast-Modified: Mon, 02 Jan 2023 00:00:00 GMT",
+            )),
+            "",
+        ),
         (format!("http://{gone}"), "onnect"),
     ];
     for (url, want) in cases {
@@ -261,8 +295,10 @@ fn a_server_that_says_nothing_is_not_waited_for() {
 
 #[test]
 fn a_web_server_is_read_and_its_password_is_not_shown() {
-    let url = server(Some("404 Not Found\r\nContent-Length: 0")).replace("http://", "http://me:secret@");
-    let place = RemoteStore::open(&format!("{url}/cache"), false, Duration::from_secs(2)).expect("opens");
+    let url =
+        server(Some("404 Not Found\r\nContent-Length: 0")).replace("http://", "http://me:secret@");
+    let place =
+        RemoteStore::open(&format!("{url}/cache"), false, Duration::from_secs(2)).expect("opens");
     let fixture = Fixture::new();
     // Where this machine has a proxy, that one answers.
     match fixture.find(&place) {

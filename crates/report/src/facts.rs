@@ -34,7 +34,8 @@ pub struct Facts {
     pub runs: Comparison,
     /// Times by batch size.
     pub sweep: Sweep,
-    /// What a public Python answer came to, where data and word vectors are of the kind that it used.
+    /// What a public Python answer came to, where data and word vectors are of the kind that it
+    /// used.
     pub published: Option<Published>,
     /// Where those figures come from.
     published_source: Article,
@@ -65,7 +66,9 @@ const ARCHIVE_ROWS: u64 = 422_937;
 
 /// Whether the rows are the news archive's, or made up like them.
 fn is_news(ingest: &IngestSummary) -> bool {
-    ingest.source == "embedded sample" || ingest.source.starts_with("sample:") || ingest.rows == ARCHIVE_ROWS
+    ingest.source == "embedded sample"
+        || ingest.source.starts_with("sample:")
+        || ingest.rows == ARCHIVE_ROWS
 }
 
 impl Facts {
@@ -82,7 +85,9 @@ impl Facts {
             japanese: has_news_categories.then(|| japanese(*c)),
         };
         let (commit, dirty) = match stage.commit.as_deref() {
-            Some(commit) => (Some(commit.trim_end_matches("-dirty").to_owned()), commit.ends_with("-dirty")),
+            Some(commit) => {
+                (Some(commit.trim_end_matches("-dirty").to_owned()), commit.ends_with("-dirty"))
+            }
             None => (None, false),
         };
         let mut options = BTreeMap::new();
@@ -99,17 +104,24 @@ impl Facts {
             let at = runs.iter().position(|run| run.node == node && run.net() == Some(net))?;
             Some(runs.swap_remove(at))
         };
-        let (slp, curve, mlp) = (take("train.slp", "slp"), take("train.curve", "slp"), take("train.mlp", "mlp"));
+        let (slp, curve, mlp) =
+            (take("train.slp", "slp"), take("train.curve", "slp"), take("train.mlp", "mlp"));
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
             categories: Category::ALL.iter().map(named).collect(),
             // Its vectors were a file's, of 300 components.
-            published: (is_published_data && coverage.dimension == 300 && coverage.entries.is_some()).then_some(PUBLISHED),
+            published: (is_published_data
+                && coverage.dimension == 300
+                && coverage.entries.is_some())
+            .then_some(PUBLISHED),
             published_source: SOURCE,
             ingest,
             coverage,
             majority: parts::majority(&parts),
-            start: slp.as_ref().map(|run| json(&stage.input(&run.node, "start.json")?)).transpose()?,
+            start: slp
+                .as_ref()
+                .map(|run| json(&stage.input(&run.node, "start.json")?))
+                .transpose()?,
             slp,
             curve,
             mlp,
@@ -130,12 +142,18 @@ impl Facts {
     }
 
     fn headline_in(&self, ja: bool) -> String {
-        let named = [(&self.slp, "single-layer net", "単層"), (&self.mlp, "multi-layer net", "多層")];
-        let nets =
-            named.into_iter().filter_map(|(run, en, jp)| Some(format!("{} {}", if ja { jp } else { en }, accuracy(run.as_ref()?, ja))));
+        let named =
+            [(&self.slp, "single-layer net", "単層"), (&self.mlp, "multi-layer net", "多層")];
+        let nets = named.into_iter().filter_map(|(run, en, jp)| {
+            Some(format!("{} {}", if ja { jp } else { en }, accuracy(run.as_ref()?, ja)))
+        });
         let mut all: Vec<String> = nets.collect();
         if let Some(best) = self.runs.rows.first().filter(|_| all.is_empty()) {
-            all.push(format!("{} {:.1} %", best.node, best.scores.get("test").map_or(0.0, |score| score.accuracy) * 100.0));
+            all.push(format!(
+                "{} {:.1} %",
+                best.node,
+                best.scores.get("test").map_or(0.0, |score| score.accuracy) * 100.0
+            ));
         }
         match (all.is_empty(), ja) {
             (true, false) => "no training run".to_owned(),

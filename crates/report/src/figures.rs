@@ -13,10 +13,13 @@ use crate::facts::Facts;
 use crate::runs::RunFacts;
 use style::{diamond, font};
 
-const JAPANESE: FigureWords =
-    FigureWords {
-        loss: "損失（交差エントロピーの平均）", accuracy: "正解率", epoch: "エポック", train: "学習データ", valid: "検証データ"
-    };
+const JAPANESE: FigureWords = FigureWords {
+    loss: "損失（交差エントロピーの平均）",
+    accuracy: "正解率",
+    epoch: "エポック",
+    train: "学習データ",
+    valid: "検証データ",
+};
 
 /// A figure.
 #[derive(Serialize)]
@@ -33,11 +36,21 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// `draw` draws it with the words of a language; the labels say what it shows to who cannot see it.
-    fn new(name: &str, labels: [&str; 2], draw: impl Fn(bool) -> Result<String, DrawError>) -> Result<Self, DrawError> {
+    /// `draw` draws it with the words of a language; the labels say what it shows to who cannot see
+    /// it.
+    fn new(
+        name: &str,
+        labels: [&str; 2],
+        draw: impl Fn(bool) -> Result<String, DrawError>,
+    ) -> Result<Self, DrawError> {
         let svg = draw(false)?;
         let [english, japanese] = labels;
-        Ok(Self { name: name.to_owned(), english: inline(&svg, english), japanese: inline(&draw(true)?, japanese), svg })
+        Ok(Self {
+            name: name.to_owned(),
+            english: inline(&svg, english),
+            japanese: inline(&draw(true)?, japanese),
+            svg,
+        })
     }
 }
 
@@ -47,15 +60,21 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
         Figure::new("result", ["Accuracy on the test data", "評価データの正解率"], |ja| {
             svg((510, 256), |area| result(area, facts, ja))
         })?,
-        Figure::new("sweep", ["Seconds of an epoch by batch size", "バッチサイズと1エポックの秒数"], |ja| {
-            svg((500, 370), |area| sweep(area, facts, ja))
-        })?,
+        Figure::new(
+            "sweep",
+            ["Seconds of an epoch by batch size", "バッチサイズと1エポックの秒数"],
+            |ja| svg((500, 370), |area| sweep(area, facts, ja)),
+        )?,
     ];
     if !facts.runs.rows.is_empty() {
         figures.push(Figure::new(
             "runs",
             ["Accuracy of every run on valid and test", "各実行の検証データと評価データの正解率"],
-            |ja| svg(comparison::size(facts.runs.rows.len()), |area| comparison::draw(area, &facts.runs.rows, ja)),
+            |ja| {
+                svg(comparison::size(facts.runs.rows.len()), |area| {
+                    comparison::draw(area, &facts.runs.rows, ja)
+                })
+            },
         )?);
     }
     for run in [&facts.slp, &facts.curve, &facts.mlp].into_iter().flatten() {
@@ -69,16 +88,30 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
 fn learning(run: &RunFacts, curve: Curve) -> Result<Figure, DrawError> {
     let name = format!("{}-{}", run.node, curve.name());
     let english = format!("{}: {} of train and valid after each epoch", run.node, curve.name());
-    let japanese =
-        format!("{}：各エポック後の学習データと検証データの{}", run.node, if curve.name() == "loss" { "損失" } else { "正解率" });
-    Figure::new(&name, [&english, &japanese], |ja| curves::draw(&run.history, curve, if ja { &JAPANESE } else { &ENGLISH }))
+    let japanese = format!(
+        "{}：各エポック後の学習データと検証データの{}",
+        run.node,
+        if curve.name() == "loss" { "損失" } else { "正解率" }
+    );
+    Figure::new(&name, [&english, &japanese], |ja| {
+        curves::draw(&run.history, curve, if ja { &JAPANESE } else { &ENGLISH })
+    })
 }
 
 /// The figure for a page: its colours follow the page's, light or dark, and its size the screen.
 fn inline(svg: &str, label: &str) -> String {
     let mut out = svg.to_owned();
-    for (colour, variable) in [(INK, "--ink"), (GRID, "--grid"), (FIRST, "--first"), (SECOND, "--second"), (PAPER, "--paper")] {
-        out = out.replace(&format!("\"#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2), &format!("\"var({variable})\""));
+    for (colour, variable) in [
+        (INK, "--ink"),
+        (GRID, "--grid"),
+        (FIRST, "--first"),
+        (SECOND, "--second"),
+        (PAPER, "--paper"),
+    ] {
+        out = out.replace(
+            &format!("\"#{:02X}{:02X}{:02X}\"", colour.0, colour.1, colour.2),
+            &format!("\"var({variable})\""),
+        );
     }
     // The size stays in the view box.
     let rest = out.split_once("viewBox=").map_or("", |(_, rest)| rest);
@@ -129,27 +162,45 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         })
         .draw()?;
     for (i, (value, interval, published)) in bars.into_iter().enumerate() {
-        let mut bar = Rectangle::new([(0.0, SegmentValue::Exact(i)), (value, SegmentValue::Exact(i + 1))], FIRST.mix(0.35).filled());
+        let mut bar = Rectangle::new(
+            [(0.0, SegmentValue::Exact(i)), (value, SegmentValue::Exact(i + 1))],
+            FIRST.mix(0.35).filled(),
+        );
         bar.set_margin(9, 9, 0, 0);
         chart.draw_series([bar])?;
         let middle = SegmentValue::CenterOf(i);
         let percent = |value: f64| format!("{:.1} %", value * 100.0);
         let left = interval.map_or(value, |(low, _)| low);
         if let Some((low, high)) = interval {
-            chart.draw_series([PathElement::new([(low, middle.clone()), (high, middle.clone())], INK.stroke_width(3))])?;
+            chart.draw_series([PathElement::new(
+                [(low, middle.clone()), (high, middle.clone())],
+                INK.stroke_width(3),
+            )])?;
         }
         if let Some(published) = published {
-            let text = Text::new(percent(published), (12, -8), ("sans-serif", 15).into_font().color(&SECOND));
-            chart.draw_series([EmptyElement::at((published, middle.clone())) + diamond((0, 0)) + text])?;
+            let text = Text::new(
+                percent(published),
+                (12, -8),
+                ("sans-serif", 15).into_font().color(&SECOND),
+            );
+            chart.draw_series([EmptyElement::at((published, middle.clone()))
+                + diamond((0, 0))
+                + text])?;
         }
         // In the bar, so that it is not taken for the published figure.
         let inside = font(16).pos(Pos::new(HPos::Right, VPos::Center));
-        chart.draw_series([EmptyElement::at((left, middle)) + Text::new(percent(value), (-10, 0), inside)])?;
+        chart.draw_series([
+            EmptyElement::at((left, middle)) + Text::new(percent(value), (-10, 0), inside)
+        ])?;
     }
     let centred = font(14).pos(Pos::new(HPos::Left, VPos::Center));
     let y = 10;
     legend.draw(&PathElement::new([(200, y), (222, y)], INK.stroke_width(3)))?;
-    legend.draw(&Text::new(if ja { "95 %信頼区間" } else { "95 % interval" }, (230, y), centred.clone()))?;
+    legend.draw(&Text::new(
+        if ja { "95 %信頼区間" } else { "95 % interval" },
+        (230, y),
+        centred.clone(),
+    ))?;
     if facts.published.is_some() {
         legend.draw(&diamond((356, y)))?;
         legend.draw(&Text::new(if ja { "公開解答" } else { "published" }, (368, y), centred))?;
@@ -178,15 +229,29 @@ type Series = (String, Look, Vec<(f64, f64)>);
 /// logarithmic.
 fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
     let mut series: Vec<Series> = Vec::new();
-    for (device, look) in facts.sweep.devices.iter().zip([Look::Dots, Look::Triangles, Look::Squares].into_iter().cycle()) {
+    for (device, look) in facts
+        .sweep
+        .devices
+        .iter()
+        .zip([Look::Dots, Look::Triangles, Look::Squares].into_iter().cycle())
+    {
         let times = facts.sweep.times.iter().filter(|t| t.device == *device);
-        let points = times.map(|t| (t.batch_size as f64, t.seconds + t.seconds_evaluation)).collect();
+        let points =
+            times.map(|t| (t.batch_size as f64, t.seconds + t.seconds_evaluation)).collect();
         let device = device.replace("cpu", "CPU").replace("cuda", "GPU");
-        series.push((if ja { format!("本実装 {device}") } else { format!("knockline, {device}") }, look, points));
+        series.push((
+            if ja { format!("本実装 {device}") } else { format!("knockline, {device}") },
+            look,
+            points,
+        ));
     }
     if let Some(published) = &facts.published {
-        let times = |of: fn(&(u64, f64, f64)) -> f64| published.sweep.iter().map(|t| (t.0 as f64, of(t))).collect();
-        let name = |device: &str| if ja { format!("公開解答 {device}") } else { format!("published, {device}") };
+        let times = |of: fn(&(u64, f64, f64)) -> f64| {
+            published.sweep.iter().map(|t| (t.0 as f64, of(t))).collect()
+        };
+        let name = |device: &str| {
+            if ja { format!("公開解答 {device}") } else { format!("published, {device}") }
+        };
         series.push((name("CPU"), Look::Crosses, times(|t| t.1)));
         series.push((name("GPU"), Look::Circles, times(|t| t.2)));
     }
@@ -196,14 +261,18 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
     };
     let (x, y) = (range(|p| p.0), range(|p| p.1));
-    // From a little below a power of ten, so that it has its tick, to well above the next: two ticks at least, and room for the legend.
+    // From a little below a power of ten, so that it has its tick, to well above the next: two
+    // ticks at least, and room for the legend.
     let decade = |value: f64| 10.0_f64.powf(value.log10().floor());
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .margin_right(24)
         .x_label_area_size(44)
         .y_label_area_size(70)
-        .build_cartesian_2d((x.0..x.1.max(2.0 * x.0)).log_scale().base(2.0), (decade(y.0) * 0.8..decade(y.1) * 30.0).log_scale())?;
+        .build_cartesian_2d(
+            (x.0..x.1.max(2.0 * x.0)).log_scale().base(2.0),
+            (decade(y.0) * 0.8..decade(y.1) * 30.0).log_scale(),
+        )?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
@@ -212,7 +281,11 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         .label_style(font(14))
         .axis_desc_style(font(14))
         .x_desc(if ja { "バッチサイズ" } else { "batch size" })
-        .y_desc(if ja { "1エポックの秒数（評価を含む）" } else { "seconds of an epoch, with evaluation" })
+        .y_desc(if ja {
+            "1エポックの秒数（評価を含む）"
+        } else {
+            "seconds of an epoch, with evaluation"
+        })
         .x_labels(12)
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_labels(6)
@@ -231,9 +304,13 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
             chart.draw_series(DashedLineSeries::new(points.iter().copied(), on, off, style))?
         };
         line.label(name).legend(move |(x, y)| {
-            EmptyElement::at((x, y)) + DashedPathElement::new([(0, 0), (32, 0)], on, off, style) + look.mark((16, 0), style)
+            EmptyElement::at((x, y))
+                + DashedPathElement::new([(0, 0), (32, 0)], on, off, style)
+                + look.mark((16, 0), style)
         });
-        chart.draw_series(points.into_iter().map(|at| EmptyElement::at(at) + look.mark((0, 0), style)))?;
+        chart.draw_series(
+            points.into_iter().map(|at| EmptyElement::at(at) + look.mark((0, 0), style)),
+        )?;
     }
     chart
         .configure_series_labels()
@@ -259,10 +336,18 @@ impl Look {
     }
 
     /// The marker around a place in pixels.
-    fn mark<'b>(self, (x, y): (i32, i32), style: ShapeStyle) -> DynElement<'static, SVGBackend<'b>, (i32, i32)> {
+    fn mark<'b>(
+        self,
+        (x, y): (i32, i32),
+        style: ShapeStyle,
+    ) -> DynElement<'static, SVGBackend<'b>, (i32, i32)> {
         const R: i32 = 4;
         let path = |points: &[(i32, i32)]| {
-            PathElement::new(points.iter().map(|(a, b)| (x + a, y + b)).collect::<Vec<_>>(), style.stroke_width(2)).into_dyn()
+            PathElement::new(
+                points.iter().map(|(a, b)| (x + a, y + b)).collect::<Vec<_>>(),
+                style.stroke_width(2),
+            )
+            .into_dyn()
         };
         match self {
             Self::Dots => Circle::new((x, y), R, style.filled()).into_dyn(),

@@ -1,5 +1,5 @@
-//! The last stage: the exercise's answers, for a person (`index.html`, `report.md`) and for a program
-//! (`metrics.json`), with the figures as `.svg` files.
+//! The last stage: the exercise's answers, for a person (`index.html`, `report.md`) and for a
+//! program (`metrics.json`), with the figures as `.svg` files.
 //!
 //! In: the summaries of `ingest`, `split`, `embed`, `tensors`; each run's `config.json`,
 //! `history.jsonl`, `metrics.json`, `predictions.parquet`; the first rows' `start.json`; the sweep.
@@ -20,12 +20,16 @@ use failure::{Failure, Result};
 use stage::{Embedded, Stage};
 
 /// The node that this crate runs.
-pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
+pub const NODES: Embedded = Embedded {
+    nodes: include_str!("../node.toml"),
+    options: &[("options.toml", include_str!("../options.toml"))],
+};
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let facts = Facts::read(stage)?;
-    let figures = figures::all(&facts).map_err(|e| Failure::failed(e, &stage.node, "this is a bug; please report it"))?;
+    let figures = figures::all(&facts)
+        .map_err(|e| Failure::failed(e, &stage.node, "this is a bug; please report it"))?;
     let write = |name: &str, text: &str| {
         let path = stage.output(name);
         std::fs::write(&path, text).map_err(|e| Failure::io("write", &path, &e))

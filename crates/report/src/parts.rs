@@ -1,4 +1,5 @@
-//! The parts of the data, as the stages before training summarise them, and how those summaries are read.
+//! The parts of the data, as the stages before training summarise them, and how those summaries are
+//! read.
 
 use std::path::Path;
 
@@ -47,7 +48,10 @@ pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<PartFacts>> {
             headlines: split.get(name)?.values().sum(),
             rows: matrix.rows,
             columns: matrix.columns,
-            classes: Category::ALL.iter().map(|c| matrix.classes.get(c.letter()).copied().unwrap_or(0)).collect(),
+            classes: Category::ALL
+                .iter()
+                .map(|c| matrix.classes.get(c.letter()).copied().unwrap_or(0))
+                .collect(),
             without_known_word: matrix.without_known_word,
             dropped: matrix.dropped,
             words: words.words,
@@ -56,12 +60,15 @@ pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<PartFacts>> {
         })
     };
     let parts: Option<Vec<PartFacts>> = PARTS.into_iter().map(part).collect();
-    parts.ok_or_else(|| Failure::artifact("the summaries name other parts than train, valid, test", &path))
+    parts.ok_or_else(|| {
+        Failure::artifact("the summaries name other parts than train, valid, test", &path)
+    })
 }
 
 /// The accuracy on test of always saying the category that the training data has most of.
 pub fn majority(parts: &[PartFacts]) -> f64 {
-    let classes = |name: &str| parts.iter().find(|p| p.name == name).map_or(&[][..], |p| &p.classes);
+    let classes =
+        |name: &str| parts.iter().find(|p| p.name == name).map_or(&[][..], |p| &p.classes);
     let label = most_frequent(parts);
     let n: usize = classes("test").iter().sum();
     classes("test").get(label).map_or(0.0, |&hits| hits as f64 / n.max(1) as f64)
@@ -75,14 +82,19 @@ pub fn most_frequent(parts: &[PartFacts]) -> usize {
 
 /// Reads a JSON artifact.
 pub fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes =
-        std::fs::read(path).map_err(|e| Failure::artifact(format_args!("cannot read an artifact of an earlier stage: {e}"), path))?;
-    serde_json::from_slice(&bytes).map_err(|e| Failure::artifact(format_args!("not the expected JSON: {e}"), path))
+    let bytes = std::fs::read(path).map_err(|e| {
+        Failure::artifact(format_args!("cannot read an artifact of an earlier stage: {e}"), path)
+    })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::artifact(format_args!("not the expected JSON: {e}"), path))
 }
 
 /// Reads an artifact of JSON lines.
 pub fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
-    let row = |(i, line)| serde_json::from_str(line).map_err(|e| Failure::artifact(format_args!("line {}: {e}", i + 1), path));
+    let row = |(i, line)| {
+        serde_json::from_str(line)
+            .map_err(|e| Failure::artifact(format_args!("line {}: {e}", i + 1), path))
+    };
     text.lines().enumerate().map(row).collect()
 }

@@ -45,7 +45,10 @@ pub struct Published {
 impl Published {
     /// Whether the parts are those that the answer used, by their sizes.
     pub fn is_of(&self, parts: &[PartFacts]) -> bool {
-        parts.iter().map(|part| &part.classes[..]).eq(self.classes.iter().map(|classes| &classes[..]))
+        parts
+            .iter()
+            .map(|part| &part.classes[..])
+            .eq(self.classes.iter().map(|classes| &classes[..]))
     }
 }
 

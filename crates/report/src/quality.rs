@@ -42,10 +42,13 @@ struct Class {
 /// label that the training data has most of.
 ///
 /// # Errors
-/// If the file is not what it should be, or if the predictions are of other headlines than the `parts`.
+/// If the file is not what it should be, or if the predictions are of other headlines than the
+/// `parts`.
 pub fn read(path: &Path, most_frequent: usize, parts: &[PartFacts]) -> Result<Vec<Quality>> {
     let frame = table::read(path, &["id", "split", "label", "predicted"])?;
-    let rows = table::texts(&frame, "split", path)?.no_null_iter().zip(table::integers(&frame, "id", path)?.no_null_iter());
+    let rows = table::texts(&frame, "split", path)?
+        .no_null_iter()
+        .zip(table::integers(&frame, "id", path)?.no_null_iter());
     refuse_other_headlines(rows, path, parts)?;
     let parts = table::texts(&frame, "split", path)?.no_null_iter();
     let labels = table::integers(&frame, "label", path)?.no_null_iter();
@@ -53,21 +56,40 @@ pub fn read(path: &Path, most_frequent: usize, parts: &[PartFacts]) -> Result<Ve
     let mut confusions = [("valid", [[0; CLASSES]; CLASSES]), ("test", [[0; CLASSES]; CLASSES])];
     for ((part, label), predicted) in parts.zip(labels).zip(predicted) {
         let place = |n: i64| usize::try_from(n).ok().filter(|&n| n < CLASSES);
-        let counts = confusions.iter_mut().find(|(name, _)| *name == part).map(|(_, counts)| counts);
-        let cell = counts.zip(place(label).zip(place(predicted))).and_then(|(c, (l, p))| c.get_mut(l)?.get_mut(p));
-        *cell.ok_or_else(|| Failure::artifact(format_args!("`{part}`, label {label}, predicted {predicted} is no prediction"), path))? += 1;
+        let counts =
+            confusions.iter_mut().find(|(name, _)| *name == part).map(|(_, counts)| counts);
+        let cell = counts
+            .zip(place(label).zip(place(predicted)))
+            .and_then(|(c, (l, p))| c.get_mut(l)?.get_mut(p));
+        *cell.ok_or_else(|| {
+            Failure::artifact(
+                format_args!("`{part}`, label {label}, predicted {predicted} is no prediction"),
+                path,
+            )
+        })? += 1;
     }
-    Ok(confusions.into_iter().map(|(part, confusion)| judge(part, confusion, most_frequent)).collect())
+    Ok(confusions
+        .into_iter()
+        .map(|(part, confusion)| judge(part, confusion, most_frequent))
+        .collect())
 }
 
-/// A run of other data has other headlines in its parts, or as many by chance, but not the same first ones.
-fn refuse_other_headlines<'r>(rows: impl Iterator<Item = (&'r str, i64)>, path: &Path, parts: &[PartFacts]) -> Result<()> {
+/// A run of other data has other headlines in its parts, or as many by chance, but not the same
+/// first ones.
+fn refuse_other_headlines<'r>(
+    rows: impl Iterator<Item = (&'r str, i64)>,
+    path: &Path,
+    parts: &[PartFacts],
+) -> Result<()> {
     let mut seen: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     rows.for_each(|(name, id)| seen.entry(name).or_default().push(id));
     for part in parts.iter().filter(|part| part.name != "train") {
         let ids = seen.get(part.name).map_or(&[][..], Vec::as_slice);
         if ids.len() != part.rows || !ids.starts_with(&part.first_ids()) {
-            let what = format_args!("the predictions of `{}` are of other headlines than those of `tensors`", part.name);
+            let what = format_args!(
+                "the predictions of `{}` are of other headlines than those of `tensors`",
+                part.name
+            );
             let remedy = "bring the run up to date: cargo xtask pipeline --to NODE, where NODE is the folder's name";
             return Err(Failure::input(what, path.display(), remedy));
         }
@@ -75,7 +97,11 @@ fn refuse_other_headlines<'r>(rows: impl Iterator<Item = (&'r str, i64)>, path: 
     Ok(())
 }
 
-fn judge(part: &'static str, confusion: [[usize; CLASSES]; CLASSES], most_frequent: usize) -> Quality {
+fn judge(
+    part: &'static str,
+    confusion: [[usize; CLASSES]; CLASSES],
+    most_frequent: usize,
+) -> Quality {
     let actual = confusion.map(|row| row.iter().sum::<usize>());
     let mut said = [0; CLASSES];
     let mut right = [0; CLASSES];
@@ -118,9 +144,11 @@ mod tests {
 
     #[test]
     fn precision_recall_and_f1_are_scikit_learn_s() {
-        // scikit-learn 1.9: precision_recall_fscore_support([0,0,0,1,1,2], [0,0,1,1,2,0], labels=[0,1,2,3])
+        // scikit-learn 1.9: precision_recall_fscore_support([0,0,0,1,1,2], [0,0,1,1,2,0],
+        // labels=[0,1,2,3])
         let quality = judge("test", [[2, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [0; 4]], 1);
-        let seen: Vec<_> = quality.classes.iter().map(|c| (c.precision, c.recall, c.f1, c.n)).collect();
+        let seen: Vec<_> =
+            quality.classes.iter().map(|c| (c.precision, c.recall, c.f1, c.n)).collect();
         let two_thirds = Some(2.0 / 3.0);
         assert_eq!(
             seen,

@@ -35,9 +35,17 @@ const TEMPLATES: [(&str, &str); 16] = templates![
 
 /// Each page's file name and text.
 pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, String)>> {
-    let bug = |e: minijinja::Error| Failure::failed(format_args!("{e:#}"), "report templates", "this is a bug; please report it");
+    let bug = |e: minijinja::Error| {
+        Failure::failed(
+            format_args!("{e:#}"),
+            "report templates",
+            "this is a bug; please report it",
+        )
+    };
     let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bug)?);
+    environment.set_syntax(
+        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bug)?,
+    );
     environment.add_filter("thousands", thousands);
     environment.add_filter("percent", |x: f64| format!("{:.1}\u{a0}%", x * 100.0));
     environment.add_filter("decimals", |x: f64, n: usize| format!("{x:.n$}"));
@@ -50,7 +58,8 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
     let figures: BTreeMap<&str, &Figure> = figures.iter().map(|f| (f.name.as_str(), f)).collect();
     let context = context! { facts => Serde(facts), figures => Serde(&figures), headline => whole(&facts.headline()), japanese_headline => whole(&facts.japanese_headline()) };
     let page = |name: &'static str| {
-        let text = environment.get_template(name).and_then(|t| t.render(context.clone())).map_err(bug)?;
+        let text =
+            environment.get_template(name).and_then(|t| t.render(context.clone())).map_err(bug)?;
         Ok((name, text + "\n"))
     };
     ["index.html", "report.md"].into_iter().map(page).collect()
@@ -67,15 +76,24 @@ fn signed(x: f64) -> String {
     text.replace('-', "−")
 }
 
-/// Why a device was not there, as `train.sweep` says it, in Japanese. What is not known stays as it is.
+/// Why a device was not there, as `train.sweep` says it, in Japanese. What is not known stays as it
+/// is.
 fn reason_japanese(reason: &str) -> String {
     let known = [
         ("this build cannot use CUDA", "このビルドはCUDAに対応していない"),
-        (", and this machine has no NVIDIA driver", "。また、この計算機にはNVIDIAのドライバーがない"),
-        (", though this machine has an NVIDIA driver", "。ただし、この計算機にはNVIDIAのドライバーがある"),
+        (
+            ", and this machine has no NVIDIA driver",
+            "。また、この計算機にはNVIDIAのドライバーがない",
+        ),
+        (
+            ", though this machine has an NVIDIA driver",
+            "。ただし、この計算機にはNVIDIAのドライバーがある",
+        ),
         ("NVIDIA's driver (libcuda) was not found", "NVIDIAのドライバー（libcuda）が見つからない"),
     ];
-    known.iter().fold(reason.to_owned(), |text, (english, japanese)| text.replace(english, japanese))
+    known
+        .iter()
+        .fold(reason.to_owned(), |text, (english, japanese)| text.replace(english, japanese))
 }
 
 /// Seconds to three digits.
@@ -83,7 +101,11 @@ fn seconds(x: f64) -> String {
     if x <= 0.0 {
         return "0".to_owned();
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most a few digits")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "at most a few digits"
+    )]
     let decimals = (2.0 - x.log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{x:.decimals$}")
 }
@@ -107,7 +129,10 @@ mod tests {
 
     #[test]
     fn small_numbers_keep_their_digits() {
-        assert_eq!([0.5, -0.04, 0.0, -1.234e-7].map(signed), ["+0.5000", "−0.0400", "+0.0000", "−1.2e−7"]);
+        assert_eq!(
+            [0.5, -0.04, 0.0, -1.234e-7].map(signed),
+            ["+0.5000", "−0.0400", "+0.0000", "−1.2e−7"]
+        );
         assert_eq!([0.001_234_5, 5.4416, 123.4, 0.0].map(seconds), ["0.00123", "5.44", "123", "0"]);
     }
 
@@ -119,6 +144,9 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_threes() {
-        assert_eq!([0, 999, 1000, 422_937, 1_000_000].map(thousands), ["0", "999", "1,000", "422,937", "1,000,000"]);
+        assert_eq!(
+            [0, 999, 1000, 422_937, 1_000_000].map(thousands),
+            ["0", "999", "1,000", "422,937", "1,000,000"]
+        );
     }
 }

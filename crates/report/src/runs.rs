@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use failure::{Failure, Result};
-use schema::{CheckpointSummary, HistoryRow, Metrics, OptionValues, RunConfig, Score, SeedMetrics, Spread, SweepConfig, SweepRow};
+use schema::{
+    CheckpointSummary, HistoryRow, Metrics, OptionValues, RunConfig, Score, SeedMetrics, Spread,
+    SweepConfig, SweepRow,
+};
 use serde::Serialize;
 use stage::{Machine, Stage};
 
@@ -49,7 +52,11 @@ impl RunFacts {
             return Err(Failure::artifact("there is no epoch", &path));
         }
         let result = metrics.result;
-        let scores = BTreeMap::from([("train", result.train), ("valid", result.valid), ("test", result.test)]);
+        let scores = BTreeMap::from([
+            ("train", result.train),
+            ("valid", result.valid),
+            ("test", result.test),
+        ]);
         let interval = |(part, score): (&&'static str, &Score)| {
             let n = parts.iter().find(|p| p.name == *part).map_or(0, |p| p.rows);
             (*part, comparison::wilson(score.accuracy, n))
@@ -70,7 +77,11 @@ impl RunFacts {
             checkpoints: metrics.checkpoints,
             spread: metrics.spread,
             seeds: metrics.seeds,
-            quality: quality::read(&stage.input(node, "predictions.parquet")?, most_frequent(parts), parts)?,
+            quality: quality::read(
+                &stage.input(node, "predictions.parquet")?,
+                most_frequent(parts),
+                parts,
+            )?,
             history,
         })
     }
@@ -123,7 +134,8 @@ pub struct ComparedRun {
 impl Comparison {
     /// Compares the runs.
     pub fn of(runs: &[RunFacts]) -> Self {
-        let options = comparison::differing(&runs.iter().map(|run| &run.options).collect::<Vec<_>>());
+        let options =
+            comparison::differing(&runs.iter().map(|run| &run.options).collect::<Vec<_>>());
         let mut sorted: Vec<&RunFacts> = runs.iter().collect();
         // Stable: of equally good ones the first by name.
         sorted.sort_by(|a, b| b.valid().total_cmp(&a.valid()));
@@ -158,7 +170,8 @@ impl Sweep {
     /// Reads the result of `train.sweep`.
     pub fn read(stage: &Stage) -> Result<Self> {
         let node = "train.sweep";
-        let SweepConfig { rows, features, devices, unavailable, options, .. } = json(&stage.input(node, "config.json")?)?;
+        let SweepConfig { rows, features, devices, unavailable, options, .. } =
+            json(&stage.input(node, "config.json")?)?;
         let machine = json(&stage.input(node, "machine.json")?)?;
         let times = json_lines(&stage.input(node, "sweep.jsonl")?)?;
         Ok(Self { rows, features, devices, unavailable, options: set(options), machine, times })

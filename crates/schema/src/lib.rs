@@ -1,14 +1,18 @@
 //! The JSON artifacts: one stage writes them, others and `cargo xtask compare` read them.
 //!
-//! A type here is the only description of its file. Optional fields are those that earlier versions did not write.
+//! A type here is the only description of its file. Optional fields are those that earlier versions
+//! did not write.
 
 mod data;
 mod run;
 mod sweep;
 
-pub use data::{Coverage, FirstRow, IngestSummary, MatrixSummary, SplitSummary, TensorsSummary, WordCount};
+pub use data::{
+    Coverage, FirstRow, IngestSummary, MatrixSummary, SplitSummary, TensorsSummary, WordCount,
+};
 pub use run::{
-    CheckpointSummary, HistoryRow, Metrics, Outcome, RunConfig, Score, SeedMetrics, Spread, Start, StartStep, TimingRow, Trained,
+    CheckpointSummary, HistoryRow, Metrics, Outcome, RunConfig, Score, SeedMetrics, Spread, Start,
+    StartStep, TimingRow, Trained,
 };
 pub use sweep::{SweepConfig, SweepRow};
 

@@ -12,20 +12,29 @@ use crate::numpy::RandomState;
 /// Splits rows into parts whose sizes are in the proportions of `shares` (which sum to 1).
 /// `classes` are 0..`count`; rows with the same `groups` text end in the same part. The rows of
 /// a part are shuffled.
-pub fn split(classes: &[usize], count: usize, groups: &[&str], shares: &[f64], seed: u32) -> Vec<Vec<usize>> {
+pub fn split(
+    classes: &[usize],
+    count: usize,
+    groups: &[&str],
+    shares: &[f64],
+    seed: u32,
+) -> Vec<Vec<usize>> {
     let mut random = RandomState::new(seed);
     let mut stories = members(groups);
     random.shuffle(&mut stories);
     stories.sort_by_key(|rows| std::cmp::Reverse(rows.len()));
 
     let totals = tally(classes, count, 0..classes.len());
-    let targets: Vec<Vec<f64>> = shares.iter().map(|share| totals.iter().map(|n| n * share).collect()).collect();
+    let targets: Vec<Vec<f64>> =
+        shares.iter().map(|share| totals.iter().map(|n| n * share).collect()).collect();
     let mut counts = vec![vec![0.0; count]; shares.len()];
     let mut parts = vec![Vec::new(); shares.len()];
     for story in stories {
         let story_counts = tally(classes, count, story.iter().copied());
         let cost = |part: usize| worsening(&counts[part], &story_counts, &targets[part]);
-        let Some(best) = (0..parts.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b))) else { break };
+        let Some(best) = (0..parts.len()).min_by(|&a, &b| cost(a).total_cmp(&cost(b))) else {
+            break;
+        };
         for (have, more) in counts[best].iter_mut().zip(&story_counts) {
             *have += more;
         }
@@ -63,7 +72,11 @@ fn tally(classes: &[usize], count: usize, rows: impl Iterator<Item = usize>) -> 
 /// story is added to it.
 fn worsening(have: &[f64], story: &[f64], target: &[f64]) -> f64 {
     let distance = |n: f64, t: f64| if t > 0.0 { ((n - t) / t).powi(2) * t } else { 0.0 };
-    have.iter().zip(story).zip(target).map(|((&n, &s), &t)| distance(n + s, t) - distance(n, t)).sum()
+    have.iter()
+        .zip(story)
+        .zip(target)
+        .map(|((&n, &s), &t)| distance(n + s, t) - distance(n, t))
+        .sum()
 }
 
 #[cfg(test)]
@@ -80,7 +93,8 @@ mod tests {
         let names: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
         let groups: Vec<&str> = names.iter().map(String::as_str).collect();
         let parts = split(&classes, 2, &groups, &SHARES, 1);
-        let minority: Vec<usize> = parts.iter().map(|p| p.iter().filter(|&&r| classes[r] == 1).count()).collect();
+        let minority: Vec<usize> =
+            parts.iter().map(|p| p.iter().filter(|&&r| classes[r] == 1).count()).collect();
         assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [800, 100, 100]);
         assert_eq!(minority, [160, 20, 20]);
     }

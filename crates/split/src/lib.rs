@@ -1,12 +1,13 @@
 //! The second stage: train, valid and test.
 //!
-//! In: `ingest/headlines.parquet`. Out: `train.parquet`, `valid.parquet`, `test.parquet` with
-//! the same columns, rows in split order, and `summary.json`.
+//! In: `ingest/headlines.parquet`. Out: `train.parquet`, `valid.parquet`, `test.parquet` with the
+//! same columns, rows in split order, and `summary.json`.
 //!
-//! Always holds: every headline is in exactly one part. Without `group_by`, the parts are bit
-//! for bit what scikit-learn gives: `train_test_split(test_size, random_state=seed,
-//! stratify=category)`, then the same with 0.5 on the rest. Memory holds some dozens of bytes a row (its category and its
-//! place, which a shuffle of all rows cannot do without) and never the rows themselves; with `group_by` the stories' names, too.
+//! Always holds: every headline is in exactly one part. Without `group_by`, the parts are bit for
+//! bit what scikit-learn gives: `train_test_split(test_size, random_state=seed,
+//! stratify=category)`, then the same with 0.5 on the rest. Memory holds some dozens of bytes a row
+//! (its category and its place, which a shuffle of all rows cannot do without) and never the rows
+//! themselves; with `group_by` the stories' names, too.
 
 // Indices here are made by the code around them; `get` would only hide a mistake.
 #![allow(clippy::indexing_slicing)]
@@ -27,7 +28,10 @@ use stage::{Embedded, Stage};
 use stratified::{Impossible, train_test_split};
 
 /// The node that this crate runs.
-pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
+pub const NODES: Embedded = Embedded {
+    nodes: include_str!("../node.toml"),
+    options: &[("options.toml", include_str!("../options.toml"))],
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +52,9 @@ pub fn run(stage: &Stage) -> Result<String> {
     table::groups(&path, &["category"], |frame| {
         for letter in table::texts(frame, "category", &path)?.no_null_iter() {
             let class = letters.iter().position(|l| *l == letter);
-            classes.push(class.ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), &path))?);
+            classes.push(class.ok_or_else(|| {
+                Failure::artifact(format_args!("unknown category `{letter}`"), &path)
+            })?);
         }
         Ok(())
     })?;
@@ -57,24 +63,38 @@ pub fn run(stage: &Stage) -> Result<String> {
         let frame = table::read(&path, &["story"])?;
         let stories: Vec<&str> = table::texts(&frame, "story", &path)?.no_null_iter().collect();
         let half = options.test_size / 2.0;
-        grouped::split(&classes, letters.len(), &stories, &[1.0 - options.test_size, half, half], options.seed)
+        grouped::split(
+            &classes,
+            letters.len(),
+            &stories,
+            &[1.0 - options.test_size, half, half],
+            options.seed,
+        )
     } else {
         stratify(&classes, &letters, &options)?
     };
     if let Some((name, _)) = PARTS.iter().zip(&parts).find(|(_, rows)| rows.is_empty()) {
         let of = if options.group_by.is_some() { " of so few stories" } else { "" };
-        return Err(impossible(format_args!("the {name} part would be empty: {} headlines{of} are too few", classes.len())));
+        return Err(impossible(format_args!(
+            "the {name} part would be empty: {} headlines{of} are too few",
+            classes.len()
+        )));
     }
 
     let mut places = vec![0; classes.len()];
     for (place, &row) in (0_u32..).zip(parts.iter().flatten()) {
         places[row] = place;
     }
-    let tables: Vec<_> = PARTS.iter().zip(&parts).map(|(name, rows)| (stage.output(&format!("{name}.parquet")), rows.len())).collect();
+    let tables: Vec<_> = PARTS
+        .iter()
+        .zip(&parts)
+        .map(|(name, rows)| (stage.output(&format!("{name}.parquet")), rows.len()))
+        .collect();
     scatter::scatter(&path, &places, &tables, &stage.output("shards"))?;
     let mut summary = SplitSummary::new();
     for (name, rows) in PARTS.iter().zip(&parts) {
-        let mut counts: BTreeMap<String, usize> = letters.iter().map(|&l| (l.to_owned(), 0)).collect();
+        let mut counts: BTreeMap<String, usize> =
+            letters.iter().map(|&l| (l.to_owned(), 0)).collect();
         for &row in rows {
             if let Some(count) = counts.get_mut(letters[classes[row]]) {
                 *count += 1;
@@ -83,22 +103,37 @@ pub fn run(stage: &Stage) -> Result<String> {
         summary.insert((*name).to_owned(), counts);
     }
     stage.write_json("summary.json", &summary)?;
-    let sizes: Vec<String> = PARTS.iter().zip(&parts).map(|(name, rows)| format!("{name} {}", rows.len())).collect();
+    let sizes: Vec<String> =
+        PARTS.iter().zip(&parts).map(|(name, rows)| format!("{name} {}", rows.len())).collect();
     Ok(sizes.join(", "))
 }
 
-fn stratify(classes: &[usize], letters: &[&str], options: &SplitOptions) -> Result<Vec<Vec<usize>>> {
+fn stratify(
+    classes: &[usize],
+    letters: &[&str],
+    options: &SplitOptions,
+) -> Result<Vec<Vec<usize>>> {
     let explain = |what: Impossible| match what {
-        Impossible::SmallClass(class, n) => impossible(format_args!("category `{}` has only {n} headline", letters[class])),
-        Impossible::SmallSide(n) => impossible(format_args!("a part of {n} headlines cannot hold every category")),
+        Impossible::SmallClass(class, n) => {
+            impossible(format_args!("category `{}` has only {n} headline", letters[class]))
+        }
+        Impossible::SmallSide(n) => {
+            impossible(format_args!("a part of {n} headlines cannot hold every category"))
+        }
     };
-    let (train, rest) = train_test_split(classes, letters.len(), options.test_size, options.seed).map_err(explain)?;
+    let (train, rest) = train_test_split(classes, letters.len(), options.test_size, options.seed)
+        .map_err(explain)?;
     let of_rest: Vec<usize> = rest.iter().map(|&row| classes[row]).collect();
-    let (valid, test) = train_test_split(&of_rest, letters.len(), 0.5, options.seed).map_err(explain)?;
+    let (valid, test) =
+        train_test_split(&of_rest, letters.len(), 0.5, options.seed).map_err(explain)?;
     let back = |rows: Vec<usize>| rows.into_iter().map(|row| rest[row]).collect();
     Ok(vec![train, back(valid), back(test)])
 }
 
 fn impossible(what: impl std::fmt::Display) -> Failure {
-    Failure::input(what, "split of ingest/headlines.parquet", "use more headlines, or another `split.test_size`")
+    Failure::input(
+        what,
+        "split of ingest/headlines.parquet",
+        "use more headlines, or another `split.test_size`",
+    )
 }

@@ -79,7 +79,11 @@ impl RandomState {
 
     /// `choice(items, size, replace=False)`: it shuffles all and takes the first.
     pub fn choice(&mut self, items: &[usize], size: usize) -> Vec<usize> {
-        self.permutation(items.len()).into_iter().take(size).filter_map(|i| items.get(i).copied()).collect()
+        self.permutation(items.len())
+            .into_iter()
+            .take(size)
+            .filter_map(|i| items.get(i).copied())
+            .collect()
     }
 }
 
@@ -97,7 +101,8 @@ mod tests {
 
     #[test]
     fn permutations_and_choices_are_numpy_s() {
-        // numpy 2: r = np.random.RandomState(123); r.permutation(10); r.choice([5, 7, 9], 2, replace=False); r.permutation(3)
+        // numpy 2: r = np.random.RandomState(123); r.permutation(10); r.choice([5, 7, 9], 2,
+        // replace=False); r.permutation(3)
         let mut random = RandomState::new(123);
         assert_eq!(random.permutation(10), [4, 0, 7, 5, 8, 3, 1, 6, 9, 2]);
         assert_eq!(random.choice(&[5, 7, 9], 2), [9, 5]);

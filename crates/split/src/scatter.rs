@@ -1,8 +1,9 @@
 //! Puts a table's rows into another order without holding the table.
 //!
-//! Rows go where they will lie, into shards of as many rows as a table is written at a time; a shard is then put in order and written.
-//! While all fits into [`BUDGET`] nothing touches the disk; beyond that the shards' rows go into files beside the result, one
-//! after the other, so that every byte is written and read once more, and memory stays where it is.
+//! Rows go where they will lie, into shards of as many rows as a table is written at a time; a
+//! shard is then put in order and written. While all fits into [`BUDGET`] nothing touches the disk;
+//! beyond that the shards' rows go into files beside the result, one after the other, so that every
+//! byte is written and read once more, and memory stays where it is.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -15,27 +16,44 @@ use polars::prelude::DataFrame;
 /// Bytes of rows that wait in memory, over all shards.
 const BUDGET: usize = 1 << 26;
 
-/// Writes the rows of the table at `from` into the tables `to`, each of so many rows. Row i goes to `places[i]`, counted through all of
-/// them. `scratch` is a folder that may be made, and is gone afterwards.
+/// Writes the rows of the table at `from` into the tables `to`, each of so many rows. Row i goes to
+/// `places[i]`, counted through all of them. `scratch` is a folder that may be made, and is gone
+/// afterwards.
 pub fn scatter(from: &Path, places: &[u32], to: &[(PathBuf, usize)], scratch: &Path) -> Result<()> {
     within(from, places, to, scratch, BUDGET)
 }
 
-fn within(from: &Path, places: &[u32], to: &[(PathBuf, usize)], scratch: &Path, budget: usize) -> Result<()> {
+fn within(
+    from: &Path,
+    places: &[u32],
+    to: &[(PathBuf, usize)],
+    scratch: &Path,
+    budget: usize,
+) -> Result<()> {
     // What a killed run has left would be taken for rows.
     match std::fs::remove_dir_all(scratch) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Failure::io("remove", scratch, &e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Failure::io("remove", scratch, &e));
+        }
         _ => {}
     }
     let mut shards = Shards::new(to.iter().map(|(_, rows)| *rows), scratch);
     let mut places_left = places.iter();
     table::groups(from, &HEADLINE_COLUMNS, |frame| {
         let texts = HEADLINE_COLUMNS.iter().skip(1).take(TEXT_COLUMNS);
-        let texts = texts.map(|name| Ok(table::texts(frame, name, from)?.no_null_iter().collect())).collect::<Result<Vec<Vec<&str>>>>()?;
-        let (ids, stamps) = (table::integers(frame, "id", from)?, table::integers(frame, "timestamp", from)?);
+        let texts = texts
+            .map(|name| Ok(table::texts(frame, name, from)?.no_null_iter().collect()))
+            .collect::<Result<Vec<Vec<&str>>>>()?;
+        let (ids, stamps) =
+            (table::integers(frame, "id", from)?, table::integers(frame, "timestamp", from)?);
         for (row, (id, stamp)) in ids.no_null_iter().zip(stamps.no_null_iter()).enumerate() {
             let Some(&place) = places_left.next() else { break };
-            shards.put(place, id, texts.iter().filter_map(|column| column.get(row).copied()), stamp);
+            shards.put(
+                place,
+                id,
+                texts.iter().filter_map(|column| column.get(row).copied()),
+                stamp,
+            );
             if shards.waiting > budget {
                 shards.spill()?;
             }
@@ -56,7 +74,8 @@ fn within(from: &Path, places: &[u32], to: &[(PathBuf, usize)], scratch: &Path, 
 
 /// Rows on their way, by where they go.
 struct Shards {
-    /// The first place of each, and its rows so far: place, id, texts with their lengths, time stamp.
+    /// The first place of each, and its rows so far: place, id, texts with their lengths, time
+    /// stamp.
     all: Vec<(usize, Vec<u8>)>,
     /// Bytes in memory.
     waiting: usize,
@@ -75,9 +94,18 @@ impl Shards {
         Self { all, waiting: 0, spilled: false, scratch: scratch.to_owned() }
     }
 
-    fn put<'t>(&mut self, place: u32, id: i64, texts: impl Iterator<Item = &'t str>, timestamp: i64) {
+    fn put<'t>(
+        &mut self,
+        place: u32,
+        id: i64,
+        texts: impl Iterator<Item = &'t str>,
+        timestamp: i64,
+    ) {
         let shard = self.all.partition_point(|(first, _)| *first <= place as usize);
-        let Some((first, rows)) = shard.checked_sub(1).and_then(|shard| self.all.get_mut(shard)) else { return };
+        let Some((first, rows)) = shard.checked_sub(1).and_then(|shard| self.all.get_mut(shard))
+        else {
+            return;
+        };
         let before = rows.len();
         let within = u32::try_from(place as usize - *first).unwrap_or(u32::MAX);
         rows.extend_from_slice(&within.to_le_bytes());
@@ -96,13 +124,16 @@ impl Shards {
 
     /// Moves what is in memory into the shards' files.
     fn spill(&mut self) -> Result<()> {
-        std::fs::create_dir_all(&self.scratch).map_err(|e| Failure::io("create folder", &self.scratch, &e))?;
+        std::fs::create_dir_all(&self.scratch)
+            .map_err(|e| Failure::io("create folder", &self.scratch, &e))?;
         self.spilled = true;
         for shard in 0..self.all.len() {
             let path = self.file(shard);
             let Some((_, rows)) = self.all.get_mut(shard) else { continue };
-            let file: std::io::Result<File> = OpenOptions::new().create(true).append(true).open(&path);
-            file.and_then(|mut file| file.write_all(rows)).map_err(|e| Failure::io("write", &path, &e))?;
+            let file: std::io::Result<File> =
+                OpenOptions::new().create(true).append(true).open(&path);
+            file.and_then(|mut file| file.write_all(rows))
+                .map_err(|e| Failure::io("write", &path, &e))?;
             rows.clear();
         }
         self.waiting = 0;
@@ -112,11 +143,21 @@ impl Shards {
     /// A shard's rows in order.
     fn frame(&mut self, shard: usize, rows: usize) -> Result<DataFrame> {
         let path = self.file(shard);
-        let mut bytes = if self.spilled { std::fs::read(&path).map_err(|e| Failure::io("read", &path, &e))? } else { Vec::new() };
+        let mut bytes = if self.spilled {
+            std::fs::read(&path).map_err(|e| Failure::io("read", &path, &e))?
+        } else {
+            Vec::new()
+        };
         if let Some((_, waiting)) = self.all.get_mut(shard) {
             bytes.append(waiting);
         }
-        let lost = || Failure::failed("a row was lost on its way", path.display(), "this is a bug; please report it");
+        let lost = || {
+            Failure::failed(
+                "a row was lost on its way",
+                path.display(),
+                "this is a bug; please report it",
+            )
+        };
         let mut parsed: Vec<Option<Row<'_>>> = vec![None; rows];
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -124,7 +165,8 @@ impl Shards {
             *parsed.get_mut(place as usize).ok_or_else(lost)? = Some(row);
         }
         let parsed: Vec<Row<'_>> = parsed.into_iter().collect::<Option<_>>().ok_or_else(lost)?;
-        let [ids, timestamps] = [|row: &Row<'_>| row.id, |row: &Row<'_>| row.timestamp].map(|of| parsed.iter().map(of).collect::<Vec<_>>());
+        let [ids, timestamps] = [|row: &Row<'_>| row.id, |row: &Row<'_>| row.timestamp]
+            .map(|of| parsed.iter().map(of).collect::<Vec<_>>());
         let texts = |at: usize| parsed.iter().filter_map(move |row| row.texts.get(at).copied());
         let frame = table::headlines(&ids, texts, &timestamps);
         frame.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))
@@ -174,11 +216,21 @@ mod tests {
         let ids: Vec<i64> = (0..).take(n).collect();
         let column = |(at, name): (usize, &&str)| match at {
             0 | 7 => Series::new((*name).into(), &ids).into_column(),
-            _ => Series::new((*name).into(), ids.iter().map(|i| format!("{name} é{i}")).collect::<Vec<_>>()).into_column(),
+            _ => Series::new(
+                (*name).into(),
+                ids.iter().map(|i| format!("{name} é{i}")).collect::<Vec<_>>(),
+            )
+            .into_column(),
         };
-        let mut whole = DataFrame::new(n, HEADLINE_COLUMNS.iter().enumerate().map(column).collect()).expect("a table");
+        let mut whole =
+            DataFrame::new(n, HEADLINE_COLUMNS.iter().enumerate().map(column).collect())
+                .expect("a table");
         table::write(&from, &mut whole).expect("writes");
-        let places: Vec<u32> = RandomState::new(1).permutation(n).into_iter().map(|p| u32::try_from(p).expect("small")).collect();
+        let places: Vec<u32> = RandomState::new(1)
+            .permutation(n)
+            .into_iter()
+            .map(|p| u32::try_from(p).expect("small"))
+            .collect();
         let mut order = vec![0; n];
         for (row, place) in places.iter().enumerate() {
             order[*place as usize] = row;
@@ -189,14 +241,19 @@ mod tests {
             // As a killed run leaves it.
             std::fs::create_dir(dir.path().join("scratch")).expect("a folder");
             std::fs::write(dir.path().join("scratch/0"), "half a row").expect("writes");
-            let to: Vec<(PathBuf, usize)> = sizes.iter().map(|n| (dir.path().join(n.to_string()), *n)).collect();
+            let to: Vec<(PathBuf, usize)> =
+                sizes.iter().map(|n| (dir.path().join(n.to_string()), *n)).collect();
             within(&from, &places, &to, &dir.path().join("scratch"), budget).expect("scatters");
             assert!(!dir.path().join("scratch").exists());
             let mut start = 0;
             for (path, rows) in &to {
                 let frame = table::read(path, &["id", "title"]).expect("reads");
-                let ids: Vec<i64> = table::integers(&frame, "id", path).expect("ids").no_null_iter().collect();
-                let want: Vec<i64> = order[start..start + rows].iter().map(|&row| i64::try_from(row).expect("small")).collect();
+                let ids: Vec<i64> =
+                    table::integers(&frame, "id", path).expect("ids").no_null_iter().collect();
+                let want: Vec<i64> = order[start..start + rows]
+                    .iter()
+                    .map(|&row| i64::try_from(row).expect("small"))
+                    .collect();
                 assert_eq!(ids, want);
                 let titles = table::texts(&frame, "title", path).expect("titles").no_null_iter();
                 assert!(titles.zip(&want).all(|(title, id)| title == format!("title é{id}")));

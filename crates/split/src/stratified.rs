@@ -14,7 +14,12 @@ pub enum Impossible {
 
 /// Splits the rows whose classes are `classes` (0..`count`, in the classes' sorted order) into
 /// two lists of row numbers, of which the second has `test_size` of the rows, rounded up.
-pub fn train_test_split(classes: &[usize], count: usize, test_size: f64, seed: u32) -> Result<(Vec<usize>, Vec<usize>), Impossible> {
+pub fn train_test_split(
+    classes: &[usize],
+    count: usize,
+    test_size: f64,
+    seed: u32,
+) -> Result<(Vec<usize>, Vec<usize>), Impossible> {
     let (n_train, n_test) = sides(classes.len(), test_size);
     let mut rows_of = vec![Vec::new(); count];
     for (row, &class) in classes.iter().enumerate() {
@@ -48,7 +53,11 @@ pub fn train_test_split(classes: &[usize], count: usize, test_size: f64, seed: u
 }
 
 /// How many rows the two sides have: `ceil(test_size * n)` for the second.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as numpy computes it; rows are far fewer than 2^52")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "as numpy computes it; rows are far fewer than 2^52"
+)]
 pub fn sides(n: usize, test_size: f64) -> (usize, usize) {
     let test = ((test_size * n as f64).ceil() as usize).min(n);
     (n - test, test)
@@ -92,15 +101,32 @@ mod tests {
 
     #[test]
     fn splits_are_scikit_learn_s() {
-        // scikit-learn 1.9.1: train_test_split(np.arange(27), test_size=0.3, random_state=seed, stratify=list(letters))
+        // scikit-learn 1.9.1: train_test_split(np.arange(27), test_size=0.3, random_state=seed,
+        // stratify=list(letters))
         let y = classes("bbbbbbbbbbbeeeeeeeeettttmmm");
         let expected: [(u32, &[usize], &[usize]); 3] = [
-            (0, &[7, 24, 22, 13, 14, 9, 20, 15, 2, 19, 1, 23, 4, 10, 6, 12, 16, 25], &[17, 11, 0, 5, 21, 18, 26, 3, 8]),
-            (123, &[15, 16, 26, 18, 3, 9, 21, 13, 19, 24, 23, 5, 7, 14, 4, 8, 20, 0], &[22, 1, 25, 10, 2, 12, 6, 11, 17]),
-            (u32::MAX, &[1, 5, 25, 10, 11, 0, 9, 8, 13, 21, 26, 6, 22, 12, 14, 15, 16, 20], &[19, 24, 23, 17, 3, 18, 4, 7, 2]),
+            (
+                0,
+                &[7, 24, 22, 13, 14, 9, 20, 15, 2, 19, 1, 23, 4, 10, 6, 12, 16, 25],
+                &[17, 11, 0, 5, 21, 18, 26, 3, 8],
+            ),
+            (
+                123,
+                &[15, 16, 26, 18, 3, 9, 21, 13, 19, 24, 23, 5, 7, 14, 4, 8, 20, 0],
+                &[22, 1, 25, 10, 2, 12, 6, 11, 17],
+            ),
+            (
+                u32::MAX,
+                &[1, 5, 25, 10, 11, 0, 9, 8, 13, 21, 26, 6, 22, 12, 14, 15, 16, 20],
+                &[19, 24, 23, 17, 3, 18, 4, 7, 2],
+            ),
         ];
         for (seed, train, test) in expected {
-            assert_eq!(train_test_split(&y, 4, 0.3, seed), Ok((train.to_vec(), test.to_vec())), "seed {seed}");
+            assert_eq!(
+                train_test_split(&y, 4, 0.3, seed),
+                Ok((train.to_vec(), test.to_vec())),
+                "seed {seed}"
+            );
         }
     }
 
@@ -108,8 +134,14 @@ mod tests {
     fn the_published_counts_come_out() {
         // The contract's: 13,356 headlines, b 5627, e 5294, m 910, t 1525; the tie between e and t
         // in the second split is broken by scikit-learn's own draws.
-        let y: Vec<usize> = [5627, 5294, 910, 1525].into_iter().enumerate().flat_map(|(class, n)| vec![class; n]).collect();
-        let count = |rows: &[usize]| (0..4).map(|class| rows.iter().filter(|&&r| y[r] == class).count()).collect::<Vec<_>>();
+        let y: Vec<usize> = [5627, 5294, 910, 1525]
+            .into_iter()
+            .enumerate()
+            .flat_map(|(class, n)| vec![class; n])
+            .collect();
+        let count = |rows: &[usize]| {
+            (0..4).map(|class| rows.iter().filter(|&&r| y[r] == class).count()).collect::<Vec<_>>()
+        };
         let (train, rest) = train_test_split(&y, 4, 0.2, 123).expect("splits");
         assert_eq!(count(&train), [4501, 4235, 728, 1220]);
         let of_rest: Vec<usize> = rest.iter().map(|&r| y[r]).collect();
@@ -121,8 +153,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_split_is_refused() {
-        assert_eq!(train_test_split(&classes("bbbe"), 4, 0.5, 1), Err(Impossible::SmallClass(1, 1)));
-        assert_eq!(train_test_split(&classes("bbbbbbee"), 4, 0.1, 1), Err(Impossible::SmallSide(1)));
+        assert_eq!(
+            train_test_split(&classes("bbbe"), 4, 0.5, 1),
+            Err(Impossible::SmallClass(1, 1))
+        );
+        assert_eq!(
+            train_test_split(&classes("bbbbbbee"), 4, 0.1, 1),
+            Err(Impossible::SmallSide(1))
+        );
     }
 
     proptest! {

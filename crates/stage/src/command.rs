@@ -34,9 +34,16 @@ impl Embedded {
 
     /// The options of a node.
     fn schema(&self, declared: &Declaration) -> Result<Schema> {
-        let text = |file: &String| self.options.iter().find(|(path, _)| path == file).map(|(_, text)| *text);
+        let text = |file: &String| {
+            self.options.iter().find(|(path, _)| path == file).map(|(_, text)| *text)
+        };
         let texts: Option<Vec<&str>> = declared.options.iter().map(text).collect();
-        let texts = texts.ok_or_else(|| bug(format_args!("`{}` names a file that is not embedded", declared.name), declaration::FILE))?;
+        let texts = texts.ok_or_else(|| {
+            bug(
+                format_args!("`{}` names a file that is not embedded", declared.name),
+                declaration::FILE,
+            )
+        })?;
         Schema::parse(&texts).map_err(|e| bug(e, &format!("options of `{}`", declared.name)))
     }
 }
@@ -75,17 +82,32 @@ impl Stage {
     /// The options, typed.
     pub fn options<T: DeserializeOwned>(&self) -> Result<T> {
         let map = self.options.clone().into_iter().collect();
-        serde_json::from_value(serde_json::Value::Object(map))
-            .map_err(|e| Failure::usage(e, format_args!("options of `{}`", self.node), "compare them with `--help`"))
+        serde_json::from_value(serde_json::Value::Object(map)).map_err(|e| {
+            Failure::usage(
+                e,
+                format_args!("options of `{}`", self.node),
+                "compare them with `--help`",
+            )
+        })
     }
 
     /// The path of `file` among the artifacts of `node`.
     ///
     /// # Errors
-    /// If `node.toml` does not declare it: a file that is read without being in the key makes wrong hits.
+    /// If `node.toml` does not declare it: a file that is read without being in the key makes wrong
+    /// hits.
     pub fn input(&self, node: &str, file: &str) -> Result<PathBuf> {
-        if !self.declared.reads.iter().any(|read| read.node.matches(node) && read.files.iter().any(|f| f == file)) {
-            let what = format_args!("`{}` reads {node}/{file}, which its {} does not declare", self.node, declaration::FILE);
+        if !self
+            .declared
+            .reads
+            .iter()
+            .any(|read| read.node.matches(node) && read.files.iter().any(|f| f == file))
+        {
+            let what = format_args!(
+                "`{}` reads {node}/{file}, which its {} does not declare",
+                self.node,
+                declaration::FILE
+            );
             return Err(bug(what, &format!("node `{}`", self.node)));
         }
         Ok(self.inputs.get(node).cloned().unwrap_or_else(|| self.artifacts.join(node)).join(file))
@@ -95,7 +117,11 @@ impl Stage {
     pub fn nodes(&self, kind: &str) -> Vec<&str> {
         let kind = Pattern::from(kind);
         let exact = |name: &str| self.declared.reads.iter().any(|read| read.node.as_str() == name);
-        self.inputs.keys().map(String::as_str).filter(|name| kind.matches(name) && !exact(name)).collect()
+        self.inputs
+            .keys()
+            .map(String::as_str)
+            .filter(|name| kind.matches(name) && !exact(name))
+            .collect()
     }
 
     /// The path of an artifact that this run makes.
@@ -112,7 +138,8 @@ impl Stage {
     pub fn write_json(&self, file: &str, value: &impl Serialize) -> Result<()> {
         let path = self.output(file);
         let json = serde_json::to_string_pretty(value);
-        let json = json.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+        let json = json
+            .map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
         std::fs::write(&path, json + "\n").map_err(|e| Failure::io("write", &path, &e))
     }
 
@@ -130,7 +157,11 @@ pub const OPTIONS_VARIABLE: &str = "KNOCKLINE_OPTIONS";
 
 /// Runs a stage's command line: parses it, calls `run`, reports its one-line summary or its
 /// failure, and gives the exit status.
-pub fn main(about: &'static str, embedded: Embedded, run: fn(&Stage) -> Result<String>) -> ExitCode {
+pub fn main(
+    about: &'static str,
+    embedded: Embedded,
+    run: fn(&Stage) -> Result<String>,
+) -> ExitCode {
     let matches = match command(about, embedded) {
         Ok(command) => command.get_matches(),
         Err(failure) => return fail(&report_to(false, ""), failure, false),
@@ -138,7 +169,12 @@ pub fn main(about: &'static str, embedded: Embedded, run: fn(&Stage) -> Result<S
     let events = matches.get_flag("events");
     // Held until the process ends, however it ends: a next run waits for that.
     let _lock = matches.get_one::<PathBuf>("stage-lock").map(|path| {
-        std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).and_then(|file| file.lock_shared().map(|()| file))
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .and_then(|file| file.lock_shared().map(|()| file))
     });
     if events {
         end_with_the_parent();
@@ -147,7 +183,9 @@ pub fn main(about: &'static str, embedded: Embedded, run: fn(&Stage) -> Result<S
         Ok(stage) => stage,
         Err(failure) => return fail(&report_to(events, ""), failure, events),
     };
-    match run(&stage).and_then(|summary| stage.write_json(OPTIONS, &stage.recorded).map(|()| summary)) {
+    match run(&stage)
+        .and_then(|summary| stage.write_json(OPTIONS, &stage.recorded).map(|()| summary))
+    {
         Ok(summary) => {
             stage.progress.send(&Event::Summary { text: summary.clone() });
             if !events {
@@ -186,13 +224,23 @@ fn command(about: &'static str, embedded: Embedded) -> Result<Command> {
     let mut help = String::new();
     let nodes = embedded.declarations()?;
     for node in &nodes {
-        let with = node.net.as_ref().map_or_else(String::new, |net| format!(" with net = \"{net}\""));
+        let with =
+            node.net.as_ref().map_or_else(String::new, |net| format!(" with net = \"{net}\""));
         // Writing to a string cannot fail.
-        let _ = writeln!(help, "Options of {}{with} (--set NAME=VALUE):\n{}", node.name, embedded.schema(node)?.help());
+        let _ = writeln!(
+            help,
+            "Options of {}{with} (--set NAME=VALUE):\n{}",
+            node.name,
+            embedded.schema(node)?.help()
+        );
     }
     // Where only one node has a name, that is the one.
     let has_one = matches!(&nodes[..], [only] if only.name.prefix().is_none());
-    let node = Arg::new("node").long("node").value_name("NAME").help("which node to run").required(!has_one);
+    let node = Arg::new("node")
+        .long("node")
+        .value_name("NAME")
+        .help("which node to run")
+        .required(!has_one);
     let dir = || value_parser!(PathBuf);
     let command = Command::new(env!("CARGO_PKG_NAME"))
         .about(about)
@@ -223,13 +271,17 @@ fn command(about: &'static str, embedded: Embedded) -> Result<Command> {
                 .help("the folder to write this node's artifacts into"),
         )
         .arg(
-            Arg::new("downloads")
-                .long("downloads")
-                .value_name("DIR")
-                .value_parser(dir())
-                .help("where downloads are kept [default: DIR/.knockline/downloads of --artifacts]"),
+            Arg::new("downloads").long("downloads").value_name("DIR").value_parser(dir()).help(
+                "where downloads are kept [default: DIR/.knockline/downloads of --artifacts]",
+            ),
         )
-        .arg(Arg::new("set").long("set").value_name("NAME=VALUE").action(ArgAction::Append).help("set an option"))
+        .arg(
+            Arg::new("set")
+                .long("set")
+                .value_name("NAME=VALUE")
+                .action(ArgAction::Append)
+                .help("set an option"),
+        )
         .arg(
             Arg::new("device")
                 .long("device")
@@ -243,7 +295,9 @@ fn command(about: &'static str, embedded: Embedded) -> Result<Command> {
                 .action(ArgAction::SetTrue)
                 .help("go on with the unfinished run in --out, where the stage can"),
         )
-        .arg(Arg::new("offline").long("offline").action(ArgAction::SetTrue).help("download nothing"))
+        .arg(
+            Arg::new("offline").long("offline").action(ArgAction::SetTrue).help("download nothing"),
+        )
         .arg(Arg::new("commit").long("commit").hide(true))
         .arg(Arg::new("stage-lock").long("stage-lock").value_parser(dir()).hide(true))
         .arg(Arg::new("events").long("events").action(ArgAction::SetTrue).hide(true));
@@ -256,42 +310,71 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
     let only = all.first().map_or("", |declared| declared.name.as_str());
     let node = matches.get_one::<String>("node").map_or(only, String::as_str);
     let given: Options = match std::env::var(OPTIONS_VARIABLE) {
-        Ok(json) => serde_json::from_str(&json).map_err(|e| Failure::usage(e, OPTIONS_VARIABLE, "give a JSON object"))?,
+        Ok(json) => serde_json::from_str(&json)
+            .map_err(|e| Failure::usage(e, OPTIONS_VARIABLE, "give a JSON object"))?,
         Err(_) => Options::new(),
     };
     let mut sets = Vec::new();
     for pair in matches.get_many::<String>("set").into_iter().flatten() {
-        let no_value = || Failure::usage(format_args!("`{pair}` has no `=`"), "--set", "write --set NAME=VALUE");
+        let no_value = || {
+            Failure::usage(format_args!("`{pair}` has no `=`"), "--set", "write --set NAME=VALUE")
+        };
         sets.push(pair.split_once('=').ok_or_else(no_value)?);
     }
-    let net = sets.iter().rev().find(|(name, _)| *name == NET).map(|(_, net)| net.trim_matches('"'));
+    let net =
+        sets.iter().rev().find(|(name, _)| *name == NET).map(|(_, net)| net.trim_matches('"'));
     let declared = declare(&all, node, net.or_else(|| given.get(NET)?.as_str()))?;
     let schema = embedded.schema(&declared)?;
     let mut options = schema.defaults();
     options.extend(given);
     for (name, value) in sets {
-        schema
-            .set_text(&mut options, name, value)
-            .map_err(|e| Failure::usage(format_args!("`{name}` {e}"), format_args!("--set {name}={value}"), "see --help"))?;
+        schema.set_text(&mut options, name, value).map_err(|e| {
+            Failure::usage(
+                format_args!("`{name}` {e}"),
+                format_args!("--set {name}={value}"),
+                "see --help",
+            )
+        })?;
     }
 
-    let is_place = |name: &str| schema.0.get(name).is_some_and(|entry| matches!(entry.kind, Kind::Source | Kind::Path));
-    let is_silent = |name: &str, value: &serde_json::Value| {
-        schema.0.get(name).is_some_and(|entry| entry.since.is_some() && entry.default_value() == *value)
+    let is_place = |name: &str| {
+        schema.0.get(name).is_some_and(|entry| matches!(entry.kind, Kind::Source | Kind::Path))
     };
-    let recorded = options.iter().filter(|(name, value)| !value.is_null() && !is_place(name) && !is_silent(name, value));
+    let is_silent = |name: &str, value: &serde_json::Value| {
+        schema
+            .0
+            .get(name)
+            .is_some_and(|entry| entry.since.is_some() && entry.default_value() == *value)
+    };
+    let recorded = options
+        .iter()
+        .filter(|(name, value)| !value.is_null() && !is_place(name) && !is_silent(name, value));
     let recorded = recorded.map(|(name, value)| (name.clone(), value.clone())).collect();
     let artifacts = path("artifacts").unwrap_or_default();
     let out = path("out").unwrap_or_default();
     if !matches.get_flag("events") && out.join("manifest.json").exists() {
         let remedy = "give another folder; `cargo xtask pipeline --only NODE` makes a result the pipeline's own";
-        return Err(Failure::usage("the pipeline's own result lies there", format_args!("--out {}", out.display()), remedy));
+        return Err(Failure::usage(
+            "the pipeline's own result lies there",
+            format_args!("--out {}", out.display()),
+            remedy,
+        ));
     }
     std::fs::create_dir_all(&out).map_err(|e| Failure::io("create folder", &out, &e))?;
-    let is_ours = matches.get_flag("events") || matches.get_flag("resume") || out.join(OPTIONS).exists();
-    if !is_ours && std::fs::read_dir(&out).map_err(|e| Failure::io("read folder", &out, &e))?.next().is_some() {
+    let is_ours =
+        matches.get_flag("events") || matches.get_flag("resume") || out.join(OPTIONS).exists();
+    if !is_ours
+        && std::fs::read_dir(&out)
+            .map_err(|e| Failure::io("read folder", &out, &e))?
+            .next()
+            .is_some()
+    {
         let remedy = "give an empty folder, a new one, or one that holds an earlier result; --resume goes on with a run that was killed";
-        return Err(Failure::usage("the folder is not empty, and no result lies there", format_args!("--out {}", out.display()), remedy));
+        return Err(Failure::usage(
+            "the folder is not empty, and no result lies there",
+            format_args!("--out {}", out.display()),
+            remedy,
+        ));
     }
     Ok(Stage {
         node: node.to_owned(),
@@ -304,7 +387,8 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         recorded,
         inputs: inputs(matches, &declared, &artifacts),
         declared,
-        downloads: path("downloads").unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
+        downloads: path("downloads")
+            .unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
         artifacts,
         out,
     })
@@ -318,7 +402,8 @@ fn declare(all: &[Declaration], node: &str, net: Option<&str>) -> Result<Declara
     if let Some(declared) = declaration::find(all, node, net) {
         return Ok(declared.clone());
     }
-    let nets: Vec<&str> = all.iter().filter(|d| d.name.matches(node)).filter_map(|d| d.net.as_deref()).collect();
+    let nets: Vec<&str> =
+        all.iter().filter(|d| d.name.matches(node)).filter_map(|d| d.net.as_deref()).collect();
     if nets.is_empty() {
         let known: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
         return Err(Failure::usage(
@@ -327,13 +412,22 @@ fn declare(all: &[Declaration], node: &str, net: Option<&str>) -> Result<Declara
             format_args!("there are {}", known.join(", ")),
         ));
     }
-    let what = net.map_or_else(|| "no net is chosen".to_owned(), |net| format!("there is no net \"{net}\""));
-    Err(Failure::usage(what, format_args!("option `{NET}` of `{node}`"), format_args!("use --set {NET}=… with {}", nets.join(" or "))))
+    let what = net
+        .map_or_else(|| "no net is chosen".to_owned(), |net| format!("there is no net \"{net}\""));
+    Err(Failure::usage(
+        what,
+        format_args!("option `{NET}` of `{node}`"),
+        format_args!("use --set {NET}=… with {}", nets.join(" or ")),
+    ))
 }
 
-/// Where the artifacts of other nodes lie: what the command line says, and for a person who runs the stage alone every node
-/// of a kind that has a folder.
-fn inputs(matches: &ArgMatches, declared: &Declaration, artifacts: &Path) -> BTreeMap<String, PathBuf> {
+/// Where the artifacts of other nodes lie: what the command line says, and for a person who runs
+/// the stage alone every node of a kind that has a folder.
+fn inputs(
+    matches: &ArgMatches,
+    declared: &Declaration,
+    artifacts: &Path,
+) -> BTreeMap<String, PathBuf> {
     let mut inputs = BTreeMap::new();
     let kinds = || declared.reads.iter().filter(|read| read.node.prefix().is_some());
     if !matches.get_flag("events") {
@@ -379,15 +473,40 @@ mod tests {
         for node in ["seed.a", "seed.b", "other"] {
             std::fs::create_dir_all(dir.path().join("artifacts").join(node)).expect("a folder");
         }
-        let (out, artifacts, elsewhere) = (folder("out"), folder("artifacts"), folder("else=where"));
-        let args = ["--node", "train.x", "--set", "net=slp", "--out", &out, "--artifacts", &artifacts, "--input", "seed.b", &elsewhere];
+        let (out, artifacts, elsewhere) =
+            (folder("out"), folder("artifacts"), folder("else=where"));
+        let args = [
+            "--node",
+            "train.x",
+            "--set",
+            "net=slp",
+            "--out",
+            &out,
+            "--artifacts",
+            &artifacts,
+            "--input",
+            "seed.b",
+            &elsewhere,
+        ];
         let stage = stage(&args).expect("a stage");
-        assert!(stage.input("tensors", "train.safetensors").expect("declared").ends_with("artifacts/tensors/train.safetensors"));
+        assert!(
+            stage
+                .input("tensors", "train.safetensors")
+                .expect("declared")
+                .ends_with("artifacts/tensors/train.safetensors")
+        );
         assert_eq!(stage.nodes("seed.*"), ["seed.a", "seed.b"]);
         assert!(stage.input("seed.b", "seed").expect("declared").ends_with("else=where/seed"));
-        for (node, file) in [("tensors", "valid.safetensors"), ("split", "train.safetensors"), ("seed.a.b", "seed")] {
+        for (node, file) in
+            [("tensors", "valid.safetensors"), ("split", "train.safetensors"), ("seed.a.b", "seed")]
+        {
             let refused = stage.input(node, file).expect_err("refused");
-            assert!(refused.what.contains(&format!("{node}/{file}, which its node.toml does not declare")), "{refused}");
+            assert!(
+                refused
+                    .what
+                    .contains(&format!("{node}/{file}, which its node.toml does not declare")),
+                "{refused}"
+            );
         }
     }
 
@@ -395,9 +514,13 @@ mod tests {
     fn a_run_needs_a_net_that_is_known() {
         let dir = tempfile::tempdir().expect("a folder");
         let out = dir.path().join("out").display().to_string();
-        let refusal = |args: &[&str]| stage(&[args, &["--out", &out]].concat()).err().expect("refused").to_string();
+        let refusal = |args: &[&str]| {
+            stage(&[args, &["--out", &out]].concat()).err().expect("refused").to_string()
+        };
         assert!(refusal(&["--node", "train.x"]).contains("no net is chosen"));
-        assert!(refusal(&["--node", "train.x", "--set", "net=cnn"]).contains("there is no net \"cnn\""));
+        assert!(
+            refusal(&["--node", "train.x", "--set", "net=cnn"]).contains("there is no net \"cnn\"")
+        );
         assert!(refusal(&["--node", "split"]).contains("there is no node `split` here"));
     }
 }

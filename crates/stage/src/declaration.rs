@@ -7,8 +7,9 @@
 //! reads = [{ node = "split", files = ["train.parquet", "valid.parquet", "test.parquet"] }]
 //! ```
 //!
-//! A stage embeds the file and refuses to read anything else ([`crate::Stage::input`]); `xtask` reads the same file and
-//! makes the graph and the keys of it. So a file that reaches a result is always in the result's key.
+//! A stage embeds the file and refuses to read anything else ([`crate::Stage::input`]); `xtask`
+//! reads the same file and makes the graph and the keys of it. So a file that reaches a result is
+//! always in the result's key.
 
 use std::fmt::{self, Display};
 
@@ -27,7 +28,8 @@ pub struct Declaration {
     pub net: Option<String>,
     /// The files that describe its options, beside `node.toml`; later ones override earlier ones.
     pub options: Vec<String>,
-    /// Whether it measures time. Nothing runs beside it, and the machine is part of its content key.
+    /// Whether it measures time. Nothing runs beside it, and the machine is part of its content
+    /// key.
     #[serde(default)]
     pub measures_time: bool,
     /// Whether it computes on the device that the user chooses.
@@ -104,7 +106,11 @@ pub fn parse(text: &str) -> Result<Vec<Declaration>, String> {
     }
     let NodeFile { node: nodes } = toml::from_str(text).map_err(|e| e.to_string())?;
     for (at, node) in nodes.iter().enumerate() {
-        if nodes.iter().take(at).any(|other| other.name == node.name && (other.net == node.net || other.net.is_none())) {
+        if nodes
+            .iter()
+            .take(at)
+            .any(|other| other.name == node.name && (other.net == node.net || other.net.is_none()))
+        {
             return Err(format!("`{}` is declared twice", node.name));
         }
     }
@@ -153,7 +159,15 @@ mod tests {
 
     #[test]
     fn mistakes_of_an_author_are_found() {
-        assert!(parse(&TRAIN.replace("\"mlp\"", "\"slp\"")).unwrap_err().contains("`train.*` is declared twice"));
-        assert!(parse(&TRAIN.replace("measures_time", "measure_time")).unwrap_err().contains("measure_time"));
+        assert!(
+            parse(&TRAIN.replace("\"mlp\"", "\"slp\""))
+                .unwrap_err()
+                .contains("`train.*` is declared twice")
+        );
+        assert!(
+            parse(&TRAIN.replace("measures_time", "measure_time"))
+                .unwrap_err()
+                .contains("measure_time")
+        );
     }
 }

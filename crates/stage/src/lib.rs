@@ -1,8 +1,9 @@
-//! What a stage of the pipeline is: how it is called ([`command`]), what it declares ([`declaration`]), which options it takes
-//! ([`options`]) and how it says how far it is ([`progress`]).
+//! What a stage of the pipeline is: how it is called ([`command`]), what it declares
+//! ([`declaration`]), which options it takes ([`options`]) and how it says how far it is
+//! ([`progress`]).
 //!
-//! Stages never depend on each other; they meet as files. This crate therefore knows no stage, no parquet, no tensors and no
-//! network. `cargo xtask`, which uses it too, builds in seconds.
+//! Stages never depend on each other; they meet as files. This crate therefore knows no stage, no
+//! parquet, no tensors and no network. `cargo xtask`, which uses it too, builds in seconds.
 
 pub mod command;
 pub mod declaration;

@@ -34,14 +34,23 @@ impl Machine {
     /// If `KNOCKLINE_THREADS` is not a number of threads.
     pub fn here() -> Result<Self> {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Ok(Self { processor: processor(), processors, threads: threads()?.unwrap_or(processors), gpus: gpus() })
+        Ok(Self {
+            processor: processor(),
+            processors,
+            threads: threads()?.unwrap_or(processors),
+            gpus: gpus(),
+        })
     }
 }
 
 impl Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = if self.processors == 1 { "" } else { "s" };
-        write!(f, "{}, {} processor{s}, KNOCKLINE_THREADS={}", self.processor, self.processors, self.threads)?;
+        write!(
+            f,
+            "{}, {} processor{s}, KNOCKLINE_THREADS={}",
+            self.processor, self.processors, self.threads
+        )?;
         self.gpus.iter().try_for_each(|gpu| write!(f, ", {gpu}"))
     }
 }
@@ -69,13 +78,21 @@ fn processor() -> String {
     let named = if cfg!(target_os = "linux") {
         // Arm's say who made which part of which variant.
         let arm = || {
-            let fields = ["CPU implementer", "CPU part", "CPU variant"].map(|name| field("/proc/cpuinfo", name));
-            Some(format!("{} {}", std::env::consts::ARCH, fields.into_iter().collect::<Option<Vec<_>>>()?.join(" ")))
+            let fields = ["CPU implementer", "CPU part", "CPU variant"]
+                .map(|name| field("/proc/cpuinfo", name));
+            Some(format!(
+                "{} {}",
+                std::env::consts::ARCH,
+                fields.into_iter().collect::<Option<Vec<_>>>()?.join(" ")
+            ))
         };
         field("/proc/cpuinfo", "model name").or_else(arm)
     } else if cfg!(target_os = "macos") {
         let asked = Command::new("sysctl").args(["-n", "machdep.cpu.brand_string"]).output();
-        asked.ok().and_then(|done| String::from_utf8(done.stdout).ok()).map(|name| name.trim().to_owned())
+        asked
+            .ok()
+            .and_then(|done| String::from_utf8(done.stdout).ok())
+            .map(|name| name.trim().to_owned())
     } else {
         std::env::var("PROCESSOR_IDENTIFIER").ok()
     };
@@ -84,7 +101,9 @@ fn processor() -> String {
 
 fn gpus() -> Vec<String> {
     let folders = fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
-    let mut names: Vec<String> = folders.filter_map(|gpu| field(&gpu.path().join("information").display().to_string(), "Model")).collect();
+    let mut names: Vec<String> = folders
+        .filter_map(|gpu| field(&gpu.path().join("information").display().to_string(), "Model"))
+        .collect();
     names.sort_unstable();
     names
 }
@@ -92,7 +111,11 @@ fn gpus() -> Vec<String> {
 /// The first value of a field in a file of lines `field : value`.
 fn field(path: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| line.split_once(':').filter(|(field, _)| field.trim() == name).map(|(_, value)| value.trim().to_owned()))
+    text.lines().find_map(|line| {
+        line.split_once(':')
+            .filter(|(field, _)| field.trim() == name)
+            .map(|(_, value)| value.trim().to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -103,7 +126,12 @@ mod tests {
     fn a_machine_says_in_words_what_times_depend_on() {
         let here = Machine::here().expect("a machine");
         assert!(!here.processor.is_empty() && here.processors > 0, "{here}");
-        let other = Machine { processor: "Z80".into(), processors: 1, threads: 3, gpus: vec!["H100".into()] };
+        let other = Machine {
+            processor: "Z80".into(),
+            processors: 1,
+            threads: 3,
+            gpus: vec!["H100".into()],
+        };
         assert_eq!(other.to_string(), "Z80, 1 processor, KNOCKLINE_THREADS=3, H100");
     }
 }

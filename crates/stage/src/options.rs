@@ -79,21 +79,29 @@ pub struct Entry {
     /// Values that other options must have for this one to mean anything.
     #[serde(default)]
     pub only_with: BTreeMap<String, Json>,
-    /// The version that brought it, if that is not the first: at its default it is left out of `options.json`, so that the
-    /// option changes no byte of what could be made without it.
+    /// The version that brought it, if that is not the first: at its default it is left out of
+    /// `options.json`, so that the option changes no byte of what could be made without it.
     pub since: Option<String>,
     /// One line for `--help`.
     pub about: String,
 }
 
-/// Whether a text can be a place for results: a path, or a URL of a kind that is known. `s3:/x`, `C:\\x` and `~/x` are paths to nobody
-/// who writes them.
+/// Whether a text can be a place for results: a path, or a URL of a kind that is known. `s3:/x`,
+/// `C:\\x` and `~/x` are paths to nobody who writes them.
 fn is_place(text: &str) -> bool {
-    const SCHEMES: [&str; 10] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https", "file"];
+    const SCHEMES: [&str; 10] =
+        ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https", "file"];
     match text.split_once("://") {
-        Some((scheme, rest)) => SCHEMES.contains(&scheme) && (scheme == "file") == rest.starts_with('/') && !rest.is_empty(),
+        Some((scheme, rest)) => {
+            SCHEMES.contains(&scheme)
+                && (scheme == "file") == rest.starts_with('/')
+                && !rest.is_empty()
+        }
         None => {
-            !text.is_empty() && text.trim() == text && !text.starts_with('~') && !text.split('/').next().is_some_and(|s| s.contains(':'))
+            !text.is_empty()
+                && text.trim() == text
+                && !text.starts_with('~')
+                && !text.split('/').next().is_some_and(|s| s.contains(':'))
         }
     }
 }
@@ -107,7 +115,8 @@ impl Schema {
     pub fn parse(texts: &[impl AsRef<str>]) -> Result<Self, String> {
         let mut merged: BTreeMap<String, toml::Table> = BTreeMap::new();
         for text in texts {
-            let tables: BTreeMap<String, toml::Table> = toml::from_str(text.as_ref()).map_err(|e| e.to_string())?;
+            let tables: BTreeMap<String, toml::Table> =
+                toml::from_str(text.as_ref()).map_err(|e| e.to_string())?;
             for (name, table) in tables {
                 merged.entry(name).or_default().extend(table);
             }
@@ -131,9 +140,17 @@ impl Schema {
     }
 
     /// Sets `name` from a configuration file's value; the error says what is wrong with it.
-    pub fn set(&self, options: &mut Options, name: &str, value: &toml::Value) -> Result<(), String> {
+    pub fn set(
+        &self,
+        options: &mut Options,
+        name: &str,
+        value: &toml::Value,
+    ) -> Result<(), String> {
         let Some(entry) = self.0.get(name) else {
-            return Err(format!("is not a known option{}", suggest(name, self.0.keys().map(String::as_str))));
+            return Err(format!(
+                "is not a known option{}",
+                suggest(name, self.0.keys().map(String::as_str))
+            ));
         };
         options.insert(name.to_owned(), entry.check(value)?);
         Ok(())
@@ -146,10 +163,19 @@ impl Schema {
             options.insert(name.to_owned(), Json::Null);
             return Ok(());
         }
-        let parsed = toml::from_str::<toml::Table>(&format!("v = {text}")).ok().and_then(|mut t| t.remove("v"));
-        let textual = entry.is_some_and(|e| matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Place | Kind::Sha256));
+        let parsed = toml::from_str::<toml::Table>(&format!("v = {text}"))
+            .ok()
+            .and_then(|mut t| t.remove("v"));
+        let textual = entry.is_some_and(|e| {
+            matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Place | Kind::Sha256)
+        });
         // `.3` and `3.` are numbers to people, if not to TOML.
-        let number = || text.trim().parse::<f64>().ok().filter(|_| entry.is_some_and(|e| e.kind == Kind::Number));
+        let number = || {
+            text.trim()
+                .parse::<f64>()
+                .ok()
+                .filter(|_| entry.is_some_and(|e| e.kind == Kind::Number))
+        };
         let value = match parsed.or_else(|| number().map(toml::Value::Float)) {
             Some(value @ (toml::Value::String(_) | toml::Value::Array(_))) => value,
             Some(value) if !textual => value,
@@ -162,7 +188,8 @@ impl Schema {
     pub fn help(&self) -> String {
         let mut out = String::new();
         for (name, entry) in &self.0 {
-            let default = entry.default.as_ref().map_or_else(|| "none".to_owned(), toml::Value::to_string);
+            let default =
+                entry.default.as_ref().map_or_else(|| "none".to_owned(), toml::Value::to_string);
             let _ = writeln!(out, "  {name:<16} {} [default: {default}]", entry.about);
         }
         out
@@ -172,7 +199,9 @@ impl Schema {
 impl Entry {
     /// Whether `source` is a name of the stage's own, and no path or URL.
     pub fn is_builtin(&self, source: &str) -> bool {
-        self.builtin.iter().any(|b| if b.ends_with(':') { source.starts_with(b.as_str()) } else { source == b })
+        self.builtin
+            .iter()
+            .any(|b| if b.ends_with(':') { source.starts_with(b.as_str()) } else { source == b })
     }
 
     /// Its default in canonical form.
@@ -202,7 +231,8 @@ impl Entry {
             }
             (Kind::Integers, _) => wants("a list of whole numbers, such as [1, 2]"),
             (Kind::Number, toml::Value::Integer(_) | toml::Value::Float(_)) => {
-                let number = value.as_float().or(value.as_integer().map(|i| i as f64)).unwrap_or(f64::NAN);
+                let number =
+                    value.as_float().or(value.as_integer().map(|i| i as f64)).unwrap_or(f64::NAN);
                 if !number.is_finite() {
                     return wants("a finite number");
                 }
@@ -213,19 +243,27 @@ impl Entry {
             (Kind::Boolean, toml::Value::Boolean(b)) => Ok(Json::from(*b)),
             (Kind::Boolean, _) => wants("true or false"),
             (Kind::Text, toml::Value::String(s)) => match &self.choices {
-                Some(choices) if !choices.contains(s) => {
-                    Err(format!("cannot be \"{s}\"{}", suggest(s, choices.iter().map(String::as_str))))
-                }
+                Some(choices) if !choices.contains(s) => Err(format!(
+                    "cannot be \"{s}\"{}",
+                    suggest(s, choices.iter().map(String::as_str))
+                )),
                 _ => Ok(Json::from(s.as_str())),
             },
             (Kind::Text, _) => wants("a text"),
             (Kind::Source, toml::Value::String(s)) if !s.is_empty() => {
-                let prefix = self.builtin.iter().find(|b| b.ends_with(':') && s.starts_with(b.as_str()));
-                let number = prefix.and_then(|prefix| s.strip_prefix(prefix.as_str())).map(str::parse::<u32>);
+                let prefix =
+                    self.builtin.iter().find(|b| b.ends_with(':') && s.starts_with(b.as_str()));
+                let number = prefix
+                    .and_then(|prefix| s.strip_prefix(prefix.as_str()))
+                    .map(str::parse::<u32>);
                 let most = self.max.unwrap_or(65_536.0);
                 match (prefix, number) {
-                    (Some(prefix), Some(n)) if n.as_ref().map_or(true, |&n| n == 0 || f64::from(n) > most) => {
-                        Err(format!("must have a number from 1 to {most} after `{prefix}`, not \"{s}\""))
+                    (Some(prefix), Some(n))
+                        if n.as_ref().map_or(true, |&n| n == 0 || f64::from(n) > most) =>
+                    {
+                        Err(format!(
+                            "must have a number from 1 to {most} after `{prefix}`, not \"{s}\""
+                        ))
                     }
                     _ => Ok(Json::from(s.as_str())),
                 }
@@ -242,11 +280,17 @@ impl Entry {
                 let example = self.builtin.first().map_or("…", String::as_str);
                 wants(&format!("a list of texts, such as [\"{example}\"]"))
             }
-            (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::source::is_url(s) => Ok(Json::from(s.as_str())),
+            (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::source::is_url(s) => {
+                Ok(Json::from(s.as_str()))
+            }
             (Kind::Path, _) => wants("the path of a file"),
             (Kind::Place, toml::Value::String(s)) if is_place(s) => Ok(Json::from(s.as_str())),
-            (Kind::Place, _) => wants("a folder's path, s3://BUCKET/…, gs://BUCKET/…, az://CONTAINER/… or https://HOST/…"),
-            (Kind::Sha256, toml::Value::String(s)) if s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            (Kind::Place, _) => wants(
+                "a folder's path, s3://BUCKET/…, gs://BUCKET/…, az://CONTAINER/… or https://HOST/…",
+            ),
+            (Kind::Sha256, toml::Value::String(s))
+                if s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit()) =>
+            {
                 Ok(Json::from(s.to_ascii_lowercase()))
             }
             (Kind::Sha256, _) => wants("64 hexadecimal digits"),
@@ -258,11 +302,17 @@ impl Entry {
         let mut seen: Vec<&str> = Vec::new();
         for &text in texts {
             let known = self.builtin.iter().any(|b| match b.strip_suffix(':') {
-                Some(_) => text.strip_prefix(b.as_str()).is_some_and(|number| number.parse::<u32>().is_ok()),
+                Some(_) => text
+                    .strip_prefix(b.as_str())
+                    .is_some_and(|number| number.parse::<u32>().is_ok()),
                 None => text == b,
             });
             if !known {
-                let names: Vec<String> = self.builtin.iter().map(|b| if b.ends_with(':') { format!("{b}0") } else { b.clone() }).collect();
+                let names: Vec<String> = self
+                    .builtin
+                    .iter()
+                    .map(|b| if b.ends_with(':') { format!("{b}0") } else { b.clone() })
+                    .collect();
                 return Err(format!("cannot have \"{text}\"; there are {}", names.join(", ")));
             }
             if seen.contains(&text) {
@@ -353,7 +403,11 @@ mod tests {
         assert_eq!(set("lr", "1"), set("lr", "1.0"));
         assert_eq!(set("lr", "0.10"), Ok(Json::from(0.1)));
         assert_eq!(
-            ["lr"; 4].iter().zip([".3", "0.3", "3.e-1", "+.3"]).map(|(n, t)| set(n, t)).collect::<Vec<_>>(),
+            ["lr"; 4]
+                .iter()
+                .zip([".3", "0.3", "3.e-1", "+.3"])
+                .map(|(n, t)| set(n, t))
+                .collect::<Vec<_>>(),
             vec![Ok(Json::from(0.3)); 4]
         );
         assert_eq!(set("seed", "7"), Ok(Json::from(7)));
@@ -365,7 +419,10 @@ mod tests {
         assert_eq!(set("lr", "nan").unwrap_err(), "must be a finite number, not nan");
         assert_eq!(set("seed", "1.5").unwrap_err(), "must be a whole number, not 1.5");
         assert_eq!(set("sed", "1").unwrap_err(), "is not a known option; did you mean `seed`?");
-        assert_eq!(set("source", "hash:0").unwrap_err(), "must have a number from 1 to 65536 after `hash:`, not \"hash:0\"");
+        assert_eq!(
+            set("source", "hash:0").unwrap_err(),
+            "must have a number from 1 to 65536 after `hash:`, not \"hash:0\""
+        );
         assert_eq!(set("source", "hash:300"), Ok(Json::from("hash:300")));
         assert!(set("group_by", "stories").unwrap_err().contains("did you mean `story`?"));
     }
@@ -381,14 +438,20 @@ mod tests {
         assert_eq!(set("seeds", "[1, 2]"), Ok(Json::from(vec![1, 2])));
         assert_eq!(set("seeds", "[1, -2]").unwrap_err(), "must be at least 0, not -2");
         assert_eq!(set("seeds", "[1, 2, 1]").unwrap_err(), "has 1 twice");
-        assert_eq!(set("seeds", "5").unwrap_err(), "must be a list of whole numbers, such as [1, 2], not 5");
+        assert_eq!(
+            set("seeds", "5").unwrap_err(),
+            "must be a list of whole numbers, such as [1, 2], not 5"
+        );
         assert_eq!(set("devices", r#"["cpu", "cuda:1"]"#), Ok(Json::from(vec!["cpu", "cuda:1"])));
         for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1"] {
             let expected = format!("cannot have \"{wrong}\"; there are cpu, cuda, cuda:0");
             assert_eq!(set("devices", &format!("[\"{wrong}\"]")).unwrap_err(), expected);
         }
         assert_eq!(set("devices", r#"["cpu", "cpu"]"#).unwrap_err(), "has \"cpu\" twice");
-        assert_eq!(set("devices", "cpu").unwrap_err(), "must be a list of texts, such as [\"cpu\"], not \"cpu\"");
+        assert_eq!(
+            set("devices", "cpu").unwrap_err(),
+            "must be a list of texts, such as [\"cpu\"], not \"cpu\""
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! How a stage says how far it is: as [`Event`]s, one JSON object a line on stdout when `xtask` runs it, and as plain
-//! [`Lines`] on stderr when a person runs it alone. Progress bars are for `xtask`: what draws them is no part of a stage.
+//! How a stage says how far it is: as [`Event`]s, one JSON object a line on stdout when `xtask`
+//! runs it, and as plain [`Lines`] on stderr when a person runs it alone. Progress bars are for
+//! `xtask`: what draws them is no part of a stage.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -136,7 +137,11 @@ impl Progress {
         match &mut sink.lines {
             Some(lines) => lines.line(event).into_iter().for_each(|line| eprintln!("{line}")),
             // A parent that has gone away is no reason to fail: the work is still wanted.
-            None => drop(serde_json::to_string(event).map(|line| writeln!(std::io::stdout(), "{line}"))),
+            None => {
+                drop(
+                    serde_json::to_string(event).map(|line| writeln!(std::io::stdout(), "{line}")),
+                );
+            }
         }
     }
 
@@ -145,7 +150,8 @@ impl Progress {
     }
 }
 
-/// Events as plain lines of text, for where there is no terminal to draw on and for a person who runs a stage alone.
+/// Events as plain lines of text, for where there is no terminal to draw on and for a person who
+/// runs a stage alone.
 pub struct Lines {
     label: String,
     what: String,
@@ -159,7 +165,14 @@ pub struct Lines {
 impl Lines {
     /// Lines that start with `label`.
     pub fn new(label: &str) -> Self {
-        Self { label: label.to_owned(), what: String::new(), total: None, unit: Unit::Rows, last: Instant::now(), spoke: false }
+        Self {
+            label: label.to_owned(),
+            what: String::new(),
+            total: None,
+            unit: Unit::Rows,
+            last: Instant::now(),
+            spoke: false,
+        }
     }
 
     /// The line to print for an event, if it is worth one.
@@ -191,7 +204,10 @@ impl Lines {
         }
         (self.last, self.spoke) = (Instant::now(), true);
         let (done, of) = match self.unit {
-            Unit::Bytes => (format!("{} MB", done / 1_000_000), self.total.map(|t| format!(" of {} MB", t / 1_000_000))),
+            Unit::Bytes => (
+                format!("{} MB", done / 1_000_000),
+                self.total.map(|t| format!(" of {} MB", t / 1_000_000)),
+            ),
             Unit::Rows | Unit::Epochs => (done.to_string(), self.total.map(|t| format!(" of {t}"))),
         };
         let what = if self.unit == Unit::Epochs { "epoch" } else { self.what.as_str() };
@@ -221,12 +237,26 @@ mod tests {
     fn a_line_says_where_and_how_far_and_not_too_often() {
         let mut lines = Lines::new("train.mlp");
         let at = |done| Event::At { done, note: "loss 0.5".into() };
-        assert_eq!(lines.line(&Event::Begin { what: "training".into(), total: Some(9), unit: Unit::Epochs }), None);
+        assert_eq!(
+            lines.line(&Event::Begin {
+                what: "training".into(),
+                total: Some(9),
+                unit: Unit::Epochs
+            }),
+            None
+        );
         assert_eq!(lines.line(&at(1)), None);
         lines.last = Instant::now().checked_sub(PLAIN_EPOCHS).expect("a time");
         assert_eq!(lines.line(&at(2)).as_deref(), Some("train.mlp: epoch 2 of 9 loss 0.5"));
         assert_eq!(lines.line(&at(3)), None);
-        assert_eq!(lines.line(&at(9)).as_deref(), Some("train.mlp: epoch 9 of 9 loss 0.5"), "the last one");
-        assert_eq!(lines.line(&Event::Warn { text: "odd".into() }).as_deref(), Some("train.mlp: warning: odd"));
+        assert_eq!(
+            lines.line(&at(9)).as_deref(),
+            Some("train.mlp: epoch 9 of 9 loss 0.5"),
+            "the last one"
+        );
+        assert_eq!(
+            lines.line(&Event::Warn { text: "odd".into() }).as_deref(),
+            Some("train.mlp: warning: odd")
+        );
     }
 }

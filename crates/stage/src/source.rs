@@ -17,7 +17,9 @@ pub fn source_name(sources: &[&str]) -> String {
 
 fn file_name(source: &str) -> String {
     let Some((_, address)) = source.split_once("://") else {
-        return Path::new(source).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        return Path::new(source)
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     };
     let path = address.split(['?', '#']).next().unwrap_or_default();
     let mut segments = path.split('/').filter(|s| !s.is_empty());
@@ -33,7 +35,10 @@ mod tests {
     #[test]
     fn a_source_goes_by_its_file_name() {
         assert_eq!(source_name(&["/home/me/uci.zip"]), "uci.zip");
-        assert_eq!(source_name(&["https://a.example/download?id=1.2", "https://b.example/x/v.bin.gz"]), "v.bin.gz");
+        assert_eq!(
+            source_name(&["https://a.example/download?id=1.2", "https://b.example/x/v.bin.gz"]),
+            "v.bin.gz"
+        );
         assert_eq!(source_name(&["/home/me/a#1/vectors"]), "vectors");
         assert_eq!(source_name(&["https://user:secret@a.example?token=secret"]), "a.example");
     }

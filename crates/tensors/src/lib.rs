@@ -1,12 +1,13 @@
 //! The fourth stage: feature matrices and labels (problem 70).
 //!
-//! In: `split/{train,valid,test}.parquet`, `embed/vocabulary.parquet`,
-//! `embed/vectors.safetensors`. Out: `{train,valid,test}.safetensors` with `X` f32 \[n, d\],
-//! `y` i64 \[n\] and `id` i64 \[n\], and `summary.json`.
+//! In: `split/{train,valid,test}.parquet`, `embed/vocabulary.parquet`, `embed/vectors.safetensors`.
+//! Out: `{train,valid,test}.safetensors` with `X` f32 \[n, d\], `y` i64 \[n\] and `id` i64 \[n\],
+//! and `summary.json`.
 //!
-//! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32
-//! mean of its words' vectors, bit for bit numpy's, by however many threads; memory holds the vectors, what a row has beside its
-//! features, the titles of a group of rows, and the features of a few thousand.
+//! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32 mean
+//! of its words' vectors, bit for bit numpy's, by however many threads; memory holds the vectors,
+//! what a row has beside its features, the titles of a group of rows, and the features of a few
+//! thousand.
 
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -23,7 +24,10 @@ use stage::{Embedded, Stage};
 use vectors::{FeatureMatrix, Lookup};
 
 /// The node that this crate runs.
-pub const NODES: Embedded = Embedded { nodes: include_str!("../node.toml"), options: &[("options.toml", include_str!("../options.toml"))] };
+pub const NODES: Embedded = Embedded {
+    nodes: include_str!("../node.toml"),
+    options: &[("options.toml", include_str!("../options.toml"))],
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +51,10 @@ const SHOWN: (usize, usize) = (4, 6);
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: TensorsOptions = stage.options()?;
-    let lookup = Lookup::read(&stage.input("embed", "vocabulary.parquet")?, &stage.input("embed", "vectors.safetensors")?)?;
+    let lookup = Lookup::read(
+        &stage.input("embed", "vocabulary.parquet")?,
+        &stage.input("embed", "vectors.safetensors")?,
+    )?;
     let mut summaries = TensorsSummary::new();
     let mut sizes = Vec::new();
     let mut empty = 0;
@@ -65,10 +72,19 @@ pub fn run(stage: &Stage) -> Result<String> {
             features_of(&titles, &lookup, options.empty, |titles, mut matrix, known| {
                 without += known.iter().filter(|&&known| known == 0).count();
                 let rows = matrix.values().chunks_exact(lookup.dimension());
-                let titles = titles.iter().zip(known).filter(|&(_, known)| known > 0 || options.empty == Empty::Zero);
-                for ((title, _), row) in titles.zip(rows).take(SHOWN.0.saturating_sub(first.len())) {
+                let titles = titles
+                    .iter()
+                    .zip(known)
+                    .filter(|&(_, known)| known > 0 || options.empty == Empty::Zero);
+                for ((title, _), row) in titles.zip(rows).take(SHOWN.0.saturating_sub(first.len()))
+                {
                     let Some((&id, &y)) = kept.next() else { break };
-                    first.push(FirstRow { id, title: (*title).to_owned(), y, x: row.iter().take(SHOWN.1).copied().collect() });
+                    first.push(FirstRow {
+                        id,
+                        title: (*title).to_owned(),
+                        y,
+                        x: row.iter().take(SHOWN.1).copied().collect(),
+                    });
                 }
                 writer.push(matrix.values())
             })
@@ -80,7 +96,11 @@ pub fn run(stage: &Stage) -> Result<String> {
         let summary = MatrixSummary {
             rows: ids.len(),
             columns: lookup.dimension(),
-            classes: Category::ALL.map(|c| (c.letter().to_owned(), rows.categories.iter().filter(|&&is| is == c).count())).into(),
+            classes: Category::ALL
+                .map(|c| {
+                    (c.letter().to_owned(), rows.categories.iter().filter(|&&is| is == c).count())
+                })
+                .into(),
             without_known_word: without,
             dropped: rows.dropped,
             first,
@@ -89,12 +109,14 @@ pub fn run(stage: &Stage) -> Result<String> {
     }
     stage.write_json("summary.json", &summaries)?;
     let fate = if options.empty == Empty::Drop { "left out" } else { "all zeros" };
-    let note = if empty > 0 { format!("; {empty} without a known word, {fate}") } else { String::new() };
+    let note =
+        if empty > 0 { format!("; {empty} without a known word, {fate}") } else { String::new() };
     Ok(format!("{}{note}", sizes.join(", ")))
 }
 
-/// Makes the features of `titles`, a few at a time on every thread, and gives them to `take` in order: the titles, their rows
-/// (without those that are left out), and how many known words each title has.
+/// Makes the features of `titles`, a few at a time on every thread, and gives them to `take` in
+/// order: the titles, their rows (without those that are left out), and how many known words each
+/// title has.
 fn features_of(
     titles: &[&str],
     lookup: &Lookup,
@@ -149,20 +171,31 @@ struct PartRows {
 }
 
 impl PartRows {
-    /// The rows of the table at `path`; those without a known word are left out where `dropped_by` says what is known.
+    /// The rows of the table at `path`; those without a known word are left out where `dropped_by`
+    /// says what is known.
     fn read(path: &Path, dropped_by: Option<&Lookup>) -> Result<Self> {
         let mut rows = Self { ids: Vec::new(), categories: Vec::new(), dropped: 0 };
-        let columns = if dropped_by.is_some() { &["id", "category", "title"][..] } else { &["id", "category"] };
+        let columns = if dropped_by.is_some() {
+            &["id", "category", "title"][..]
+        } else {
+            &["id", "category"]
+        };
         table::groups(path, columns, |frame| {
             let ids = table::integers(frame, "id", path)?.no_null_iter();
             let categories = table::texts(frame, "category", path)?.no_null_iter();
             let mut kept: Box<dyn Iterator<Item = bool>> = match dropped_by {
                 None => Box::new(std::iter::repeat(true)),
-                Some(lookup) => Box::new(table::texts(frame, "title", path)?.no_null_iter().map(|title| lookup.knows_a_word_of(title))),
+                Some(lookup) => Box::new(
+                    table::texts(frame, "title", path)?
+                        .no_null_iter()
+                        .map(|title| lookup.knows_a_word_of(title)),
+                ),
             };
             for (id, letter) in ids.zip(categories) {
                 let category = Category::from_letter(letter);
-                let category = category.ok_or_else(|| Failure::artifact(format_args!("unknown category `{letter}`"), path))?;
+                let category = category.ok_or_else(|| {
+                    Failure::artifact(format_args!("unknown category `{letter}`"), path)
+                })?;
                 if kept.next() == Some(true) {
                     rows.ids.push(id);
                     rows.categories.push(category);

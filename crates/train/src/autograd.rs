@@ -30,7 +30,11 @@ pub fn train_epoch(
         Some((x.index_select(&rows, 0)?, y.index_select(&rows, 0)?))
     };
     let (x, y) = gathered.as_ref().map_or((x, y), |(x, y)| (x, y));
-    let mut losses = Losses { seen: 0, unseen: Vec::new(), at_once: if x.device().is_cpu() { 1 } else { UNSEEN } };
+    let mut losses = Losses {
+        seen: 0,
+        unseen: Vec::new(),
+        at_once: if x.device().is_cpu() { 1 } else { UNSEEN },
+    };
     for start in (0..order.len()).step_by(settings.batch_size) {
         let n = settings.batch_size.min(order.len() - start);
         let batch = (&x.narrow(0, start, n)?, &y.narrow(0, start, n)?);
@@ -70,7 +74,8 @@ impl Losses {
     }
 }
 
-/// Takes one step on the batch `x` \[n, d\], `y` \[n\]; returns the loss before it, which is still on the device.
+/// Takes one step on the batch `x` \[n, d\], `y` \[n\]; returns the loss before it, which is still
+/// on the device.
 pub fn step(
     net: &mut Net,
     optimizer: &mut Optimizer,
@@ -81,7 +86,8 @@ pub fn step(
 ) -> Result<Tensor> {
     let Regularisation { dropout, label_smoothing } = regularisation;
     let mut draw = |n: usize| random.mask(n, dropout);
-    let mask: Option<&mut dyn FnMut(usize) -> Vec<f32>> = if dropout > 0.0 { Some(&mut draw) } else { None };
+    let mask: Option<&mut dyn FnMut(usize) -> Vec<f32>> =
+        if dropout > 0.0 { Some(&mut draw) } else { None };
     let loss = loss(&net.training_logits(x, Training { mask })?, y, label_smoothing)?;
     optimizer.step(net, &loss.backward()?, lr)?;
     // Without the graph that it hangs on.
@@ -112,8 +118,12 @@ mod tests {
         for at_once in [1, 3, 100] {
             let mut losses = Losses { seen: 0, unseen: Vec::new(), at_once };
             let all = [0.5, 0.25, 1.0, f32::NAN, f32::INFINITY, 0.5];
-            let done = all.into_iter().try_for_each(|loss| losses.push(Tensor::new(loss, &Device::Cpu).expect("a loss")));
-            let Err(EpochError::Diverged(batch)) = done.and_then(|()| losses.look()) else { panic!("not seen, {at_once} at once") };
+            let done = all
+                .into_iter()
+                .try_for_each(|loss| losses.push(Tensor::new(loss, &Device::Cpu).expect("a loss")));
+            let Err(EpochError::Diverged(batch)) = done.and_then(|()| losses.look()) else {
+                panic!("not seen, {at_once} at once")
+            };
             assert_eq!(batch, 4);
         }
     }
@@ -132,7 +142,9 @@ mod tests {
 
     fn sgd_step(net: &mut Net, x: &Tensor, y: &Tensor, lr: f64) -> f32 {
         let mut sgd = Optimizer::new(Rule::Sgd, 0.0, 0.0, net).expect("an optimizer");
-        step(net, &mut sgd, Regularisation::default(), &mut Random::new(3), (x, y), lr).and_then(|loss| loss.to_scalar()).expect("steps")
+        step(net, &mut sgd, Regularisation::default(), &mut Random::new(3), (x, y), lr)
+            .and_then(|loss| loss.to_scalar())
+            .expect("steps")
     }
 
     fn values(tensor: &Tensor) -> Vec<f32> {

@@ -42,23 +42,34 @@ pub struct Data {
 impl Data {
     /// Reads what `tensors` wrote.
     pub fn read(stage: &Stage, device: &Device) -> Result<Self> {
-        let read = |part: &str, dimension| Part::read(&stage.input("tensors", &format!("{part}.safetensors"))?, dimension, device);
+        let read = |part: &str, dimension| {
+            Part::read(&stage.input("tensors", &format!("{part}.safetensors"))?, dimension, device)
+        };
         let (train, dimension) = read("train", None)?;
         let (valid, _) = read("valid", Some(dimension))?;
         let (test, _) = read("test", Some(dimension))?;
         Ok(Self { train, valid, test, dimension })
     }
 
-    /// Puts what is needed there on the device, before a clock runs: on a GPU everything, on the CPU what candle's automatic
-    /// differentiation takes.
+    /// Puts what is needed there on the device, before a clock runs: on a GPU everything, on the
+    /// CPU what candle's automatic differentiation takes.
     pub fn to_device(&self, autograd: bool) -> Result<()> {
-        let all: &[&Part] = if self.train.device.is_cpu() { &[&self.train] } else { &[&self.train, &self.valid, &self.test] };
+        let all: &[&Part] = if self.train.device.is_cpu() {
+            &[&self.train]
+        } else {
+            &[&self.train, &self.valid, &self.test]
+        };
         if self.train.device.is_cpu() && !autograd {
             return Ok(());
         }
         all.iter().try_for_each(|part| {
             let bytes = part.values.len() * size_of::<f32>();
-            let place = format!("a part of {} rows of {} features, {:.1} MB", part.len(), part.dimension, bytes as f64 / 1e6);
+            let place = format!(
+                "a part of {} rows of {} features, {:.1} MB",
+                part.len(),
+                part.dimension,
+                bytes as f64 / 1e6
+            );
             part.tensors().map(drop).map_err(|e| device::failed(&e, &place))
         })
     }
@@ -80,17 +91,36 @@ impl Part {
         let y = arrays.i64("y", &[Some(n)])?;
         let label = |(row, &y): (usize, &i64)| {
             let label = u32::try_from(y).ok().filter(|&y| (y as usize) < Category::COUNT);
-            label.ok_or_else(|| wrong(format!("label {y} in row {row}; labels are 0 to {}", Category::COUNT - 1)))
+            label.ok_or_else(|| {
+                wrong(format!("label {y} in row {row}; labels are 0 to {}", Category::COUNT - 1))
+            })
         };
         let labels = y.iter().enumerate().map(label).collect::<Result<Vec<u32>>>()?;
-        Ok((Self { values: x, dimension: d, labels, ids, device: device.clone(), tensors: OnceLock::new() }, d))
+        Ok((
+            Self {
+                values: x,
+                dimension: d,
+                labels,
+                ids,
+                device: device.clone(),
+                tensors: OnceLock::new(),
+            },
+            d,
+        ))
     }
 
     /// A part of these rows.
     #[cfg(test)]
     pub fn of(values: Vec<f32>, dimension: usize, labels: Vec<u32>) -> Self {
         let tensors = OnceLock::new();
-        Self { values: values.into(), dimension, labels, ids: Vec::new(), device: Device::Cpu, tensors }
+        Self {
+            values: values.into(),
+            dimension,
+            labels,
+            ids: Vec::new(),
+            device: Device::Cpu,
+            tensors,
+        }
     }
 
     /// Where the features are.
@@ -104,25 +134,39 @@ impl Part {
         &self.values
     }
 
-    /// X, f32 \[n, d\], and y, u32 \[n\], on the device. They take memory of their own, which what is done by hand needs none of.
+    /// X, f32 \[n, d\], and y, u32 \[n\], on the device. They take memory of their own, which what
+    /// is done by hand needs none of.
     pub fn tensors(&self) -> candle_core::Result<&(Tensor, Tensor)> {
         if self.tensors.get().is_none() {
-            // Another thread's are as good; on a GPU there is one, since each thread has a stream of its own there.
+            // Another thread's are as good; on a GPU there is one, since each thread has a stream
+            // of its own there.
             let _ = self.tensors.set(self.first(self.len())?);
         }
-        self.tensors.get().ok_or_else(|| candle_core::Error::Msg("the tensors are not there".into()))
+        self.tensors
+            .get()
+            .ok_or_else(|| candle_core::Error::Msg("the tensors are not there".into()))
     }
 
     /// The first rows as tensors.
     pub fn first(&self, n: usize) -> candle_core::Result<(Tensor, Tensor)> {
         let n = n.min(self.len());
-        let (x, y) = (self.values.get(..n * self.dimension).unwrap_or_default(), self.labels.get(..n).unwrap_or_default());
-        Ok((Tensor::from_slice(x, (n, self.dimension), &self.device)?, Tensor::from_slice(y, n, &self.device)?))
+        let (x, y) = (
+            self.values.get(..n * self.dimension).unwrap_or_default(),
+            self.labels.get(..n).unwrap_or_default(),
+        );
+        Ok((
+            Tensor::from_slice(x, (n, self.dimension), &self.device)?,
+            Tensor::from_slice(y, n, &self.device)?,
+        ))
     }
 
     /// The features where a net on the device finds them.
     pub fn rows(&self) -> candle_core::Result<Rows<'_>> {
-        if self.device.is_cpu() { Ok(Rows::Values(self.values())) } else { Ok(Rows::Tensor(&self.tensors()?.0)) }
+        if self.device.is_cpu() {
+            Ok(Rows::Values(self.values()))
+        } else {
+            Ok(Rows::Tensor(&self.tensors()?.0))
+        }
     }
 
     /// How many headlines there are.
@@ -140,16 +184,30 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("train.safetensors");
         let ids: Vec<i64> = (0..).take(y.len()).collect();
-        arrays::write(&path, [("X", Array::f32(&[x.len() / d, d], x)), ("y", Array::i64(y)), ("id", Array::i64(&ids))], None)
-            .expect("writes");
+        arrays::write(
+            &path,
+            [
+                ("X", Array::f32(&[x.len() / d, d], x)),
+                ("y", Array::i64(y)),
+                ("id", Array::i64(&ids)),
+            ],
+            None,
+        )
+        .expect("writes");
         Part::read(&path, Some(2), &Device::Cpu).err().map_or_else(String::new, |f| f.what)
     }
 
     #[test]
     fn wrong_tensors_are_refused_by_name() {
         assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, 3]), "");
-        assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, 4]), "label 4 in row 1; labels are 0 to 3");
-        assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, -1]), "label -1 in row 1; labels are 0 to 3");
+        assert_eq!(
+            refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, 4]),
+            "label 4 in row 1; labels are 0 to 3"
+        );
+        assert_eq!(
+            refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0, -1]),
+            "label -1 in row 1; labels are 0 to 3"
+        );
         assert_eq!(refusal(&[1.0, f32::NAN], 2, &[0]), "X is not finite in row 0, column 1");
         assert_eq!(refusal(&[1.0, 2.0, 3.0], 3, &[0]), "array `X` is F32 [1, 3], not F32 [n, 2]");
         assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0]), "array `id` is I64 [1], not I64 [2]");

@@ -3,18 +3,31 @@
 use candle_core::Device;
 use failure::{Failure, Result};
 
-/// The device that the user named: `cpu`, `cuda` or `cuda:K`. (xtask has made one of these of `auto`.)
+/// The device that the user named: `cpu`, `cuda` or `cuda:K`. (xtask has made one of these of
+/// `auto`.)
 pub fn open(name: &str) -> Result<Device> {
     let place = format!("--device {name}");
     let number = match name.split_once(':') {
         None if name == "cpu" => return Ok(Device::Cpu),
         None if name == "cuda" => Ok(0),
         Some(("cuda", number)) => number.parse::<usize>(),
-        _ => return Err(Failure::usage(format_args!("there is no device `{name}`"), place, "use cpu, cuda or cuda:K")),
+        _ => {
+            return Err(Failure::usage(
+                format_args!("there is no device `{name}`"),
+                place,
+                "use cpu, cuda or cuda:K",
+            ));
+        }
     };
-    let number = number.map_err(|_| Failure::usage("the device's number is no number", &place, "write cuda:0, cuda:1, …"))?;
+    let number = number.map_err(|_| {
+        Failure::usage("the device's number is no number", &place, "write cuda:0, cuda:1, …")
+    })?;
     if !cfg!(feature = "cuda") {
-        return Err(Failure::usage("this build cannot use CUDA", place, "build `train` with `--features cuda`, or use --device cpu"));
+        return Err(Failure::usage(
+            "this build cannot use CUDA",
+            place,
+            "build `train` with `--features cuda`, or use --device cpu",
+        ));
     }
     if let Some(library) = missing() {
         let what = format_args!("NVIDIA's {library} was not found");
@@ -24,17 +37,23 @@ pub fn open(name: &str) -> Result<Device> {
             "install NVIDIA's driver and CUDA's libraries where the loader finds them, or use --device cpu",
         ));
     }
-    Device::new_cuda(number)
-        .map_err(|e| Failure::failed(format_args!("cannot use the GPU: {e}"), place, "check `nvidia-smi`, or use --device cpu"))
+    Device::new_cuda(number).map_err(|e| {
+        Failure::failed(
+            format_args!("cannot use the GPU: {e}"),
+            place,
+            "check `nvidia-smi`, or use --device cpu",
+        )
+    })
 }
 
-/// The first of CUDA's libraries that is not there. They are opened when they are needed, so that the program starts without them; candle
-/// would panic if one were missing then.
+/// The first of CUDA's libraries that is not there. They are opened when they are needed, so that
+/// the program starts without them; candle would panic if one were missing then.
 #[cfg(all(feature = "cuda", feature = "dynamic-loading"))]
 fn missing() -> Option<&'static str> {
     use candle_core::cuda_backend::cudarc::{cublas, curand, driver};
 
-    // SAFETY: opening them runs their start-up code, which NVIDIA's libraries have to be trusted with.
+    // SAFETY: opening them runs their start-up code, which NVIDIA's libraries have to be trusted
+    // with.
     let libraries = unsafe {
         [
             ("driver (libcuda)", driver::sys::is_culib_present()),
@@ -45,7 +64,8 @@ fn missing() -> Option<&'static str> {
     libraries.into_iter().find(|(_, there)| !there).map(|(name, _)| name)
 }
 
-/// Without CUDA there is nothing to miss, and a program that is linked to its libraries does not start without them.
+/// Without CUDA there is nothing to miss, and a program that is linked to its libraries does not
+/// start without them.
 #[cfg(not(all(feature = "cuda", feature = "dynamic-loading")))]
 fn missing() -> Option<&'static str> {
     None
@@ -60,12 +80,17 @@ pub fn failed(error: &candle_core::Error, place: &str) -> Failure {
     }
 }
 
-const FULL: (&str, &str) =
-    ("the GPU's memory is full", "see with `nvidia-smi` what else uses it, take a GPU with more (--device cuda:K), or use --device cpu");
-const OTHER_GPU: (&str, &str) =
-    ("the program was built for another kind of GPU", "build it with CUDA_COMPUTE_CAP set to this one's, such as 80, or use --device cpu");
+const FULL: (&str, &str) = (
+    "the GPU's memory is full",
+    "see with `nvidia-smi` what else uses it, take a GPU with more (--device cuda:K), or use --device cpu",
+);
+const OTHER_GPU: (&str, &str) = (
+    "the program was built for another kind of GPU",
+    "build it with CUDA_COMPUTE_CAP set to this one's, such as 80, or use --device cpu",
+);
 
-/// What a GPU's driver says that is no bug of anybody's: a part of it, what it means, and what to do.
+/// What a GPU's driver says that is no bug of anybody's: a part of it, what it means, and what to
+/// do.
 const KNOWN: [(&str, &str, &str); 8] = [
     ("OUT_OF_MEMORY", FULL.0, FULL.1),
     ("ALLOC_FAILED", FULL.0, FULL.1),
@@ -76,13 +101,21 @@ const KNOWN: [(&str, &str, &str); 8] = [
         "the GPU's driver is older than the toolkit that the program was built with",
         "use a newer driver (nvcc 13.0 wants 580 or later), build with an older toolkit, or use --device cpu",
     ),
-    ("COOPERATIVE_LAUNCH_TOO_LARGE", "the GPU is too small, or something else uses it", "see `nvidia-smi`, or use --device cpu"),
+    (
+        "COOPERATIVE_LAUNCH_TOO_LARGE",
+        "the GPU is too small, or something else uses it",
+        "see `nvidia-smi`, or use --device cpu",
+    ),
     (
         "LAUNCH_TIMEOUT",
         "the GPU also draws the screen, and an epoch took longer than it waits",
         "use another GPU (--device cuda:K), or --device cpu",
     ),
-    ("without its kernels", "the program was built by a compiler that makes no kernels", "build it with NVIDIA's nvcc"),
+    (
+        "without its kernels",
+        "the program was built by a compiler that makes no kernels",
+        "build it with NVIDIA's nvcc",
+    ),
 ];
 
 #[cfg(test)]
@@ -101,8 +134,12 @@ mod tests {
     #[test]
     fn a_gpu_whose_memory_is_full_is_told_from_a_bug() {
         // As cudarc 0.19 says it.
-        let full = candle_core::Error::Msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
+        let full = candle_core::Error::Msg(
+            "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into(),
+        );
         assert_eq!(failed(&full, "train.slp").what, "the GPU's memory is full");
-        assert!(failed(&candle_core::Error::Msg("shapes".into()), "train.slp").remedy.contains("bug"));
+        assert!(
+            failed(&candle_core::Error::Msg("shapes".into()), "train.slp").remedy.contains("bug")
+        );
     }
 }

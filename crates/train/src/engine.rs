@@ -20,8 +20,9 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The engine for a net of this shape on this device, where the user wants the option `kernel`. By hand everything can be
-    /// done on the CPU, and on a GPU what its blocks' memory has room for.
+    /// The engine for a net of this shape on this device, where the user wants the option `kernel`.
+    /// By hand everything can be done on the CPU, and on a GPU what its blocks' memory has room
+    /// for.
     pub fn choose(kernel: Option<&str>, device: &Device, shape: Shape, dimension: usize) -> Self {
         match shape {
             _ if kernel != Some("fused") || !fits(device, shape, dimension) => Self::Autograd,
@@ -58,7 +59,11 @@ impl Engine {
             Self::Autograd => autograd::train_epoch(settings, net, optimizer, random, data)?,
         }
         // A step's loss is taken before it, so the last step's weights are still to be looked at.
-        if net.is_finite()? { Ok(()) } else { Err(EpochError::Diverged(data.order.len().div_ceil(settings.batch_size))) }
+        if net.is_finite()? {
+            Ok(())
+        } else {
+            Err(EpochError::Diverged(data.order.len().div_ceil(settings.batch_size)))
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! In: `tensors/{train,valid,test}.safetensors`. Out, one folder per run: `model.safetensors`
 //! (`PyTorch`'s `state_dict` names and layout), `config.json`, `history.jsonl`, `timings.jsonl`,
-//! `metrics.json`, `predictions.parquet`, `checkpoints/`, `curves.svg`, `tensorboard/`, `start.*` for a
-//! single-layer net and `seeds/` where there are more seeds. `train.sweep` writes `sweep.jsonl` and
-//! `config.json`.
+//! `metrics.json`, `predictions.parquet`, `checkpoints/`, `curves.svg`, `tensorboard/`, `start.*`
+//! for a single-layer net and `seeds/` where there are more seeds. `train.sweep` writes
+//! `sweep.jsonl` and `config.json`.
 //!
-//! Always holds: all randomness comes from one seeded generator; on the CPU the same inputs
-//! give the same bytes, clock readings (`timings.jsonl`, `sweep.jsonl`) aside, with any number of
+//! Always holds: all randomness comes from one seeded generator; on the CPU the same inputs give
+//! the same bytes, clock readings (`timings.jsonl`, `sweep.jsonl`) aside, with any number of
 //! threads; a loss that is not finite ends the run with the epoch and the batch.
 
 mod autograd;
@@ -36,7 +36,12 @@ macro_rules! options {
 /// The nodes that this crate runs.
 pub const NODES: Embedded = Embedded {
     nodes: include_str!("../node.toml"),
-    options: options!["options/common.toml", "options/slp.toml", "options/mlp.toml", "options/sweep.toml"],
+    options: options![
+        "options/common.toml",
+        "options/slp.toml",
+        "options/mlp.toml",
+        "options/sweep.toml"
+    ],
 };
 
 /// Runs the stage.

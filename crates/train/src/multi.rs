@@ -1,4 +1,5 @@
-//! Between candle's tensors and what [`crate::multi::epoch`] works on: transposed, with rows filled up.
+//! Between candle's tensors and what [`crate::multi::epoch`] works on: transposed, with rows filled
+//! up.
 
 mod elementwise;
 pub mod epoch;
@@ -27,13 +28,19 @@ pub fn train_epoch(
     #[cfg(feature = "cuda")]
     if let candle_core::Device::Cuda(device) = part.device() {
         let resident = crate::gpu::addresses(device, part.tensors()?)?;
-        let epoch = crate::gpu::MultiLayerGpuEpoch { settings, resident, rows: part.len(), order, lr };
+        let epoch =
+            crate::gpu::MultiLayerGpuEpoch { settings, resident, rows: part.len(), order, lr };
         // SAFETY: these are the rows and labels of the part, which were checked when it was read.
         return unsafe { epoch.run(&crate::gpu::Gpu(device.clone()), net, optimizer, random) };
     }
     let mut weights = take(net, optimizer)?;
-    let update =
-        Update { rule: optimizer.rule, lr, momentum: optimizer.momentum, weight_decay: optimizer.weight_decay, steps: optimizer.steps };
+    let update = Update {
+        rule: optimizer.rule,
+        lr,
+        momentum: optimizer.momentum,
+        weight_decay: optimizer.weight_decay,
+        steps: optimizer.steps,
+    };
     let epoch = MultiLayerEpoch {
         x: part.values(),
         y: &part.labels,
@@ -51,18 +58,31 @@ pub fn train_epoch(
 }
 
 fn take(net: &Net, optimizer: &Optimizer) -> Result<Weights> {
-    let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else { return Err(Error::Msg("this is no multi-layer net".into())) };
+    let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else {
+        return Err(Error::Msg("this is no multi-layer net".into()));
+    };
     let read = |name: &str| -> Result<Weight> {
-        let var = net.weights.get(name).ok_or_else(|| Error::Msg(format!("the net has no `{name}`")))?;
+        let var =
+            net.weights.get(name).ok_or_else(|| Error::Msg(format!("the net has no `{name}`")))?;
         let value = filled_up(var.as_tensor())?;
-        let mut weight = Weight { gradient: vec![0.0; value.len()], value, memory: Default::default() };
+        let mut weight =
+            Weight { gradient: vec![0.0; value.len()], value, memory: Default::default() };
         for (to, memory) in weight.memory.iter_mut().zip(optimizer.memories()) {
             let key = format!("{memory}.{name}");
-            *to = filled_up(optimizer.state.get(&key).ok_or_else(|| Error::Msg(format!("the optimizer has no `{key}`")))?)?;
+            *to = filled_up(
+                optimizer
+                    .state
+                    .get(&key)
+                    .ok_or_else(|| Error::Msg(format!("the optimizer has no `{key}`")))?,
+            )?;
         }
         Ok(weight)
     };
-    let buffer = |name: &str| filled_up(net.buffers.get(name).ok_or_else(|| Error::Msg(format!("the net has no `{name}`")))?);
+    let buffer = |name: &str| {
+        filled_up(
+            net.buffers.get(name).ok_or_else(|| Error::Msg(format!("the net has no `{name}`")))?,
+        )
+    };
     let [fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias] = MULTI_LAYER_WEIGHTS.map(read);
     Ok(Weights {
         dimension: net.dimension,
@@ -94,7 +114,10 @@ fn with_rows(mut weight: Weight, hidden: usize) -> Weight {
 
 fn put(net: &mut Net, optimizer: &mut Optimizer, weights: &Weights) -> Result<()> {
     let Weights { fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias, .. } = weights;
-    for (name, weight) in MULTI_LAYER_WEIGHTS.into_iter().zip([fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias]) {
+    for (name, weight) in MULTI_LAYER_WEIGHTS
+        .into_iter()
+        .zip([fc, fc_bias, mid, mid_bias, scale, shift, out, out_bias])
+    {
         let dims = net.weights.get(name).map(|var| var.dims().to_vec()).unwrap_or_default();
         net.set(name, cut(&weight.value, &dims))?;
         for (memory, values) in optimizer.memories().iter().zip(&weight.memory) {
@@ -128,7 +151,9 @@ fn cut(values: &[f32], dims: &[usize]) -> Vec<f32> {
     match *dims {
         [outputs, inputs] => {
             let width = padded(outputs);
-            (0..outputs).flat_map(|o| values.iter().skip(o).step_by(width).take(inputs).copied()).collect()
+            (0..outputs)
+                .flat_map(|o| values.iter().skip(o).step_by(width).take(inputs).copied())
+                .collect()
         }
         _ => values.iter().take(dims.iter().product()).copied().collect(),
     }
@@ -166,25 +191,63 @@ mod tests {
 
     /// Two epochs: the state of net and optimizer.
     fn trained(case: Case, seed: u64, how: How) -> Vec<(String, Vec<f32>)> {
-        let Case { rows, dimension, shape: (hidden, layers, relu_out), batch_size, rule: (rule, momentum, weight_decay), .. } = case;
+        let Case {
+            rows,
+            dimension,
+            shape: (hidden, layers, relu_out),
+            batch_size,
+            rule: (rule, momentum, weight_decay),
+            ..
+        } = case;
         let (dropout, label_smoothing) = case.regularisation;
         let mut random = Random::new(seed);
-        let mut net = Net::zeros(Shape::MultiLayer { hidden, layers, relu_out }, dimension, &Device::Cpu).expect("a net");
+        let mut net =
+            Net::zeros(Shape::MultiLayer { hidden, layers, relu_out }, dimension, &Device::Cpu)
+                .expect("a net");
         init::draw(&mut net, &mut random).expect("draws");
-        let mut optimizer = Optimizer::new(rule, momentum, weight_decay, &net).expect("an optimizer");
-        let part = Part::of(random.normal(rows * dimension), dimension, (0..4).cycle().take(rows).collect());
+        let mut optimizer =
+            Optimizer::new(rule, momentum, weight_decay, &net).expect("an optimizer");
+        let part = Part::of(
+            random.normal(rows * dimension),
+            dimension,
+            (0..4).cycle().take(rows).collect(),
+        );
         let mut order: Vec<u32> = (0..).take(rows).collect();
         random.shuffle(&mut order);
-        let (engine, threads) = if let How::ByHand(threads) = how { (Engine::Multi, threads) } else { (Engine::Autograd, 1) };
-        let settings = EpochSettings { batch_size, threads, regularisation: Regularisation { dropout, label_smoothing } };
+        let (engine, threads) = if let How::ByHand(threads) = how {
+            (Engine::Multi, threads)
+        } else {
+            (Engine::Autograd, 1)
+        };
+        let settings = EpochSettings {
+            batch_size,
+            threads,
+            regularisation: Regularisation { dropout, label_smoothing },
+        };
         for _ in 0..2 {
             let done = match how {
                 #[cfg(feature = "emulator")]
                 How::Emulated => {
-                    let resident = crate::gpu::Resident { x: part.values().as_ptr() as u64, y: part.labels.as_ptr() as u64 };
-                    let epoch = crate::gpu::MultiLayerGpuEpoch { settings, resident, rows, order: &order, lr: 0.05 };
+                    let resident = crate::gpu::Resident {
+                        x: part.values().as_ptr() as u64,
+                        y: part.labels.as_ptr() as u64,
+                    };
+                    let epoch = crate::gpu::MultiLayerGpuEpoch {
+                        settings,
+                        resident,
+                        rows,
+                        order: &order,
+                        lr: 0.05,
+                    };
                     // SAFETY: these are the rows of the part, and their labels.
-                    unsafe { epoch.run(&crate::gpu::emulator::Emulator, &mut net, &mut optimizer, &mut random) }
+                    unsafe {
+                        epoch.run(
+                            &crate::gpu::emulator::Emulator,
+                            &mut net,
+                            &mut optimizer,
+                            &mut random,
+                        )
+                    }
                 }
                 _ => {
                     let data = EpochData { part: &part, order: &order, lr: 0.05 };
@@ -194,10 +257,16 @@ mod tests {
             assert!(done.is_ok(), "{case:?}");
         }
         let all = net.state().into_iter().chain(optimizer.state.clone());
-        all.map(|(name, tensor)| (name, tensor.flatten_all().and_then(|t| t.to_vec1()).expect("values"))).collect()
+        all.map(|(name, tensor)| {
+            (name, tensor.flatten_all().and_then(|t| t.to_vec1()).expect("values"))
+        })
+        .collect()
     }
 
-    fn agree(by_hand: &[(String, Vec<f32>)], autograd: &[(String, Vec<f32>)]) -> std::result::Result<(), TestCaseError> {
+    fn agree(
+        by_hand: &[(String, Vec<f32>)],
+        autograd: &[(String, Vec<f32>)],
+    ) -> std::result::Result<(), TestCaseError> {
         for ((name, a), (_, b)) in by_hand.iter().zip(autograd) {
             let mut far = 0;
             for (a, b) in a.iter().zip(b) {
@@ -235,7 +304,8 @@ mod tests {
             let batch_size = batch_size.max(8);
             prop_assume!(rows % batch_size == 0 || rows % batch_size >= 6);
             let regularisation = ([0.0, 0.3][dropout], [0.0, 0.1][smoothing]);
-            // The gradient of a bias before batch norm is 0 but for rounding, and AdamW's first steps are its sign.
+            // The gradient of a bias before batch norm is 0 but for rounding, and AdamW's first
+            // steps are its sign.
             let layers = if rule.0 == Rule::AdamW { 0 } else { layers };
             let case = Case { rows, dimension, shape: (hidden, layers, relu_out), batch_size, rule, regularisation };
             let (by_hand, autograd) = (trained(case, seed, How::ByHand(1)), trained(case, seed, How::Autograd));
@@ -249,8 +319,10 @@ mod tests {
     #[cfg(feature = "emulator")]
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
-        /// Where autograd is no measure: AdamW's first steps are the sign of a gradient, which for the bias before batch norm is 0 but for rounding (and
-        /// the running mean follows that bias), and a batch of one row has none of batch norm's statistics. Most other numbers agree all the same.
+        /// Where autograd is no measure: AdamW's first steps are the sign of a gradient, which for
+        /// the bias before batch norm is 0 but for rounding (and the running mean follows that
+        /// bias), and a batch of one row has none of batch norm's statistics. Most other numbers
+        /// agree all the same.
         #[test]
         fn a_gpu_s_epoch_is_the_processor_s(
             rows in 1_usize..24, hidden in 1_usize..20, layers in 1_usize..3, adamw: bool, one: bool, dropout in 0_usize..2, seed: u64

@@ -91,15 +91,24 @@ impl Optimizer {
         let (beta1, beta2) = BETAS;
         let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let mean = self.update("exp_avg", name, |m| (m * beta1)? + (gradient * (1.0 - beta1))?)?;
-        let square = self.update("exp_avg_sq", name, |v| (v * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+        let square =
+            self.update("exp_avg_sq", name, |v| (v * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
         let root = ((square.sqrt()? / (1.0 - beta2.powi(steps)).sqrt())? + EPSILON)?;
         let decayed = (var.as_tensor() * (1.0 - lr * self.weight_decay))?;
         decayed - (mean.div(&root)? * (lr / (1.0 - beta1.powi(steps))))?
     }
 
-    fn update(&mut self, memory: &str, name: &str, new: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    fn update(
+        &mut self,
+        memory: &str,
+        name: &str,
+        new: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let key = format!("{memory}.{name}");
-        let old = self.state.get(&key).ok_or_else(|| candle_core::Error::Msg(format!("the optimizer has no `{key}`")))?;
+        let old = self
+            .state
+            .get(&key)
+            .ok_or_else(|| candle_core::Error::Msg(format!("the optimizer has no `{key}`")))?;
         // Detached, or each step's graph would hang on the one before.
         let new = new(old)?.detach();
         self.state.insert(key, new.clone());
@@ -124,8 +133,9 @@ mod tests {
     use candle_core::Device;
     use nets::Shape;
 
-    // PyTorch 2.15, with W = cos(arange(20) * 0.7).reshape(4, 5), X = sin(arange(20) * 0.3).reshape(4, 5),
-    // y = [0, 3, 2, 1]: three steps of the optimizer on cross_entropy(X @ W.T, y); then W.
+    // PyTorch 2.15, with W = cos(arange(20) * 0.7).reshape(4, 5), X = sin(arange(20) *
+    // 0.3).reshape(4, 5), y = [0, 3, 2, 1]: three steps of the optimizer on cross_entropy(X @ W.T,
+    // y); then W.
     #[rustfmt::skip]
     const PYTORCH: [(Rule, f64, f64, [f64; 20]); 3] = [
         // SGD([W], lr=0.1)
@@ -154,12 +164,24 @@ mod tests {
             let (mut net, x, y) = problem();
             let mut optimizer = Optimizer::new(rule, momentum, decay, &net).expect("an optimizer");
             for _ in 0..3 {
-                step(&mut net, &mut optimizer, Regularisation::default(), &mut Random::new(1), (&x, &y), 0.1).expect("steps");
+                step(
+                    &mut net,
+                    &mut optimizer,
+                    Regularisation::default(),
+                    &mut Random::new(1),
+                    (&x, &y),
+                    0.1,
+                )
+                .expect("steps");
             }
             assert_eq!(optimizer.steps, 3);
-            let seen: Vec<f32> = net.state()["fc.weight"].flatten_all().and_then(|w| w.to_vec1()).expect("values");
+            let seen: Vec<f32> =
+                net.state()["fc.weight"].flatten_all().and_then(|w| w.to_vec1()).expect("values");
             for (seen, want) in seen.iter().zip(want) {
-                assert!((f64::from(*seen) - want).abs() < 2e-6, "{rule:?} {momentum}: {seen} is not {want}");
+                assert!(
+                    (f64::from(*seen) - want).abs() < 2e-6,
+                    "{rule:?} {momentum}: {seen} is not {want}"
+                );
             }
         }
     }
@@ -168,7 +190,9 @@ mod tests {
     fn smoothed_labels_are_pytorch_s() {
         // cross_entropy(X @ W.T, y, label_smoothing=0.1)
         let (net, x, y) = problem();
-        let smoothed = loss(&net.logits(&x).expect("logits"), &y, 0.1).and_then(|l| l.to_scalar::<f32>()).expect("a loss");
+        let smoothed = loss(&net.logits(&x).expect("logits"), &y, 0.1)
+            .and_then(|l| l.to_scalar::<f32>())
+            .expect("a loss");
         assert!((smoothed - 1.544_590_1).abs() < 1e-6, "{smoothed}");
     }
 }

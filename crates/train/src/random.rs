@@ -40,7 +40,8 @@ impl Random {
 
     /// Where it is now.
     pub fn state(&self) -> GeneratorState {
-        let seed = self.0.get_seed().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+        let seed =
+            self.0.get_seed().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         GeneratorState { seed, position: self.0.get_word_pos().to_string() }
     }
 
@@ -67,8 +68,8 @@ impl Random {
             .collect()
     }
 
-    /// Dropout's factors for `n` units, inverted as in PyTorch: 0 for a `share` of them, on average,
-    /// and 1/(1 − `share`) for the others.
+    /// Dropout's factors for `n` units, inverted as in PyTorch: 0 for a `share` of them, on
+    /// average, and 1/(1 − `share`) for the others.
     #[expect(clippy::cast_possible_truncation, reason = "factors are f32")]
     pub fn mask(&mut self, n: usize, share: f64) -> Vec<f32> {
         let kept = (1.0 / (1.0 - share)) as f32;
@@ -105,9 +106,12 @@ mod tests {
         random.normal(7);
         let state = random.state();
         let json = serde_json::to_string(&state).expect("serialises");
-        let mut restored = Random::restore(&serde_json::from_str(&json).expect("parses")).expect("restores");
+        let mut restored =
+            Random::restore(&serde_json::from_str(&json).expect("parses")).expect("restores");
         assert_eq!(restored.normal(5), random.normal(5));
-        assert!(Random::restore(&GeneratorState { seed: "zz".into(), position: "0".into() }).is_none());
+        assert!(
+            Random::restore(&GeneratorState { seed: "zz".into(), position: "0".into() }).is_none()
+        );
     }
 
     #[test]
@@ -117,7 +121,10 @@ mod tests {
         let mean = numbers.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
         let variance = numbers.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
         // Four standard errors: 1/√n of the mean, √(2/n) of the variance.
-        assert!(mean.abs() < 4.0 / n.sqrt() && (variance - 1.0).abs() < 4.0 * (2.0 / n).sqrt(), "{mean} {variance}");
+        assert!(
+            mean.abs() < 4.0 / n.sqrt() && (variance - 1.0).abs() < 4.0 * (2.0 / n).sqrt(),
+            "{mean} {variance}"
+        );
     }
 
     #[test]

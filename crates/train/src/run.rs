@@ -79,23 +79,34 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("config.json", &config)?;
     file::write(&stage.output("model.safetensors"), &net.state(), None)?;
-    let predicted =
-        |part: &crate::data::Part| part.rows().and_then(|x| probabilities(&net, x)).map_err(|e| device::failed(&e, &stage.node));
-    let parts = [("valid", &data.valid, predicted(&data.valid)?), ("test", &data.test, predicted(&data.test)?)];
+    let predicted = |part: &crate::data::Part| {
+        part.rows()
+            .and_then(|x| probabilities(&net, x))
+            .map_err(|e| device::failed(&e, &stage.node))
+    };
+    let parts = [
+        ("valid", &data.valid, predicted(&data.valid)?),
+        ("test", &data.test, predicted(&data.test)?),
+    ];
     predictions::write(&stage.output("predictions.parquet"), &parts)?;
 
     let seeds = trainer.seeds(&result)?;
     let Trained { test, outcome, .. } = result;
     let early = if outcome.stopped_early { ", stopped early" } else { "" };
-    let mut summary =
-        vec![format!("test accuracy {:.4}, loss {:.4}; weights of epoch {}{early}", test.accuracy, test.loss, outcome.epoch_kept)];
+    let mut summary = vec![format!(
+        "test accuracy {:.4}, loss {:.4}; weights of epoch {}{early}",
+        test.accuracy, test.loss, outcome.epoch_kept
+    )];
     let spread = spread(&seeds);
     if let Some(Spread { mean, deviation }) = spread.get("test") {
         summary.push(format!("{} seeds: {mean:.4} ± {deviation:.4}", seeds.len()));
     }
     let rows = [("train", &data.train), ("valid", &data.valid), ("test", &data.test)];
     let rows = rows.into_iter().map(|(name, part)| (name.to_owned(), part.len())).collect();
-    stage.write_json("metrics.json", &Metrics { result, rows, checkpoints: checkpoints(stage.out())?, seeds, spread })?;
+    stage.write_json(
+        "metrics.json",
+        &Metrics { result, rows, checkpoints: checkpoints(stage.out())?, seeds, spread },
+    )?;
     Ok(summary.join("; "))
 }
 
@@ -120,7 +131,10 @@ impl Trainer<'_> {
                 Failure::input(
                     f.what,
                     f.place,
-                    format_args!("check the option `{}.init`: a safetensors file of this net's weights", stage.node),
+                    format_args!(
+                        "check the option `{}.init`: a safetensors file of this net's weights",
+                        stage.node
+                    ),
                 )
             };
             file::read_net(init, &mut net).map_err(explain)?;
@@ -129,19 +143,34 @@ impl Trainer<'_> {
             first_rows::write(&net, &data.train, stage)?;
         }
         let rule = options.optimizer.unwrap_or_default();
-        let (momentum, decay) = (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
+        let (momentum, decay) =
+            (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
         let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
-        let run = RunContext { node: &stage.node, seed, folder, says: &stage.progress, resume: stage.resume };
+        let run = RunContext {
+            node: &stage.node,
+            seed,
+            folder,
+            says: &stage.progress,
+            resume: stage.resume,
+        };
         let engine = Engine::choose(options.kernel.as_deref(), device, shape, data.dimension);
         let plan = plan(options, engine, keep);
-        if options.kernel.as_deref() == Some("fused") && !engine.is_by_hand() && folder == stage.out() {
+        if options.kernel.as_deref() == Some("fused")
+            && !engine.is_by_hand()
+            && folder == stage.out()
+        {
             let text = "a net of this size does not fit into the GPU's fused kernels; candle's automatic differentiation trains it";
             stage.progress.send(&Event::Note { text: text.to_owned() });
         }
         data.to_device(!engine.is_by_hand())?;
         let outcome = fit(&mut net, &mut optimizer, data, &plan, random, &run)?;
         let scored = |part| score(&net, part).map_err(wrong);
-        let result = Trained { train: scored(&data.train)?, valid: scored(&data.valid)?, test: scored(&data.test)?, outcome };
+        let result = Trained {
+            train: scored(&data.train)?,
+            valid: scored(&data.valid)?,
+            test: scored(&data.test)?,
+            outcome,
+        };
         Ok((net, result))
     }
 
@@ -158,18 +187,25 @@ impl Trainer<'_> {
             let name = format!("seeds/{seed}");
             let folder = self.stage.output(&name);
             let path = folder.join("metrics.json");
-            let earlier = std::fs::read(&path).ok().filter(|_| self.stage.resume).and_then(|b| serde_json::from_slice(&b).ok());
+            let earlier = std::fs::read(&path)
+                .ok()
+                .filter(|_| self.stage.resume)
+                .and_then(|b| serde_json::from_slice(&b).ok());
             if let Some(earlier) = earlier {
                 done.push(earlier);
                 continue;
             }
-            self.stage.progress.send(&Event::Note { text: format!("seed {seed}, {} of {}", number + 1, all.len()) });
-            std::fs::create_dir_all(&folder).map_err(|e| Failure::io("create folder", &folder, &e))?;
+            self.stage.progress.send(&Event::Note {
+                text: format!("seed {seed}, {} of {}", number + 1, all.len()),
+            });
+            std::fs::create_dir_all(&folder)
+                .map_err(|e| Failure::io("create folder", &folder, &e))?;
             let (_, result) = self.train(seed, &folder, Some(1))?;
             let seeded = SeedMetrics { seed, result };
             // A run that is done needs no checkpoint to go on from.
             let checkpoints = folder.join("checkpoints");
-            std::fs::remove_dir_all(&checkpoints).map_err(|e| Failure::io("remove", &checkpoints, &e))?;
+            std::fs::remove_dir_all(&checkpoints)
+                .map_err(|e| Failure::io("remove", &checkpoints, &e))?;
             self.stage.write_json(&format!("{name}/metrics.json"), &seeded)?;
             done.push(seeded);
         }
@@ -182,12 +218,18 @@ fn plan(options: &RunOptions, engine: Engine, checkpoints: Option<u32>) -> Plan 
         Some(to) => Schedule::Cosine { from: options.lr, to, epochs: options.epochs },
         None => Schedule::Constant(options.lr),
     };
-    let regularisation =
-        Regularisation { dropout: options.dropout.unwrap_or(0.0), label_smoothing: options.label_smoothing.unwrap_or(0.0) };
+    let regularisation = Regularisation {
+        dropout: options.dropout.unwrap_or(0.0),
+        label_smoothing: options.label_smoothing.unwrap_or(0.0),
+    };
     Plan {
         epochs: options.epochs,
         engine,
-        settings: EpochSettings { batch_size: options.batch_size, threads: kernels::team::available(), regularisation },
+        settings: EpochSettings {
+            batch_size: options.batch_size,
+            threads: kernels::team::available(),
+            regularisation,
+        },
         shuffle: options.shuffle,
         schedule,
         patience: options.patience,
@@ -199,8 +241,11 @@ fn plan(options: &RunOptions, engine: Engine, checkpoints: Option<u32>) -> Plan 
 /// Of the seeds' accuracy, by part.
 fn spread(seeds: &[SeedMetrics]) -> BTreeMap<String, Spread> {
     type PartScore = fn(&Trained) -> Score;
-    let parts: [(_, PartScore); 3] = [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
-    let spread = |part: PartScore| spread_of(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>());
+    let parts: [(_, PartScore); 3] =
+        [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
+    let spread = |part: PartScore| {
+        spread_of(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>())
+    };
     parts.into_iter().filter_map(|(name, part)| Some((name.to_owned(), spread(part)?))).collect()
 }
 
@@ -216,13 +261,28 @@ fn spread_of(values: &[f64]) -> Option<Spread> {
 
 fn checkpoints(folder: &Path) -> Result<CheckpointSummary> {
     let epochs = checkpoint::epochs(folder);
-    let bytes = epochs.iter().filter_map(|&e| std::fs::metadata(checkpoint::path(folder, e)).ok()).map(|m| m.len()).sum();
+    let bytes = epochs
+        .iter()
+        .filter_map(|&e| std::fs::metadata(checkpoint::path(folder, e)).ok())
+        .map(|m| m.len())
+        .sum();
     let Some(&newest) = epochs.last() else {
-        return Ok(CheckpointSummary { count: 0, bytes, tensors: BTreeMap::new(), also: Vec::new() });
+        return Ok(CheckpointSummary {
+            count: 0,
+            bytes,
+            tensors: BTreeMap::new(),
+            also: Vec::new(),
+        });
     };
     let arrays = Arrays::read(&checkpoint::path(folder, newest))?;
-    let note: BTreeMap<String, serde_json::Value> = arrays.note()?.and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default();
-    Ok(CheckpointSummary { count: epochs.len(), bytes, tensors: arrays.shapes()?, also: note.into_keys().collect() })
+    let note: BTreeMap<String, serde_json::Value> =
+        arrays.note()?.and_then(|n| serde_json::from_str(&n).ok()).unwrap_or_default();
+    Ok(CheckpointSummary {
+        count: epochs.len(),
+        bytes,
+        tensors: arrays.shapes()?,
+        also: note.into_keys().collect(),
+    })
 }
 
 #[cfg(test)]
@@ -233,7 +293,10 @@ mod tests {
     fn the_spread_is_python_s() {
         // Python: statistics.mean([0.84, 0.86, 0.85]), statistics.stdev([0.84, 0.86, 0.85])
         let spread = spread_of(&[0.84, 0.86, 0.85]).expect("three values");
-        assert!((spread.mean - 0.85).abs() < 1e-12 && (spread.deviation - 0.01).abs() < 1e-12, "{spread:?}");
+        assert!(
+            (spread.mean - 0.85).abs() < 1e-12 && (spread.deviation - 0.01).abs() < 1e-12,
+            "{spread:?}"
+        );
         assert_eq!(spread_of(&[0.84]), None);
     }
 }

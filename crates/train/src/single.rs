@@ -1,8 +1,8 @@
 //! One epoch of the single-layer net as a single in-place op on its weights.
 //!
 //! Through automatic differentiation a step at batch 1 is a dozen tensors and a graph for 2,400
-//! multiply-adds; here it is one pass over the weights (`single/kernel.rs`). Checked against candle's autograd and
-//! against finite differences in the tests below.
+//! multiply-adds; here it is one pass over the weights (`single/kernel.rs`). Checked against
+//! candle's autograd and against finite differences in the tests below.
 //!
 //! The formula: with p = softmax(W x) and the label's one-hot vector t, the gradient of the
 //! cross-entropy by W is (p − t) xᵀ (Bishop, "Pattern Recognition and Machine Learning", 2006,
@@ -29,13 +29,17 @@ pub fn train_epoch(
     data: EpochData<'_>,
 ) -> std::result::Result<(), EpochError> {
     let EpochData { part, order, lr } = data;
-    let Some(w) = net.weights.get("fc.weight") else { return Err(candle_core::Error::Msg("no fc.weight".into()).into()) };
+    let Some(w) = net.weights.get("fc.weight") else {
+        return Err(candle_core::Error::Msg("no fc.weight".into()).into());
+    };
     #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
     let op = SgdEpoch::new(part.values(), &part.labels, order, settings.batch_size, lr as f32);
     #[cfg(feature = "cuda")]
     let op = match part.device() {
         // SAFETY: these tensors are made of the same rows and labels, and the part keeps them.
-        candle_core::Device::Cuda(device) => unsafe { op.on_gpu(crate::gpu::addresses(device, part.tensors()?)?) },
+        candle_core::Device::Cuda(device) => unsafe {
+            op.on_gpu(crate::gpu::addresses(device, part.tensors()?)?)
+        },
         _ => op,
     };
     w.as_tensor().inplace_op1(&op)?;
@@ -46,8 +50,8 @@ pub fn train_epoch(
 /// Batch number that stands for "none".
 const NONE: usize = usize::MAX;
 
-/// An epoch of stochastic gradient descent on `W` \[4, d\], given `X` \[n, d\] and `y` \[n\], which lie outside of candle: X may
-/// be larger than memory.
+/// An epoch of stochastic gradient descent on `W` \[4, d\], given `X` \[n, d\] and `y` \[n\], which
+/// lie outside of candle: X may be larger than memory.
 pub struct SgdEpoch<'a> {
     /// X, row after row.
     x: &'a [f32],
@@ -94,9 +98,16 @@ impl<'a> SgdEpoch<'a> {
     fn size(&self, wl: &Layout) -> Result<[usize; 2]> {
         let (n, d) = (self.y.len(), self.x.len() / self.y.len().max(1));
         if wl.shape().dims() != [CLASSES, d] || self.x.len() != n * d {
-            bail!("{}: W {:?}, {} numbers in X and {n} in y do not fit", self.name(), wl.shape(), self.x.len());
+            bail!(
+                "{}: W {:?}, {} numbers in X and {n} in y do not fit",
+                self.name(),
+                wl.shape(),
+                self.x.len()
+            );
         }
-        if self.order.iter().any(|&row| row as usize >= n) || self.y.iter().any(|&y| y as usize >= CLASSES) {
+        if self.order.iter().any(|&row| row as usize >= n)
+            || self.y.iter().any(|&y| y as usize >= CLASSES)
+        {
             bail!("{}: a row or a label is not there", self.name());
         }
         Ok([n, d])
@@ -130,14 +141,26 @@ impl InplaceOp1 for SgdEpoch<'_> {
         use candle_core::cuda_backend::cudarc::driver::DevicePtrMut;
 
         let size = self.size(wl)?;
-        let Some(resident) = self.resident else { bail!("{}: X and y are not on the GPU", self.name()) };
-        let Some((start, _)) = wl.contiguous_offsets() else { bail!("{}: W must be contiguous", self.name()) };
+        let Some(resident) = self.resident else {
+            bail!("{}: X and y are not on the GPU", self.name())
+        };
+        let Some((start, _)) = wl.contiguous_offsets() else {
+            bail!("{}: W must be contiguous", self.name())
+        };
         let gpu = crate::gpu::Gpu(w.device.clone());
         let stream = gpu.0.cuda_stream();
         let (at, _until) = w.as_cuda_slice_mut::<f32>()?.device_ptr_mut(&stream);
         let w = at + 4 * start as u64;
-        let epoch = crate::gpu::SingleLayerGpuEpoch { w, resident, size, order: self.order, batch_size: self.batch_size, lr: self.lr };
-        // SAFETY: W has its 4 × d numbers from `start`, as its layout says; the rest is `on_gpu`'s caller's word, and that the sizes fit was seen.
+        let epoch = crate::gpu::SingleLayerGpuEpoch {
+            w,
+            resident,
+            size,
+            order: self.order,
+            batch_size: self.batch_size,
+            lr: self.lr,
+        };
+        // SAFETY: W has its 4 × d numbers from `start`, as its layout says; the rest is `on_gpu`'s
+        // caller's word, and that the sizes fit was seen.
         let diverged = unsafe { epoch.run(&gpu) }?;
         self.diverged.store(diverged.unwrap_or(NONE), Ordering::Relaxed);
         Ok(())
@@ -188,14 +211,22 @@ mod tests {
         w.flatten_all().and_then(|w| w.to_vec1()).expect("W")
     }
 
-    fn autograd(p: &Problem, order: &[u32], batch_size: usize, lr: f64) -> candle_core::Result<Vec<f32>> {
+    fn autograd(
+        p: &Problem,
+        order: &[u32],
+        batch_size: usize,
+        lr: f64,
+    ) -> candle_core::Result<Vec<f32>> {
         let device = Device::Cpu;
         let w = Var::from_tensor(&Tensor::from_vec(p.w.clone(), (CLASSES, p.d), &device)?)?;
         let x = Tensor::from_vec(p.x.clone(), (p.y.len(), p.d), &device)?;
         let y = Tensor::from_vec(p.y.clone(), p.y.len(), &device)?;
         for batch in order.chunks(batch_size) {
             let rows = Tensor::from_vec(batch.to_vec(), batch.len(), &device)?;
-            let loss = cross_entropy(&x.index_select(&rows, 0)?.matmul(&w.t()?)?, &y.index_select(&rows, 0)?)?;
+            let loss = cross_entropy(
+                &x.index_select(&rows, 0)?.matmul(&w.t()?)?,
+                &y.index_select(&rows, 0)?,
+            )?;
             let gradients = loss.backward()?;
             let gradient = gradients.get(w.as_tensor()).expect("a gradient");
             w.set(&(w.as_tensor() - (gradient * lr)?)?)?;
@@ -220,7 +251,10 @@ mod tests {
     /// Mean cross-entropy in f64, from the definition.
     fn loss(p: &Problem, w: &[f64]) -> f64 {
         let row = |i: usize| {
-            let logits: Vec<f64> = w.chunks(p.d).map(|w| w.iter().zip(&p.x[i * p.d..]).map(|(w, &x)| w * f64::from(x)).sum()).collect();
+            let logits: Vec<f64> = w
+                .chunks(p.d)
+                .map(|w| w.iter().zip(&p.x[i * p.d..]).map(|(w, &x)| w * f64::from(x)).sum())
+                .collect();
             logits.iter().map(|z| z.exp()).sum::<f64>().ln() - logits[p.y[i] as usize]
         };
         (0..p.y.len()).map(row).sum::<f64>() / p.y.len() as f64
@@ -248,7 +282,10 @@ mod tests {
         let mut p = problem(6, 3, 1);
         p.x[4 * 3] = f32::INFINITY;
         for (batch_size, batch) in [(1, 5), (2, 3), (4, 2), (6, 1)] {
-            assert_eq!(epoch(&mut p.w.clone(), &p.x, &p.y, &[0, 1, 2, 3, 4, 5], batch_size, 0.1), Err(batch));
+            assert_eq!(
+                epoch(&mut p.w.clone(), &p.x, &p.y, &[0, 1, 2, 3, 4, 5], batch_size, 0.1),
+                Err(batch)
+            );
         }
     }
 }

@@ -61,15 +61,26 @@ pub fn run(stage: &Stage) -> Result<String> {
             times.push(row.seconds);
             sweep.push(&row)?;
         }
-        let (first, last) = (options.batch_sizes.first().zip(times.first()), options.batch_sizes.last().zip(times.last()));
+        let (first, last) = (
+            options.batch_sizes.first().zip(times.first()),
+            options.batch_sizes.last().zip(times.last()),
+        );
         if let Some(((a, x), (b, y))) = first.zip(last) {
-            summary.push(format!("{name}: an epoch takes {x:.4} s at batch {a}, {y:.4} s at batch {b}"));
+            summary.push(format!(
+                "{name}: an epoch takes {x:.4} s at batch {a}, {y:.4} s at batch {b}"
+            ));
         }
     }
     let names: Vec<String> = devices.into_iter().map(|(name, _)| name).collect();
     let (rows, features) = size;
-    let config =
-        SweepConfig { node: stage.node.clone(), rows, features, devices: names, unavailable: unavailable.clone(), options: &options };
+    let config = SweepConfig {
+        node: stage.node.clone(),
+        rows,
+        features,
+        devices: names,
+        unavailable: unavailable.clone(),
+        options: &options,
+    };
     stage.write_json("config.json", &config)?;
     stage.write_json("machine.json", &Machine::here()?)?;
     summary.extend(unavailable.iter().map(|(name, why)| format!("no {name}: {why}")));
@@ -78,11 +89,15 @@ pub fn run(stage: &Stage) -> Result<String> {
 
 /// What to run on, and what is not there. A device that the user asked for must be there.
 #[expect(clippy::type_complexity, reason = "named devices, and names with reasons")]
-fn choose(wanted: Option<&[String]>, default: &str) -> Result<(Vec<(String, Device)>, Vec<(String, String)>)> {
+fn choose(
+    wanted: Option<&[String]>,
+    default: &str,
+) -> Result<(Vec<(String, Device)>, Vec<(String, String)>)> {
     if let Some(wanted) = wanted {
         let open = |name: &String| {
             device::open(name).map_err(|f| {
-                let remedy = "run with --device cuda, or take it out of the option `train.sweep.devices`";
+                let remedy =
+                    "run with --device cuda, or take it out of the option `train.sweep.devices`";
                 Failure::usage(f.what, format_args!("train.sweep.devices, `{name}`"), remedy)
             })
         };
@@ -95,7 +110,9 @@ fn choose(wanted: Option<&[String]>, default: &str) -> Result<(Vec<(String, Devi
     match device::open(cuda) {
         // Which of several GPUs it was is no part of the key.
         Ok(device) => devices.push(("cuda".to_owned(), device)),
-        Err(failure) if default == "cpu" => unavailable.push((cuda.to_owned(), failure.what + driver())),
+        Err(failure) if default == "cpu" => {
+            unavailable.push((cuda.to_owned(), failure.what + driver()));
+        }
         Err(failure) => return Err(failure),
     }
     Ok((devices, unavailable))
@@ -110,7 +127,13 @@ fn driver() -> &'static str {
     }
 }
 
-fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &SweepOptions) -> Result<SweepRow> {
+fn time(
+    data: &Data,
+    device: &Device,
+    name: &str,
+    batch_size: usize,
+    options: &SweepOptions,
+) -> Result<SweepRow> {
     let place = format!("train.sweep, {name}, batch size {batch_size}");
     let wrong = |e: candle_core::Error| device::failed(&e, &place);
     let mut times = Vec::new();
@@ -123,9 +146,11 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &S
         let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(wrong)?;
         init::draw(&mut net, &mut random).map_err(wrong)?;
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(wrong)?;
-        let mut order: Vec<u32> = (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
+        let mut order: Vec<u32> =
+            (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
         random.shuffle(&mut order);
-        let settings = EpochSettings { batch_size, threads: 1, regularisation: Regularisation::default() };
+        let settings =
+            EpochSettings { batch_size, threads: 1, regularisation: Regularisation::default() };
         let epoch = EpochData { part: &data.train, order: &order, lr: options.lr };
 
         let start = Instant::now();
@@ -133,13 +158,17 @@ fn time(data: &Data, device: &Device, name: &str, batch_size: usize, options: &S
         done.map_err(|e| e.explain(NODE, &place))?;
         times.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        let both = score(&net, &data.train).and_then(|train| Ok((train, score(&net, &data.valid)?)));
+        let both =
+            score(&net, &data.train).and_then(|train| Ok((train, score(&net, &data.valid)?)));
         scores = Some(both.map_err(wrong)?);
         evaluations.push(start.elapsed().as_secs_f64());
     }
-    let (train, valid) = scores.ok_or_else(|| wrong(candle_core::Error::Msg("there was no repeat".into())))?;
+    let (train, valid) =
+        scores.ok_or_else(|| wrong(candle_core::Error::Msg("there was no repeat".into())))?;
     if !(train.loss.is_finite() && valid.loss.is_finite()) {
-        return Err(EpochError::Diverged(data.train.len().div_ceil(batch_size)).explain(NODE, &place));
+        return Err(
+            EpochError::Diverged(data.train.len().div_ceil(batch_size)).explain(NODE, &place)
+        );
     }
     Ok(SweepRow {
         device: name.to_owned(),
@@ -161,7 +190,11 @@ fn median(values: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { at(middle) } else { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) }
+    if sorted.len() % 2 == 1 {
+        at(middle)
+    } else {
+        f64::midpoint(at(middle.wrapping_sub(1)), at(middle))
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +213,10 @@ mod tests {
     fn a_device_that_is_not_there_has_its_reason_and_one_that_was_asked_for_is_an_error() {
         let (devices, unavailable) = choose(None, "cpu").expect("the CPU");
         assert_eq!(devices.len(), 1);
-        assert_eq!(unavailable, [("cuda".to_owned(), format!("this build cannot use CUDA{}", driver()))]);
+        assert_eq!(
+            unavailable,
+            [("cuda".to_owned(), format!("this build cannot use CUDA{}", driver()))]
+        );
         assert!(choose(Some(&["cuda".to_owned()]), "cpu").is_err());
     }
 }

@@ -31,26 +31,46 @@ impl Lookup {
             None => Lowercase::Never,
             Some(note) => {
                 let note: serde_json::Value = serde_json::from_str(&note).unwrap_or_default();
-                let choice = note.get("lowercase").and_then(|name| Lowercase::from_name(name.as_str()?));
-                choice.ok_or_else(|| Failure::artifact(format_args!("the metadata has no `lowercase` that is known: {note}"), vectors))?
+                let choice =
+                    note.get("lowercase").and_then(|name| Lowercase::from_name(name.as_str()?));
+                choice.ok_or_else(|| {
+                    Failure::artifact(
+                        format_args!("the metadata has no `lowercase` that is known: {note}"),
+                        vectors,
+                    )
+                })?
             }
         };
         let (shape, values) = arrays.into_f32("vectors", &[None, None])?;
-        let [count, dimension] = shape[..] else { return Err(Failure::artifact("array `vectors` is no matrix", vectors)) };
+        let [count, dimension] = shape[..] else {
+            return Err(Failure::artifact("array `vectors` is no matrix", vectors));
+        };
         let frame = table::read(vocabulary, &["word", "row"])?;
         if frame.height() != count || dimension == 0 {
-            let what = format_args!("{} words for {count} vectors of {dimension} components", frame.height());
+            let what = format_args!(
+                "{} words for {count} vectors of {dimension} components",
+                frame.height()
+            );
             return Err(Failure::artifact(what, vocabulary));
         }
         let words = table::texts(&frame, "word", vocabulary)?.no_null_iter();
-        let rows =
-            frame.column("row").and_then(|c| c.u32()).map_err(|e| Failure::artifact(format_args!("column `row`: {e}"), vocabulary))?;
-        let mut lookup =
-            Self { rows: HashMap::with_capacity_and_hasher(count, RandomState::default()), dimension, vectors: values, lowercase };
+        let rows = frame
+            .column("row")
+            .and_then(|c| c.u32())
+            .map_err(|e| Failure::artifact(format_args!("column `row`: {e}"), vocabulary))?;
+        let mut lookup = Self {
+            rows: HashMap::with_capacity_and_hasher(count, RandomState::default()),
+            dimension,
+            vectors: values,
+            lowercase,
+        };
         for (word, row) in words.zip(rows.no_null_iter()) {
             let row = row as usize;
             if row >= count {
-                return Err(Failure::artifact(format_args!("word `{word}` has row {row}, but there are {count}"), vocabulary));
+                return Err(Failure::artifact(
+                    format_args!("word `{word}` has row {row}, but there are {count}"),
+                    vocabulary,
+                ));
             }
             lookup.rows.insert(word.into(), row);
         }
@@ -94,8 +114,9 @@ pub struct KnownWords {
 pub struct FeatureMatrix<'l> {
     lookup: &'l Lookup,
     values: Vec<f32>,
-    /// The vectors of the last row, which is still to be computed. They come from all over memory, and are asked for when they
-    /// are found: by the time that the next title's words have been looked up, they are there.
+    /// The vectors of the last row, which is still to be computed. They come from all over memory,
+    /// and are asked for when they are found: by the time that the next title's words have been
+    /// looked up, they are there.
     pending: Option<Vec<&'l [f32]>>,
     known: Vec<&'l [f32]>,
 }
@@ -103,13 +124,19 @@ pub struct FeatureMatrix<'l> {
 impl<'l> FeatureMatrix<'l> {
     /// No rows, and room for `rows`.
     pub fn new(lookup: &'l Lookup, rows: usize) -> Self {
-        Self { lookup, values: Vec::with_capacity(rows * lookup.dimension), pending: None, known: Vec::new() }
+        Self {
+            lookup,
+            values: Vec::with_capacity(rows * lookup.dimension),
+            pending: None,
+            known: Vec::new(),
+        }
     }
 
     /// Adds the mean of the title's known words as a row, and returns how many there are.
     pub fn push(&mut self, title: &str) -> KnownWords {
         let mut all = 0;
-        let vectors = tokens(title).inspect(|_| all += 1).filter_map(|word| self.lookup.vector(word));
+        let vectors =
+            tokens(title).inspect(|_| all += 1).filter_map(|word| self.lookup.vector(word));
         self.known.clear();
         self.known.extend(vectors.inspect(|vector| prefetch(vector)));
         let known = self.known.len();

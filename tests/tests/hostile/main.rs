@@ -1,4 +1,5 @@
-//! Bad input of every kind, as a user meets it: what is said, with which status, and that nothing made earlier is touched.
+//! Bad input of every kind, as a user meets it: what is said, with which status, and that nothing
+//! made earlier is touched.
 //!
 //! The table of all of it is docs/bad-input.md; with KNOCKLINE_BLESS=1 this test writes it anew.
 
@@ -18,7 +19,9 @@ use crate::world::{Case, Cases, World};
 
 /// The parts of an error as it is shown: what, where, and what to do.
 fn parts(err: &str) -> Option<[String; 3]> {
-    let start = err.rfind("\nerror: ").map_or_else(|| err.starts_with("error: ").then_some(0), |at| Some(at + 1))?;
+    let start = err
+        .rfind("\nerror: ")
+        .map_or_else(|| err.starts_with("error: ").then_some(0), |at| Some(at + 1))?;
     let error = &err[start + 7..];
     let (what, rest) = error.split_once("\n  where: ")?;
     let (place, hint) = rest.split_once("\n  hint:  ")?;
@@ -27,15 +30,19 @@ fn parts(err: &str) -> Option<[String; 3]> {
 
 /// Without what differs from run to run: folders and ports.
 fn plain(text: &str, world: &World) -> String {
-    let mut text =
-        text.replace(&world.dir.path().display().to_string(), "DIR").replace(&world.artifacts.path().display().to_string(), "ARTIFACTS");
-    while let Some(at) =
-        text.find("127.0.0.1:").filter(|at| text[at + 10..].starts_with(|c: char| c.is_ascii_digit()) && !text[at + 10..].starts_with("9/"))
-    {
-        let end = text[at + 10..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |n| at + 10 + n);
+    let mut text = text
+        .replace(&world.dir.path().display().to_string(), "DIR")
+        .replace(&world.artifacts.path().display().to_string(), "ARTIFACTS");
+    while let Some(at) = text.find("127.0.0.1:").filter(|at| {
+        text[at + 10..].starts_with(|c: char| c.is_ascii_digit())
+            && !text[at + 10..].starts_with("9/")
+    }) {
+        let end =
+            text[at + 10..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |n| at + 10 + n);
         text.replace_range(at..end, "127.0.0.1");
     }
-    // The name of a download begins with a digest of its address, and a disk has room for something else every time.
+    // The name of a download begins with a digest of its address, and a disk has room for something
+    // else every time.
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
     for word in &mut words {
         if let Some(at) = word.find("downloads/") {
@@ -45,7 +52,13 @@ fn plain(text: &str, world: &World) -> String {
     if let Some(at) = words.windows(2).position(|w| w[0] == "room" && w[1] == "for") {
         words[at + 2] = "…".into();
     }
-    words.join(" ").replace('\n', " ").replace('|', "\\|").split_whitespace().collect::<Vec<_>>().join(" ")
+    words
+        .join(" ")
+        .replace('\n', " ")
+        .replace('|', "\\|")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[test]
@@ -64,15 +77,27 @@ fn bad_input_is_refused_in_words_and_nothing_made_is_lost() {
     );
     let (mut count, mut wrong) = (0, String::new());
     for (group, cases) in cases.0 {
-        let _ = write!(page, "\n## {group}\n\n| what | exit | what it says | where | what to do |\n| --- | --- | --- | --- | --- |\n");
+        let _ = write!(
+            page,
+            "\n## {group}\n\n| what | exit | what it says | where | what to do |\n| --- | --- | --- | --- | --- |\n"
+        );
         for Case { what, code, says, command } in cases {
             count += 1;
             let ended = Ended::of(command);
-            let Some([error, place, hint]) = parts(&ended.err).filter(|_| ended.code == Some(code)) else {
-                let _ = writeln!(wrong, "{group}, {what}: exit {:?}, not {code}\n{}\n", ended.code, ended.err);
+            let Some([error, place, hint]) = parts(&ended.err).filter(|_| ended.code == Some(code))
+            else {
+                let _ = writeln!(
+                    wrong,
+                    "{group}, {what}: exit {:?}, not {code}\n{}\n",
+                    ended.code, ended.err
+                );
                 continue;
             };
-            if ![&error, &place, &hint].iter().any(|part| part.contains(&says)) || error.is_empty() || place.is_empty() || hint.is_empty() {
+            if ![&error, &place, &hint].iter().any(|part| part.contains(&says))
+                || error.is_empty()
+                || place.is_empty()
+                || hint.is_empty()
+            {
                 let _ = writeln!(wrong, "{group}, {what}: no `{says}` in\n{}\n", ended.err);
             }
             for secret in ["secret", "panicked", "this is a bug"] {
@@ -99,7 +124,11 @@ fn bad_input_is_refused_in_words_and_nothing_made_is_lost() {
         }
         let kept = std::fs::read_to_string(&file).unwrap_or_default();
         let changed: Vec<&str> = page.lines().filter(|line| !kept.contains(line)).collect();
-        assert!(page == kept, "docs/bad-input.md is no longer what is said; see the top of this file\n{}", changed.join("\n"));
+        assert!(
+            page == kept,
+            "docs/bad-input.md is no longer what is said; see the top of this file\n{}",
+            changed.join("\n")
+        );
     }
 }
 
@@ -107,8 +136,10 @@ fn bad_input_is_refused_in_words_and_nothing_made_is_lost() {
 fn bad_rows_that_are_allowed_are_counted_and_told() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("news.csv");
-    std::fs::write(&path, format!("x\n{}1\tagain\tu\tReuters\tb\ts\th\t1\n", table(400))).expect("writes");
-    let artifacts = Artifacts::with(&[&format!("ingest.source={}", path.display()), "ingest.max_bad_rows=2"]);
+    std::fs::write(&path, format!("x\n{}1\tagain\tu\tReuters\tb\ts\th\t1\n", table(400)))
+        .expect("writes");
+    let artifacts =
+        Artifacts::with(&[&format!("ingest.source={}", path.display()), "ingest.max_bad_rows=2"]);
     let ended = artifacts.run(&["pipeline", "--to", "ingest"]).ok();
     assert!(ended.err.contains("left out: row 1 has 1 columns, not 8"), "{}", ended.err);
     let summary = artifacts.json("ingest/summary.json");
@@ -121,10 +152,16 @@ fn what_was_downloaded_stands_in_the_manifest_without_secrets() {
     let body = zip_of(&[("newsCorpora.csv", table(400).as_bytes())]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len()).as_bytes(), &body].concat();
+    let answer = [
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())
+            .as_bytes(),
+        &body,
+    ]
+    .concat();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+            let lines =
+                BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
             let _ = lines.take_while(|line| !line.is_empty()).count();
             let _ = stream.write_all(&answer);
         }
@@ -139,7 +176,9 @@ fn what_was_downloaded_stands_in_the_manifest_without_secrets() {
     assert_eq!(download["sha256"].as_str().map(str::len), Some(64));
     let mut todo = vec![artifacts.path().to_owned()];
     while let Some(folder) = todo.pop() {
-        for path in std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.path()) {
+        for path in
+            std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.path())
+        {
             if path.is_dir() {
                 todo.push(path);
             } else {

@@ -45,10 +45,25 @@ pub fn downloads(world: &World, cases: &mut Cases) {
     );
     let small = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndata";
     let sum = format!("ingest.sha256={}", "0".repeat(64));
-    cases.add("another file than is pinned", 4, "SHA-256 is", world.set(&[&format!("ingest.source={}", serve(small)), &sum]));
+    cases.add(
+        "another file than is pinned",
+        4,
+        "SHA-256 is",
+        world.set(&[&format!("ingest.source={}", serve(small)), &sum]),
+    );
     cases.add("what is no archive, downloaded", 3, "delete it to download it again", url(small));
-    cases.add("nobody at the address", 4, "127.0.0.1:9", world.set(&["ingest.source=http://127.0.0.1:9/news.zip"]));
-    cases.add("another protocol", 2, "cannot download by ftp", world.set(&["ingest.source=ftp://a.example/news.zip"]));
+    cases.add(
+        "nobody at the address",
+        4,
+        "127.0.0.1:9",
+        world.set(&["ingest.source=http://127.0.0.1:9/news.zip"]),
+    );
+    cases.add(
+        "another protocol",
+        2,
+        "cannot download by ftp",
+        world.set(&["ingest.source=ftp://a.example/news.zip"]),
+    );
     cases.add("an address that is none", 2, "not a URL", world.set(&["ingest.source=http://"]));
     let secret = "ingest.source=http://me:secret@a example/news.zip?token=secret";
     cases.add("an address that is none, with secrets", 2, "not a URL", world.set(&[secret]));
@@ -61,7 +76,11 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
     cases.group("Artifacts");
     let good = || part(&[1.0, 2.0, 3.0, 4.0], &[0, 3], 2);
     let train = |first: Vec<u8>| {
-        let files = [("train.safetensors", first), ("valid.safetensors", good()), ("test.safetensors", good())];
+        let files = [
+            ("train.safetensors", first),
+            ("valid.safetensors", good()),
+            ("test.safetensors", good()),
+        ];
         world.stage("train", "train.slp", "tensors", &files)
     };
     cases.add(
@@ -71,32 +90,82 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
         world.stage("train", "train.slp", "tensors", &[("x", vec![])]),
     );
     cases.add("an empty file of tensors", 3, "", train(Vec::new()));
-    cases.add("tensors with a header that is longer than the file", 3, "", train([&u64::MAX.to_le_bytes()[..], b"{}"].concat()));
+    cases.add(
+        "tensors with a header that is longer than the file",
+        3,
+        "",
+        train([&u64::MAX.to_le_bytes()[..], b"{}"].concat()),
+    );
     cases.add("tensors with a header that is no JSON", 3, "", train(tensors("not json", b"")));
     let beyond = r#"{"X":{"dtype":"F32","shape":[1000000,300],"data_offsets":[0,1200000000]}}"#;
     cases.add("tensors that claim more than the file has", 3, "", train(tensors(beyond, &[0; 8])));
     let ids = r#""id":{"dtype":"I64","shape":[2],"data_offsets":[0,16]},"y":{"dtype":"I64","shape":[2],"data_offsets":[16,32]}"#;
-    let double = tensors(&format!(r#"{{{ids},"X":{{"dtype":"F64","shape":[2,2],"data_offsets":[32,64]}}}}"#), &[0; 64]);
+    let double = tensors(
+        &format!(r#"{{{ids},"X":{{"dtype":"F64","shape":[2,2],"data_offsets":[32,64]}}}}"#),
+        &[0; 64],
+    );
     cases.add("features of another type", 3, "array `X` is F64 [2, 2]", train(double));
     let vector = format!(r#"{{{ids},"X":{{"dtype":"F32","shape":[2],"data_offsets":[32,40]}}}}"#);
-    cases.add("features that are no matrix", 3, "array `X` is F32 [2]", train(tensors(&vector, &[0; 40])));
+    cases.add(
+        "features that are no matrix",
+        3,
+        "array `X` is F32 [2]",
+        train(tensors(&vector, &[0; 40])),
+    );
     let alone = r#"{"X":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#;
     cases.add("features without labels", 3, "", train(tensors(alone, &[0; 8])));
-    cases.add("more rows than labels", 3, "array `id` is I64 [1], not I64 [2]", train(part(&[1.0, 2.0, 3.0, 4.0], &[0], 2)));
-    cases.add("a label of 4", 3, "label 4 in row 1", train(part(&[1.0, 2.0, 3.0, 4.0], &[0, 4], 2)));
-    cases.add("a label of -1", 3, "label -1 in row 0", train(part(&[1.0, 2.0, 3.0, 4.0], &[-1, 0], 2)));
-    cases.add("a feature that is NaN", 3, "X is not finite in row 1, column 0", train(part(&[1.0, 2.0, f32::NAN, 4.0], &[0, 1], 2)));
+    cases.add(
+        "more rows than labels",
+        3,
+        "array `id` is I64 [1], not I64 [2]",
+        train(part(&[1.0, 2.0, 3.0, 4.0], &[0], 2)),
+    );
+    cases.add(
+        "a label of 4",
+        3,
+        "label 4 in row 1",
+        train(part(&[1.0, 2.0, 3.0, 4.0], &[0, 4], 2)),
+    );
+    cases.add(
+        "a label of -1",
+        3,
+        "label -1 in row 0",
+        train(part(&[1.0, 2.0, 3.0, 4.0], &[-1, 0], 2)),
+    );
+    cases.add(
+        "a feature that is NaN",
+        3,
+        "X is not finite in row 1, column 0",
+        train(part(&[1.0, 2.0, f32::NAN, 4.0], &[0, 1], 2)),
+    );
     cases.add("no rows at all", 3, "X is empty", train(part(&[], &[], 2)));
-    cases.add("parts with different numbers of features", 3, "not F32 [n, 3]", train(part(&[1.0; 6], &[0, 1], 3)));
+    cases.add(
+        "parts with different numbers of features",
+        3,
+        "not F32 [n, 3]",
+        train(part(&[1.0; 6], &[0, 1], 3)),
+    );
     let parquet = |file: &str| std::fs::read(world.artifacts.path().join(file)).expect("reads");
-    let other = || world.stage("split", "split", "ingest", &[("headlines.parquet", parquet("embed/vocabulary.parquet"))]);
+    let other = || {
+        world.stage(
+            "split",
+            "split",
+            "ingest",
+            &[("headlines.parquet", parquet("embed/vocabulary.parquet"))],
+        )
+    };
     cases.add("a table with other columns", 3, "headlines.parquet", other());
     let table = parquet("ingest/headlines.parquet");
     cases.add(
         "half a table",
         3,
         "headlines.parquet",
-        world.stage("split", "split", "ingest", &[("headlines.parquet", table[..table.len() / 2].to_vec())]),
+        world.stage(
+            "split",
+            "split",
+            "ingest",
+            &[("headlines.parquet", table[..table.len() / 2].to_vec())],
+        ),
     );
     cases.add(
         "a table that is none",
@@ -106,9 +175,17 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
     );
     let mismatch = [
         ("vocabulary.parquet", parquet("embed/vocabulary.parquet")),
-        ("vectors.safetensors", tensors(r#"{"vectors":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#, &[0; 8])),
+        (
+            "vectors.safetensors",
+            tensors(r#"{"vectors":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}}"#, &[0; 8]),
+        ),
     ];
-    cases.add("another number of vectors than of words", 3, "words for 1 vectors", world.stage("tensors", "tensors", "embed", &mismatch));
+    cases.add(
+        "another number of vectors than of words",
+        3,
+        "words for 1 vectors",
+        world.stage("tensors", "tensors", "embed", &mismatch),
+    );
     let mlp = world.artifacts.path().join("train.mlp/model.safetensors");
     cases.add(
         "starting weights of another net",
@@ -126,17 +203,37 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
 
     cases.group("Bundles");
     let import = |path: &Path| world.xtask(&["cache", "import", &path.display().to_string()]);
-    cases.add("a bundle that is not there", 3, "cannot read the bundle", import(&world.dir.path().join("nothing.knockline")));
+    cases.add(
+        "a bundle that is not there",
+        3,
+        "cannot read the bundle",
+        import(&world.dir.path().join("nothing.knockline")),
+    );
     cases.add("a folder", 3, "this is a folder and no bundle", import(world.dir.path()));
-    cases.add("a file that is no bundle", 3, "this is no bundle", import(&world.put("page.knockline", b"<html>")));
+    cases.add(
+        "a file that is no bundle",
+        3,
+        "this is no bundle",
+        import(&world.put("page.knockline", b"<html>")),
+    );
     let whole = world.dir.path().join("whole.knockline");
     world.artifacts.run(&["cache", "export", &whole.display().to_string(), "ingest"]).ok();
     let bytes = std::fs::read(&whole).expect("a bundle");
-    cases.add("half a bundle", 3, "damaged or cut off", import(&world.put("half.knockline", &bytes[..bytes.len() / 2])));
+    cases.add(
+        "half a bundle",
+        3,
+        "damaged or cut off",
+        import(&world.put("half.knockline", &bytes[..bytes.len() / 2])),
+    );
     let mut flipped = bytes.clone();
     // The frame ends in a checksum (RFC 8878, section 3.1.1).
     *flipped.last_mut().expect("bytes") ^= 4;
-    cases.add("a bundle with a wrong checksum", 3, "get the bundle again", import(&world.put("flipped.knockline", &flipped)));
+    cases.add(
+        "a bundle with a wrong checksum",
+        3,
+        "get the bundle again",
+        import(&world.put("flipped.knockline", &flipped)),
+    );
 }
 
 pub fn options(world: &World, cases: &mut Cases) {
@@ -155,40 +252,87 @@ pub fn options(world: &World, cases: &mut Cases) {
         ("an unknown choice", &["tensors.empty=zeros"], "did you mean `zero`?"),
         ("vectors of no components", &["embed.source=hash:0"], "a number from 1 to 65536"),
         ("a checksum that is none", &["ingest.sha256=abc"], "64 hexadecimal digits"),
-        ("the sample among mirrors", &["ingest.source=[\"sample\", \"http://a.example/b.zip\"]"], "a list takes paths and URLs only"),
+        (
+            "the sample among mirrors",
+            &["ingest.source=[\"sample\", \"http://a.example/b.zip\"]"],
+            "a list takes paths and URLs only",
+        ),
         ("the same seed twice", &["train.mlp.seeds=[1, 1]"], "has 1 twice"),
         ("annealing that raises the rate", &["train.mlp.lr=1e-6"], "annealing lowers the rate"),
-        ("momentum of an optimizer that has none", &["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"], "means nothing unless"),
+        (
+            "momentum of an optimizer that has none",
+            &["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"],
+            "means nothing unless",
+        ),
         ("a run without a net", &["train.wide.lr=1"], "a new one needs `train.wide.net`"),
         ("an unknown net", &["train.wide.net=cnn"], "there are slp, mlp"),
-        ("an option of the other net", &["train.slp.hidden=4"], "`train.slp.hidden` is not a known option"),
+        (
+            "an option of the other net",
+            &["train.slp.hidden=4"],
+            "`train.slp.hidden` is not a known option",
+        ),
         ("a run's name with a blank", &["train.my run.net=slp"], "a run's name may have"),
         ("a matrix that is no list", &["matrix.train.slp.lr=0.1"], "must be a list of values"),
         ("a matrix with a wrong value", &["matrix.train.slp.lr=[0.1, -1]"], "must be more than 0"),
-        ("a matrix of a node that is no run", &["matrix.split.seed=[1, 2]"], "only a training run has a matrix"),
+        (
+            "a matrix of a node that is no run",
+            &["matrix.split.seed=[1, 2]"],
+            "only a training run has a matrix",
+        ),
         ("three mistakes at once", &["train.mlp.lr=-1", "split.test_size=2", "x=1"], "3 mistakes"),
     ] {
         cases.add(what, 2, says, world.set(sets));
     }
-    cases.add("an unknown profile", 2, "did you mean `nlp100`?", world.xtask(&["pipeline", "--profile", "nlp10"]));
-    cases.add("a profile that is a path", 2, "there is no profile", world.xtask(&["pipeline", "--profile", "../nlp100"]));
-    cases.add("an unknown device", 2, "there is no device `gpu`", world.xtask(&["pipeline", "--device", "gpu"]));
-    cases.add("an unknown node to run", 2, "did you mean `train.mlp`?", world.xtask(&["pipeline", "--only", "train.mpl"]));
+    cases.add(
+        "an unknown profile",
+        2,
+        "did you mean `nlp100`?",
+        world.xtask(&["pipeline", "--profile", "nlp10"]),
+    );
+    cases.add(
+        "a profile that is a path",
+        2,
+        "there is no profile",
+        world.xtask(&["pipeline", "--profile", "../nlp100"]),
+    );
+    cases.add(
+        "an unknown device",
+        2,
+        "there is no device `gpu`",
+        world.xtask(&["pipeline", "--device", "gpu"]),
+    );
+    cases.add(
+        "an unknown node to run",
+        2,
+        "did you mean `train.mlp`?",
+        world.xtask(&["pipeline", "--only", "train.mpl"]),
+    );
     cases.add(
         "a forced node that is not selected",
         2,
         "is forced but not selected",
         world.xtask(&["pipeline", "--to", "split", "--force", "report"]),
     );
-    cases.add("a learning rate that blows the net up", 1, "the loss is not finite", world.set_to("train.slp", &["train.slp.lr=1e38"]));
+    cases.add(
+        "a learning rate that blows the net up",
+        1,
+        "the loss is not finite",
+        world.set_to("train.slp", &["train.slp.lr=1e38"]),
+    );
 
     cases.group("Headlines to classify");
     let predict = |args: &[&str]| world.xtask(&[&["predict"], args].concat());
     cases.add("a run that is none", 2, "", predict(&["--run", "train.mpl", "x"]));
-    cases.add("a run that has not been trained", 2, "there is no result of `train.slp`", predict(&["--run", "train.slp", "x"]));
+    cases.add(
+        "a run that has not been trained",
+        2,
+        "there is no result of `train.slp`",
+        predict(&["--run", "train.slp", "x"]),
+    );
     let nothing = world.dir.path().join("nothing.txt").display().to_string();
     cases.add("a file that is not there", 3, "nothing.txt", predict(&["--file", &nothing]));
-    let latin = world.put("latin.txt", b"Bank raises forecast\nCaf\xe9 opens\n").display().to_string();
+    let latin =
+        world.put("latin.txt", b"Bank raises forecast\nCaf\xe9 opens\n").display().to_string();
     cases.add("a file that is not UTF-8", 3, "latin.txt", predict(&["--file", &latin]));
     let folder = world.dir.path().display().to_string();
     cases.add("a folder", 3, "", predict(&["--file", &folder]));

@@ -50,7 +50,11 @@ impl World {
         let good = table(400);
         let path = dir.path().join("good.csv");
         std::fs::write(&path, &good).expect("writes");
-        let artifacts = Artifacts::with(&[&format!("ingest.source={}", path.display()), "embed.source=hash:8", "train.mlp.epochs=1"]);
+        let artifacts = Artifacts::with(&[
+            &format!("ingest.source={}", path.display()),
+            "embed.source=hash:8",
+            "train.mlp.epochs=1",
+        ]);
         artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
         Self { dir, artifacts, good, folders: Cell::new(0) }
     }
@@ -84,7 +88,13 @@ impl World {
     }
 
     /// A stage by itself, with a folder of artifacts of its own for one of its inputs.
-    pub fn stage(&self, package: &str, node: &str, input: &str, files: &[(&str, Vec<u8>)]) -> Command {
+    pub fn stage(
+        &self,
+        package: &str,
+        node: &str,
+        input: &str,
+        files: &[(&str, Vec<u8>)],
+    ) -> Command {
         let number = self.folders.get();
         self.folders.set(number + 1);
         let name = format!("input-{number}");
@@ -92,7 +102,16 @@ impl World {
             self.put(&format!("{name}/{file}"), bytes);
         }
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(root()).args(["run", "--quiet", "--package", package, "--", "--node", node, "--artifacts"]);
+        command.current_dir(root()).args([
+            "run",
+            "--quiet",
+            "--package",
+            package,
+            "--",
+            "--node",
+            node,
+            "--artifacts",
+        ]);
         command.arg(self.artifacts.path()).args(["--input", input]).arg(self.dir.path().join(name));
         if let Some(net) = ["slp", "mlp"].into_iter().find(|net| node == format!("train.{net}")) {
             command.args(["--set", &format!("net={net}")]);
@@ -117,11 +136,15 @@ pub fn part(x: &[f32], y: &[i64], columns: usize) -> Vec<u8> {
         m = x.len() / columns
     );
     let ids = (0_i64..).take(y.len()).flat_map(i64::to_le_bytes);
-    let data: Vec<u8> = ids.chain(y.iter().flat_map(|y| y.to_le_bytes())).chain(x.iter().flat_map(|x| x.to_le_bytes())).collect();
+    let data: Vec<u8> = ids
+        .chain(y.iter().flat_map(|y| y.to_le_bytes()))
+        .chain(x.iter().flat_map(|x| x.to_le_bytes()))
+        .collect();
     tensors(&header, &data)
 }
 
-/// A zip archive whose two headers of the table are changed: by the place in the local header, that in the central one, and the bytes.
+/// A zip archive whose two headers of the table are changed: by the place in the local header, that
+/// in the central one, and the bytes.
 pub fn patched(good: &str, changes: &[(Option<usize>, Option<usize>, &[u8])]) -> Vec<u8> {
     let mut archive = zip_of(&[("newsCorpora.csv", good.as_bytes())]);
     let central = archive.windows(4).rposition(|w| w == b"PK\x01\x02").expect("a central header");
@@ -142,10 +165,14 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 /// A server on loopback that answers everything with this.
 pub fn serve(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://me:secret@{}/news.zip?token=secret", listener.local_addr().expect("an address"));
+    let url = format!(
+        "http://me:secret@{}/news.zip?token=secret",
+        listener.local_addr().expect("an address")
+    );
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let lines = BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
+            let lines =
+                BufReader::new(stream.try_clone().expect("a stream")).lines().map_while(Result::ok);
             let _ = lines.take_while(|line| !line.is_empty()).count();
             let _ = stream.write_all(answer.as_bytes());
         }

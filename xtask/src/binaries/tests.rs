@@ -18,7 +18,10 @@ fn workspace() -> tempfile::TempDir {
         "Cargo.lock",
         "version = 4\n[[package]]\nname = \"base\"\nversion = \"0.1.0\"\n[[package]]\nname = \"tiny\"\nversion = \"0.1.0\"\ndependencies = [\"base\"]\n",
     );
-    put("crates/base/Cargo.toml", "[package]\nname = \"base\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+    put(
+        "crates/base/Cargo.toml",
+        "[package]\nname = \"base\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+    );
     put("crates/base/src/lib.rs", "pub const TEXT: &str = \"base one\";\n");
     put(
         "crates/tiny/Cargo.toml",
@@ -48,7 +51,11 @@ fn build(root: &Path) {
 /// Replaces a file as `cp -p` or `rsync -a` does it: with an older time stamp.
 fn put_back(path: &Path, text: &str, stamp: SystemTime) {
     std::fs::write(path, text).expect("writes");
-    std::fs::File::options().append(true).open(path).and_then(|f| f.set_modified(stamp)).expect("sets the time");
+    std::fs::File::options()
+        .append(true)
+        .open(path)
+        .and_then(|f| f.set_modified(stamp))
+        .expect("sets the time");
 }
 
 #[test]
@@ -61,7 +68,11 @@ fn a_program_of_an_edit_that_is_gone_again_is_built_again() {
     assert_eq!(said(root), "base one, tiny one");
     for (file, was, edit) in [
         ("crates/tiny/src/text", "tiny one", "tiny two"),
-        ("crates/base/src/lib.rs", "pub const TEXT: &str = \"base one\";\n", "pub const TEXT: &str = \"base two\";\n"),
+        (
+            "crates/base/src/lib.rs",
+            "pub const TEXT: &str = \"base one\";\n",
+            "pub const TEXT: &str = \"base two\";\n",
+        ),
     ] {
         let path = root.join(file);
         let stamp = std::fs::metadata(&path).and_then(|m| m.modified()).expect("a time");
@@ -69,8 +80,12 @@ fn a_program_of_an_edit_that_is_gone_again_is_built_again() {
         build(root);
         put_back(&path, was, stamp);
         build(root);
-        let program = std::process::Command::new(root.join("target/debug/tiny")).output().expect("runs");
-        assert!(String::from_utf8_lossy(&program.stdout).contains("two"), "cargo believes the time stamp: the test can fail");
+        let program =
+            std::process::Command::new(root.join("target/debug/tiny")).output().expect("runs");
+        assert!(
+            String::from_utf8_lossy(&program.stdout).contains("two"),
+            "cargo believes the time stamp: the test can fail"
+        );
         assert_eq!(said(root), "base one, tiny one", "{file}");
     }
 }
@@ -83,7 +98,11 @@ fn an_older_source_under_an_older_time_stamp_is_built() {
     let dir = workspace();
     let root = dir.path();
     assert_eq!(said(root), "base one, tiny one");
-    put_back(&root.join("crates/tiny/src/text"), "tiny zero", SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000));
+    put_back(
+        &root.join("crates/tiny/src/text"),
+        "tiny zero",
+        SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000),
+    );
     assert_eq!(said(root), "base one, tiny zero");
 }
 

@@ -15,12 +15,16 @@ use crate::status;
 pub fn export(context: Context<'_>, file: &Path, nodes: &[String]) -> Result<ExitCode> {
     let Context { root, config, store, json } = context;
     let chosen = with_results(context, nodes)?;
-    let is_there = |name: &&NodeName| config.remote().is_some_and(|r| store.elsewhere(&r.remote, name).is_some());
+    let is_there = |name: &&NodeName| {
+        config.remote().is_some_and(|r| store.elsewhere(&r.remote, name).is_some())
+    };
     let others = config.graph.iter().map(|n| &n.name).filter(|name| !chosen.contains(name));
     let left_out: Vec<&str> = others.filter(is_there).map(NodeName::as_str).collect();
     if nodes.is_empty() && !left_out.is_empty() {
         let names = left_out.join(" ");
-        eprintln!("warning: not in the bundle, since they are in the remote alone: {names}; `cargo xtask cache pull {names}` fetches them");
+        eprintln!(
+            "warning: not in the bundle, since they are in the remote alone: {names}; `cargo xtask cache pull {names}` fetches them"
+        );
     }
     warn_of_stale(context, &chosen, "exported")?;
     let mut args: Vec<&OsStr> = vec!["export".as_ref(), file.as_os_str()];
@@ -30,7 +34,10 @@ pub fn export(context: Context<'_>, file: &Path, nodes: &[String]) -> Result<Exi
 
 /// Says which of `nodes` are not what the options describe: who gets them takes them for that.
 pub fn warn_of_stale(context: Context<'_>, nodes: &[NodeName], handed_on: &str) -> Result<()> {
-    for state in status::states(context, "cpu")?.iter().filter(|s| s.state == "stale" && nodes.contains(&s.node.name)) {
+    for state in status::states(context, "cpu")?
+        .iter()
+        .filter(|s| s.state == "stale" && nodes.contains(&s.node.name))
+    {
         let (node, why) = (&state.node.name, state.reasons.first().map_or("", String::as_str));
         eprintln!("warning: `{node}` is {handed_on} as it is, and is stale: {why}");
     }
@@ -46,11 +53,17 @@ pub fn with_results(context: Context<'_>, nodes: &[String]) -> Result<Vec<NodeNa
     }
     // In the graph's order, so that the same nodes give the same bundle, however they are named.
     let has_result = |name: &NodeName| matches!(Manifest::read(&store.current(name)), Ok(Some(_)));
-    let wanted = |name: &&NodeName| if nodes.is_empty() { has_result(name) } else { called.contains(name) };
-    let chosen: Vec<NodeName> = graph.iter().map(|node| &node.name).filter(wanted).cloned().collect();
+    let wanted =
+        |name: &&NodeName| if nodes.is_empty() { has_result(name) } else { called.contains(name) };
+    let chosen: Vec<NodeName> =
+        graph.iter().map(|node| &node.name).filter(wanted).cloned().collect();
     if chosen.is_empty() {
         let remedy = "name the folder with --artifacts, or make one: cargo xtask pipeline";
-        return Err(Failure::usage("there are no results here", context.artifacts().display(), remedy));
+        return Err(Failure::usage(
+            "there are no results here",
+            context.artifacts().display(),
+            remedy,
+        ));
     }
     Ok(chosen)
 }

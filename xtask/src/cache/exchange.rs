@@ -1,5 +1,5 @@
-//! `cargo xtask cache push` and `pull`: results to and from the remote. Here the remote is what the user asks for, so that
-//! one which fails is an error; `pipeline` only warns.
+//! `cargo xtask cache push` and `pull`: results to and from the remote. Here the remote is what the
+//! user asks for, so that one which fails is an error; `pipeline` only warns.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -26,10 +26,15 @@ fn no_remote() -> Failure {
 /// The failure that the remote's troubles are, if there were any.
 fn troubles(remote: &Remote<'_>) -> Result<()> {
     let Some(first) = remote.troubles.first() else { return Ok(()) };
-    Err(Failure::download(first, "option `cache.remote`", "see the warnings above; what came through is kept"))
+    Err(Failure::download(
+        first,
+        "option `cache.remote`",
+        "see the warnings above; what came through is kept",
+    ))
 }
 
-/// Puts the current results of `nodes`, or of every node that has one, into the remote; with `replace` also what is there.
+/// Puts the current results of `nodes`, or of every node that has one, into the remote; with
+/// `replace` also what is there.
 pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()> {
     let Context { config, store, json: as_json, .. } = context;
     config.remote().ok_or_else(no_remote)?;
@@ -42,7 +47,11 @@ pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()>
         let folder = store.current(name);
         let remedy = format!("make it: cargo xtask pipeline --to {name}");
         let Some(manifest) = Manifest::read(&folder)? else {
-            return Err(Failure::usage(format_args!("there is no result of `{name}` to push"), folder.display(), remedy));
+            return Err(Failure::usage(
+                format_args!("there is no result of `{name}` to push"),
+                folder.display(),
+                remedy,
+            ));
         };
         if let Some(problem) = manifest.check(&folder, &store.index) {
             return Err(Failure::input(problem, folder.display(), remedy));
@@ -53,14 +62,22 @@ pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()>
         }
     }
     if !remote.is_writable() && remote.troubles.is_empty() {
-        return Err(Failure::usage("the remote is read only", "option `cache.remote`", "push to one that can be written to"));
+        return Err(Failure::usage(
+            "the remote is read only",
+            "option `cache.remote`",
+            "push to one that can be written to",
+        ));
     }
     remote.finish();
     for pushed in &remote.pushed {
         let line = if as_json {
             json!({ "node": pushed.node, "key": pushed.key, "sent": pushed.sent }).to_string()
         } else {
-            let (did, sent) = if pushed.sent == 0 { ("there", String::new()) } else { ("pushed", format!("{} sent", size(pushed.sent))) };
+            let (did, sent) = if pushed.sent == 0 {
+                ("there", String::new())
+            } else {
+                ("pushed", format!("{} sent", size(pushed.sent)))
+            };
             format!("{did:<8} {:<11} {} {sent:>14}", pushed.node, pushed.key.short())
         };
         let _ = writeln!(std::io::stdout(), "{line}");
@@ -76,7 +93,8 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
     for name in nodes {
         called.extend(config.graph.called(name)?.into_iter().map(|node| &node.name));
     }
-    let _lock = store.lock(|| eprintln!("waiting for another run in {}", context.artifacts().display()))?;
+    let _lock =
+        store.lock(|| eprintln!("waiting for another run in {}", context.artifacts().display()))?;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let board = Board::default();
     let mut remote = Remote::new(context, &board).read_only(true).required();
@@ -97,7 +115,11 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
                     .to_string()
             } else {
                 let key = manifest.map_or("", |m| m.key.short());
-                format!("{state:<8} {:<11} {key:<12} {:>9}", node.name, manifest.map_or(String::new(), |m| size(m.bytes())))
+                format!(
+                    "{state:<8} {:<11} {key:<12} {:>9}",
+                    node.name,
+                    manifest.map_or(String::new(), |m| size(m.bytes()))
+                )
             };
             let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
         }
@@ -135,8 +157,11 @@ fn look(
         known.insert(node.name.clone(), manifest);
         return Ok(Whereabouts::Here);
     }
-    let Some(mut manifest) = remote.manifest(&node.name, &key) else { return Ok(Whereabouts::Missing) };
-    let upstream = known.iter().map(|(name, manifest)| (name.clone(), manifest.recipe.clone())).collect();
+    let Some(mut manifest) = remote.manifest(&node.name, &key) else {
+        return Ok(Whereabouts::Missing);
+    };
+    let upstream =
+        known.iter().map(|(name, manifest)| (name.clone(), manifest.recipe.clone())).collect();
     manifest.recipe = recipes.recipe_after(node, &upstream)?;
     remote.note(&manifest)?;
     known.insert(node.name.clone(), manifest.clone());

@@ -25,7 +25,11 @@ pub fn verify(root: &Path, store: &Store, as_json: bool) -> Result<()> {
     let _lock = locked(store)?;
     let mut nodes = store.nodes();
     // A folder that stands where a fixed node's result goes is looked at, too.
-    nodes.extend(Declared::read(root)?.fixed().filter_map(|(_, node)| NodeName::try_from(node.name.as_str()).ok()));
+    nodes.extend(
+        Declared::read(root)?
+            .fixed()
+            .filter_map(|(_, node)| NodeName::try_from(node.name.as_str()).ok()),
+    );
     nodes.sort_unstable();
     nodes.dedup();
     let (mut damaged, mut foreign) = (0, 0);
@@ -56,9 +60,17 @@ pub fn verify(root: &Path, store: &Store, as_json: bool) -> Result<()> {
     }
     if damaged == 0 {
         let remedy = "move it out of the way; the pipeline refuses to put a result there";
-        return Err(Failure::input("there is a folder that is not a result of knockline", store.root().display(), remedy));
+        return Err(Failure::input(
+            "there is a folder that is not a result of knockline",
+            store.root().display(),
+            remedy,
+        ));
     }
-    let what = if damaged == 1 { "1 result was damaged".to_owned() } else { format!("{damaged} results were damaged") };
+    let what = if damaged == 1 {
+        "1 result was damaged".to_owned()
+    } else {
+        format!("{damaged} results were damaged")
+    };
     Err(Failure::input(
         what,
         store.root().display(),
@@ -77,14 +89,25 @@ pub fn collect(store: &Store, dry_run: bool, aside: bool, as_json: bool) -> Resu
     let mut out = std::io::stdout().lock();
     let bytes = collected.freed;
     if as_json {
-        let set_aside: Vec<_> =
-            collected.set_aside.iter().map(|(bytes, path)| json!({ "path": path.display().to_string(), "bytes": bytes })).collect();
-        let _ = writeln!(out, "{}", json!({ "bytes": bytes, "dropped": !dry_run, "aside": set_aside, "aside_dropped": aside && !dry_run }));
+        let set_aside: Vec<_> = collected
+            .set_aside
+            .iter()
+            .map(|(bytes, path)| json!({ "path": path.display().to_string(), "bytes": bytes }))
+            .collect();
+        let _ = writeln!(
+            out,
+            "{}",
+            json!({ "bytes": bytes, "dropped": !dry_run, "aside": set_aside, "aside_dropped": aside && !dry_run })
+        );
         return Ok(());
     }
     let what = if dry_run { "could be dropped" } else { "dropped; downloads stay" };
     let _ = writeln!(out, "{} {what}", size(bytes));
-    let then = if aside { what.split(';').next().unwrap_or_default() } else { "kept; `cache gc --aside` drops it" };
+    let then = if aside {
+        what.split(';').next().unwrap_or_default()
+    } else {
+        "kept; `cache gc --aside` drops it"
+    };
     for (bytes, path) in &collected.set_aside {
         let _ = writeln!(out, "set aside earlier: {} ({}), {then}", path.display(), size(*bytes));
     }

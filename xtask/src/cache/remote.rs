@@ -1,6 +1,8 @@
-//! The remote of `[cache]`, by way of a program of its own: xtask is built without a client for every store.
+//! The remote of `[cache]`, by way of a program of its own: xtask is built without a client for
+//! every store.
 //!
-//! A remote that is broken, slow, full or closed to us costs a warning and a miss, never a failed run.
+//! A remote that is broken, slow, full or closed to us costs a warning and a miss, never a failed
+//! run.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -66,7 +68,18 @@ impl<'r> Remote<'r> {
         let read_only = options.as_ref().is_some_and(|o| o.read_only);
         let instead = "what it cannot give is made here";
         let over = (false, read_only);
-        Self { root, store, board, options, program: None, read_only, over, instead, pushed: Vec::new(), troubles: Vec::new() }
+        Self {
+            root,
+            store,
+            board,
+            options,
+            program: None,
+            read_only,
+            over,
+            instead,
+            pushed: Vec::new(),
+            troubles: Vec::new(),
+        }
     }
 
     /// With nothing put there.
@@ -97,7 +110,9 @@ impl<'r> Remote<'r> {
 
     /// Keeps such a manifest.
     pub fn note(&self, manifest: &Manifest) -> Result<()> {
-        self.options.as_ref().map_or(Ok(()), |options| self.store.note_elsewhere(&options.remote, manifest))
+        self.options
+            .as_ref()
+            .map_or(Ok(()), |options| self.store.note_elsewhere(&options.remote, manifest))
     }
 
     /// Whether there is one that may be asked.
@@ -113,7 +128,9 @@ impl<'r> Remote<'r> {
     /// The manifest of the result of `node` under `key`, if the remote has it.
     pub fn manifest(&mut self, node: &NodeName, key: &ContentKey) -> Option<Manifest> {
         let ask = Ask::Manifest { node: node.clone(), key: key.clone() };
-        let Some(Reply::Manifest { manifest: Some(text) }) = self.ask(&ask, |_| ()) else { return None };
+        let Some(Reply::Manifest { manifest: Some(text) }) = self.ask(&ask, |_| ()) else {
+            return None;
+        };
         let manifest = Manifest::parse(text.as_bytes(), "the remote").ok()?;
         (&manifest.node == node && &manifest.key == key).then_some(manifest)
     }
@@ -125,8 +142,8 @@ impl<'r> Remote<'r> {
         Ok(true)
     }
 
-    /// The folder with these files of a result; they are fetched where that was not done before. `None` if the remote does not
-    /// give them.
+    /// The folder with these files of a result; they are fetched where that was not done before.
+    /// `None` if the remote does not give them.
     pub fn borrow(&mut self, manifest: &Manifest, files: &[String]) -> Result<Option<PathBuf>> {
         let (folder, missing) = self.store.borrowed(manifest, files)?;
         if !missing.is_empty() {
@@ -142,10 +159,19 @@ impl<'r> Remote<'r> {
             return Ok(None);
         }
         let folder = self.store.incoming(&manifest.node)?;
-        let bytes = manifest.outputs.iter().filter(|o| only.is_empty() || only.contains(&o.path)).map(|o| o.size).sum();
+        let bytes = manifest
+            .outputs
+            .iter()
+            .filter(|o| only.is_empty() || only.contains(&o.path))
+            .map(|o| o.size)
+            .sum();
         let ask = Ask::Fetch { manifest: text(manifest)?, only, into: folder.clone() };
         let mut console = self.board.console(&manifest.node);
-        console.show(&Event::Begin { what: "fetching".to_owned(), total: Some(bytes), unit: Unit::Bytes });
+        console.show(&Event::Begin {
+            what: "fetching".to_owned(),
+            total: Some(bytes),
+            unit: Unit::Bytes,
+        });
         let reply = self.ask(&ask, |done| console.show(&Event::At { done, note: String::new() }));
         console.clear();
         if reply == Some(Reply::Fetched) {
@@ -155,9 +181,14 @@ impl<'r> Remote<'r> {
         Ok(None)
     }
 
-    /// Has it keep a current result, with `replace` in place of what is there; [`Remote::finish`] waits until that is done.
+    /// Has it keep a current result, with `replace` in place of what is there; [`Remote::finish`]
+    /// waits until that is done.
     pub fn push(&mut self, manifest: &Manifest, replace: bool) -> Result<()> {
-        let ask = Ask::Push { manifest: text(manifest)?, replace, folder: self.store.current(&manifest.node) };
+        let ask = Ask::Push {
+            manifest: text(manifest)?,
+            replace,
+            folder: self.store.current(&manifest.node),
+        };
         self.start();
         self.take_pushed(false);
         let Some(program) = self.program.as_mut().filter(|_| !self.over.1) else { return Ok(()) };
@@ -190,7 +221,8 @@ impl<'r> Remote<'r> {
     /// Takes the replies to pushes: those that have come, or with `all` waits for the rest.
     fn take_pushed(&mut self, all: bool) {
         while let Some(program) = self.program.as_mut().filter(|p| p.waiting > 0 && !self.over.1) {
-            let reply = if all { program.pushes.recv().ok() } else { program.pushes.try_recv().ok() };
+            let reply =
+                if all { program.pushes.recv().ok() } else { program.pushes.try_recv().ok() };
             match reply {
                 Some(Reply::Pushed { node, key, sent }) => {
                     program.waiting -= 1;
@@ -267,14 +299,28 @@ impl<'r> Remote<'r> {
 
 impl RemoteProgram {
     /// Builds and starts it. Gives whether nothing can be put there, or what went wrong.
-    fn start(root: &Path, store: &Store, options: &RemoteOptions, read_only: bool) -> Result<(Self, bool), String> {
+    fn start(
+        root: &Path,
+        store: &Store,
+        options: &RemoteOptions,
+        read_only: bool,
+    ) -> Result<(Self, bool), String> {
         let start = |program: &Path| {
-            Command::new(program).arg("--stage-lock").arg(store.stage_lock()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+            Command::new(program)
+                .arg("--stage-lock")
+                .arg(store.stage_lock())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
         };
-        let started = Binaries::new(root, "cpu", &["remote"], &store.index).spawn("remote", None, start);
+        let started =
+            Binaries::new(root, "cpu", &["remote"], &store.index).spawn("remote", None, start);
         let mut child = started.map_err(|failure| failure.what)?;
-        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err("it has no pipes".to_owned()) };
-        let open = Ask::Open { remote: options.remote.clone(), read_only, timeout: options.timeout };
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("it has no pipes".to_owned());
+        };
+        let open =
+            Ask::Open { remote: options.remote.clone(), read_only, timeout: options.timeout };
         if !send(&mut stdin, &open) {
             return Err("its program has ended".to_owned());
         }
@@ -283,13 +329,16 @@ impl RemoteProgram {
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
                 let Ok(reply) = serde_json::from_str(&line) else { continue };
-                let is_push = matches!(reply, Reply::Pushed { .. } | Reply::Trouble { push: true, .. });
+                let is_push =
+                    matches!(reply, Reply::Pushed { .. } | Reply::Trouble { push: true, .. });
                 // Who has stopped listening is not told.
                 let _ = if is_push { of_pushes.send(reply) } else { in_turn.send(reply) };
             }
         });
         match replies.recv() {
-            Ok(Reply::Ready { name, read_only }) => Ok((Self { child, stdin, name, replies, pushes, waiting: 0 }, read_only)),
+            Ok(Reply::Ready { name, read_only }) => {
+                Ok((Self { child, stdin, name, replies, pushes, waiting: 0 }, read_only))
+            }
             Ok(Reply::Trouble { what, .. }) => Err(what),
             _ => Err("its program has ended".to_owned()),
         }

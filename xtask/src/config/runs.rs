@@ -26,19 +26,29 @@ pub struct NamedRun {
 }
 
 /// Every run, in the user's order; a matrix gives one a combination.
-pub fn resolve(layers: &ConfigLayers<'_>, schemas: &Schemas<'_>, problems: &mut Problems) -> Vec<NamedRun> {
+pub fn resolve(
+    layers: &ConfigLayers<'_>,
+    schemas: &Schemas<'_>,
+    problems: &mut Problems,
+) -> Vec<NamedRun> {
     let mut runs: Vec<NamedRun> = Vec::new();
     for name in &layers.runs {
         let label = name.rsplit('.').next().unwrap_or_default();
-        if !label.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)) || NodeName::try_from(name.as_str()).is_err() {
+        if !label.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+            || NodeName::try_from(name.as_str()).is_err()
+        {
             problems.add(format!("`{name}`: a run's name may have letters, digits, _ and -"));
             continue;
         }
         let matrix = layers.matrices.get(name);
-        for combination in matrix.map_or_else(|| Ok(vec![Vec::new()]), combinations).unwrap_or_else(|too_many| {
-            problems.add(format!("`matrix.{name}` has {too_many} combinations; there may be {MOST}"));
-            Vec::new()
-        }) {
+        for combination in
+            matrix.map_or_else(|| Ok(vec![Vec::new()]), combinations).unwrap_or_else(|too_many| {
+                problems.add(format!(
+                    "`matrix.{name}` has {too_many} combinations; there may be {MOST}"
+                ));
+                Vec::new()
+            })
+        {
             let Some(run) = one(name, &combination, layers, schemas, problems) else { continue };
             if runs.iter().any(|other| other.name == run.name) {
                 problems.add(format!("`matrix.{name}` has a value twice: `{}`", run.name));
@@ -54,15 +64,24 @@ pub fn resolve(layers: &ConfigLayers<'_>, schemas: &Schemas<'_>, problems: &mut 
 type MatrixChoice<'v> = (&'v str, &'v Value, &'v str);
 
 /// Every combination, the last option's values changing fastest.
-fn combinations(matrix: &BTreeMap<String, (Vec<Value>, String)>) -> Result<Vec<Vec<MatrixChoice<'_>>>, usize> {
-    let count = matrix.values().map(|(values, _)| values.len()).try_fold(1_usize, usize::checked_mul).unwrap_or(usize::MAX);
+fn combinations(
+    matrix: &BTreeMap<String, (Vec<Value>, String)>,
+) -> Result<Vec<Vec<MatrixChoice<'_>>>, usize> {
+    let count = matrix
+        .values()
+        .map(|(values, _)| values.len())
+        .try_fold(1_usize, usize::checked_mul)
+        .unwrap_or(usize::MAX);
     if count > MOST {
         return Err(count);
     }
     let mut all: Vec<Vec<MatrixChoice<'_>>> = vec![Vec::new()];
     for (option, (values, shown)) in matrix {
         let choices = || values.iter().map(|value| (option.as_str(), value, shown.as_str()));
-        all = all.iter().flat_map(|before| choices().map(|choice| [&before[..], &[choice]].concat())).collect();
+        all = all
+            .iter()
+            .flat_map(|before| choices().map(|choice| [&before[..], &[choice]].concat()))
+            .collect();
     }
     Ok(all)
 }
@@ -74,7 +93,10 @@ fn one(
     schemas: &Schemas<'_>,
     problems: &mut Problems,
 ) -> Option<NamedRun> {
-    let chosen = combination.iter().find(|(option, ..)| *option == NET).map(|(_, value, _)| (*value).clone());
+    let chosen = combination
+        .iter()
+        .find(|(option, ..)| *option == NET)
+        .map(|(_, value, _)| (*value).clone());
     let last = layers.of(name).iter().rev().find(|setting| setting.option == NET);
     let net = match (chosen, last) {
         (Some(value), _) => text(&value),
@@ -88,7 +110,10 @@ fn one(
     let nets = schemas.declared.nets(name);
     if !nets.contains(&net.as_str()) {
         let shown = last.map_or("", |setting| setting.shown.as_str());
-        problems.add(format!("{shown}: `{name}.{NET}` cannot be \"{net}\"{}", suggest(&net, nets.iter().copied())));
+        problems.add(format!(
+            "{shown}: `{name}.{NET}` cannot be \"{net}\"{}",
+            suggest(&net, nets.iter().copied())
+        ));
         return None;
     }
     let schema = schemas.of(name, Some(&net))?;
@@ -104,7 +129,8 @@ fn one(
     if parts.len() < combination.len() {
         return None;
     }
-    let name = if parts.is_empty() { name.to_owned() } else { format!("{name}@{}", parts.join("+")) };
+    let name =
+        if parts.is_empty() { name.to_owned() } else { format!("{name}@{}", parts.join("+")) };
     match NodeName::try_from(name) {
         Ok(name) => Some(NamedRun { name, net, schema, options }),
         Err(e) => {
@@ -122,12 +148,19 @@ fn text(value: &Value) -> String {
 fn without_net(name: &str, layers: &ConfigLayers<'_>, schemas: &Schemas<'_>) -> String {
     let has_net = |run: &&String| layers.of(run).iter().any(|setting| setting.option == NET);
     let others = layers.runs.iter().filter(|run| *run != name).filter(has_net).map(String::as_str);
-    let shown = layers.of(name).first().map_or_else(String::new, |setting| format!("{}: ", setting.shown));
-    let nets: Vec<String> = schemas.declared.nets(name).iter().map(|net| format!("\"{net}\"")).collect();
-    format!("{shown}there is no run `{name}`{}; a new one needs `{name}.{NET}` = {}", suggest(name, others), nets.join(" or "))
+    let shown =
+        layers.of(name).first().map_or_else(String::new, |setting| format!("{}: ", setting.shown));
+    let nets: Vec<String> =
+        schemas.declared.nets(name).iter().map(|net| format!("\"{net}\"")).collect();
+    format!(
+        "{shown}there is no run `{name}`{}; a new one needs `{name}.{NET}` = {}",
+        suggest(name, others),
+        nets.join(" or ")
+    )
 }
 
-/// A value as a part of a node's name; one that has other characters than a name may have is there as a digest.
+/// A value as a part of a node's name; one that has other characters than a name may have is there
+/// as a digest.
 fn in_a_name(value: Option<&Json>) -> String {
     const MOST: usize = 24;
     let text = match value {

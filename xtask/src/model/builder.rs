@@ -27,10 +27,23 @@ impl Builder<'_> {
     }
 
     /// Builds a library or program if one of its `files` is newer than it or than what it `uses`.
-    fn unit(&self, name: &str, files: &[&str], uses: &[&str], output: &str, text: impl Fn() -> String) -> bool {
-        let stamp = |file: &&str| std::fs::metadata(self.root.join(file)).and_then(|m| m.modified()).expect("a time");
+    fn unit(
+        &self,
+        name: &str,
+        files: &[&str],
+        uses: &[&str],
+        output: &str,
+        text: impl Fn() -> String,
+    ) -> bool {
+        let stamp = |file: &&str| {
+            std::fs::metadata(self.root.join(file)).and_then(|m| m.modified()).expect("a time")
+        };
         let mut built = self.built.lock().expect("no panic");
-        let newest = files.iter().map(stamp).chain(uses.iter().filter_map(|name| built.get(*name).copied())).max();
+        let newest = files
+            .iter()
+            .map(stamp)
+            .chain(uses.iter().filter_map(|name| built.get(*name).copied()))
+            .max();
         let output = self.root.join("target/debug").join(output);
         let fresh = output.exists() && built.get(name).copied() >= newest;
         if !fresh {
@@ -38,7 +51,8 @@ impl Builder<'_> {
             // A new file, not the old one with another content.
             let _ = std::fs::remove_file(&output);
             std::fs::write(&output, text()).expect("writes");
-            // cargo notes when it began. What the world's clock gave last may be ahead of the system's by some nanoseconds.
+            // cargo notes when it began. What the world's clock gave last may be ahead of the
+            // system's by some nanoseconds.
             let after = newest.map_or_else(SystemTime::now, |newest| newest.max(SystemTime::now()));
             built.insert(name.to_owned(), after);
         }
@@ -50,25 +64,35 @@ impl crate::cargo::Builder for Builder<'_> {
     fn build(&self, packages: &[String]) -> Result<Vec<BuildUnit>> {
         self.meddling.at(Moment::Build);
         let mut units = Vec::new();
-        let unit = |kind: &str, package: &str, root_file: &str, file: String, fresh: bool| BuildUnit {
-            kind: kind.to_owned(),
-            package: package.to_owned(),
-            root_file: self.root.join(root_file),
-            executable: (kind == "bin").then(|| self.root.join("target/debug").join(&file)),
-            files: vec![self.root.join("target/debug").join(file)],
-            has_build_script: false,
-            fresh,
-        };
+        let unit =
+            |kind: &str, package: &str, root_file: &str, file: String, fresh: bool| BuildUnit {
+                kind: kind.to_owned(),
+                package: package.to_owned(),
+                root_file: self.root.join(root_file),
+                executable: (kind == "bin").then(|| self.root.join("target/debug").join(&file)),
+                files: vec![self.root.join("target/debug").join(file)],
+                has_build_script: false,
+                fresh,
+            };
         let shared = source("stage");
-        let fresh = self.unit("lib stage", &[&shared], &[], "deps/libstage.rlib", || self.read(&shared));
+        let fresh =
+            self.unit("lib stage", &[&shared], &[], "deps/libstage.rlib", || self.read(&shared));
         units.push(unit("lib", "stage", &shared, "deps/libstage.rlib".into(), fresh));
         for package in packages {
             let (library, main) = (source(package), format!("crates/{package}/src/main.rs"));
             let (name, file) = (format!("lib {package}"), format!("deps/lib{package}.rlib"));
-            let fresh = self.unit(&name, &[&library], &["lib stage"], &file, || self.read(&library));
+            let fresh =
+                self.unit(&name, &[&library], &["lib stage"], &file, || self.read(&library));
             units.push(unit("lib", package, &library, file.clone(), fresh));
-            // A program is linked of the libraries as they were built, whatever the sources are by now.
-            let linked = || format!("{}|{}", self.read(&format!("target/debug/{file}")), self.read("target/debug/deps/libstage.rlib"));
+            // A program is linked of the libraries as they were built, whatever the sources are by
+            // now.
+            let linked = || {
+                format!(
+                    "{}|{}",
+                    self.read(&format!("target/debug/{file}")),
+                    self.read("target/debug/deps/libstage.rlib")
+                )
+            };
             let uses = ["lib stage", name.as_str()];
             let (program, kept) = (package.clone(), format!("deps/{package}"));
             let fresh = self.unit(&format!("bin {package}"), &[&main], &uses, &kept, linked);

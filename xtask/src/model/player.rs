@@ -41,8 +41,8 @@ pub struct Player {
     programs: Vec<Vec<u8>>,
     /// Files that knockline did not make: what is in them is found somewhere for good.
     strangers: Vec<String>,
-    /// Whether the index is in use: it trusts a file after [`SOON`], and what is done leaves the files alone for as long. Nothing
-    /// is written through the map then, which would take a minute.
+    /// Whether the index is in use: it trusts a file after [`SOON`], and what is done leaves the
+    /// files alone for as long. Nothing is written through the map then, which would take a minute.
     trusting: bool,
     /// What was done, for who has to find out why.
     story: Vec<String>,
@@ -141,7 +141,11 @@ impl Player {
             10 => {
                 let node = self.one(&NODES);
                 self.note("force", node);
-                self.run(Selection { force: vec![node.to_owned()], ..Selection::default() }, None, None);
+                self.run(
+                    Selection { force: vec![node.to_owned()], ..Selection::default() },
+                    None,
+                    None,
+                );
             }
             11 | 12 => {
                 let (node, after) = (self.one(&NODES), self.below(3) as u64);
@@ -152,7 +156,10 @@ impl Player {
                     0 => Some(self.meddling()),
                     // Checkpoints of what should not have been read.
                     1 if node != NODES[0] => {
-                        let before = NODES.into_iter().find(|before| self.node(node).reads[0].node == *before).expect("one");
+                        let before = NODES
+                            .into_iter()
+                            .find(|before| self.node(node).reads[0].node == *before)
+                            .expect("one");
                         Some(Meddling::new(vec![(Moment::ReadOf(node), self.damage(before))]))
                     }
                     _ => None,
@@ -172,7 +179,11 @@ impl Player {
                 self.count("meddled");
                 self.run(Selection::default(), None, Some(meddle));
             }
-            _ => self.run(Selection { fresh: self.random.is_multiple_of(5), ..Selection::default() }, None, None),
+            _ => self.run(
+                Selection { fresh: self.random.is_multiple_of(5), ..Selection::default() },
+                None,
+                None,
+            ),
         }
         self.nothing_is_lost();
         if self.trusting {
@@ -187,7 +198,8 @@ impl Player {
 
     fn edit(&mut self) {
         let (package, text) = (self.one(&CRATES), self.one(&TEXTS));
-        let before = self.with(|world| (world.read(&source(package)), world.stamp(&source(package))));
+        let before =
+            self.with(|world| (world.read(&source(package)), world.stamp(&source(package))));
         self.history.push((package, before.0, before.1));
         self.with(|world| world.put(&source(package), text));
         self.note("edit", format_args!("{package} {text:?}"));
@@ -208,7 +220,9 @@ impl Player {
     fn build(&mut self) {
         let package = self.package();
         let root = self.with(|world| world.root().to_owned());
-        Builder { root, built: &self.built, meddling: &Meddling::default() }.build(std::slice::from_ref(&package)).expect("builds");
+        Builder { root, built: &self.built, meddling: &Meddling::default() }
+            .build(std::slice::from_ref(&package))
+            .expect("builds");
         self.note("build", package);
     }
 
@@ -221,7 +235,10 @@ impl Player {
         }
         let at = self.below(self.programs.len());
         let (program, in_place) = (self.programs[at].clone(), self.below(2) == 0);
-        self.note("swap", format_args!("{package} {:?} {in_place}", String::from_utf8_lossy(&program)));
+        self.note(
+            "swap",
+            format_args!("{package} {:?} {in_place}", String::from_utf8_lossy(&program)),
+        );
         Box::new(move || {
             if !path.exists() {
                 return;
@@ -235,7 +252,11 @@ impl Player {
 
     /// What somebody does in a run: something, or something and back again.
     fn meddling(&mut self) -> Meddling {
-        let (text, package, moment) = (self.one(&TEXTS), self.one(&CRATES), self.one(&[Moment::Build, Moment::Read, Moment::Write]));
+        let (text, package, moment) = (
+            self.one(&TEXTS),
+            self.one(&CRATES),
+            self.one(&[Moment::Build, Moment::Read, Moment::Write]),
+        );
         let back = self.below(2) == 0;
         let (source, data) = (source(package), "data.csv".to_owned());
         self.story.push(format!("meanwhile at {moment:?}, and back: {back}: {package} {text:?}"));
@@ -246,7 +267,8 @@ impl Player {
             3 if self.trusting => Vec::new(),
             3 => {
                 let world = self.world.clone();
-                let write: Deed = Box::new(move || world.lock().expect("no panic").write_through_the_map(text));
+                let write: Deed =
+                    Box::new(move || world.lock().expect("no panic").write_through_the_map(text));
                 vec![(moment, write)]
             }
             _ => {
@@ -258,19 +280,35 @@ impl Player {
                         std::fs::write(path, was).expect("writes");
                     }
                 });
-                if back { vec![(moment, damage), (Moment::Write, mend)] } else { vec![(moment, damage)] }
+                if back {
+                    vec![(moment, damage), (Moment::Write, mend)]
+                } else {
+                    vec![(moment, damage)]
+                }
             }
         };
         Meddling::new(all)
     }
 
     /// What writes a file, and if `back` puts it back later with the time stamp that it had.
-    fn there_and_back(&self, file: String, text: &'static str, moment: Moment, back: bool) -> Vec<(Moment, Deed)> {
+    fn there_and_back(
+        &self,
+        file: String,
+        text: &'static str,
+        moment: Moment,
+        back: bool,
+    ) -> Vec<(Moment, Deed)> {
         let (was, stamp) = self.with(|world| (world.read(&file), world.stamp(&file)));
         let (there, again, and_again) = (self.world.clone(), self.world.clone(), file.clone());
-        let mut all: Vec<(Moment, Deed)> = vec![(moment, Box::new(move || there.lock().expect("no panic").put(&file, text)))];
+        let mut all: Vec<(Moment, Deed)> =
+            vec![(moment, Box::new(move || there.lock().expect("no panic").put(&file, text)))];
         if back {
-            all.push((Moment::Write, Box::new(move || again.lock().expect("no panic").put_as_of(&and_again, &was, stamp))));
+            all.push((
+                Moment::Write,
+                Box::new(move || {
+                    again.lock().expect("no panic").put_as_of(&and_again, &was, stamp);
+                }),
+            ));
         }
         all
     }
@@ -327,17 +365,28 @@ impl Player {
             return;
         }
         std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(folder.join(format!("mine-{}", self.strangers.len())), &text).expect("writes");
+        std::fs::write(folder.join(format!("mine-{}", self.strangers.len())), &text)
+            .expect("writes");
         self.strangers.push(text);
         self.note("stranger", node);
     }
 
     /// Brings everything up to date, and if that works out looks whether it is.
-    fn run(&mut self, selection: Selection, kill: Option<(&'static str, u64)>, meddling: Option<Meddling>) {
+    fn run(
+        &mut self,
+        selection: Selection,
+        kill: Option<(&'static str, u64)>,
+        meddling: Option<Meddling>,
+    ) {
         let meddled = meddling.is_some();
         let (lines, resumed, done) = self.pipeline(selection, kill, &meddling.unwrap_or_default());
-        let seen: Vec<String> = lines.iter().map(|(node, status)| format!("{node} {status}")).collect();
-        self.story.push(format!("pipeline: {} {:?}", seen.join(", "), done.as_ref().err().map(|e| e.what.clone())));
+        let seen: Vec<String> =
+            lines.iter().map(|(node, status)| format!("{node} {status}")).collect();
+        self.story.push(format!(
+            "pipeline: {} {:?}",
+            seen.join(", "),
+            done.as_ref().err().map(|e| e.what.clone())
+        ));
         for (_, status) in lines {
             self.count(status);
         }
@@ -350,8 +399,18 @@ impl Player {
             Ok(()) => {}
             Err(failure) => {
                 self.count("refused");
-                let known = ["killed", "changed while", "not a result of knockline", "knockline did not make it", "the sources change"];
-                assert!(known.iter().any(|what| failure.what.contains(what)), "{failure}\n{}", self.story());
+                let known = [
+                    "killed",
+                    "changed while",
+                    "not a result of knockline",
+                    "knockline did not make it",
+                    "the sources change",
+                ];
+                assert!(
+                    known.iter().any(|what| failure.what.contains(what)),
+                    "{failure}\n{}",
+                    self.story()
+                );
             }
         }
     }
@@ -362,19 +421,36 @@ impl Player {
         kill: Option<(&'static str, u64)>,
         meddling: &Meddling,
     ) -> (Vec<(String, &'static str)>, u64, Result<()>) {
-        let selection = Selection { to: Some(LAST.to_owned()), device: "cpu".to_owned(), ..selection };
+        let selection =
+            Selection { to: Some(LAST.to_owned()), device: "cpu".to_owned(), ..selection };
         let (root, data) = self.with(|world| (world.root().to_owned(), world.path("data.csv")));
         let artifacts = &self.artifacts(0);
-        let config = &Config::read(&root, "sample", &[format!("ingest.source={}", data.display())]).expect("a configuration");
+        let config = &Config::read(&root, "sample", &[format!("ingest.source={}", data.display())])
+            .expect("a configuration");
         let store = &self.store(artifacts);
         let builder = Box::new(Builder { root: root.clone(), built: &self.built, meddling });
-        let binaries = Binaries::built_by(builder, &root, "cpu", &stages(&root).expect("packages"), &store.index);
-        let runner = &Stage { graph: &config.graph, binaries, meddling, kill, resumed: Mutex::default() };
+        let binaries = Binaries::built_by(
+            builder,
+            &root,
+            "cpu",
+            &stages(&root).expect("packages"),
+            &store.index,
+        );
+        let runner =
+            &Stage { graph: &config.graph, binaries, meddling, kill, resumed: Mutex::default() };
         let lines = RefCell::new(Vec::new());
-        let say = &|line: &crate::line::Line| lines.borrow_mut().push((line.node.to_string(), line.status));
+        let say = &|line: &crate::line::Line| {
+            lines.borrow_mut().push((line.node.to_string(), line.status));
+        };
         let nodes = selection.nodes(&config.graph).expect("nodes");
         let context = Context { root: &root, config, store, json: false };
-        let run = PipelineRun { context, selection: &selection, runner, say, commit: OnceCell::from(None) };
+        let run = PipelineRun {
+            context,
+            selection: &selection,
+            runner,
+            say,
+            commit: OnceCell::from(None),
+        };
         let done = run.go(&nodes);
         let resumed = *runner.resumed.lock().expect("no panic");
         (lines.into_inner(), resumed, done)
@@ -385,7 +461,11 @@ impl Player {
         let mut made: BTreeMap<&str, String> = BTreeMap::new();
         for name in NODES {
             let node = self.node(name);
-            let mut inputs = if name == "ingest" { self.with(|world| world.read("data.csv")) } else { String::new() };
+            let mut inputs = if name == "ingest" {
+                self.with(|world| world.read("data.csv"))
+            } else {
+                String::new()
+            };
             for input in &node.reads {
                 for file in &input.files {
                     inputs += &content(&made[input.node.as_str()], file);
@@ -403,7 +483,8 @@ impl Player {
                 }
             }
             for file in self.files_of(name) {
-                let is = std::fs::read_to_string(self.artifacts(0).join(name).join(&file)).unwrap_or_default();
+                let is = std::fs::read_to_string(self.artifacts(0).join(name).join(&file))
+                    .unwrap_or_default();
                 assert!(is == content(&state, &file), "{name}/{file} is wrong\n{}", self.story());
             }
             made.insert(name, state);
@@ -413,7 +494,11 @@ impl Player {
     fn nothing_is_lost(&self) {
         let all = World::files(&self.artifacts(0));
         for text in &self.strangers {
-            assert!(all.values().any(|bytes| bytes == text.as_bytes()), "{text} is lost\n{}", self.story());
+            assert!(
+                all.values().any(|bytes| bytes == text.as_bytes()),
+                "{text} is lost\n{}",
+                self.story()
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! What runs a program here: a digest of the program's text and of what the stage reads, in place of a result.
+//! What runs a program here: a digest of the program's text and of what the stage reads, in place
+//! of a result.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -91,7 +92,12 @@ impl Runner for Stage<'_> {
 
     fn run(&self, job: &Job<'_>) -> Result<Said> {
         let node = job.node;
-        let program = self.binaries.start(&node.package, Some(&job.sources), |path| std::fs::read_to_string(path), drop)?;
+        let program = self.binaries.start(
+            &node.package,
+            Some(&job.sources),
+            |path| std::fs::read_to_string(path),
+            drop,
+        )?;
         self.meddling.at(Moment::Read);
         self.meddling.at_read_of(&node.name);
         let read = |path: &Path| std::fs::read_to_string(path).expect("reads");
@@ -103,7 +109,11 @@ impl Runner for Stage<'_> {
             input.files.iter().for_each(|file| inputs += &read(&folder.join(file)));
         }
         self.meddling.at(Moment::Write);
-        let recipe = recipe(&program, &job.options.get("seed").map(ToString::to_string).unwrap_or_default(), &inputs);
+        let recipe = recipe(
+            &program,
+            &job.options.get("seed").map(ToString::to_string).unwrap_or_default(),
+            &inputs,
+        );
         let killed = || Failure::failed("killed", &node.name, "run it again");
         let kill = self.kill.filter(|(name, _)| node.name == *name).map(|(_, after)| after);
         let mut state = recipe.clone();

@@ -1,4 +1,5 @@
-//! A checkout in a folder of its own: small crates, the real descriptions of options, and a file of data.
+//! A checkout in a folder of its own: small crates, the real descriptions of options, and a file of
+//! data.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,7 +13,8 @@ use crate::graph::Declared;
 
 /// The texts that a file of sources or data can have. They are few, so that each comes again.
 pub const TEXTS: [&str; 3] = ["one\n", "two\n", "six\n"];
-/// The crates whose sources are edited: one that all stages use, and those of the nodes that are run.
+/// The crates whose sources are edited: one that all stages use, and those of the nodes that are
+/// run.
 pub const CRATES: [&str; 6] = ["stage", "ingest", "split", "embed", "tensors", "train"];
 
 /// The checkout.
@@ -28,7 +30,8 @@ impl World {
     pub fn new() -> Self {
         // Nothing has to outlive a power cut here.
         let memory = Path::new("/dev/shm");
-        let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.expect("a folder");
+        let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }
+            .expect("a folder");
         let mut world = Self { dir, map: None, last: SystemTime::now() };
         let real = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace");
         world.put("Cargo.toml", "[workspace.dependencies]\nstage = { path = \"crates/stage\" }\n");
@@ -36,14 +39,17 @@ impl World {
         world.put("pipeline.toml", "[train.slp]\nnet = \"slp\"\n");
         world.put("profiles/sample.toml", "");
         let declared = Declared::read(real).expect("declarations");
-        let described = declared.iter().flat_map(|(package, node)| node.options.iter().map(move |file| format!("{package}/{file}")));
+        let described = declared.iter().flat_map(|(package, node)| {
+            node.options.iter().map(move |file| format!("{package}/{file}"))
+        });
         let nodes = declared.packages().into_iter().map(|package| format!("{package}/node.toml"));
         for file in described.chain(nodes).chain(["remote/options.toml".to_owned()]) {
             let path = format!("crates/{file}");
             world.put(&path, &std::fs::read_to_string(real.join(&path)).expect("reads"));
         }
         for package in CRATES.into_iter().chain(["report"]) {
-            let uses = if package == "stage" { "" } else { "[dependencies]\nstage.workspace = true\n" };
+            let uses =
+                if package == "stage" { "" } else { "[dependencies]\nstage.workspace = true\n" };
             world.put(&format!("crates/{package}/Cargo.toml"), uses);
             world.put(&source(package), TEXTS[0]);
             world.put(&format!("crates/{package}/src/main.rs"), "main\n");
@@ -81,8 +87,15 @@ impl World {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         // Not cut off first: the data may be mapped.
-        let mut file = std::fs::File::options().write(true).create(true).truncate(false).open(&path).expect("opens");
-        file.write_all(text.as_bytes()).and_then(|()| file.set_len(text.len() as u64)).expect("writes");
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .expect("opens");
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.set_len(text.len() as u64))
+            .expect("writes");
         file.set_modified(stamp).expect("sets the time");
     }
 
@@ -113,7 +126,11 @@ impl World {
         while let Some(folder) = todo.pop() {
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
-                if path.is_dir() { todo.push(path) } else { drop(found.insert(path.clone(), std::fs::read(&path).expect("reads"))) }
+                if path.is_dir() {
+                    todo.push(path);
+                } else {
+                    drop(found.insert(path.clone(), std::fs::read(&path).expect("reads")));
+                }
             }
         }
         found

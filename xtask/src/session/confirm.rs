@@ -1,4 +1,5 @@
-//! What has to hold before a stage runs, and after it has run, for its result to be what its key says.
+//! What has to hold before a stage runs, and after it has run, for its result to be what its key
+//! says.
 
 use std::path::PathBuf;
 
@@ -10,16 +11,30 @@ use crate::graph::Node;
 use crate::recipe::Recipes;
 
 impl Session<'_> {
-    /// Refuses to run a node on results of different data, such as a net's of the sample beside a net's of real headlines.
-    /// Only results that are taken as they are can be such.
+    /// Refuses to run a node on results of different data, such as a net's of the sample beside a
+    /// net's of real headlines. Only results that are taken as they are can be such.
     pub(super) fn refuse_mixed_data(&self, node: &Node) -> Result<()> {
         for name in node.reads.iter().map(|input| &input.node) {
-            let before = self.context.config.graph.find(name).into_iter().flat_map(|made| &made.reads).map(|input| &input.node);
+            let before = self
+                .context
+                .config
+                .graph
+                .find(name)
+                .into_iter()
+                .flat_map(|made| &made.reads)
+                .map(|input| &input.node);
             for before in before.filter(|before| node.reads_from(before)) {
-                let (Some(one), Some(other)) = (self.manifest(name), self.manifest(before)) else { continue };
+                let (Some(one), Some(other)) = (self.manifest(name), self.manifest(before)) else {
+                    continue;
+                };
                 if let Some(file) = one.made_of_another(other) {
-                    let what = format_args!("`{name}` was not made of the `{before}` that is here: its {file} was another");
-                    let remedy = format!("bring it up to date: cargo xtask pipeline --to {}, with the options that you want", node.name);
+                    let what = format_args!(
+                        "`{name}` was not made of the `{before}` that is here: its {file} was another"
+                    );
+                    let remedy = format!(
+                        "bring it up to date: cargo xtask pipeline --to {}, with the options that you want",
+                        node.name
+                    );
                     return Err(Failure::usage(what, self.context.artifacts().display(), remedy));
                 }
             }
@@ -27,15 +42,19 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// What a stage may have read otherwise than its key says, in words. Every file is read again: what the index knows can be
-    /// wrong, and a wrong result in the store would be found again. The program is not among it: it was held against the key
-    /// when it started.
+    /// What a stage may have read otherwise than its key says, in words. Every file is read again:
+    /// what the index knows can be wrong, and a wrong result in the store would be found again. The
+    /// program is not among it: it was held against the key when it started.
     pub(super) fn changes(&self, node: &Node, running: &Running) -> Vec<String> {
         let again = self.context.store.index.again();
-        let given = Recipes::given(node, self.context.config, &again).map(|now| running.given.changes(&now));
-        let mut changes = given.unwrap_or_else(|failure| vec![format!("{} ({})", failure.what, failure.place)]);
+        let given = Recipes::given(node, self.context.config, &again)
+            .map(|now| running.given.changes(&now));
+        let mut changes =
+            given.unwrap_or_else(|failure| vec![format!("{} ({})", failure.what, failure.place)]);
         for (name, folder) in &running.inputs {
-            for file in node.reads.iter().filter(|input| input.node == *name).flat_map(|input| &input.files) {
+            for file in
+                node.reads.iter().filter(|input| input.node == *name).flat_map(|input| &input.files)
+            {
                 let was = running.wanted.ingredients.get(&format!("input {name}/{file}"));
                 if again.digest(&folder.join(file)).ok().as_ref().map(Digest::as_str) != was {
                     changes.push(format!("`{name}/{file}` changed"));
@@ -50,9 +69,20 @@ impl Session<'_> {
     }
 
     /// The states of the files that a node reads: its sources and its inputs.
-    pub(super) fn states(&self, node: &Node, inputs: &[(NodeName, PathBuf)]) -> Vec<Option<String>> {
-        let files = |name: &NodeName| node.reads.iter().find(|input| input.node == *name).map_or(&[][..], |input| &input.files);
-        let inputs = inputs.iter().flat_map(|(name, folder)| files(name).iter().map(move |file| folder.join(file)));
+    pub(super) fn states(
+        &self,
+        node: &Node,
+        inputs: &[(NodeName, PathBuf)],
+    ) -> Vec<Option<String>> {
+        let files = |name: &NodeName| {
+            node.reads
+                .iter()
+                .find(|input| input.node == *name)
+                .map_or(&[][..], |input| &input.files)
+        };
+        let inputs = inputs
+            .iter()
+            .flat_map(|(name, folder)| files(name).iter().map(move |file| folder.join(file)));
         let sources = self.context.config.source_paths(node).into_iter().map(PathBuf::from);
         sources.chain(inputs).map(|path| Index::state_of_the_way(&path)).collect()
     }

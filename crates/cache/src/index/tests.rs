@@ -1,6 +1,7 @@
 use super::*;
 
-/// What the tests wait for in place of a minute: longer than a tick of any file system that they run on.
+/// What the tests wait for in place of a minute: longer than a tick of any file system that they
+/// run on.
 const SOON: Duration = Duration::from_millis(50);
 
 fn quick(index: Index) -> Index {
@@ -17,7 +18,11 @@ fn a_change_that_hides_behind_an_old_time_stamp_is_seen() {
     let first = index.digest(&file).expect("reads");
     let stamp = fs::metadata(&file).and_then(|m| m.modified()).expect("a time stamp");
     fs::write(&file, "two").expect("writes");
-    fs::File::options().write(true).open(&file).and_then(|f| f.set_modified(stamp)).expect("sets the time");
+    fs::File::options()
+        .write(true)
+        .open(&file)
+        .and_then(|f| f.set_modified(stamp))
+        .expect("sets the time");
     assert_ne!(index.digest(&file).expect("reads"), first);
 }
 
@@ -35,8 +40,8 @@ fn an_index_is_kept_and_survives_renames_and_garbage() {
     assert_eq!(Index::open(&kept).digest(&file).expect("reads"), Digest::of(b"one"));
 }
 
-/// An index that knows another content than the file's, under the file's own state: what a write through a memory map, which
-/// moves no time stamp, leaves behind.
+/// An index that knows another content than the file's, under the file's own state: what a write
+/// through a memory map, which moves no time stamp, leaves behind.
 fn deceived(file: &Path) -> Index {
     let index = Index::default();
     index.lock().entries.insert(Index::state(file).expect("a state"), Digest::of(b"what it was"));

@@ -25,12 +25,17 @@ impl Store {
         };
         // Results are known by their manifests also where somebody has removed everything else.
         let is_result = |entry: &std::fs::DirEntry| matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == manifest.node.as_str());
-        let is_harmless = |entry: &std::fs::DirEntry| HARMLESS.iter().chain(&SYSTEMS).any(|name| entry.file_name() == *name);
+        let is_harmless = |entry: &std::fs::DirEntry| {
+            HARMLESS.iter().chain(&SYSTEMS).any(|name| entry.file_name() == *name)
+        };
         let is_strange = |entry: &std::fs::DirEntry| !is_harmless(entry) && !is_result(entry);
         match entries.flatten().find(is_strange) {
             None => Ok(()),
             Some(entry) => Err(Failure::usage(
-                format_args!("the folder is not empty, and knockline did not make it: it has `{}`", entry.file_name().display()),
+                format_args!(
+                    "the folder is not empty, and knockline did not make it: it has `{}`",
+                    entry.file_name().display()
+                ),
                 self.root.display(),
                 "choose an empty folder, or a new one, with --artifacts",
             )),
@@ -45,11 +50,15 @@ impl Store {
         let current = self.current(node);
         if current.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
             let remedy = "make a link of the whole folder of artifacts instead, or name another one with --artifacts";
-            let what = format_args!("`{node}` is a link, and results move by renaming their folders");
+            let what =
+                format_args!("`{node}` is a link, and results move by renaming their folders");
             return Err(Failure::usage(what, current.display(), remedy));
         }
         // An empty folder is nobody's.
-        if current.symlink_metadata().is_err() || current.join(NAME).exists() || std::fs::remove_dir(&current).is_ok() {
+        if current.symlink_metadata().is_err()
+            || current.join(NAME).exists()
+            || std::fs::remove_dir(&current).is_ok()
+        {
             return Ok(());
         }
         Err(Failure::usage(
@@ -76,8 +85,8 @@ impl Store {
         Ok(aside.join(format!("{node}-{number}")))
     }
 
-    /// Moves what lies in a result's folder and is not of the result to `aside`, and says so. Without a manifest that can be
-    /// read, nothing in the folder is known to be knockline's.
+    /// Moves what lies in a result's folder and is not of the result to `aside`, and says so.
+    /// Without a manifest that can be read, nothing in the folder is known to be knockline's.
     pub(crate) fn keep_strangers(&self, folder: &Path, node: &NodeName) -> Result<()> {
         if folder.symlink_metadata().is_err() {
             return Ok(());
@@ -85,12 +94,25 @@ impl Store {
         let manifest = Manifest::read(folder).ok().flatten();
         let is_ours = |path: &Path| {
             let Some(text) = path.to_str() else { return false };
-            // A listed file with another content is somebody's edit, or damage, which is kept as well.
-            let listed = || manifest.as_ref().and_then(|m| m.digest(&text.replace(std::path::MAIN_SEPARATOR, "/")));
-            let same = || listed().is_some_and(|digest| self.index.digest(&folder.join(path)).ok().as_ref() == Some(digest));
-            text == NAME || text == PARTIAL_NAME || path.file_name().is_some_and(|name| SYSTEMS.iter().any(|s| name == *s)) || same()
+            // A listed file with another content is somebody's edit, or damage, which is kept as
+            // well.
+            let listed = || {
+                manifest
+                    .as_ref()
+                    .and_then(|m| m.digest(&text.replace(std::path::MAIN_SEPARATOR, "/")))
+            };
+            let same = || {
+                listed().is_some_and(|digest| {
+                    self.index.digest(&folder.join(path)).ok().as_ref() == Some(digest)
+                })
+            };
+            text == NAME
+                || text == PARTIAL_NAME
+                || path.file_name().is_some_and(|name| SYSTEMS.iter().any(|s| name == *s))
+                || same()
         };
-        let strangers: Vec<PathBuf> = paths(folder)?.into_iter().filter(|path| !is_ours(path)).collect();
+        let strangers: Vec<PathBuf> =
+            paths(folder)?.into_iter().filter(|path| !is_ours(path)).collect();
         if strangers.is_empty() {
             return Ok(());
         }
@@ -100,8 +122,13 @@ impl Store {
             to.parent().map_or(Ok(()), make)?;
             rename(&folder.join(path), &to)?;
         }
-        let names = strangers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-        self.notice(format!("{} had files that are not of the result: {names}; they are kept in {}", folder.display(), to.display()));
+        let names =
+            strangers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        self.notice(format!(
+            "{} had files that are not of the result: {names}; they are kept in {}",
+            folder.display(),
+            to.display()
+        ));
         Ok(())
     }
 }

@@ -21,7 +21,8 @@ fn ingredients(lr: &str) -> Ingredients {
 }
 
 fn publish(store: &Store, lr: &str) -> Manifest {
-    let work = store.work(&named("train.slp"), &ingredients(lr).content_key(), false).expect("a folder");
+    let work =
+        store.work(&named("train.slp"), &ingredients(lr).content_key(), false).expect("a folder");
     fs::create_dir(work.join("sub")).expect("a folder");
     fs::write(work.join("model"), lr).expect("writes");
     fs::write(work.join("sub/history"), lr).expect("writes");
@@ -78,7 +79,11 @@ fn damage_is_found_named_and_set_aside() {
             if stored {
                 publish(&store, "0.2");
             }
-            let place = if stored { store.stored(&named("train.slp"), &key) } else { store.current(&named("train.slp")) };
+            let place = if stored {
+                store.stored(&named("train.slp"), &key)
+            } else {
+                store.current(&named("train.slp"))
+            };
             damage(&place);
             let finding = find(&store, "0.1");
             assert!(finding.manifest.is_none() && finding.damaged.len() == 1, "{want}");
@@ -97,7 +102,10 @@ fn a_manifest_of_a_newer_format_is_refused_and_kept() {
     publish(&store, "0.1");
     let path = dir.path().join("train.slp").join(NAME);
     forge(&path, "\"format\": 2,", "\"format\": 9,");
-    let failure = store.check_out(&named("train.slp"), &ingredients("0.1").content_key()).err().expect("refused");
+    let failure = store
+        .check_out(&named("train.slp"), &ingredients("0.1").content_key())
+        .err()
+        .expect("refused");
     assert!(failure.what.contains("format 9") && path.exists(), "{failure}");
 }
 
@@ -118,8 +126,14 @@ fn a_node_s_folder_without_a_manifest_is_refused_and_left_alone() {
     fs::create_dir_all(dir.path().join("train.slp")).expect("a folder");
     fs::write(dir.path().join("train.slp/mine"), "precious").expect("writes");
     let all = ingredients("0.1");
-    fs::write(store.work(&named("train.slp"), &all.content_key(), false).expect("a folder").join("model"), "0.1").expect("writes");
-    let failure = store.publish(&named("train.slp"), all.recipe_key(), all, String::new()).expect_err("refused");
+    fs::write(
+        store.work(&named("train.slp"), &all.content_key(), false).expect("a folder").join("model"),
+        "0.1",
+    )
+    .expect("writes");
+    let failure = store
+        .publish(&named("train.slp"), all.recipe_key(), all, String::new())
+        .expect_err("refused");
     assert!(failure.what.contains("not a result of knockline"), "{failure}");
     assert_eq!(fs::read_to_string(dir.path().join("train.slp/mine")).expect("reads"), "precious");
     // What was made is kept in the store all the same.
@@ -143,7 +157,10 @@ fn a_folder_with_something_in_it_is_taken_only_if_knockline_made_it() {
     let other = tempfile::tempdir().expect("a folder");
     fs::create_dir(other.path().join("report")).expect("a folder");
     let failure = Store::open(other.path()).lock(|| ()).err().expect("refused");
-    assert!(failure.what.contains("it has `report`") && failure.exit == failure::Exit::Usage, "{failure}");
+    assert!(
+        failure.what.contains("it has `report`") && failure.exit == failure::Exit::Usage,
+        "{failure}"
+    );
     assert!(!other.path().join(".knockline").exists(), "and nothing is put there");
 }
 
@@ -155,14 +172,22 @@ fn files_that_others_put_into_a_result_s_folder_outlive_it() {
     fs::write(store.current(&named("train.slp")).join("sub/notes.txt"), "mine").expect("writes");
     // Made again under the same key, the folder is replaced and not kept.
     publish(&store, "0.1");
-    assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/sub/notes.txt")).expect("reads"), "mine");
+    assert_eq!(
+        fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/sub/notes.txt"))
+            .expect("reads"),
+        "mine"
+    );
     assert!(store.notices()[0].contains("sub/notes.txt"));
     // So do edits of its own files, whatever their names are.
     fs::write(store.current(&named("train.slp")).join("model"), "edited").expect("writes");
     #[cfg(unix)]
-    fs::write(store.current(&named("train.slp")).join(std::ffi::OsStr::from_bytes(b"\xff")), "odd").expect("writes");
+    fs::write(store.current(&named("train.slp")).join(std::ffi::OsStr::from_bytes(b"\xff")), "odd")
+        .expect("writes");
     publish(&store, "0.1");
-    assert_eq!(fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/model")).expect("reads"), "edited");
+    assert_eq!(
+        fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/model")).expect("reads"),
+        "edited"
+    );
     assert_eq!(model(dir.path()), "0.1");
 }
 
@@ -173,7 +198,13 @@ fn a_node_s_folder_that_is_a_link_is_refused_and_an_empty_one_is_taken() {
     let store = Store::open(dir.path());
     fs::create_dir(dir.path().join("elsewhere")).expect("a folder");
     std::os::unix::fs::symlink("elsewhere", dir.path().join("train.slp")).expect("links");
-    assert!(store.refuse_foreign_node(&named("train.slp")).expect_err("refused").what.contains("is a link"));
+    assert!(
+        store
+            .refuse_foreign_node(&named("train.slp"))
+            .expect_err("refused")
+            .what
+            .contains("is a link")
+    );
     fs::remove_file(dir.path().join("train.slp")).expect("removes");
     fs::create_dir(dir.path().join("train.slp")).expect("a folder");
     store.refuse_foreign_node(&named("train.slp")).expect("nobody's");
@@ -189,7 +220,9 @@ fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
     let work = store.work(&named("train.slp"), &all.content_key(), false).expect("a folder");
     fs::write(work.join("model"), "0.1").expect("writes");
     let outputs = outputs_in(&work).expect("digests");
-    Manifest::new(&named("train.slp"), all.recipe_key(), all, String::new(), outputs).write(&work).expect("writes");
+    Manifest::new(&named("train.slp"), all.recipe_key(), all, String::new(), outputs)
+        .write(&work)
+        .expect("writes");
     drop(store.lock(|| ()).expect("locks"));
     assert!(find(&store, "0.1").manifest.is_some());
 }
@@ -198,11 +231,15 @@ fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
 fn half_a_manifest_is_no_output() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
-    let work = store.work(&named("train.slp"), &ingredients("0.1").content_key(), false).expect("a folder");
+    let work = store
+        .work(&named("train.slp"), &ingredients("0.1").content_key(), false)
+        .expect("a folder");
     fs::write(work.join(PARTIAL_NAME), "{").expect("writes");
     fs::write(work.join("model"), "0.1").expect("writes");
     let all = ingredients("0.1");
-    let manifest = store.publish(&named("train.slp"), all.recipe_key(), all, String::new()).expect("publishes");
+    let manifest = store
+        .publish(&named("train.slp"), all.recipe_key(), all, String::new())
+        .expect("publishes");
     assert_eq!(manifest.outputs.len(), 1);
     assert!(find(&store, "0.1").manifest.is_some());
 }
@@ -211,27 +248,36 @@ fn half_a_manifest_is_no_output() {
 fn of_what_a_killed_run_left_only_a_training_run_without_its_result_is_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
-    let half = store.work(&named("embed"), &ingredients("1").content_key(), false).expect("a folder");
+    let half =
+        store.work(&named("embed"), &ingredients("1").content_key(), false).expect("a folder");
     fs::write(half.join("half"), "x").expect("writes");
-    let run = store.work(&named("train.slp"), &ingredients("0.1").content_key(), false).expect("a folder");
+    let run = store
+        .work(&named("train.slp"), &ingredients("0.1").content_key(), false)
+        .expect("a folder");
     fs::create_dir(run.join("checkpoints")).expect("a folder");
     fs::write(run.join("checkpoints/epoch-0001"), "hours of work").expect("writes");
     for _ in 0..2 {
         drop(store.lock(|| ()).expect("locks"));
         assert!(!half.exists() && run.join("checkpoints/epoch-0001").exists());
     }
-    assert_eq!(store.work(&named("train.slp"), &ingredients("0.1").content_key(), true).expect("a folder"), run);
+    assert_eq!(
+        store.work(&named("train.slp"), &ingredients("0.1").content_key(), true).expect("a folder"),
+        run
+    );
     assert!(run.join("checkpoints/epoch-0001").exists());
     store.work(&named("train.slp"), &ingredients("0.1").content_key(), false).expect("a folder");
     assert!(!run.join("checkpoints").exists(), "a run that starts anew starts with nothing");
-    // A forced run that was killed, beside the result that is there, is kept; one that is older than the result is not.
+    // A forced run that was killed, beside the result that is there, is kept; one that is older
+    // than the result is not.
     publish(&store, "0.1");
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::create_dir_all(run.join("checkpoints")).expect("a folder");
     drop(store.lock(|| ()).expect("locks"));
     assert!(run.join("checkpoints").exists());
     let earlier = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
-    fs::File::open(run.join("checkpoints")).and_then(|folder| folder.set_modified(earlier)).expect("sets the time");
+    fs::File::open(run.join("checkpoints"))
+        .and_then(|folder| folder.set_modified(earlier))
+        .expect("sets the time");
     drop(store.lock(|| ()).expect("locks"));
     assert!(!dir.path().join(".knockline/unfinished").exists());
 }
@@ -246,13 +292,17 @@ fn killed_everywhere(work: impl Fn(&Store), check: impl Fn(&Store, &Path)) -> u3
         drop(store.lock(|| ()).expect("locks"));
         publish(&store, "0.1");
         fault::die_after(Some(kills));
-        let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&store))).is_err();
+        let killed =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&store))).is_err();
         fault::die_after(None);
         let next = Store::open(dir.path());
         drop(next.lock(|| ()).expect("locks"));
         check(&next, dir.path());
         for litter in ["unfinished", "trash", "incoming"] {
-            assert!(!dir.path().join(".knockline").join(litter).exists(), "{litter} is left after {kills} operations");
+            assert!(
+                !dir.path().join(".knockline").join(litter).exists(),
+                "{litter} is left after {kills} operations"
+            );
         }
         if !killed {
             return kills;
@@ -315,8 +365,16 @@ fn every_flipped_byte_and_every_cut_of_a_manifest_is_found_and_the_result_made_a
         for bad in [flipped, good[..at].to_vec()] {
             fs::write(&path, &bad).expect("writes");
             let finding = find(&store, "0.1");
-            assert!(finding.manifest.is_none() && finding.damaged.len() == 1, "byte {at}: {:?}", finding.damaged);
-            assert!(finding.damaged[0].contains("the manifest is damaged"), "{:?}", finding.damaged);
+            assert!(
+                finding.manifest.is_none() && finding.damaged.len() == 1,
+                "byte {at}: {:?}",
+                finding.damaged
+            );
+            assert!(
+                finding.damaged[0].contains("the manifest is damaged"),
+                "{:?}",
+                finding.damaged
+            );
             publish(&store, "0.1");
         }
     }

@@ -37,8 +37,12 @@ fn row(id: usize) -> String {
 
 #[test]
 fn quotes_are_characters_and_other_publishers_are_left_out() {
-    let text =
-        [ROW, &row(3).replace("Reuters", "Reuters UK"), &ROW.replace("1\tFed's", "2\t\"open").replace("Reuters", "Daily Mail")].concat();
+    let text = [
+        ROW,
+        &row(3).replace("Reuters", "Reuters UK"),
+        &ROW.replace("1\tFed's", "2\t\"open").replace("Reuters", "Daily Mail"),
+    ]
+    .concat();
     let (tables, counts) = parse(text.as_bytes()).expect("parses");
     assert_eq!(titles(&tables), ["Fed's \"hawk\" speaks", "\"open \"hawk\" speaks"]);
     assert_eq!((counts.rows, counts.kept), (3, 2));
@@ -52,10 +56,16 @@ fn a_wrong_row_is_named() {
         (ROW.replace("\tdX", ""), "row 2 has 7 columns, not 8"),
         (ROW.replace("\tdX", "\tdX\tdY"), "row 2 has 9 columns, not 8"),
         (ROW.replace("\tb\t", "\tz\t"), "row 2 has the unknown category `z`"),
-        (ROW.replace("1\tFed", "one\tFed"), "row 2 has `one` as its id, which is not a whole number"),
+        (
+            ROW.replace("1\tFed", "one\tFed"),
+            "row 2 has `one` as its id, which is not a whole number",
+        ),
         (ROW.to_owned(), "row 2 has the id 1, as a row before it"),
         (row(2).replace("hawk", "ha\0wk"), "row 2 has a zero byte, its byte 11"),
-        (row(2).replace("hawk", &"x".repeat(70_000)), "row 2 has a title of 70015 bytes; 65536 are possible"),
+        (
+            row(2).replace("hawk", &"x".repeat(70_000)),
+            "row 2 has a title of 70015 bytes; 65536 are possible",
+        ),
     ] {
         let other = text.replace("Reuters", "Another");
         assert_eq!(parse([ROW, &other].concat().as_bytes()).err().expect("refused").what, want);
@@ -86,17 +96,32 @@ fn some_bad_rows_may_be_left_out_and_one_more_is_an_error() {
     let text = [&row(1), "x\n", &row(2), "\r\n", &row(1), &row(3)].concat();
     let (tables, counts) = read_all(&mut Cursor::new(&text), &["*".into()], 2).expect("reads");
     assert_eq!((ids(&tables), counts.rows, counts.kept, counts.bad), (vec![1, 2, 3], 5, 3, 2));
-    assert_eq!(counts.told, ["row 2 has 1 columns, not 8", "row 5 has the id 1, as a row before it"]);
+    assert_eq!(
+        counts.told,
+        ["row 2 has 1 columns, not 8", "row 5 has the id 1, as a row before it"]
+    );
     let failure = read_all(&mut Cursor::new(&text), &["*".into()], 1).err().expect("refused");
-    assert_eq!(failure.what, "row 5 has the id 1, as a row before it, and 1 rows before it are bad, too");
+    assert_eq!(
+        failure.what,
+        "row 5 has the id 1, as a row before it, and 1 rows before it are bad, too"
+    );
     let all = read_all(&mut Cursor::new("x\ny\n"), &["*".into()], 9).err().expect("refused");
-    assert_eq!(all.what, "all of the 2 rows are wrong: row 1 has 1 columns, not 8; row 2 has 1 columns, not 8");
+    assert_eq!(
+        all.what,
+        "all of the 2 rows are wrong: row 1 has 1 columns, not 8; row 2 has 1 columns, not 8"
+    );
 }
 
 #[test]
 fn nothing_kept_is_an_error() {
     assert!(parse(b"").err().expect("refused").what.contains("no rows"));
-    assert!(parse(ROW.replace("Reuters", "X").as_bytes()).err().expect("refused").what.contains("none of the 1 rows"));
+    assert!(
+        parse(ROW.replace("Reuters", "X").as_bytes())
+            .err()
+            .expect("refused")
+            .what
+            .contains("none of the 1 rows")
+    );
 }
 
 #[test]
@@ -110,9 +135,13 @@ fn many_rows_come_in_tables_of_the_same_size_and_a_failed_write_ends_it() {
     let every = ["*".to_owned()];
     let wanted = RowFilter { publishers: &every, most_bad: 0 };
     let counts = read(&mut Cursor::new(&text), "x.csv", wanted, &mut size, |_| ()).expect("reads");
-    assert_eq!((counts.kept, &sizes[..]), (2 * TABLE_ROWS as u64 + 7, &[TABLE_ROWS, TABLE_ROWS, 7][..]));
+    assert_eq!(
+        (counts.kept, &sizes[..]),
+        (2 * TABLE_ROWS as u64 + 7, &[TABLE_ROWS, TABLE_ROWS, 7][..])
+    );
     let full = |_| Err(Failure::failed("the disk is full", "x.parquet", "make room"));
-    let failure = read(&mut Cursor::new(&text), "x.csv", wanted, full, |_| ()).err().expect("fails");
+    let failure =
+        read(&mut Cursor::new(&text), "x.csv", wanted, full, |_| ()).err().expect("fails");
     assert_eq!(failure.what, "the disk is full");
 }
 

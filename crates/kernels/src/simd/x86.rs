@@ -1,6 +1,7 @@
 //! Vectors of sixteen on AVX-512 and AVX2.
 //!
-//! `unsafe`, since the compiler cannot know that these instructions are there: a function that uses them asks the processor first, and every load and store is of a whole array or masked.
+//! `unsafe`, since the compiler cannot know that these instructions are there: a function that uses
+//! them asks the processor first, and every load and store is of a whole array or masked.
 
 #![expect(clippy::undocumented_unsafe_blocks, reason = "all for the two reasons above")]
 
@@ -37,7 +38,8 @@ pub fn with_avx2<W: Work>(work: W) -> W::Out {
     unsafe { inner(work) }
 }
 
-/// Asks for the memory at an address, which need not be there: the instruction never fails, and every x86-64 has it.
+/// Asks for the memory at an address, which need not be there: the instruction never fails, and
+/// every x86-64 has it.
 #[inline(always)]
 pub fn prefetch(address: *const f32) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
@@ -84,7 +86,8 @@ impl Vector for Avx512 {
             // a₀+a₂ b₀+b₂ a₁+a₃ b₁+b₃ in each quarter, and so on.
             let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
             let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-            let all = _mm512_add_ps(_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd));
+            let all =
+                _mm512_add_ps(_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd));
             let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(all)));
             sums_of_quarters(_mm512_castps512_ps256(all), high)
         }
@@ -125,7 +128,9 @@ impl Vector for Avx2 {
     }
     #[inline(always)]
     fn mul_add(self, by: Self, plus: Self) -> Self {
-        unsafe { Self(_mm256_fmadd_ps(self.0, by.0, plus.0), _mm256_fmadd_ps(self.1, by.1, plus.1)) }
+        unsafe {
+            Self(_mm256_fmadd_ps(self.0, by.0, plus.0), _mm256_fmadd_ps(self.1, by.1, plus.1))
+        }
     }
     #[inline(always)]
     fn div(self, by: Self) -> Self {
@@ -134,7 +139,8 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
-            let (low, high) = ([of[0].0, of[1].0, of[2].0, of[3].0], [of[0].1, of[1].1, of[2].1, of[3].1]);
+            let (low, high) =
+                ([of[0].0, of[1].0, of[2].0, of[3].0], [of[0].1, of[1].1, of[2].1, of[3].1]);
             sums_of_quarters(quarters(low), quarters(high))
         }
     }

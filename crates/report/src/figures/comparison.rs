@@ -26,10 +26,15 @@ pub fn draw(area: &Area<'_>, runs: &[ComparedRun], ja: bool) -> Result<(), DrawE
     if shown.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = shown.iter().rev().map(|run| run.node.strip_prefix("train.").unwrap_or(&run.node)).collect();
+    let names: Vec<&str> = shown
+        .iter()
+        .rev()
+        .map(|run| run.node.strip_prefix("train.").unwrap_or(&run.node))
+        .collect();
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let label = u32::try_from(longest).unwrap_or(u32::MAX).saturating_mul(8).clamp(60, 300);
-    let ends = shown.iter().flat_map(|run| run.intervals.values()).flat_map(|(low, high)| [*low, *high]);
+    let ends =
+        shown.iter().flat_map(|run| run.intervals.values()).flat_map(|(low, high)| [*low, *high]);
     let (low, high) = ends.fold((1.0_f64, 0.0_f64), |(low, high), x| (low.min(x), high.max(x)));
     let room = ((high - low) * 0.06).max(0.005);
     let (above, legend) = area.split_vertically(area.dim_in_pixel().1.saturating_sub(LEGEND));
@@ -59,9 +64,14 @@ pub fn draw(area: &Area<'_>, runs: &[ComparedRun], ja: bool) -> Result<(), DrawE
     for (i, run) in shown.iter().rev().enumerate() {
         let middle = SegmentValue::CenterOf(i);
         for (part, offset) in [("valid", -6), ("test", 6)] {
-            let (Some(&(low, high)), Some(score)) = (run.intervals.get(part), run.scores.get(part)) else { continue };
-            let [left, right, value] = [low, high, score.accuracy].map(|x| chart.backend_coord(&(x, middle.clone())));
-            let style = if part == "valid" { FIRST.stroke_width(2) } else { SECOND.stroke_width(2) };
+            let (Some(&(low, high)), Some(score)) = (run.intervals.get(part), run.scores.get(part))
+            else {
+                continue;
+            };
+            let [left, right, value] =
+                [low, high, score.accuracy].map(|x| chart.backend_coord(&(x, middle.clone())));
+            let style =
+                if part == "valid" { FIRST.stroke_width(2) } else { SECOND.stroke_width(2) };
             let place = |(x, y): (i32, i32)| (x, y + offset);
             above.draw(&PathElement::new([place(left), place(right)], style))?;
             if part == "valid" {

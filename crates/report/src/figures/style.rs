@@ -11,5 +11,8 @@ pub fn font(size: u32) -> TextStyle<'static> {
 /// An open diamond around a place in pixels.
 pub fn diamond((x, y): (i32, i32)) -> PathElement<(i32, i32)> {
     const R: i32 = 6;
-    PathElement::new([(x - R, y), (x, y - R), (x + R, y), (x, y + R), (x - R, y)], SECOND.stroke_width(2))
+    PathElement::new(
+        [(x - R, y), (x, y - R), (x + R, y), (x, y + R), (x - R, y)],
+        SECOND.stroke_width(2),
+    )
 }

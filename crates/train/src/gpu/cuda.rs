@@ -1,7 +1,9 @@
 //! An NVIDIA GPU as a machine, by way of candle's device.
 
 use candle_core::backend::BackendDevice;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, sys};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaSlice, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, sys,
+};
 use candle_core::{CudaDevice, Error, Result, Storage, Tensor};
 
 use super::{Launch, Launcher, Parameters, Resident};
@@ -20,7 +22,8 @@ struct Argument<P>(P);
 // SAFETY: a kernel's parameters, laid out as in C.
 unsafe impl<P: Parameters> DeviceRepr for Argument<P> {}
 
-// SAFETY: a slice keeps its place and size, and `get` synchronises the one stream that everything is in.
+// SAFETY: a slice keeps its place and size, and `get` synchronises the one stream that everything
+// is in.
 unsafe impl Launcher for Gpu {
     type Words = CudaSlice<u32>;
 
@@ -62,14 +65,20 @@ unsafe impl Launcher for Gpu {
         let mut builder = function.builder();
         builder.arg(&argument);
         let shared_mem_bytes = u32::try_from(4 * launch.shared).map_err(Error::wrap)?;
-        let config = LaunchConfig { grid_dim: (launch.blocks, 1, 1), block_dim: (launch.threads, 1, 1), shared_mem_bytes };
-        // SAFETY: the caller's word. Blocks that wait for each other must all be there, which only a cooperative launch sees to.
+        let config = LaunchConfig {
+            grid_dim: (launch.blocks, 1, 1),
+            block_dim: (launch.threads, 1, 1),
+            shared_mem_bytes,
+        };
+        // SAFETY: the caller's word. Blocks that wait for each other must all be there, which only
+        // a cooperative launch sees to.
         unsafe { builder.launch_cooperative(config) }.map_err(Error::wrap)?;
         Ok(())
     }
 }
 
-/// The addresses of the features, f32 \[n, d\], and labels, u32 \[n\], which are there as long as the tensors.
+/// The addresses of the features, f32 \[n, d\], and labels, u32 \[n\], which are there as long as
+/// the tensors.
 pub fn addresses(device: &CudaDevice, (x, y): &(Tensor, Tensor)) -> Result<Resident> {
     let stream = device.cuda_stream();
     let start = |tensor: &Tensor| {

@@ -7,8 +7,14 @@ use candle_core::{Error, Result};
 use super::{Launch, Launcher, Parameters};
 
 unsafe extern "C" {
-    fn knockline_emulate(name: *const c_char, blocks: u32, threads: u32, shared_bytes: u32, parameters: *const c_void, size: usize)
-    -> bool;
+    fn knockline_emulate(
+        name: *const c_char,
+        blocks: u32,
+        threads: u32,
+        shared_bytes: u32,
+        parameters: *const c_void,
+        size: usize,
+    ) -> bool;
 }
 
 /// Runs kernels on the processor, one thread after the other; slowly.
@@ -48,10 +54,22 @@ unsafe impl Launcher for Emulator {
         let _one = ONE.lock().map_err(|e| Error::Msg(e.to_string()))?;
         let name = CString::new(launch.kernel).map_err(Error::wrap)?;
         let shared = u32::try_from(4 * launch.shared).map_err(Error::wrap)?;
-        // SAFETY: the parameters are a kernel's, of this size; that their addresses hold is the caller's word.
+        // SAFETY: the parameters are a kernel's, of this size; that their addresses hold is the
+        // caller's word.
         let known = unsafe {
-            knockline_emulate(name.as_ptr(), launch.blocks, launch.threads, shared, std::ptr::from_ref(parameters).cast(), size_of::<P>())
+            knockline_emulate(
+                name.as_ptr(),
+                launch.blocks,
+                launch.threads,
+                shared,
+                std::ptr::from_ref(parameters).cast(),
+                size_of::<P>(),
+            )
         };
-        if known { Ok(()) } else { Err(Error::Msg(format!("no kernel `{}` takes {} bytes", launch.kernel, size_of::<P>()))) }
+        if known {
+            Ok(())
+        } else {
+            Err(Error::Msg(format!("no kernel `{}` takes {} bytes", launch.kernel, size_of::<P>())))
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! The epochs of both nets on an NVIDIA GPU: `kernels.cu`, and what starts it.
 //!
-//! Neither the host nor another kernel has a part in an epoch: rows and labels are on the device from the start, the order goes there before
-//! it, and the number of a batch that has diverged comes back after it. The multi-layer net's weights come back, too, since every epoch's are kept.
+//! Neither the host nor another kernel has a part in an epoch: rows and labels are on the device
+//! from the start, the order goes there before it, and the number of a batch that has diverged
+//! comes back after it. The multi-layer net's weights come back, too, since every epoch's are kept.
 //!
-//! The kernels run on a [`Launcher`]: a GPU, or where there is none the emulator in `emulator.cpp`, which the tests compare with the epochs by
-//! hand on the processor (`--features emulator`).
+//! The kernels run on a [`Launcher`]: a GPU, or where there is none the emulator in `emulator.cpp`,
+//! which the tests compare with the epochs by hand on the processor (`--features emulator`).
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -24,7 +25,8 @@ pub use multi::fits as fits_multi;
 /// A type whose values are a kernel's only argument, laid out as in C.
 ///
 /// # Safety
-/// It is `repr(C)`, as the kernel that is started with it has it, and has no bytes that mean nothing.
+/// It is `repr(C)`, as the kernel that is started with it has it, and has no bytes that mean
+/// nothing.
 pub unsafe trait Parameters: Copy + 'static {}
 
 /// How a kernel is started.
@@ -40,8 +42,8 @@ pub struct Launch {
 /// What runs the kernels.
 ///
 /// # Safety
-/// What `put` and `zeros` return has as many words as they were given or told, at `address`, as long as it is there; and `get` waits for what
-/// was started.
+/// What `put` and `zeros` return has as many words as they were given or told, at `address`, as
+/// long as it is there; and `get` waits for what was started.
 pub unsafe trait Launcher {
     /// Memory there, in words of 32 bits.
     type Words;
@@ -60,7 +62,8 @@ pub unsafe trait Launcher {
     /// Runs a kernel.
     ///
     /// # Safety
-    /// The addresses among the parameters are those of memory that is there until the kernel is done, and of the sizes that it expects.
+    /// The addresses among the parameters are those of memory that is there until the kernel is
+    /// done, and of the sizes that it expects.
     unsafe fn launch<P: Parameters>(&self, launch: Launch, parameters: &P) -> Result<()>;
 }
 
@@ -110,12 +113,21 @@ pub fn fits_single(d: usize) -> bool {
 fn single_launch(d: usize, batch_size: usize, most_blocks: u32) -> Launch {
     if batch_size == 1
         && let Some((_, kernel)) =
-            [(128, "single_rows_128"), (320, "single_rows_320"), (512, "single_rows_512")].into_iter().find(|(most, _)| d <= *most)
+            [(128, "single_rows_128"), (320, "single_rows_320"), (512, "single_rows_512")]
+                .into_iter()
+                .find(|(most, _)| d <= *most)
     {
         return Launch { kernel, blocks: 1, threads: 32, shared: 0 };
     }
-    let blocks = u32::try_from(batch_size / TILE).unwrap_or(u32::MAX).clamp(1, most_blocks.clamp(1, MOST_BLOCKS));
-    Launch { kernel: "single_batches", blocks, threads: 512, shared: 2 * CLASSES * d + CLASSES * TILE }
+    let blocks = u32::try_from(batch_size / TILE)
+        .unwrap_or(u32::MAX)
+        .clamp(1, most_blocks.clamp(1, MOST_BLOCKS));
+    Launch {
+        kernel: "single_batches",
+        blocks,
+        threads: 512,
+        shared: 2 * CLASSES * d + CLASSES * TILE,
+    }
 }
 
 /// An epoch of the single-layer net on a machine.
@@ -136,7 +148,8 @@ impl SingleLayerGpuEpoch<'_> {
     /// Trains the weights. The number is the first batch, from 1, whose loss is not finite.
     ///
     /// # Safety
-    /// `w` is the address of 4 × d words, the rows and labels are those of at least as many rows, and labels are less than 4.
+    /// `w` is the address of 4 × d words, the rows and labels are those of at least as many rows,
+    /// and labels are less than 4.
     pub unsafe fn run<M: Launcher>(&self, machine: &M) -> Result<Option<usize>> {
         let launch = single_launch(self.size[1], self.batch_size, machine.most_blocks()?);
         // SAFETY: the caller's word.
@@ -173,7 +186,8 @@ impl SingleLayerGpuEpoch<'_> {
             batch: word(batch_size.min(order.len()))?,
             lr,
         };
-        // SAFETY: every row of `order` is there, as the caller says of `resident` and `w`; `get` waits for the kernel.
+        // SAFETY: every row of `order` is there, as the caller says of `resident` and `w`; `get`
+        // waits for the kernel.
         unsafe { machine.launch(launch, &parameters)? };
         let diverged = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE);
         Ok(diverged.map(|batch| batch as usize))
@@ -196,19 +210,36 @@ mod tests {
     use proptest::prelude::*;
 
     /// An epoch by a kernel in the emulator, and by hand.
-    fn both(launch: Launch, [n, d]: [usize; 2], batch_size: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
+    fn both(
+        launch: Launch,
+        [n, d]: [usize; 2],
+        batch_size: usize,
+        seed: u64,
+    ) -> (Vec<f32>, Vec<f32>) {
         let mut random = Random::new(seed);
         let (mut w, x) = (random.normal(CLASSES * d), random.normal(n * d));
         let y: Vec<u32> = (0..4).cycle().take(n).collect();
         let mut order: Vec<u32> = (0..).take(n).collect();
         random.shuffle(&mut order);
         let mut by_hand = w.clone();
-        assert_eq!(crate::single::kernel::epoch(&mut by_hand, &x, &y, &order, batch_size, 0.05), Ok(()));
+        assert_eq!(
+            crate::single::kernel::epoch(&mut by_hand, &x, &y, &order, batch_size, 0.05),
+            Ok(())
+        );
         let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
         let at = w.as_mut_ptr() as u64;
         // SAFETY: the sizes are as they should be.
-        let diverged =
-            unsafe { SingleLayerGpuEpoch { w: at, resident, size: [n, d], order: &order, batch_size, lr: 0.05 }.run_by(&Emulator, launch) };
+        let diverged = unsafe {
+            SingleLayerGpuEpoch {
+                w: at,
+                resident,
+                size: [n, d],
+                order: &order,
+                batch_size,
+                lr: 0.05,
+            }
+            .run_by(&Emulator, launch)
+        };
         assert_eq!(diverged.expect("runs"), None);
         (w, by_hand)
     }
@@ -241,7 +272,10 @@ mod tests {
             let launch = single_launch(d, batch, 132);
             (launch.kernel, launch.blocks)
         };
-        assert_eq!([named(300, 1), named(321, 1), named(513, 1)], [("single_rows_320", 1), ("single_rows_512", 1), ("single_batches", 1)]);
+        assert_eq!(
+            [named(300, 1), named(321, 1), named(513, 1)],
+            [("single_rows_320", 1), ("single_rows_512", 1), ("single_batches", 1)]
+        );
         assert_eq!(
             [named(300, 2), named(300, 127), named(300, 1024)],
             [("single_batches", 1), ("single_batches", 1), ("single_batches", 16)]
@@ -262,8 +296,15 @@ mod tests {
             let launch = Launch { threads: 32, ..single_launch(d, batch_size, 1) };
             // SAFETY: the sizes are as they should be.
             let diverged = unsafe {
-                SingleLayerGpuEpoch { w: w.as_mut_ptr() as u64, resident, size: [6, d], order: &order, batch_size, lr: 0.1 }
-                    .run_by(&Emulator, launch)
+                SingleLayerGpuEpoch {
+                    w: w.as_mut_ptr() as u64,
+                    resident,
+                    size: [6, d],
+                    order: &order,
+                    batch_size,
+                    lr: 0.1,
+                }
+                .run_by(&Emulator, launch)
             };
             assert_eq!(diverged.expect("runs"), Some(batch));
         }

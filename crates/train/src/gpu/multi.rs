@@ -15,7 +15,8 @@ const THREADS: u32 = 256;
 const UNITS: usize = 4;
 /// Words of a block's memory beside its units' weights.
 const SUMS: usize = 12;
-/// Words that the masks of the steps of one launch may take. Few in tests, so that there is more than one launch.
+/// Words that the masks of the steps of one launch may take. Few in tests, so that there is more
+/// than one launch.
 const MASKS: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
 /// As in kernels.cu.
@@ -58,16 +59,20 @@ struct MultiLayerArguments {
     smoothing: f32,
 }
 
-// SAFETY: eighteen addresses, two doubles and fourteen words, with nothing between them or behind them.
+// SAFETY: eighteen addresses, two doubles and fourteen words, with nothing between them or behind
+// them.
 unsafe impl Parameters for MultiLayerArguments {}
 
-/// Units or components beyond which the kernel, whose products are made for small nets, is left for candle's.
+/// Units or components beyond which the kernel, whose products are made for small nets, is left for
+/// candle's.
 const WIDEST: usize = 1024;
 
 /// Whether a net of this shape is for the kernel: a block's memory has the weights of four units.
 pub fn fits(shape: Shape, dimension: usize) -> bool {
     match shape {
-        Shape::MultiLayer { hidden, .. } => hidden.max(dimension) <= WIDEST && SUMS + UNITS * WIDEST <= SHARED,
+        Shape::MultiLayer { hidden, .. } => {
+            hidden.max(dimension) <= WIDEST && SUMS + UNITS * WIDEST <= SHARED
+        }
         Shape::SingleLayer => false,
     }
 }
@@ -88,7 +93,8 @@ impl MultiLayerGpuEpoch<'_> {
     /// Trains the multi-layer net.
     ///
     /// # Safety
-    /// `resident` is the address of `rows` rows of the net's dimension and of as many labels, which are less than 4.
+    /// `resident` is the address of `rows` rows of the net's dimension and of as many labels, which
+    /// are less than 4.
     pub unsafe fn run<M: Launcher>(
         &self,
         machine: &M,
@@ -118,21 +124,35 @@ impl<W> There<W> {
     fn put<M: Launcher<Words = W>>(machine: &M, net: &Net, optimizer: &Optimizer) -> Result<Self> {
         let buffer = |name: &str| machine.put(&flat([net.buffers.get(name)].into_iter())?);
         let remembered = |which: usize| match optimizer.memories().get(which) {
-            Some(memory) => machine.put(&flat(MULTI_LAYER_WEIGHTS.iter().map(|name| optimizer.state.get(&format!("{memory}.{name}"))))?),
+            Some(memory) => machine.put(&flat(
+                MULTI_LAYER_WEIGHTS
+                    .iter()
+                    .map(|name| optimizer.state.get(&format!("{memory}.{name}"))),
+            )?),
             None => machine.zeros(1),
         };
         let there = Self {
-            value: machine.put(&flat(MULTI_LAYER_WEIGHTS.iter().map(|name| net.weights.get(*name).map(candle_core::Var::as_tensor)))?)?,
+            value: machine.put(&flat(
+                MULTI_LAYER_WEIGHTS
+                    .iter()
+                    .map(|name| net.weights.get(*name).map(candle_core::Var::as_tensor)),
+            )?)?,
             first: remembered(0)?,
             second: remembered(1)?,
             running_mean: buffer("bn.running_mean")?,
             running_var: buffer("bn.running_var")?,
         };
         // The kernel takes the sizes from the shape.
-        let Shape::MultiLayer { hidden, .. } = net.shape else { candle_core::bail!("this is no multi-layer net") };
-        let count = hidden * (net.dimension + 1) + hidden * (hidden + 1) + 2 * hidden + CLASSES * (hidden + 1);
+        let Shape::MultiLayer { hidden, .. } = net.shape else {
+            candle_core::bail!("this is no multi-layer net")
+        };
+        let count = hidden * (net.dimension + 1)
+            + hidden * (hidden + 1)
+            + 2 * hidden
+            + CLASSES * (hidden + 1);
         let memories = optimizer.memories().len();
-        let sizes = [(&there.value, count), (&there.running_mean, hidden), (&there.running_var, hidden)];
+        let sizes =
+            [(&there.value, count), (&there.running_mean, hidden), (&there.running_var, hidden)];
         let remembered = [(&there.first, count), (&there.second, count)].into_iter().take(memories);
         if sizes.into_iter().chain(remembered).any(|(words, size)| machine.size(words) != size) {
             candle_core::bail!("the net's weights are not those of its shape");
@@ -140,9 +160,19 @@ impl<W> There<W> {
         Ok(there)
     }
 
-    fn get<M: Launcher<Words = W>>(&self, machine: &M, net: &mut Net, optimizer: &mut Optimizer) -> Result<()> {
-        let floats = |words: &W| machine.get(words).map(|words| words.into_iter().map(f32::from_bits).collect::<Vec<f32>>());
-        let sizes = MULTI_LAYER_WEIGHTS.map(|name| net.weights.get(name).map_or(0, |var| var.elem_count()));
+    fn get<M: Launcher<Words = W>>(
+        &self,
+        machine: &M,
+        net: &mut Net,
+        optimizer: &mut Optimizer,
+    ) -> Result<()> {
+        let floats = |words: &W| {
+            machine
+                .get(words)
+                .map(|words| words.into_iter().map(f32::from_bits).collect::<Vec<f32>>())
+        };
+        let sizes =
+            MULTI_LAYER_WEIGHTS.map(|name| net.weights.get(name).map_or(0, |var| var.elem_count()));
         let cut = |words: &W| -> Result<Vec<Vec<f32>>> {
             let mut all = floats(words)?.into_iter();
             Ok(sizes.iter().map(|&size| all.by_ref().take(size).collect()).collect())
@@ -175,16 +205,25 @@ impl MultiLayerGpuEpoch<'_> {
         let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else {
             return Err(Error::Msg("this is no multi-layer net".into()).into());
         };
-        if !fits(net.shape, net.dimension) || order.is_empty() || order.iter().any(|&row| row as usize >= rows) {
-            return Err(Error::Msg(format!("an epoch of {rows} rows of {} does not fit", net.dimension)).into());
+        if !fits(net.shape, net.dimension)
+            || order.is_empty()
+            || order.iter().any(|&row| row as usize >= rows)
+        {
+            return Err(Error::Msg(format!(
+                "an epoch of {rows} rows of {} does not fit",
+                net.dimension
+            ))
+            .into());
         }
         let batch = settings.batch_size.min(order.len());
         let plane = batch * hidden;
         let mut places = machine.put(order)?;
         let zeros = |words: usize| machine.zeros(words.max(1));
         let mut gradient = zeros(net.parameters())?;
-        let (mut h, mut normal, mut by_z) = (zeros((layers + 1) * plane)?, zeros(layers * plane)?, zeros(layers * plane)?);
-        let (mut inverse, mut by_h, mut errors) = (zeros(layers * hidden)?, zeros(plane)?, zeros(CLASSES * batch)?);
+        let (mut h, mut normal, mut by_z) =
+            (zeros((layers + 1) * plane)?, zeros(layers * plane)?, zeros(layers * plane)?);
+        let (mut inverse, mut by_h, mut errors) =
+            (zeros(layers * hidden)?, zeros(plane)?, zeros(CLASSES * batch)?);
 
         let steps = order.len().div_ceil(batch);
         let done = i32::try_from(optimizer.steps).unwrap_or(i32::MAX);
@@ -230,28 +269,45 @@ impl MultiLayerGpuEpoch<'_> {
             smoothing: settings.regularisation.label_smoothing as f32,
         };
         let blocks = word(hidden.div_ceil(UNITS))?.min(machine.most_blocks()?).max(1);
-        let launch = Launch { kernel: "multi_epoch", blocks, threads: THREADS, shared: SUMS + UNITS * hidden.max(net.dimension) };
+        let launch = Launch {
+            kernel: "multi_epoch",
+            blocks,
+            threads: THREADS,
+            shared: SUMS + UNITS * hidden.max(net.dimension),
+        };
         let dropout = settings.regularisation.dropout;
         // Without dropout it is one launch.
-        let at_once = if dropout > 0.0 { (MASKS / ((layers + 1) * plane)).clamp(1, steps) } else { steps };
+        let at_once =
+            if dropout > 0.0 { (MASKS / ((layers + 1) * plane)).clamp(1, steps) } else { steps };
         for start in (0..steps).step_by(at_once) {
             let end = steps.min(start + at_once);
-            let mut draw = || machine.put(&draw(random, dropout, (layers, hidden, batch), (start, end), order.len()));
+            let mut draw = || {
+                machine.put(&draw(
+                    random,
+                    dropout,
+                    (layers, hidden, batch),
+                    (start, end),
+                    order.len(),
+                ))
+            };
             let mut masks = if dropout > 0.0 { Some(draw()?) } else { None };
             let mut signs = machine.put(&[0, NONE])?;
             let signs_at = machine.address(&mut signs);
             (parameters.arrived, parameters.diverged) = (signs_at, signs_at + 4);
             parameters.masks = masks.as_mut().map_or(0, |words| machine.address(words));
             (parameters.first_step, parameters.last_step) = (word(start)?, word(end)?);
-            // SAFETY: all memory above has the sizes of kernels.cu and is there until `get` has waited for the kernel; every row of `order`
-            // is there, as the caller says of `resident`.
+            // SAFETY: all memory above has the sizes of kernels.cu and is there until `get` has
+            // waited for the kernel; every row of `order` is there, as the caller says of
+            // `resident`.
             unsafe { machine.launch(launch, &parameters)? };
-            if let Some(batch) = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE) {
+            if let Some(batch) = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE)
+            {
                 return Err(EpochError::Diverged(batch as usize));
             }
             // AdamW's powers, for the launch after.
             let done = i32::try_from(optimizer.steps + end as u64).unwrap_or(i32::MAX);
-            (parameters.beta1_power, parameters.beta2_power) = (BETAS.0.powi(done), BETAS.1.powi(done));
+            (parameters.beta1_power, parameters.beta2_power) =
+                (BETAS.0.powi(done), BETAS.1.powi(done));
         }
 
         Ok(())
@@ -268,7 +324,8 @@ fn flat<'t>(tensors: impl Iterator<Item = Option<&'t Tensor>>) -> Result<Vec<u32
     Ok(all)
 }
 
-/// Dropout's factors for the steps from `start` to `end`, drawn in the order in which training on the processor draws them.
+/// Dropout's factors for the steps from `start` to `end`, drawn in the order in which training on
+/// the processor draws them.
 fn draw(
     random: &mut Random,
     dropout: f64,

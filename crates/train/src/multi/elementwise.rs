@@ -1,4 +1,5 @@
-//! What is done to matrices element by element in a step of [`crate::multi::epoch`], on the columns of one thread.
+//! What is done to matrices element by element in a step of [`crate::multi::epoch`], on the columns
+//! of one thread.
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
@@ -82,7 +83,14 @@ pub fn by_relu(by_h: &mut [f32], h: &[f32], mask: Option<&Vec<f32>>) {
 
 /// The gradient by γ N + β becomes that by Z; γ's and β's are added to theirs.
 #[inline(always)]
-pub fn by_batch_norm(by_z: &mut [f32], by_h: &[f32], normal: &[f32], inverse: &[f32], sums: &mut [Vec<f32>; 2], side: &mut Side) {
+pub fn by_batch_norm(
+    by_z: &mut [f32],
+    by_h: &[f32],
+    normal: &[f32],
+    inverse: &[f32],
+    sums: &mut [Vec<f32>; 2],
+    side: &mut Side,
+) {
     let width = side.width();
     let rows = by_h.len() / width;
     let [of_g, of_gn] = sums;
@@ -94,17 +102,27 @@ pub fn by_batch_norm(by_z: &mut [f32], by_h: &[f32], normal: &[f32], inverse: &[
             *b += g * n;
         }
     }
-    for ((gradient, by_shift), (a, b)) in
-        side.scale.gradient.iter_mut().zip(side.shift.gradient.iter_mut()).zip(of_g.iter_mut().zip(of_gn.iter_mut()))
+    for ((gradient, by_shift), (a, b)) in side
+        .scale
+        .gradient
+        .iter_mut()
+        .zip(side.shift.gradient.iter_mut())
+        .zip(of_g.iter_mut().zip(of_gn.iter_mut()))
     {
         *gradient += *b;
         *by_shift += *a;
         *a /= rows as f32;
         *b /= rows as f32;
     }
-    let rows = by_z.chunks_exact_mut(width).zip(by_h.chunks_exact(width)).zip(normal.chunks_exact(width));
+    let rows =
+        by_z.chunks_exact_mut(width).zip(by_h.chunks_exact(width)).zip(normal.chunks_exact(width));
     for ((z, g), n) in rows {
-        let parts = z.iter_mut().zip(g).zip(n).zip(of_g.iter().zip(of_gn.iter())).zip(inverse.iter().zip(&side.scale.value));
+        let parts = z
+            .iter_mut()
+            .zip(g)
+            .zip(n)
+            .zip(of_g.iter().zip(of_gn.iter()))
+            .zip(inverse.iter().zip(&side.scale.value));
         for ((((z, g), n), (mean_g, mean_gn)), (inverse, scale)) in parts {
             *z = scale * inverse * (g - mean_g - n * mean_gn);
         }

@@ -1,22 +1,28 @@
 //! An epoch of the multi-layer net, forward and backward by hand.
 //!
-//! Through automatic differentiation at batch 64 four fifths of the time went into copies, allocations and the graph; here
-//! nothing is allocated within an epoch, dropout's masks aside. Checked against candle's autograd in the tests of `multi.rs`.
+//! Through automatic differentiation at batch 64 four fifths of the time went into copies,
+//! allocations and the graph; here nothing is allocated within an epoch, dropout's masks aside.
+//! Checked against candle's autograd in the tests of `multi.rs`.
 //!
-//! The net, with the batch's rows below each other: H₀ = relu(X W₁ᵀ + b₁), then `layers` times Z = H W_mᵀ + b_m,
-//! N = (Z − mean) / √(variance + ε), H = relu(γ N + β), then logits = H W_oᵀ + b_o, in a relu if `relu_out`. Backward: with
-//! p the probabilities and t the target, ∂/∂logits = (p − t) / n; through batch norm (Ioffe and Szegedy, 2015, section 3)
-//! ∂/∂Z = (γ / √(variance + ε)) (G − mean(G) − N mean(G N)), where G = ∂/∂(γ N + β).
+//! The net, with the batch's rows below each other: H₀ = relu(X W₁ᵀ + b₁), then `layers` times Z =
+//! H W_mᵀ + b_m, N = (Z − mean) / √(variance + ε), H = relu(γ N + β), then logits = H W_oᵀ + b_o,
+//! in a relu if `relu_out`. Backward: with p the probabilities and t the target, ∂/∂logits = (p −
+//! t) / n; through batch norm (Ioffe and Szegedy, 2015, section 3) ∂/∂Z = (γ / √(variance + ε)) (G
+//! − mean(G) − N mean(G N)), where G = ∂/∂(γ N + β).
 //!
-//! Matrices of weights lie transposed, [inputs, outputs], with rows filled up to whole vectors by zeros, which no step changes:
-//! their gradient is 0.
+//! Matrices of weights lie transposed, [inputs, outputs], with rows filled up to whole vectors by
+//! zeros, which no step changes: their gradient is 0.
 //!
-//! Several threads share every step: each has some of the hidden units, with the weights that lead to them (`shard.rs`), computes
-//! those columns of every matrix, and shows them to the others. Every element is computed by one thread, in an order that does not
-//! depend on how many there are; so neither do the bits.
+//! Several threads share every step: each has some of the hidden units, with the weights that lead
+//! to them (`shard.rs`), computes those columns of every matrix, and shows them to the others.
+//! Every element is computed by one thread, in an order that does not depend on how many there are;
+//! so neither do the bits.
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
-#![expect(clippy::indexing_slicing, reason = "one place a layer and a thread, and rows of known sizes")]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "one place a layer and a thread, and rows of known sizes"
+)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -26,7 +32,9 @@ use kernels::simd::{LANES, Vector, Work, dispatch};
 use kernels::softmax::{CLASSES, softmax};
 use kernels::team::{self, Member};
 
-use crate::multi::elementwise::{add, add_rows, by_batch_norm, by_relu, column_sums, drop_units, normalise, relu, transpose};
+use crate::multi::elementwise::{
+    add, add_rows, by_batch_norm, by_relu, column_sums, drop_units, normalise, relu, transpose,
+};
 use crate::multi::shard::{Side, Weights, padded};
 use crate::multi::update::{Update, Weight, step};
 use crate::random::Random;
@@ -50,9 +58,17 @@ impl MultiLayerEpoch<'_> {
         let count = self.threads.clamp(1, padded(weights.hidden) / LANES);
         let (sides, mid, out) = weights.split(count);
         let n = self.batch_size.min(self.order.len());
-        let many = |count: usize| (0..count).map(|_| sides.iter().map(|side| RwLock::new(vec![0.0; n * side.width()])).collect());
+        let many = |count: usize| {
+            (0..count).map(|_| {
+                sides.iter().map(|side| RwLock::new(vec![0.0; n * side.width()])).collect()
+            })
+        };
         let shown = Shown {
-            x: (0..count).map(|index| RwLock::new(vec![0.0; team::share(index, count, n).len() * weights.dimension])).collect(),
+            x: (0..count)
+                .map(|index| {
+                    RwLock::new(vec![0.0; team::share(index, count, n).len() * weights.dimension])
+                })
+                .collect(),
             h: many(weights.layers + 1).collect(),
             by_z: many(weights.layers).collect(),
             logits: sides.iter().map(|_| RwLock::new(vec![0.0; n * LANES])).collect(),
@@ -62,7 +78,8 @@ impl MultiLayerEpoch<'_> {
             random: Mutex::new(random),
             diverged: AtomicBool::new(false),
         };
-        let sides: Vec<Mutex<Option<Side>>> = sides.into_iter().map(|side| Mutex::new(Some(side))).collect();
+        let sides: Vec<Mutex<Option<Side>>> =
+            sides.into_iter().map(|side| Mutex::new(Some(side))).collect();
         let done = team::run(count, |member| {
             let side = sides[member.index].lock().unwrap_or_else(PoisonError::into_inner).take();
             side.map(|side| dispatch(ShardEpoch { epoch: self, shown: &shown, member, side, n }))
@@ -75,7 +92,8 @@ impl MultiLayerEpoch<'_> {
     }
 }
 
-/// What the threads show each other. Between two meetings each writes its own and reads what was written before.
+/// What the threads show each other. Between two meetings each writes its own and reads what was
+/// written before.
 struct Shown<'s> {
     /// The batch's rows, of which each thread has some.
     x: Vec<RwLock<Vec<f32>>>,
@@ -146,7 +164,10 @@ impl Work for ShardEpoch<'_, '_> {
         };
         let mut update = self.epoch.update;
         for (number, batch) in order.chunks(batch_size).enumerate() {
-            for (to, &row) in write(&self.shown.x[self.member.index]).chunks_exact_mut(d).zip(&batch[self.member.share(batch.len())]) {
+            for (to, &row) in write(&self.shown.x[self.member.index])
+                .chunks_exact_mut(d)
+                .zip(&batch[self.member.share(batch.len())])
+            {
                 if let Some(from) = x.get(row as usize * d..).and_then(|rest| rest.get(..d)) {
                     to.copy_from_slice(from);
                 }
@@ -171,19 +192,22 @@ impl Work for ShardEpoch<'_, '_> {
 }
 
 impl ShardEpoch<'_, '_> {
-    /// This thread's units of dropout's factors. One thread draws for all, row by row, as one alone does.
+    /// This thread's units of dropout's factors. One thread draws for all, row by row, as one alone
+    /// does.
     #[inline(always)]
     fn draw(&self, s: &mut Scratch, rows: usize) {
         let Side { hidden, layers, .. } = self.side;
         if self.member.index == 0 {
             let mut random = self.shown.random.lock().unwrap_or_else(PoisonError::into_inner);
-            *write(&self.shown.masks) = (0..=layers).map(|_| random.mask(rows * hidden, self.epoch.dropout)).collect();
+            *write(&self.shown.masks) =
+                (0..=layers).map(|_| random.mask(rows * hidden, self.epoch.dropout)).collect();
         }
         self.member.meet();
         s.masks.clear();
         for all in read(&self.shown.masks).iter() {
             let mut own = vec![0.0; rows * self.side.width()];
-            for (to, from) in own.chunks_exact_mut(self.side.width()).zip(all.chunks_exact(hidden)) {
+            for (to, from) in own.chunks_exact_mut(self.side.width()).zip(all.chunks_exact(hidden))
+            {
                 for (to, from) in to.iter_mut().zip(&from[self.side.units.start.min(hidden)..]) {
                     *to = *from;
                 }
@@ -200,7 +224,13 @@ impl ShardEpoch<'_, '_> {
             for (index, x) in self.shown.x.iter().enumerate() {
                 let part = team::share(index, self.member.size, rows);
                 let left = Left { at: &read(x), rows: part.len(), inner: d, down: d, right: 1 };
-                gemm::<V>(&mut h[part.start * width..], width, left, &self.side.fc.value, Initial::Bias(&self.side.fc_bias.value));
+                gemm::<V>(
+                    &mut h[part.start * width..],
+                    width,
+                    left,
+                    &self.side.fc.value,
+                    Initial::Bias(&self.side.fc_bias.value),
+                );
             }
             relu(&mut h[..rows * width]);
             drop_units(&mut h, s.masks.first());
@@ -212,15 +242,32 @@ impl ShardEpoch<'_, '_> {
                 let mut start = Initial::Bias(&self.side.mid_bias.value);
                 for (other, units) in self.shown.h[layer].iter().zip(&self.side.all) {
                     let down = units.len();
-                    let left = Left { at: &read(other), rows, inner: self.side.real(units), down, right: 1 };
-                    gemm::<V>(&mut s.normal[layer], width, left, &mid.value[units.start * width..], start);
+                    let left = Left {
+                        at: &read(other),
+                        rows,
+                        inner: self.side.real(units),
+                        down,
+                        right: 1,
+                    };
+                    gemm::<V>(
+                        &mut s.normal[layer],
+                        width,
+                        left,
+                        &mid.value[units.start * width..],
+                        start,
+                    );
                     start = Initial::Result;
                 }
                 let z = &mut s.normal[layer][..rows * width];
                 normalise(z, &mut s.inverse[layer], &mut s.sums, &mut self.side);
                 let mut h = write(&self.shown.h[layer + 1][me]);
                 for (h, normal) in h.chunks_exact_mut(width).zip(z.chunks_exact(width)) {
-                    for (((h, n), scale), shift) in h.iter_mut().zip(normal).zip(&self.side.scale.value).zip(&self.side.shift.value) {
+                    for (((h, n), scale), shift) in h
+                        .iter_mut()
+                        .zip(normal)
+                        .zip(&self.side.scale.value)
+                        .zip(&self.side.shift.value)
+                    {
                         *h = scale * n + shift;
                     }
                 }
@@ -237,9 +284,17 @@ impl ShardEpoch<'_, '_> {
         let rows = self.member.share(batch.len());
         let mut logits = write(&self.shown.logits[self.member.index]);
         let mut start = Initial::Bias(&self.side.out_bias.value);
-        for ((h, out), units) in self.shown.h[self.side.layers].iter().zip(&self.shown.out).zip(&self.side.all) {
+        for ((h, out), units) in
+            self.shown.h[self.side.layers].iter().zip(&self.shown.out).zip(&self.side.all)
+        {
             let (h, down) = (read(h), units.len());
-            let left = Left { at: &h[rows.start * down..], rows: rows.len(), inner: self.side.real(units), down, right: 1 };
+            let left = Left {
+                at: &h[rows.start * down..],
+                rows: rows.len(),
+                inner: self.side.real(units),
+                down,
+                right: 1,
+            };
             gemm::<V>(&mut logits, LANES, left, &read(out).value, start);
             start = Initial::Result;
         }
@@ -250,7 +305,8 @@ impl ShardEpoch<'_, '_> {
 
     #[inline(always)]
     fn backward<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
-        let (d, width, layers, me) = (self.side.dimension, self.side.width(), self.side.layers, self.member.index);
+        let (d, width, layers, me) =
+            (self.side.dimension, self.side.width(), self.side.layers, self.member.index);
         self.last_layer::<V>(s, rows);
         let Side { mid_bias, scale, shift, .. } = &mut self.side;
         for weight in [mid_bias, scale, shift] {
@@ -260,20 +316,43 @@ impl ShardEpoch<'_, '_> {
             // Before the others may change theirs.
             for (other, units) in self.shown.mid.iter().zip(&self.side.all) {
                 let own = &read(other).value[self.side.units.start * units.len()..];
-                transpose(&mut s.mid_transposed[units.start * width..], own, width, units.len(), self.side.real(units));
+                transpose(
+                    &mut s.mid_transposed[units.start * width..],
+                    own,
+                    width,
+                    units.len(),
+                    self.side.real(units),
+                );
             }
         }
         for layer in (0..layers).rev() {
-            by_relu(&mut s.by_h[..rows * width], &read(&self.shown.h[layer + 1][me]), s.masks.get(layer + 1));
+            by_relu(
+                &mut s.by_h[..rows * width],
+                &read(&self.shown.h[layer + 1][me]),
+                s.masks.get(layer + 1),
+            );
             let mut by_z = write(&self.shown.by_z[layer][me]);
             let of_h = &s.by_h[..rows * width];
-            by_batch_norm(&mut by_z, of_h, &s.normal[layer], &s.inverse[layer], &mut s.sums, &mut self.side);
+            by_batch_norm(
+                &mut by_z,
+                of_h,
+                &s.normal[layer],
+                &s.inverse[layer],
+                &mut s.sums,
+                &mut self.side,
+            );
             drop(by_z);
             self.member.meet();
             let by_z = read(&self.shown.by_z[layer][me]);
             let mut mid = write(&self.shown.mid[me]);
             for (other, units) in self.shown.h[layer].iter().zip(&self.side.all) {
-                let left = Left { at: &read(other), rows: units.len(), inner: rows, down: 1, right: units.len() };
+                let left = Left {
+                    at: &read(other),
+                    rows: units.len(),
+                    inner: rows,
+                    down: 1,
+                    right: units.len(),
+                };
                 let place = units.start * width..units.end * width;
                 if layer == layers - 1 {
                     gemm::<V>(&mut mid.gradient[place], width, left, &by_z, Initial::Zero);
@@ -286,8 +365,20 @@ impl ShardEpoch<'_, '_> {
             add(&mut self.side.mid_bias.gradient, &s.sums[0]);
             let mut start = Initial::Zero;
             for (other, units) in self.shown.by_z[layer].iter().zip(&self.side.all) {
-                let left = Left { at: &read(other), rows, inner: self.side.real(units), down: units.len(), right: 1 };
-                gemm::<V>(&mut s.by_h, width, left, &s.mid_transposed[units.start * width..], start);
+                let left = Left {
+                    at: &read(other),
+                    rows,
+                    inner: self.side.real(units),
+                    down: units.len(),
+                    right: 1,
+                };
+                gemm::<V>(
+                    &mut s.by_h,
+                    width,
+                    left,
+                    &s.mid_transposed[units.start * width..],
+                    start,
+                );
                 start = Initial::Result;
             }
         }
@@ -296,7 +387,13 @@ impl ShardEpoch<'_, '_> {
         for (index, x) in self.shown.x.iter().enumerate() {
             let part = team::share(index, self.member.size, rows);
             let left = Left { at: &read(x), rows: d, inner: part.len(), down: 1, right: d };
-            gemm::<V>(&mut self.side.fc.gradient, width, left, &s.by_h[part.start * width..], start);
+            gemm::<V>(
+                &mut self.side.fc.gradient,
+                width,
+                left,
+                &s.by_h[part.start * width..],
+                start,
+            );
             start = Initial::Result;
         }
         column_sums(&mut self.side.fc_bias.gradient, &s.by_h[..rows * width]);
@@ -314,16 +411,30 @@ impl ShardEpoch<'_, '_> {
         for (index, other) in self.shown.logits.iter().enumerate() {
             let part = team::share(index, self.member.size, rows);
             let logits = read(other);
-            let left = Left { at: &h[part.start * width..], rows: width, inner: part.len(), down: 1, right: width };
+            let left = Left {
+                at: &h[part.start * width..],
+                rows: width,
+                inner: part.len(),
+                down: 1,
+                right: width,
+            };
             gemm::<V>(&mut out.gradient, LANES, left, &logits, start);
             start = Initial::Result;
             add_rows(&mut self.side.out_bias.gradient, &logits[..part.len() * LANES]);
-            let left = Left { at: &logits, rows: part.len(), inner: CLASSES, down: LANES, right: 1 };
-            gemm::<V>(&mut s.by_h[part.start * width..], width, left, &s.out_transposed, Initial::Zero);
+            let left =
+                Left { at: &logits, rows: part.len(), inner: CLASSES, down: LANES, right: 1 };
+            gemm::<V>(
+                &mut s.by_h[part.start * width..],
+                width,
+                left,
+                &s.out_transposed,
+                Initial::Zero,
+            );
         }
     }
 
-    /// Changes every weight that the net uses; as in PyTorch, one that has no gradient does not decay, either.
+    /// Changes every weight that the net uses; as in PyTorch, one that has no gradient does not
+    /// decay, either.
     #[inline(always)]
     fn step(&mut self, update: &Update) {
         let me = self.member.index;
@@ -341,12 +452,22 @@ impl ShardEpoch<'_, '_> {
     }
 }
 
-/// Logits of these rows of the batch become the gradient by them; `false` if one of them is not finite.
+/// Logits of these rows of the batch become the gradient by them; `false` if one of them is not
+/// finite.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "shares are f32")]
-fn by_logits(relu_out: bool, logits: &mut [f32], epoch: &MultiLayerEpoch<'_>, batch: &[u32], rows: std::ops::Range<usize>) -> bool {
+fn by_logits(
+    relu_out: bool,
+    logits: &mut [f32],
+    epoch: &MultiLayerEpoch<'_>,
+    batch: &[u32],
+    rows: std::ops::Range<usize>,
+) -> bool {
     let smoothing = epoch.label_smoothing;
-    let (right, wrong) = ((1.0 - smoothing + smoothing / CLASSES as f64) as f32, (smoothing / CLASSES as f64) as f32);
+    let (right, wrong) = (
+        (1.0 - smoothing + smoothing / CLASSES as f64) as f32,
+        (smoothing / CLASSES as f64) as f32,
+    );
     let share = 1.0 / batch.len() as f32;
     for (row, &place) in logits.chunks_exact_mut(LANES).zip(&batch[rows]) {
         let Some(row) = row.first_chunk_mut::<CLASSES>() else { return false };

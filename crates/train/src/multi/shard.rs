@@ -1,4 +1,5 @@
-//! The multi-layer net's weights as [`crate::multi::epoch`] works on them: whole, and as the sides that threads have.
+//! The multi-layer net's weights as [`crate::multi::epoch`] works on them: whole, and as the sides
+//! that threads have.
 
 use std::ops::Range;
 
@@ -28,8 +29,8 @@ pub struct Weights {
     pub running_var: Vec<f32>,
 }
 
-/// Some of the hidden units, and the weights that lead to them. The middle and the last matrix are shown to other threads, and
-/// so lie elsewhere.
+/// Some of the hidden units, and the weights that lead to them. The middle and the last matrix are
+/// shown to other threads, and so lie elsewhere.
 pub struct Side {
     pub dimension: usize,
     pub hidden: usize,
@@ -94,7 +95,9 @@ impl Weights {
         };
         let mid = all.iter().map(|units| self.mid.columns(width, units)).collect();
         // Whole rows, and so one range of a matrix of one row.
-        let rows = |units: &Range<usize>| self.out.columns(width * LANES, &(units.start * LANES..units.end * LANES));
+        let rows = |units: &Range<usize>| {
+            self.out.columns(width * LANES, &(units.start * LANES..units.end * LANES))
+        };
         (all.iter().map(side).collect(), mid, all.iter().map(rows).collect())
     }
 
@@ -137,7 +140,11 @@ impl Weight {
 
 /// Some columns of a matrix with rows of `width`.
 fn columns(matrix: &[f32], width: usize, of: &Range<usize>) -> Vec<f32> {
-    matrix.chunks_exact(width).flat_map(|row| row.get(of.clone()).unwrap_or_default()).copied().collect()
+    matrix
+        .chunks_exact(width)
+        .flat_map(|row| row.get(of.clone()).unwrap_or_default())
+        .copied()
+        .collect()
 }
 
 fn put(matrix: &mut [f32], width: usize, at: &Range<usize>, from: &[f32]) {

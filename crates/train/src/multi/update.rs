@@ -4,7 +4,8 @@
 
 use crate::optimizer::Rule;
 
-/// A weight, its gradient, and what the optimizer remembers of it, each with `rows` × `width` elements.
+/// A weight, its gradient, and what the optimizer remembers of it, each with `rows` × `width`
+/// elements.
 #[derive(Clone, Default)]
 pub struct Weight {
     pub value: Vec<f32>,

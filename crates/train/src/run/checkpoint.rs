@@ -47,21 +47,25 @@ pub fn path(folder: &Path, epoch: u32) -> PathBuf {
 /// The tensors of a checkpoint by name.
 fn tensors(net: &Net, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
     let mut all = net.state();
-    all.extend(optimizer.state.iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor.clone())));
+    all.extend(
+        optimizer.state.iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor.clone())),
+    );
     all
 }
 
 /// Writes a checkpoint under its name only when it is whole.
 pub fn write(folder: &Path, net: &Net, optimizer: &Optimizer, progress: &RunState) -> Result<()> {
     let path = path(folder, progress.epoch);
-    let note = serde_json::to_string(progress).map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+    let note = serde_json::to_string(progress)
+        .map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
     let bytes = file::to_bytes(&tensors(net, optimizer), Some(&note), &path)?;
     atomic::write_atomically(&path, &bytes).map_err(|e| Failure::io("write", &path, &e))
 }
 
 /// The epochs whose checkpoints lie in a run's folder, rising.
 pub fn epochs(folder: &Path) -> Vec<u32> {
-    let epoch = |name: &str| name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?.parse().ok();
+    let epoch =
+        |name: &str| name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?.parse().ok();
     let names = std::fs::read_dir(folder.join("checkpoints")).into_iter().flatten().flatten();
     let mut epochs: Vec<u32> = names.filter_map(|f| epoch(f.file_name().to_str()?)).collect();
     epochs.sort_unstable();
@@ -70,29 +74,52 @@ pub fn epochs(folder: &Path) -> Vec<u32> {
 
 /// Removes all checkpoints up to `epoch` but the newest `keep` and that of the epoch `best`.
 pub fn prune(folder: &Path, epoch: u32, keep: u32, best: Option<u32>) -> Result<()> {
-    for old in epochs(folder).into_iter().filter(|old| old.saturating_add(keep) <= epoch && Some(*old) != best) {
+    for old in epochs(folder)
+        .into_iter()
+        .filter(|old| old.saturating_add(keep) <= epoch && Some(*old) != best)
+    {
         let path = path(folder, old);
         std::fs::remove_file(&path).map_err(|e| Failure::io("remove", &path, &e))?;
     }
     Ok(())
 }
 
-/// The newest epoch up to `most` whose checkpoint is whole and of this `node` and `seed`, with net and
-/// optimizer filled from it; `None`, and both as they were, where the run has to start anew.
-pub fn newest(folder: &Path, (node, seed): (&str, u64), most: usize, net: &mut Net, optimizer: &mut Optimizer) -> Option<RunState> {
+/// The newest epoch up to `most` whose checkpoint is whole and of this `node` and `seed`, with net
+/// and optimizer filled from it; `None`, and both as they were, where the run has to start anew.
+pub fn newest(
+    folder: &Path,
+    (node, seed): (&str, u64),
+    most: usize,
+    net: &mut Net,
+    optimizer: &mut Optimizer,
+) -> Option<RunState> {
     let epochs = epochs(folder).into_iter().filter(|&e| e as usize <= most);
     epochs.rev().find_map(|epoch| read(folder, (node, seed), epoch, net, optimizer).ok())
 }
 
 /// Fills net and optimizer from an epoch's checkpoint and returns what else was in it.
-pub fn read(folder: &Path, (node, seed): (&str, u64), epoch: u32, net: &mut Net, optimizer: &mut Optimizer) -> Result<RunState> {
+pub fn read(
+    folder: &Path,
+    (node, seed): (&str, u64),
+    epoch: u32,
+    net: &mut Net,
+    optimizer: &mut Optimizer,
+) -> Result<RunState> {
     let path = path(folder, epoch);
     let arrays = Arrays::read(&path)?;
-    let progress: Option<RunState> = arrays.note()?.and_then(|note| serde_json::from_str(&note).ok());
-    let whole = progress.filter(|p| p.node == node && p.seed == seed && p.epoch == epoch && p.optimizer == optimizer.rule);
+    let progress: Option<RunState> =
+        arrays.note()?.and_then(|note| serde_json::from_str(&note).ok());
+    let whole = progress.filter(|p| {
+        p.node == node && p.seed == seed && p.epoch == epoch && p.optimizer == optimizer.rule
+    });
     let whole = whole.filter(|p| Random::restore(&p.random).is_some());
-    let wrong =
-        || Failure::input("this is no checkpoint of the run", path.display(), "start the run anew, with `cargo xtask pipeline --fresh`");
+    let wrong = || {
+        Failure::input(
+            "this is no checkpoint of the run",
+            path.display(),
+            "start the run anew, with `cargo xtask pipeline --fresh`",
+        )
+    };
     let progress = whole.ok_or_else(wrong)?;
     let mut values = file::read(&arrays, &path, &file::shapes(&tensors(net, optimizer)))?;
     for name in optimizer.state.keys().cloned().collect::<Vec<_>>() {
@@ -119,7 +146,8 @@ mod tests {
         init::draw(&mut net, &mut Random::new(seed)).expect("draws");
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.9, 0.0, &net).expect("an optimizer");
         optimizer.steps = seed;
-        for (i, name) in optimizer.state.keys().cloned().collect::<Vec<_>>().into_iter().enumerate() {
+        for (i, name) in optimizer.state.keys().cloned().collect::<Vec<_>>().into_iter().enumerate()
+        {
             let count = optimizer.state[&name].elem_count();
             optimizer.set(&name, Random::new(seed + i as u64).normal(count)).expect("sets");
         }
@@ -127,7 +155,10 @@ mod tests {
     }
 
     fn values((net, optimizer): &(Net, Optimizer)) -> Vec<f32> {
-        tensors(net, optimizer).values().flat_map(|t| t.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("values")).collect()
+        tensors(net, optimizer)
+            .values()
+            .flat_map(|t| t.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("values"))
+            .collect()
     }
 
     fn folder() -> tempfile::TempDir {
@@ -170,7 +201,12 @@ mod tests {
         std::fs::write(path(dir.path(), 2), "cut").expect("writes");
         let mut other = made(2, 4);
         assert!(newest(dir.path(), RUN, 9, &mut other.0, &mut other.1).is_none());
-        assert!(read(dir.path(), RUN, 1, &mut other.0, &mut other.1).unwrap_err().what.contains("not F32"));
+        assert!(
+            read(dir.path(), RUN, 1, &mut other.0, &mut other.1)
+                .unwrap_err()
+                .what
+                .contains("not F32")
+        );
         assert_eq!(values(&other), values(&made(2, 4)));
         let mut same = made(1, 5);
         for run in [("train.slp", 123), ("train.mlp", 7)] {

@@ -19,13 +19,18 @@ const ROWS: usize = 4;
 /// So many of a gradient's columns are shown.
 const SHOWN: usize = 6;
 
-/// Mean cross-entropy of the rows `x` \[n, d\] and its gradient by W, \[4, d\], by candle's automatic
-/// differentiation.
+/// Mean cross-entropy of the rows `x` \[n, d\] and its gradient by W, \[4, d\], by candle's
+/// automatic differentiation.
 pub fn loss_and_gradient(net: &Net, x: &Tensor, y: &Tensor) -> candle_core::Result<(f32, Tensor)> {
     let loss = cross_entropy(&net.logits(x)?, y)?;
     let gradients = loss.backward()?;
-    let w = net.weights.get("fc.weight").ok_or_else(|| candle_core::Error::Msg("the net has no `fc.weight`".into()))?;
-    let gradient = gradients.get(w.as_tensor()).ok_or_else(|| candle_core::Error::Msg("W has no gradient".into()))?;
+    let w = net
+        .weights
+        .get("fc.weight")
+        .ok_or_else(|| candle_core::Error::Msg("the net has no `fc.weight`".into()))?;
+    let gradient = gradients
+        .get(w.as_tensor())
+        .ok_or_else(|| candle_core::Error::Msg("W has no gradient".into()))?;
     Ok((loss.to_scalar()?, gradient.clone()))
 }
 
@@ -37,7 +42,11 @@ pub fn write(net: &Net, part: &Part, stage: &Stage) -> Result<()> {
     file::write(&stage.output("start.safetensors"), &made.1, None)
 }
 
-fn start(net: &Net, part: &Part, n: usize) -> candle_core::Result<(Start, BTreeMap<String, Tensor>)> {
+fn start(
+    net: &Net,
+    part: &Part,
+    n: usize,
+) -> candle_core::Result<(Start, BTreeMap<String, Tensor>)> {
     let (x, y) = part.first(n)?;
     let p = probabilities(net, Rows::Tensor(&x))?;
     let flat: Vec<f32> = p.iter().flatten().copied().collect();
@@ -51,7 +60,16 @@ fn start(net: &Net, part: &Part, n: usize) -> candle_core::Result<(Start, BTreeM
     arrays.insert(format!("gradient.x1-{n}"), gradient_all);
     let known = |all: &[i64]| all.iter().take(n).copied().collect();
     let labels = part.labels.iter().take(n).copied().collect();
-    Ok((Start { ids: known(&part.ids), labels, probabilities: p.iter().map(|row| row.to_vec()).collect(), first, all }, arrays))
+    Ok((
+        Start {
+            ids: known(&part.ids),
+            labels,
+            probabilities: p.iter().map(|row| row.to_vec()).collect(),
+            first,
+            all,
+        },
+        arrays,
+    ))
 }
 
 fn step(net: &Net, x: &Tensor, y: &Tensor) -> candle_core::Result<(StartStep, Tensor)> {
@@ -107,7 +125,8 @@ mod tests {
         close(&p.concat(), &PROBABILITIES);
         assert!(p.iter().all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6));
         for ((n, loss), gradient) in [1, 4].into_iter().zip(LOSSES).zip(&GRADIENTS) {
-            let seen = loss_and_gradient(&net, &x.i(..n).expect("rows"), &y.i(..n).expect("rows")).expect("a gradient");
+            let seen = loss_and_gradient(&net, &x.i(..n).expect("rows"), &y.i(..n).expect("rows"))
+                .expect("a gradient");
             close(&[seen.0], &[loss]);
             close(&seen.1.flatten_all().and_then(|g| g.to_vec1()).expect("values"), gradient);
         }
@@ -118,12 +137,16 @@ mod tests {
         let (net, x, y) = problem();
         let (_, gradient) = loss_and_gradient(&net, &x, &y).expect("a gradient");
         let gradient: Vec<f32> = gradient.flatten_all().and_then(|g| g.to_vec1()).expect("values");
-        let w: Vec<f32> = net.state()["fc.weight"].flatten_all().and_then(|w| w.to_vec1()).expect("values");
+        let w: Vec<f32> =
+            net.state()["fc.weight"].flatten_all().and_then(|w| w.to_vec1()).expect("values");
         let (x, y): (Vec<Vec<f32>>, Vec<u32>) = (x.to_vec2().expect("X"), y.to_vec1().expect("y"));
         // In f64 and from the definition: f32 would lose the difference.
         let loss = |w: &[f64]| {
             let row = |(x, y): (&Vec<f32>, &u32)| {
-                let logits: Vec<f64> = w.chunks(D).map(|w| w.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum()).collect();
+                let logits: Vec<f64> = w
+                    .chunks(D)
+                    .map(|w| w.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum())
+                    .collect();
                 logits.iter().map(|z| z.exp()).sum::<f64>().ln() - logits[*y as usize]
             };
             x.iter().zip(&y).map(row).sum::<f64>() / x.len() as f64
@@ -135,7 +158,11 @@ mod tests {
                 loss(&w)
             };
             let slope = (nudged(1e-6) - nudged(-1e-6)) / 2e-6;
-            assert!((f64::from(gradient[i]) - slope).abs() < 1e-6, "weight {i}: {} and {slope}", gradient[i]);
+            assert!(
+                (f64::from(gradient[i]) - slope).abs() < 1e-6,
+                "weight {i}: {} and {slope}",
+                gradient[i]
+            );
         }
     }
 }

@@ -73,19 +73,26 @@ pub fn fit(
     let checkpoints = folder.join("checkpoints");
     if !resume && checkpoints.exists() {
         // Another run's, if a stage is run by hand into a folder that was used before.
-        std::fs::remove_dir_all(&checkpoints).map_err(|e| Failure::io("remove", &checkpoints, &e))?;
+        std::fs::remove_dir_all(&checkpoints)
+            .map_err(|e| Failure::io("remove", &checkpoints, &e))?;
     }
-    std::fs::create_dir_all(&checkpoints).map_err(|e| Failure::io("create folder", &checkpoints, &e))?;
+    std::fs::create_dir_all(&checkpoints)
+        .map_err(|e| Failure::io("create folder", &checkpoints, &e))?;
     let mut stopping = Stopping::new(plan.patience);
     let mut best = (0, f64::MAX);
     let mut outcome = Outcome { epochs: 0, epoch_kept: 0, stopped_early: false };
-    let mut rows: Vec<HistoryRow> = if resume { Jsonl::read(&folder.join("history.jsonl")) } else { Vec::new() };
+    let mut rows: Vec<HistoryRow> =
+        if resume { Jsonl::read(&folder.join("history.jsonl")) } else { Vec::new() };
     if let Some(progress) = checkpoint::newest(folder, (node, seed), rows.len(), net, optimizer)
         && let Some(generator) = Random::restore(&progress.random)
     {
         random = generator;
         says.send(&Event::Note { text: format!("going on after epoch {}", progress.epoch) });
-        outcome = Outcome { epochs: progress.epoch, epoch_kept: 0, stopped_early: progress.stopping.is_over() };
+        outcome = Outcome {
+            epochs: progress.epoch,
+            epoch_kept: 0,
+            stopped_early: progress.stopping.is_over(),
+        };
         (stopping, best) = (progress.stopping, progress.best);
     }
     rows.truncate(outcome.epochs as usize);
@@ -112,8 +119,10 @@ pub fn fit(
         done.map_err(|e| e.explain(node, &place(epoch)))?;
         let seconds = start.elapsed().as_secs_f64();
 
-        let scored = score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
-        let (train, valid) = scored.map_err(|e| EpochError::from(e).explain(node, &place(epoch)))?;
+        let scored =
+            score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
+        let (train, valid) =
+            scored.map_err(|e| EpochError::from(e).explain(node, &place(epoch)))?;
         let row = HistoryRow {
             epoch,
             lr,
@@ -150,7 +159,10 @@ pub fn fit(
         checkpoint::write(folder, net, optimizer, &progress)?;
         prune(folder, plan, epoch, best.0)?;
         says.at(u64::from(epoch), || {
-            format!("loss {:.4} accuracy {:.4} (valid {:.4} {:.4})", row.loss_train, row.accuracy_train, row.loss_valid, row.accuracy_valid)
+            format!(
+                "loss {:.4} accuracy {:.4} (valid {:.4} {:.4})",
+                row.loss_train, row.accuracy_train, row.loss_valid, row.accuracy_valid
+            )
         });
         if outcome.stopped_early {
             break;
@@ -172,5 +184,7 @@ pub fn fit(
 }
 
 fn prune(folder: &Path, plan: &Plan, epoch: u32, best: u32) -> Result<()> {
-    plan.checkpoints.map_or(Ok(()), |keep| checkpoint::prune(folder, epoch, keep, plan.keep_best.then_some(best)))
+    plan.checkpoints.map_or(Ok(()), |keep| {
+        checkpoint::prune(folder, epoch, keep, plan.keep_best.then_some(best))
+    })
 }

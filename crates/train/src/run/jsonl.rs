@@ -18,7 +18,10 @@ impl Jsonl {
     /// The whole lines of a file that an unfinished run left, up to the first that is none.
     pub fn read<T: DeserializeOwned>(path: &Path) -> Vec<T> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.split_inclusive('\n').filter(|l| l.ends_with('\n')).map_while(|l| serde_json::from_str(l).ok()).collect()
+        text.split_inclusive('\n')
+            .filter(|l| l.ends_with('\n'))
+            .map_while(|l| serde_json::from_str(l).ok())
+            .collect()
     }
 
     /// Keeps the first `rows` lines of an unfinished run and writes on below them.
@@ -41,7 +44,8 @@ impl Jsonl {
 
     /// Adds a line.
     pub fn push(&mut self, row: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_string(row).map_err(|e| Failure::failed(e, self.path.display(), "this is a bug"))?;
+        let mut line = serde_json::to_string(row)
+            .map_err(|e| Failure::failed(e, self.path.display(), "this is a bug"))?;
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(|e| Failure::io("write", &self.path, &e))
     }

@@ -42,7 +42,10 @@ impl Watch {
     /// Draws the figure: whole or not at all, since somebody may be looking.
     pub fn draw(&mut self) -> Result<()> {
         self.drawn = Instant::now();
-        let svg = curves::draw_both(&self.rows).map_err(|e| Failure::failed(e, self.path.display(), "this is a bug; please report it"))?;
-        atomic::write_atomically(&self.path, svg.as_bytes()).map_err(|e| Failure::io("write", &self.path, &e))
+        let svg = curves::draw_both(&self.rows).map_err(|e| {
+            Failure::failed(e, self.path.display(), "this is a bug; please report it")
+        })?;
+        atomic::write_atomically(&self.path, svg.as_bytes())
+            .map_err(|e| Failure::io("write", &self.path, &e))
     }
 }

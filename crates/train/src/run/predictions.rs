@@ -16,16 +16,23 @@ pub type Probabilities = Vec<[f32; Category::COUNT]>;
 /// Writes the predictions of the named parts, one below the other.
 pub fn write(path: &Path, parts: &[(&str, &Part, Probabilities)]) -> Result<()> {
     let rows = || {
-        parts
-            .iter()
-            .flat_map(|(name, part, p)| part.ids.iter().zip(&part.labels).zip(p).map(move |((id, label), p)| (*name, *id, *label, p)))
+        parts.iter().flat_map(|(name, part, p)| {
+            part.ids
+                .iter()
+                .zip(&part.labels)
+                .zip(p)
+                .map(move |((id, label), p)| (*name, *id, *label, p))
+        })
     };
     let column = |series: Series| Column::from(series);
     let mut columns = vec![
         column(Series::new("split".into(), rows().map(|r| r.0).collect::<Vec<_>>())),
         column(Series::new("id".into(), rows().map(|r| r.1).collect::<Vec<_>>())),
         column(Series::new("label".into(), rows().map(|r| i64::from(r.2)).collect::<Vec<_>>())),
-        column(Series::new("predicted".into(), rows().map(|r| i64::try_from(largest(r.3)).unwrap_or(-1)).collect::<Vec<_>>())),
+        column(Series::new(
+            "predicted".into(),
+            rows().map(|r| i64::try_from(largest(r.3)).unwrap_or(-1)).collect::<Vec<_>>(),
+        )),
     ];
     for (i, category) in Category::ALL.iter().enumerate() {
         let p: Vec<f32> = rows().map(|r| r.3.get(i).copied().unwrap_or(f32::NAN)).collect();

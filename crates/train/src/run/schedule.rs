@@ -38,11 +38,22 @@ mod tests {
 
     #[test]
     fn cosine_annealing_is_pytorch_s() {
-        // PyTorch 2: SGD(lr=1e-3), CosineAnnealingLR(opt, 5, eta_min=1e-5), get_last_lr() before each step()
-        let torch = [0.001, 0.000_905_463_412_215_599, 0.000_657_963_412_215_598_9, 0.000_352_036_587_784_401_2, 0.000_104_536_587_784_401];
+        // PyTorch 2: SGD(lr=1e-3), CosineAnnealingLR(opt, 5, eta_min=1e-5), get_last_lr() before
+        // each step()
+        let torch = [
+            0.001,
+            0.000_905_463_412_215_599,
+            0.000_657_963_412_215_598_9,
+            0.000_352_036_587_784_401_2,
+            0.000_104_536_587_784_401,
+        ];
         let schedule = Schedule::Cosine { from: 1e-3, to: 1e-5, epochs: 5 };
         for (epoch, want) in (1..).zip(torch) {
-            assert!((schedule.rate(epoch) - want).abs() < 1e-15, "epoch {epoch}: {}", schedule.rate(epoch));
+            assert!(
+                (schedule.rate(epoch) - want).abs() < 1e-15,
+                "epoch {epoch}: {}",
+                schedule.rate(epoch)
+            );
         }
     }
 }

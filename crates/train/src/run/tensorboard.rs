@@ -39,13 +39,15 @@ impl EventFiles {
         let mut files = Vec::new();
         for (name, scalars) in FILES {
             let folder = folder.join(name);
-            std::fs::create_dir_all(&folder).map_err(|e| Failure::io("create folder", &folder, &e))?;
+            std::fs::create_dir_all(&folder)
+                .map_err(|e| Failure::io("create folder", &folder, &e))?;
             let path = folder.join(NAME);
             let mut bytes = record(&version());
             for row in rows {
                 bytes.extend(record(&event(row, scalars)));
             }
-            let file = std::fs::write(&path, bytes).and_then(|()| OpenOptions::new().append(true).open(&path));
+            let file = std::fs::write(&path, bytes)
+                .and_then(|()| OpenOptions::new().append(true).open(&path));
             files.push((path.clone(), file.map_err(|e| Failure::io("write", &path, &e))?, scalars));
         }
         Ok(Self { files })
@@ -54,7 +56,8 @@ impl EventFiles {
     /// Adds an epoch.
     pub fn push(&mut self, row: &HistoryRow) -> Result<()> {
         for (path, file, scalars) in &mut self.files {
-            file.write_all(&record(&event(row, scalars))).map_err(|e| Failure::io("write", path, &e))?;
+            file.write_all(&record(&event(row, scalars)))
+                .map_err(|e| Failure::io("write", path, &e))?;
         }
         Ok(())
     }
@@ -83,7 +86,8 @@ fn event(row: &HistoryRow, scalars: &[Scalar]) -> Vec<u8> {
 
 fn record(data: &[u8]) -> Vec<u8> {
     // Rotated and shifted, so that the checksum of data with checksums in it is no trivial one.
-    let masked = |bytes: &[u8]| CRC.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes();
+    let masked =
+        |bytes: &[u8]| CRC.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes();
     let length = (data.len() as u64).to_le_bytes();
     [&length[..], &masked(&length), data, &masked(data)].concat()
 }
@@ -118,15 +122,22 @@ fn varint(mut value: u64) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// tensorboard 2.20: RecordWriter of Event(file_version="brain.Event:2") and Event(wall_time=300.0,
-    /// step=300, summary=Summary(value=[Value(tag="loss", simple_value=0.25), Value(tag="accuracy",
-    /// simple_value=0.9)])).
+    /// tensorboard 2.20: RecordWriter of Event(file_version="brain.Event:2") and
+    /// Event(wall_time=300.0, step=300, summary=Summary(value=[Value(tag="loss",
+    /// simple_value=0.25), Value(tag="accuracy", simple_value=0.9)])).
     const TENSORBOARD: &str = "0f000000000000006d532b091a0d627261696e2e4576656e743a32fc9851292c00000000000000f4aecc45\
         090000000000c0724010ac022a1e0a0b0a046c6f7373150000803e0a0f0a086163637572616379156666663f64ca6aed";
 
     #[test]
     fn the_bytes_are_tensorboard_s_own_whether_a_row_was_there_or_came_later() {
-        let row = HistoryRow { epoch: 300, lr: 0.1, loss_train: 0.5, accuracy_train: 0.8, loss_valid: 0.25, accuracy_valid: 0.9 };
+        let row = HistoryRow {
+            epoch: 300,
+            lr: 0.1,
+            loss_train: 0.5,
+            accuracy_train: 0.8,
+            loss_valid: 0.25,
+            accuracy_valid: 0.9,
+        };
         for (before, after) in [(&[row][..], &[][..]), (&[], &[row])] {
             let dir = tempfile::tempdir().expect("a folder");
             let mut board = EventFiles::create(dir.path(), before).expect("creates");

@@ -1,14 +1,15 @@
 //! The arithmetic of an epoch of the single-layer net, on vector registers.
 //!
-//! At batch 1 each row needs the weights that the row before has left, so a step would wait for its softmax: dot products,
-//! exponentials and a division, one after the other, in which the registers have nothing to do. But the weights need not be
-//! there for the next row's logits: with W' = W − η e xᵀ,
+//! At batch 1 each row needs the weights that the row before has left, so a step would wait for its
+//! softmax: dot products, exponentials and a division, one after the other, in which the registers
+//! have nothing to do. But the weights need not be there for the next row's logits: with W' = W − η
+//! e xᵀ,
 //!
 //! W' x' = W x' − η e (xᵀ x'),
 //!
-//! so that the pass over the weights that multiplies them with the next row can run while the softmax of this row is still
-//! being computed, and what the step changes is added afterwards, as four numbers. One pass does the step of the row before, and
-//! the products with the row after.
+//! so that the pass over the weights that multiplies them with the next row can run while the
+//! softmax of this row is still being computed, and what the step changes is added afterwards, as
+//! four numbers. One pass does the step of the row before, and the products with the row after.
 //!
 //! In larger batches several rows share each load of a weight.
 
@@ -26,9 +27,16 @@ use kernels::softmax::softmax;
 /// How many rows ahead memory is asked for: the order is known, and jumps.
 const AHEAD: usize = 4;
 
-/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, from 1, whose loss is not finite; the last
-/// step's weights are for the caller to look at.
-pub fn epoch(w: &mut [f32], x: &[f32], y: &[u32], order: &[u32], batch_size: usize, lr: f32) -> Result<(), usize> {
+/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, from 1, whose loss is
+/// not finite; the last step's weights are for the caller to look at.
+pub fn epoch(
+    w: &mut [f32],
+    x: &[f32],
+    y: &[u32],
+    order: &[u32],
+    batch_size: usize,
+    lr: f32,
+) -> Result<(), usize> {
     let problem = Problem { x, y, d: w.len() / CLASSES, order, batch_size, lr };
     let mut matrix = packed(w);
     let done = dispatch(SingleLayerEpoch(&mut matrix, &problem));
@@ -62,7 +70,11 @@ impl Work for SingleLayerEpoch<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) -> Self::Out {
         let Self(w, problem) = self;
-        if problem.batch_size == 1 { one_by_one::<V>(w, problem) } else { in_batches::<V>(w, problem) }
+        if problem.batch_size == 1 {
+            one_by_one::<V>(w, problem)
+        } else {
+            in_batches::<V>(w, problem)
+        }
     }
 }
 
@@ -82,8 +94,8 @@ fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     for i in 0..order.len() {
         let rows = [problem.row(i.saturating_sub(1)), problem.row(i), problem.row(i + 1)];
         let mut pass = WeightPass::new(factors, rows, problem.row(i + AHEAD).as_ptr());
-        // A processor looks some hundreds of instructions ahead. With its softmax in the middle, it finds work on both sides
-        // of it.
+        // A processor looks some hundreds of instructions ahead. With its softmax in the middle, it
+        // finds work on both sides of it.
         let middle = w.len() / 3;
         let (first, second) = w.split_at_mut(middle);
         pass.go(first, 0);
@@ -105,8 +117,8 @@ fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     Ok(())
 }
 
-/// A pass over the weights: `factors` times the first row is added to them, and they are multiplied with the third row, which is
-/// multiplied with the second, too.
+/// A pass over the weights: `factors` times the first row is added to them, and they are multiplied
+/// with the third row, which is multiplied with the second, too.
 struct WeightPass<'r, V> {
     factors: [V; CLASSES],
     rows: [&'r [f32]; 3],
@@ -124,8 +136,10 @@ impl<'r, V: Vector> WeightPass<'r, V> {
     /// Over some of the weights, which begin with those of the `from`th sixteen features.
     #[inline(always)]
     fn go(&mut self, w: &mut [Group], from: usize) {
-        let skip = |row: &'r [f32]| row.get(from * LANES..).unwrap_or_default().as_chunks::<LANES>();
-        let [(a, a_rest), (b, b_rest), (c, c_rest)] = [skip(self.rows[0]), skip(self.rows[1]), skip(self.rows[2])];
+        let skip =
+            |row: &'r [f32]| row.get(from * LANES..).unwrap_or_default().as_chunks::<LANES>();
+        let [(a, a_rest), (b, b_rest), (c, c_rest)] =
+            [skip(self.rows[0]), skip(self.rows[1]), skip(self.rows[2])];
         let (whole, rest) = w.split_at_mut(a.len().min(w.len()));
         for (j, (((w, a), b), c)) in whole.iter_mut().zip(a).zip(b).zip(c).enumerate() {
             V::prefetch(self.ahead.wrapping_add((from + j) * LANES));
@@ -147,7 +161,8 @@ impl<'r, V: Vector> WeightPass<'r, V> {
         }
     }
 
-    /// The weights' products with the third row, once the second row's step with `factors` is done, too.
+    /// The weights' products with the third row, once the second row's step with `factors` is done,
+    /// too.
     #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "constant places")]
     fn end(mut self, factors: [V; CLASSES]) -> [f32; CLASSES] {
@@ -159,7 +174,10 @@ impl<'r, V: Vector> WeightPass<'r, V> {
 }
 
 #[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "constant places; an iterator's closure would not be inlined")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "constant places; an iterator's closure would not be inlined"
+)]
 fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
     let mut gradient: Matrix = vec![Group::ZERO; w.len()];
     for (number, batch) in problem.order.chunks(problem.batch_size).enumerate() {
@@ -198,8 +216,8 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     Ok(())
 }
 
-/// A step on `R` rows from the place `at` of the order on, so few that their gradient needs no place of its own; `false` if a
-/// logit is not finite.
+/// A step on `R` rows from the place `at` of the order on, so few that their gradient needs no
+/// place of its own; `false` if a logit is not finite.
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
@@ -247,14 +265,20 @@ fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usi
     true
 }
 
-/// Adds the gradient of `R` rows from the place `at` of the order on, and gives `R`; `None` if a logit is not finite.
+/// Adds the gradient of `R` rows from the place `at` of the order on, and gives `R`; `None` if a
+/// logit is not finite.
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
     clippy::question_mark,
     reason = "sizes are checked by the op, the places are constant, and an iterator's closure would not be inlined"
 )]
-fn rows<V: Vector, const R: usize>(w: &Matrix, gradient: &mut Matrix, problem: &Problem<'_>, at: usize) -> Option<usize> {
+fn rows<V: Vector, const R: usize>(
+    w: &Matrix,
+    gradient: &mut Matrix,
+    problem: &Problem<'_>,
+    at: usize,
+) -> Option<usize> {
     let &Problem { y, order, .. } = problem;
     let mut these = [problem.row(at); R];
     let mut ahead = [std::ptr::null(); R];
