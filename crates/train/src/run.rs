@@ -150,7 +150,7 @@ impl Trainer<'_> {
             node: &stage.node,
             seed,
             folder,
-            says: &stage.progress,
+            progress: &stage.progress,
             resume: stage.resume,
         };
         let engine = Engine::choose(options.kernel.as_deref(), device, shape, data.dimension);

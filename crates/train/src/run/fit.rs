@@ -54,7 +54,7 @@ pub struct RunContext<'r> {
     /// The run's folder, which is there.
     pub folder: &'r Path,
     /// Where to say how far it is.
-    pub says: &'r Progress,
+    pub progress: &'r Progress,
     /// Go on with what lies in the folder.
     pub resume: bool,
 }
@@ -69,7 +69,7 @@ pub fn fit(
     mut random: Random,
     run: &RunContext<'_>,
 ) -> Result<Outcome> {
-    let RunContext { node, seed, folder, says, resume } = *run;
+    let RunContext { node, seed, folder, progress, resume } = *run;
     let checkpoints = folder.join("checkpoints");
     if !resume && checkpoints.exists() {
         // Another run's, if a stage is run by hand into a folder that was used before.
@@ -83,26 +83,22 @@ pub fn fit(
     let mut outcome = Outcome { epochs: 0, epoch_kept: 0, stopped_early: false };
     let mut rows: Vec<HistoryRow> =
         if resume { Jsonl::read(&folder.join("history.jsonl")) } else { Vec::new() };
-    if let Some(progress) = checkpoint::newest(folder, (node, seed), rows.len(), net, optimizer)
-        && let Some(generator) = Random::restore(&progress.random)
+    if let Some(state) = checkpoint::newest(folder, (node, seed), rows.len(), net, optimizer)
+        && let Some(generator) = Random::restore(&state.random)
     {
         random = generator;
-        says.send(&Event::Note { text: format!("going on after epoch {}", progress.epoch) });
-        outcome = Outcome {
-            epochs: progress.epoch,
-            epoch_kept: 0,
-            stopped_early: progress.stopping.is_over(),
-        };
-        (stopping, best) = (progress.stopping, progress.best);
+        progress.send(&Event::Note { text: format!("going on after epoch {}", state.epoch) });
+        outcome =
+            Outcome { epochs: state.epoch, epoch_kept: 0, stopped_early: state.stopping.is_over() };
+        (stopping, best) = (state.stopping, state.best);
     }
     rows.truncate(outcome.epochs as usize);
     let mut history = Jsonl::open(&folder.join("history.jsonl"), outcome.epochs)?;
     let mut timings = Jsonl::open(&folder.join("timings.jsonl"), outcome.epochs)?;
     let mut watch = Watch::open(folder, rows)?;
     let mut order: Vec<u32> = Vec::new();
-    let place = |epoch: u32| format!("{node}, epoch {epoch}");
 
-    says.begin("training", Some(u64::from(plan.epochs)), Unit::Epochs);
+    progress.begin("training", Some(u64::from(plan.epochs)), Unit::Epochs);
     let mut began = Some(Instant::now());
     let epochs_left = if outcome.stopped_early { 0 } else { plan.epochs };
     for epoch in outcome.epochs + 1..=epochs_left {
@@ -116,36 +112,21 @@ pub fn fit(
         let start = Instant::now();
         let rows = EpochData { part: &data.train, order: &order, lr };
         let done = plan.engine.train_epoch(plan.settings, net, optimizer, &mut random, rows);
-        done.map_err(|e| e.explain(node, &place(epoch)))?;
         let seconds = start.elapsed().as_secs_f64();
-
-        let scored =
-            score(net, &data.train).and_then(|train| Ok((train, score(net, &data.valid)?)));
-        let (train, valid) =
-            scored.map_err(|e| EpochError::from(e).explain(node, &place(epoch)))?;
-        let row = HistoryRow {
-            epoch,
-            lr,
-            loss_train: train.loss,
-            accuracy_train: train.accuracy,
-            loss_valid: valid.loss,
-            accuracy_valid: valid.accuracy,
-        };
-        if !(row.loss_train.is_finite() && row.loss_valid.is_finite()) {
-            let batches = order.len().div_ceil(plan.settings.batch_size);
-            return Err(EpochError::Diverged(batches).explain(node, &place(epoch)));
-        }
+        let batches = order.len().div_ceil(plan.settings.batch_size);
+        let row = done.and_then(|()| evaluate(net, data, epoch, lr, batches));
+        let row = row.map_err(|e| e.explain(node, &format!("{node}, epoch {epoch}")))?;
         history.push(&row)?;
         // The checkpoint counts only if the history reaches as far, so it must not outlive it.
         history.sync()?;
         timings.push(&TimingRow { epoch, seconds })?;
         watch.push(&row)?;
-        if valid.loss < best.1 {
-            best = (epoch, valid.loss);
+        if row.loss_valid < best.1 {
+            best = (epoch, row.loss_valid);
         }
-        outcome.stopped_early = stopping.stop_after(valid.loss);
+        outcome.stopped_early = stopping.stop_after(row.loss_valid);
         outcome.epochs = epoch;
-        let progress = RunState {
+        let state = RunState {
             node: node.to_owned(),
             seed,
             epoch,
@@ -156,9 +137,9 @@ pub fn fit(
             best,
             random: random.state(),
         };
-        checkpoint::write(folder, net, optimizer, &progress)?;
+        checkpoint::write(folder, net, optimizer, &state)?;
         prune(folder, plan, epoch, best.0)?;
-        says.at(u64::from(epoch), || {
+        progress.at(u64::from(epoch), || {
             format!(
                 "loss {:.4} accuracy {:.4} (valid {:.4} {:.4})",
                 row.loss_train, row.accuracy_train, row.loss_valid, row.accuracy_valid
@@ -170,7 +151,11 @@ pub fn fit(
         // Nobody looks at the curves of a run that is over in a moment.
         if began.take_if(|began| began.elapsed() > WATCHABLE).is_some() {
             let folder = folder.display();
-            says.send(&Event::Note { text: format!("the curves so far are in {folder}/curves.svg; TensorBoard opens the folder, too") });
+            progress.send(&Event::Note {
+                text: format!(
+                    "the curves so far are in {folder}/curves.svg; TensorBoard can open the folder"
+                ),
+            });
         }
     }
     // Once more, for a run that was killed just before it did.
@@ -181,6 +166,28 @@ pub fn fit(
         checkpoint::read(folder, (node, seed), outcome.epoch_kept, net, optimizer)?;
     }
     Ok(outcome)
+}
+
+/// What an epoch has come to on train and valid.
+fn evaluate(
+    net: &Net,
+    data: &Data,
+    epoch: u32,
+    lr: f64,
+    batches: usize,
+) -> std::result::Result<HistoryRow, EpochError> {
+    let (train, valid) = (score(net, &data.train)?, score(net, &data.valid)?);
+    if !(train.loss.is_finite() && valid.loss.is_finite()) {
+        return Err(EpochError::Diverged(batches));
+    }
+    Ok(HistoryRow {
+        epoch,
+        lr,
+        loss_train: train.loss,
+        accuracy_train: train.accuracy,
+        loss_valid: valid.loss,
+        accuracy_valid: valid.accuracy,
+    })
 }
 
 fn prune(folder: &Path, plan: &Plan, epoch: u32, best: u32) -> Result<()> {
