@@ -13,5 +13,5 @@ const SPACES: &[u32] = &[
 fuzz_target!(|title: &str| {
     let spaced: String = title.chars().map(|c| if "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~".contains(c) { ' ' } else { c }).collect();
     let slowly: Vec<&str> = spaced.split(|c: char| SPACES.contains(&u32::from(c))).filter(|word| !word.is_empty()).collect();
-    assert_eq!(features::tokens(title).collect::<Vec<_>>(), slowly);
+    assert_eq!(text::tokens(title).collect::<Vec<_>>(), slowly);
 });

@@ -18,7 +18,6 @@ use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use failure::{Failure, Result};
-use features::{Lowercase, PARTS};
 use fetch::Sources;
 use flate2::read::MultiGzDecoder;
 use formats::arrays::{self, Array};
@@ -28,6 +27,7 @@ use schema::{Coverage, WordCount};
 use serde::Deserialize;
 use stage::Unit;
 use stage::{Embedded, Progress, Stage};
+use text::{Lowercase, PARTS};
 use vocabulary::{Counter, FoundVectors, Vocabulary};
 
 /// The node that this crate runs.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use features::{Lowercase, PARTS, lower};
 use foldhash::fast::RandomState;
+use text::{Lowercase, PARTS, lower};
 
 /// The words, most frequent first, equally frequent ones in byte order.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Counter {
 
     /// Counts the words of a title of a part.
     pub fn add(&mut self, title: &str, part: usize) {
-        for word in features::tokens(title) {
+        for word in text::tokens(title) {
             let (word, _) = self.lowercase.forms(word);
             let counts = match self.counts.get_mut(&*word) {
                 Some(counts) => counts,

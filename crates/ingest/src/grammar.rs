@@ -1,7 +1,7 @@
 //! The words of the embedded sample. Every headline of it was made up for this project; names
 //! of real companies and people stand in for kinds of news, not for events.
 
-use features::Category;
+use text::Category;
 
 /// What a category's headlines are made of.
 pub struct Lexicon {

@@ -9,7 +9,7 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use failure::{Failure, Result};
-use features::Category;
+use text::Category;
 
 use crate::ids::Ids;
 

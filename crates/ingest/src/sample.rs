@@ -12,9 +12,9 @@ use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write as _};
 
 use failure::{Failure, Result};
-use features::Category;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use text::Category;
 use zip::result::ZipError;
 use zip::write::{SimpleFileOptions, ZipWriter};
 

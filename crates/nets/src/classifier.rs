@@ -4,9 +4,9 @@ use std::path::Path;
 
 use candle_core::Device;
 use failure::{Failure, Result};
-use features::Category;
 use schema::RunConfig;
 use serde::Deserialize;
+use text::Category;
 
 use crate::{Inference, Net, Shape, file, softmax};
 

@@ -12,7 +12,7 @@ mod odds;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use features::Category;
+use text::Category;
 
 pub use classifier::Classifier;
 pub use inference::Inference;

@@ -1,7 +1,7 @@
 //! From logits to probabilities.
 
 use candle_core::{Result, Tensor};
-use features::Category;
+use text::Category;
 
 use kernels::team;
 

@@ -2,9 +2,9 @@
 
 use std::io::{Result, Write};
 
-use features::Category;
+use headline_features::KnownWords;
 use serde::Serialize;
-use vectors::KnownWords;
+use text::Category;
 
 /// How it is said.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -18,11 +18,11 @@ use std::sync::{Mutex, PoisonError};
 use answer::{Answer, Form};
 use clap::Parser;
 use failure::{Exit, Failure, Result};
-use features::Category;
+use headline_features::{FeatureMatrix, KnownWords, Lookup};
 use kernels::team;
 use nets::Classifier;
+use text::Category;
 use titles::Titles;
-use vectors::{FeatureMatrix, KnownWords, Lookup};
 
 /// Classify headlines with a trained run
 #[derive(Parser)]

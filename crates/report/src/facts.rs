@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use failure::Result;
-use features::Category;
 use schema::{Coverage, IngestSummary, OptionValues, Start};
 use serde::Serialize;
 use stage::Stage;
+use text::Category;
 
 use crate::parts::{self, PartFacts, json};
 use crate::published::{Article, PUBLISHED, Published, SOURCE};

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use failure::{Failure, Result};
-use features::{Category, PARTS};
 use schema::{Coverage, FirstRow, SplitSummary, TensorsSummary};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stage::Stage;
+use text::{Category, PARTS};
 
 /// A part of the data.
 #[derive(Serialize)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use failure::{Failure, Result};
-use features::Category;
 use formats::table;
 use serde::Serialize;
+use text::Category;
 
 use crate::parts::PartFacts;
 

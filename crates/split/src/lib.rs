@@ -20,12 +20,12 @@ mod stratified;
 use std::collections::BTreeMap;
 
 use failure::{Failure, Result};
-use features::{Category, PARTS};
 use formats::table;
 use schema::SplitSummary;
 use serde::Deserialize;
 use stage::{Embedded, Stage};
 use stratified::{Impossible, train_test_split};
+use text::{Category, PARTS};
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded {

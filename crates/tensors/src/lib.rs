@@ -14,14 +14,14 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use failure::{Failure, Result};
-use features::{Category, PARTS};
 use formats::arrays::{Array, RowWriter};
 use formats::table;
+use headline_features::{FeatureMatrix, Lookup};
 use kernels::team;
 use schema::{FirstRow, MatrixSummary, TensorsSummary};
 use serde::Deserialize;
 use stage::{Embedded, Stage};
-use vectors::{FeatureMatrix, Lookup};
+use text::{Category, PARTS};
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded {

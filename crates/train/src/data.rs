@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
 use failure::{Failure, Result};
-use features::Category;
 use formats::Arrays;
 use formats::arrays::Values;
 use nets::Rows;
 use stage::Stage;
+use text::Category;
 
 use crate::device;
 

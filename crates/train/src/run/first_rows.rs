@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use candle_core::{IndexOp, Tensor};
 use candle_nn::loss::cross_entropy;
 use failure::Result;
-use features::Category;
 use nets::{Net, Rows, file, probabilities};
 use schema::{Start, StartStep};
 use stage::Stage;
+use text::Category;
 
 use crate::data::Part;
 use crate::device;

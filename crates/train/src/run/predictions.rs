@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use failure::{Failure, Result};
-use features::Category;
 use formats::table;
 use nets::largest;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use text::Category;
 
 use crate::data::Part;
 

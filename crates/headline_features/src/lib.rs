@@ -8,12 +8,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use failure::{Failure, Result};
-use features::{Lowercase, tokens};
 use foldhash::fast::RandomState;
 use formats::arrays::Values;
 use formats::{Arrays, table};
 use kernels::mean::mean_into;
 use kernels::simd::prefetch;
+use text::{Lowercase, tokens};
 
 /// From a word to its vector.
 pub struct Lookup {
