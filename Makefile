@@ -1,4 +1,4 @@
-# Names for the commands; each is a cargo command, but for those of CUDA.
+# Short names for commands. All but those for CUDA are plain cargo commands.
 .PHONY: pipeline status test lint doc nlp100 clean cuda-toolkit cuda-check
 
 pipeline: ; cargo xtask pipeline
@@ -9,11 +9,12 @@ lint:     ; cargo fmt --all --check && cargo clippy --workspace --all-targets --
 doc:      ; cargo doc --workspace --no-deps
 clean:    ; cargo clean
 
-# What `--device cuda` is built with where NVIDIA's toolkit is not installed.
+# Downloads what `--device cuda` is built with, if NVIDIA's toolkit is not installed.
 cuda-toolkit: ; crates/train/cuda.sh target/cuda
 
-# The feature `cuda` on a machine without a GPU: it is linted, its kernels run in the emulator against the processor's results, the tests
-# pass in that build, and the program starts. Some ten minutes the first time; needs a C++ compiler.
+# Checks the feature `cuda` on a machine without a GPU: lints it, compares its kernels in the
+# emulator with the processor's results, runs the tests in that build, and starts the program. Takes
+# about ten minutes the first time; needs a C++ compiler.
 cuda-check:
 	crates/train/cuda.sh target/cuda cargo clippy --package train --features cuda,emulator --all-targets -- -D warnings
 	crates/train/cuda.sh target/cuda cargo test --package train --package nets --features train/cuda,train/emulator

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""knockline's cache beside DVC's: the same nine stage programs, run by `cargo xtask pipeline` and by `dvc repro`.
+"""knockline's cache compared with DVC's: the same nine nodes, run by `cargo xtask pipeline` and by `dvc repro`.
 
     python3 bench/dvc.py [--rounds 5] [--source ARCHIVE] [--vectors FILE]
 
 Prints a table and writes bench/dvc.json. DVC is installed from PyPI into a virtual environment below target/.
-Both are measured as a user types them, process start and all, in turn; a figure is the median of the rounds.
-Without --source and --vectors it is the embedded sample."""
+The two take turns and are timed as whole commands, process start included; a figure is the median of the rounds.
+Without --source and --vectors, the embedded sample and random vectors are used."""
 
 import argparse
 import json
@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / "target" / "bench-dvc"
 VERSION = "3.67.1"
-# The nets of the training runs; the curve is the single-layer net's for longer.
+# The net of each training run, with further options; `train.curve` is a longer run of the single-layer net.
 NETS = {"train.slp": "slp", "train.curve": "slp --set epochs=30", "train.mlp": "mlp"}
-# Each node with its stage's package and what it reads.
+# Each node with the package of its stage and what it reads.
 GRAPH = json.loads(r"""[
  ["ingest", "ingest", []],
  ["split", "split", ["ingest/headlines.parquet"]],
@@ -138,9 +138,9 @@ class Dvc:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--source", type=lambda p: str(Path(p).resolve()))
-    parser.add_argument("--vectors", type=lambda p: str(Path(p).resolve()))
+    parser.add_argument("--rounds", type=int, default=5, help="number of times that each tool runs (default: 5)")
+    parser.add_argument("--source", type=lambda p: str(Path(p).resolve()), help="the news archive")
+    parser.add_argument("--vectors", type=lambda p: str(Path(p).resolve()), help="the word vectors")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)

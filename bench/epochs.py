@@ -1,7 +1,7 @@
-"""An epoch of either net beside PyTorch's, candle's and scikit-learn's. Training alone, without evaluation.
+"""An epoch of each net, compared with PyTorch, candle and scikit-learn. Only training is timed, without evaluation.
 
-PyTorch is timed as the exercise's answers use it, with a shuffling DataLoader, and at its best, on contiguous slices that are
-never shuffled; knockline's rows are shuffled."""
+PyTorch is timed in two ways: as the exercise's answers use it, with a shuffling DataLoader, and in its best case, on contiguous
+slices that are never shuffled. knockline's rows are shuffled."""
 
 import json
 import statistics
@@ -42,7 +42,7 @@ def slices(X, y, batch):
 
 
 def pytorch(net, rate, rows):
-    """An epoch's seconds."""
+    """Trains for an epoch and returns its seconds."""
     optimizer, loss = torch.optim.SGD(net.parameters(), lr=rate), nn.CrossEntropyLoss()
     net.train()
     start = time.perf_counter()
@@ -54,7 +54,7 @@ def pytorch(net, rate, rows):
 
 
 def stage(bench, node, *sets, env=None):
-    """The rows of timings that a training node writes."""
+    """Runs a training node and returns the rows of its timings."""
     with tempfile.TemporaryDirectory() as out:
         net = [] if node == "train.sweep" else [f"net={node.removeprefix('train.')}"]
         command = [bench.target / "train", "--node", node, "--artifacts", bench.artifacts, "--out", out, *(x for s in [*net, *sets] for x in ("--set", s))]

@@ -1,4 +1,4 @@
-"""Reading: word vectors beside gensim, an unpacked and a packed file beside `cat` and `gzip`, the archive beside pandas."""
+"""Reading files: word vectors compared with gensim and `cat`, packed ones with `gzip`, the archive with pandas."""
 
 import csv
 import gzip as gz
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def made(bench, packed):
-    """A vector file with the words of the headlines spread through it, with mantissas as short as GoogleNews' are."""
+    """Makes a vector file with the headlines' words spread through it and with mantissas as short as those of GoogleNews."""
     import pandas
     words = bench.given.words
     path = bench.artifacts.parent / f"vectors-{words}.bin"
@@ -69,11 +69,11 @@ def gzip(bench):
 
 
 def ingest(bench):
-    """Whole stages, with their starts, against functions in a Python that has everything imported."""
+    """Compares whole stages, process start included, with functions in a Python process that has imported everything."""
     import pandas
     archive = bench.given.archive
     if not archive:
-        print("ingest: give an archive with --archive")
+        print("ingest: skipped; give --archive")
         return
     names = ["id", "title", "url", "publisher", "category", "story", "hostname", "timestamp"]
     five = ["Reuters", "Huffington Post", "Businessweek", "Contactmusic.com", "Daily Mail"]

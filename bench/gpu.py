@@ -1,22 +1,23 @@
 #!/usr/bin/env python3
-"""Problem 78 on a GPU: takes a program that was built with the feature `cuda` to a machine with one, runs it beside PyTorch there, checks it, and
-prints the table.
+"""Problem 78 on a GPU: compares knockline with PyTorch, checks knockline's results, and prints a table.
 
     python3 bench/gpu.py --host user@machine [--program target/x86_64-unknown-linux-gnu/debug/train] [--artifacts artifacts]
-    python3 bench/gpu.py                                   on the machine with the GPU itself
+    python3 bench/gpu.py                                   on the machine with the GPU
 
-The machine needs NVIDIA's driver, CUDA's libraries for the program to open, and Python with torch (whose wheels bring those libraries), numpy and
-safetensors. What it shows and checks:
+With --host, it copies the program and the features to that machine, runs there, and copies the results back. The program has to be
+built with the feature `cuda`. The machine needs NVIDIA's driver, CUDA's libraries for the program to open, and Python with torch
+(whose wheels contain those libraries), numpy and safetensors. It times and checks:
 
-  sweep    the single-layer net's epoch at batch 1 to 1024: knockline's CPU, knockline's GPU, PyTorch's GPU as the exercise's answers use it, and
-           PyTorch's GPU with CUDA graphs of up to 256 steps on slices that lie on the GPU. PyTorch's published figure has shuffling and copies to the
-           GPU in it, as the answers have; knockline's rows are shuffled before its clock starts
-  multi    the multi-layer net's epoch at batch 64, likewise
-  agree    over 5 epochs from the same weights the losses of both devices differ by less than 1e-4, relatively
+  sweep    an epoch of the single-layer net with batch sizes 1 to 1024: knockline on the CPU and the GPU, PyTorch on the GPU as the
+           exercise's answers use it ("published"), and PyTorch on the GPU with CUDA graphs of up to 256 steps on slices in the GPU's
+           memory. As in the answers, the published figure includes shuffling and copies to the GPU; knockline shuffles its rows
+           before its clock starts
+  multi    an epoch of the multi-layer net with batch size 64, in the same way
+  agree    over 5 epochs from the same weights, the losses on both devices differ by at most 1e-4, relatively
   repeat   a run repeated on the same GPU has the same bits
 
-Exit status 1 if a check fails. All times go into OUT/gpu.json, and OUT/train.sweep is what `report --input train.sweep OUT/train.sweep` makes
-problem 78's table and chart of."""
+The exit status is 1 if a check fails. All times are written to OUT/gpu.json. From OUT/train.sweep, the command
+`report --input train.sweep OUT/train.sweep` makes the table and the chart of problem 78."""
 
 import argparse
 import json
@@ -31,13 +32,13 @@ from pathlib import Path
 
 BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 HERE = Path(__file__).resolve()
-# What the machine needs of the artifacts.
+# The parts whose tensors are copied to the machine.
 PARTS = ["train", "valid", "test"]
 TOLERANCE = 1e-4
 
 
 def libraries():
-    """Folders of CUDA's libraries that came with PyTorch, for the program to open."""
+    """The folders of CUDA's libraries that came with PyTorch, which the program opens."""
     try:
         import nvidia
     except ImportError:
@@ -73,13 +74,13 @@ def lines(file):
 
 
 def nets():
-    # The same as in the benchmarks on the processor.
+    # The same nets as in the benchmarks on the CPU.
     from epochs import Mlp, slp
     return {"single": slp, "multi": Mlp}
 
 
 def published(torch, net, rate, X, y, batch):
-    """Seconds of an epoch as the answers train: a shuffling DataLoader, each batch taken to the device."""
+    """Trains for an epoch as the answers do, with a shuffling DataLoader and a copy of each batch to the device; returns its seconds."""
     rows = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=batch, shuffle=True)
     optimizer, loss = torch.optim.SGD(net.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
     net.train()
@@ -95,7 +96,7 @@ def published(torch, net, rate, X, y, batch):
 
 
 def graphs(torch, net, rate, X, y, batch):
-    """Seconds of an epoch whose steps are captured in CUDA graphs, on rows that lie on the GPU and are never shuffled."""
+    """Trains for an epoch whose steps are captured in CUDA graphs, on rows that are on the GPU and never shuffled; returns its seconds."""
     optimizer, loss = torch.optim.SGD(net.parameters(), lr=rate), torch.nn.CrossEntropyLoss()
     net.train()
 
@@ -143,14 +144,14 @@ def table(rows):
 
 
 def ready():
-    """Says in a sentence what is missing, before anything takes its time."""
+    """Exits with a message if something is missing, before anything that takes long."""
     try:
         import safetensors.torch
         import torch
     except ImportError as missing:
         sys.exit(f"error: {missing}; install torch, numpy and safetensors")
     if not torch.cuda.is_available():
-        sys.exit("error: PyTorch finds no GPU here; give --host, or a PyTorch with CUDA")
+        sys.exit("error: PyTorch finds no GPU here; give --host, or install PyTorch with CUDA")
 
 
 def times(machine):
@@ -172,7 +173,7 @@ def times(machine):
             machine.check(f"batch {row['batch_size']} is one launch an epoch", row["kernel"] == "fused", row["kernel"])
     for batch in BATCHES:
         mine = rows[f"single-layer, batch {batch}"]
-        # The first steps load its kernels. The slowest of them takes seconds a round.
+        # The first steps load PyTorch's kernels. Small batches take seconds per round, so they run fewer rounds.
         published(torch, kinds["single"](d).cuda(), 0.1, X[: 8 * batch], y[: 8 * batch], batch)
         mine["PyTorch, published"] = median(published(torch, kinds["single"](d).cuda(), 0.1, X, y, batch) for _ in range(min(3, rounds) if batch < 8 else rounds))
         mine["PyTorch, graphs"] = median(graphs(torch, kinds["single"](d).cuda(), 0.1, *on_gpu, batch) for _ in range(rounds))
@@ -213,7 +214,7 @@ def agreement(machine):
 
 
 def elsewhere(given):
-    """Packs what is needed, runs it on the host, and brings the results back."""
+    """Copies the program and the features to the host, runs this script there, and copies the results back."""
     program, artifacts = Path(given.program), Path(given.artifacts)
     files = {program: "train", HERE: "gpu.py", HERE.with_name("epochs.py"): "epochs.py", **{artifacts / "tensors" / f"{part}.safetensors": f"artifacts/tensors/{part}.safetensors" for part in PARTS}}
     if missing := [str(file) for file in files if not file.exists()]:
@@ -239,11 +240,11 @@ def elsewhere(given):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", help="a machine with a GPU, as ssh names it")
-    parser.add_argument("--program", default=str(HERE.parent.parent / "target/x86_64-unknown-linux-gnu/debug/train"))
-    parser.add_argument("--artifacts", default=str(HERE.parent.parent / "artifacts"), help="a folder with tensors/")
-    parser.add_argument("--out", default="gpu-results")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--host", help="ssh destination of a machine with a GPU")
+    parser.add_argument("--program", default=str(HERE.parent.parent / "target/x86_64-unknown-linux-gnu/debug/train"), help="the training program, built with the feature `cuda`")
+    parser.add_argument("--artifacts", default=str(HERE.parent.parent / "artifacts"), help="a folder of artifacts with the result of `tensors`")
+    parser.add_argument("--out", default="gpu-results", help="the folder for the results (default: gpu-results)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of times that each epoch is timed (default: 5)")
     given = parser.parse_args()
     if given.host:
         elsewhere(given)

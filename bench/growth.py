@@ -1,7 +1,7 @@
-"""Time and memory of every stage for ever more generated headlines, and a picture of both (growth.svg beside the results).
+"""Time and memory of every stage for growing numbers of generated headlines, and a chart of both (growth.svg, beside the results).
 
-Memory is a process's private memory at its peak: what it has of its own. Files that are mapped count as the system's, which takes
-their pages back when it needs them. The training nodes run for one epoch."""
+Memory is the peak of a process's private memory. It does not include mapped files, whose pages the system reclaims when it needs
+them. The training nodes run for one epoch."""
 
 import shutil
 import sys

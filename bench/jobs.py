@@ -1,4 +1,4 @@
-"""Whole jobs: classifying many headlines beside fastText, and the exercise from raw files to trained nets beside the Python tools."""
+"""Whole jobs: classifying many headlines, compared with fastText, and the exercise from raw files to trained nets, compared with the Python tools."""
 
 import csv
 import io
@@ -20,13 +20,13 @@ def titles(bench, part):
 
 
 def predict(bench):
-    """fastText's model has as many dimensions as the word vectors, and its Python interface is given all lines at once."""
+    """Compares predictions with fastText, whose model has 300 dimensions and whose Python interface gets all lines at once."""
     import fasttext
     table = titles(bench, "train")
     work = bench.artifacts.parent
     train = work / "fasttext.txt"
     train.write_text("".join(f"__label__{c} {t}\n" for t, c in zip(table.title, table.category)))
-    # At its default rate of 0.1 it ends in NaN here.
+    # With its default rate of 0.1, fastText ends in NaN here.
     model = fasttext.train_supervised(str(train), dim=300, lr=0.05, epoch=10, thread=1, verbose=0)
     every = table.title.tolist()
     lines = (every * (bench.given.lines // len(every) + 1))[: bench.given.lines]
@@ -51,7 +51,7 @@ def predict(bench):
 
 
 def python_answers(archive, vectors, epochs):
-    """Problems 70 to 79 as the Python answers do them, with as many epochs of the multi-layer net as knockline trained."""
+    """Solves problems 70 to 79 as the Python answers do, with as many epochs of the multi-layer net as knockline trained."""
     import numpy as np
     import pandas
     import torch
@@ -102,10 +102,10 @@ def python_answers(archive, vectors, epochs):
 
 
 def whole(bench):
-    """Everything from nothing, once each: the Python side takes minutes. Its imports do not count."""
+    """Runs everything from scratch. The Python side, which takes minutes, runs once, and its imports are not timed."""
     given = bench.given
     if not (given.archive and given.vectors):
-        print("whole: give --archive and --vectors")
+        print("whole: skipped; give --archive and --vectors")
         return
     times = {"knockline": [], "Python": []}
     for _ in range(given.rounds):

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The benchmarks: each of knockline's figures beside its peers' and, where there is one, its floor's, from the same run.
+"""The benchmarks: times of knockline and its peers and, in some benchmarks, of a floor, all from the same run.
 
     cargo xtask bench [NAME...] [-- --archive ZIP --vectors FILE --rounds 5 --words 300000 --lines 1000000]
 
-Without files it is the embedded sample and random vectors. Contenders take turns, a figure is the median of the rounds. The
-peers come from PyPI into a virtual environment below target/ (some 6 GB, most of it PyTorch). Every single time goes into
-target/bench/results.json."""
+Without --archive and --vectors, the embedded sample and random vectors are used. Contenders take turns; a figure is the median
+of the rounds. The peers are installed from PyPI into a virtual environment below target/ (some 6 GB, most of it PyTorch). Every
+single time is written to target/bench/results.json."""
 
 import argparse
 import importlib
@@ -22,13 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "bench"
 VENV = WORK / "venv"
 PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "isal", "matplotlib"]
-# Each benchmark's module, in the order in which they run.
+# The module of each benchmark, in the order in which the benchmarks run.
 NAMES = {"single": "epochs", "multi": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
          "growth": "growth"}
 
 
 class Bench:
-    """What a benchmark needs: where things are, and how contenders are timed."""
+    """The paths that benchmarks use, and how contenders are timed."""
 
     def __init__(self, given):
         self.given = given
@@ -46,7 +46,7 @@ class Bench:
         return self.run([self.target / "xtask", "pipeline", "--artifacts", artifacts, "--set", "cache.remote=none", *sets, *more])
 
     def run(self, command, env=None, cwd=ROOT, stdout=subprocess.PIPE):
-        """Runs a command, and gives its seconds, its output and its peak memory in MB."""
+        """Runs a command and returns its seconds and its output."""
         start = time.perf_counter()
         child = subprocess.Popen([str(c) for c in command], cwd=cwd, env={**os.environ, **(env or {})}, stdout=stdout, stderr=subprocess.PIPE, text=True)
         out, errors = child.communicate()
@@ -56,7 +56,7 @@ class Bench:
         return seconds, out
 
     def watch(self, command, field, env=None):
-        """Runs a command, and gives its seconds and the peak of a field of its status in MB: RssAnon is what it has of its own, VmHWM all that was ever resident."""
+        """Runs a command and returns its seconds and the peak of a field of its status, in MB: RssAnon is private memory, VmHWM the peak of the resident set."""
         start = time.perf_counter()
         child = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
         command, peak = Path(command[0]).name, 0.0
@@ -69,7 +69,7 @@ class Bench:
         return seconds, peak
 
     def compare(self, name, what, contenders, floor=None):
-        """Lets the contenders take turns; the first is knockline. `floor` names the one that is no rival but a limit."""
+        """Times the contenders in turn; the first is knockline. `floor` names the contender that is a limit and not a rival."""
         times = {who: [] for who in contenders}
         for turn in range(self.given.rounds):
             for who, contend in contenders.items():
@@ -87,7 +87,7 @@ class Bench:
 
 
 def status(pid, command, field):
-    """In MB; 0 while the process is still Python's, before it becomes the command."""
+    """A field of a process's status in MB; 0 while the process is still Python, before it becomes the command."""
     try:
         lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     except OSError:
@@ -112,10 +112,10 @@ def machine():
 
 
 def in_own_environment():
-    """Goes on in the virtual environment with the peers, which is made first if need be."""
+    """Restarts in the virtual environment with the peers, which is made first if it does not exist."""
     python, stamp = VENV / "bin" / "python", VENV / "peers.json"
     if not stamp.exists() or json.loads(stamp.read_text()) != PEERS:
-        print(f"installing the peers into {VENV}: some minutes, some 6 GB", file=sys.stderr)
+        print(f"installing the peers into {VENV}: this takes some minutes and some 6 GB", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS], check=True)
         stamp.write_text(json.dumps(PEERS))
@@ -127,20 +127,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     absolute = lambda path: str(Path(path).resolve())
-    parser.add_argument("--archive", type=absolute, help="the news archive")
-    parser.add_argument("--vectors", type=absolute, help="the word vectors of the headlines")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each contender runs (5)")
-    parser.add_argument("--words", type=int, default=300_000, help="words of the vector file that is made for `vectors` and `gzip` (300000)")
-    parser.add_argument("--lines", type=int, default=1_000_000, help="headlines for `predict` (1000000)")
-    parser.add_argument("--most", type=int, default=1_000_000, help="headlines that `growth` goes up to, ten times more each time (1000000)")
-    parser.add_argument("--publish", action="store_true", help="write bench/results.json, which bench/README.md shows, and not target/bench/results.json")
+    parser.add_argument("--archive", type=absolute, help="the news archive, a .zip file")
+    parser.add_argument("--vectors", type=absolute, help="the word vectors, a binary word2vec file")
+    parser.add_argument("--rounds", type=int, default=5, help="number of times that each contender runs (default: 5)")
+    parser.add_argument("--words", type=int, default=300_000, help="number of words in the vector file that is made for `vectors` and `gzip` (default: 300000)")
+    parser.add_argument("--lines", type=int, default=1_000_000, help="number of headlines for `predict` (default: 1000000)")
+    parser.add_argument("--most", type=int, default=1_000_000, help="largest number of headlines for `growth`, which multiplies it by ten each time (default: 1000000)")
+    parser.add_argument("--publish", action="store_true", help="write bench/results.json, the source of the tables in bench/README.md, instead of target/bench/results.json")
     given = parser.parse_args()
     if given.rounds < 1:
         parser.error("--rounds must be at least 1")
     if unknown := [name for name in given.names if name not in NAMES]:
-        parser.error(f"there is no benchmark {unknown[0]}; there are {', '.join(NAMES)}")
+        parser.error(f"there is no benchmark {unknown[0]}; choose from {', '.join(NAMES)}")
     in_own_environment()
-    # Some systems choose a kernel for OpenBLAS that is slow on a newer processor; peers are to be at their best.
+    # Some systems select an OpenBLAS kernel that is slow on newer processors; the peers should run at their best.
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
         os.environ.pop(name, None)
     WORK.mkdir(parents=True, exist_ok=True)
@@ -151,10 +151,10 @@ def main():
     for name in given.names or NAMES:
         getattr(importlib.import_module(NAMES[name]), name)(bench)
         if rows := bench.results.get(name):
-            # After each, so that one that fails takes nothing from those before it.
+            # Written after each benchmark, so that one that fails does not lose the results of the earlier ones.
             all = json.loads(file.read_text()) if file.exists() else {}
             file.write_text(json.dumps({**all, name: {"about": about, "rows": rows}}, indent=1, ensure_ascii=False) + "\n")
-    print(f"every time is in {file.relative_to(ROOT)}", file=sys.stderr)
+    print(f"all times are in {file.relative_to(ROOT)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Every stage before training on the whole archive, with every publisher's rows: its time and peak memory beside a floor's time.
+"""Every stage but training, on the whole archive with every publisher's rows: its time and peak memory, and the time of a floor.
 
-A floor does what no stage of this kind can go without, by other tools: ingest, unpacking by igzip, in memory; split, the same tables read
-and written by pyarrow, in the order in which they are; embed, the vector file and the titles read; tensors, its files copied; report, its files read.
-Memory is a process's resident set at its peak, mapped files included."""
+A floor does the minimum that any such stage has to do, with other tools: for ingest, unpacking with igzip, in memory; for split, reading and
+writing the same tables with pyarrow, unshuffled; for embed, reading the vector file and the titles; for tensors, copying its files; for report,
+reading its files. Memory is the peak of a process's resident set, mapped files included."""
 
 import shutil
 import statistics
@@ -25,7 +25,7 @@ def stages(bench):
     from pyarrow import parquet
     given = bench.given
     if not (given.archive and given.vectors):
-        print("stages: give --archive and --vectors")
+        print("stages: skipped; give --archive and --vectors")
         return
     sources = {"ingest": [f"source={given.archive}", 'publishers=["*"]'], "embed": [f"source={given.vectors}"]}
     with zipfile.ZipFile(given.archive) as file:

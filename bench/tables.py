@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the tables of bench/README.md from bench/results.json, so that no number is copied by hand: python3 bench/tables.py"""
+"""Writes the tables in bench/README.md from bench/results.json, so that no number is copied by hand: python3 bench/tables.py"""
 
 import json
 import re
@@ -47,7 +47,7 @@ def growth(rows):
 
 
 def between(text, name, made):
-    """Puts what was made between its two comments."""
+    """Replaces the text between the comments `name` and `end`."""
     return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{made}\n{m[2]}", text, count=1, flags=re.DOTALL)
 
 

@@ -1,5 +1,4 @@
-//! Writes down which compiler builds this and with which flags, since it is the same that builds
-//! the stages.
+//! Records the compiler that builds xtask, and its flags: the stages are built with the same.
 
 use std::process::Command;
 
@@ -13,10 +12,10 @@ fn main() {
         .output()
         .map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
     println!("cargo::rustc-env=KNOCKLINE_HOST={target}");
-    // Another kind of processor or system computes other last digits.
+    // The last digits of results depend on the kind of processor and on the system.
     println!("cargo::rustc-env=KNOCKLINE_RUSTC={} for {target}", version.unwrap_or_default());
-    // What cargo has made of all its files and variables. The features say what `target-cpu=native`
-    // means on this machine.
+    // The flags as cargo resolved them from all its files and variables. The target features show
+    // what `target-cpu=native` means on this machine.
     let flags = variable("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " ");
     println!(
         "cargo::rustc-env=KNOCKLINE_FLAGS={}",

@@ -1,5 +1,5 @@
-//! Compiles the kernels for a GPU (feature `cuda`) to PTX, which a driver translates for the GPU
-//! that it has, or for the emulator.
+//! Compiles the GPU kernels: to PTX (feature `cuda`), which a driver translates for its GPU, and
+//! for the emulator (feature `emulator`).
 
 fn main() {
     println!("cargo:rerun-if-changed=src/gpu/kernels.cu");
@@ -19,8 +19,8 @@ fn main() {
     }
 }
 
-/// By the compiler that candle's kernels are compiled with: `NVCC`, or what `CUDA_HOME` has, or
-/// `nvcc`.
+/// Compiles with the compiler of candle's kernels: `NVCC`, or else the one in `CUDA_HOME` or
+/// `CUDA_PATH`, or else `nvcc`.
 fn ptx() {
     for name in ["NVCC", "CUDA_HOME", "CUDA_PATH"] {
         println!("cargo:rerun-if-env-changed={name}");
@@ -32,10 +32,10 @@ fn ptx() {
         .filter(|nvcc| nvcc.exists());
     let nvcc = set("NVCC").or(home).unwrap_or_else(|| "nvcc".into());
     let out = set("OUT_DIR").expect("cargo sets it").join("kernels.ptx");
-    // A compiler that does nothing is enough to check the code; the program then says that it has
-    // no kernels.
+    // A compiler that does nothing is enough to check the Rust code; the program then reports that
+    // it has no kernels.
     std::fs::write(&out, "").expect("the build folder can be written");
-    // The oldest that nvcc 13 knows; newer GPUs run it, too.
+    // The oldest target that nvcc 13 supports; newer GPUs run its PTX, too.
     let mut command = std::process::Command::new(&nvcc);
     command.args(["-ptx", "-O3", "-arch=compute_75", "-o"]).arg(&out).arg("src/gpu/kernels.cu");
     match command.status() {

@@ -1,4 +1,4 @@
-//! Present so that the build-dependencies, whose features are the point, are resolved.
+//! Exists so that cargo resolves the build-dependencies, whose features are what matters.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,4 +1,5 @@
-//! A zip archive of headlines, to its rows.
+//! A zip archive of headlines, down to its rows: an error with its place, or as many rows as were
+//! counted.
 #![no_main]
 #![allow(dead_code)]
 

@@ -1,5 +1,5 @@
-//! A bundle, packed or still to be packed: whatever is in it, nothing is written outside of the
-//! store, and what is taken is whole.
+//! A bundle, packed or not: an import writes nothing outside of the store, and imported results are
+//! complete.
 #![no_main]
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use cache::{Manifest, Store};
 use libfuzzer_sys::fuzz_target;
 
-/// Everything below a folder but the store.
+/// Everything below `folder` except the store.
 fn outside(folder: &Path, store: &Path, found: &mut BTreeSet<PathBuf>) {
     for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path != store {
@@ -19,8 +19,8 @@ fn outside(folder: &Path, store: &Path, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// The archive with the seal that each of its manifests would have, so that what is behind the seal
-/// is reached, too.
+/// The archive with a valid seal and key in each of its manifests, so that the code behind these
+/// checks is reached.
 fn sealed(tar: &[u8]) -> Option<Vec<u8>> {
     let mut out = tar::Builder::new(Vec::new());
     for entry in tar::Archive::new(tar).entries().ok()?.take(64) {

@@ -1,5 +1,5 @@
-//! Options as a user writes them, on the command line and in a file: an error in words, or a
-//! configuration.
+//! Options as a user writes them, on the command line and in a file: an error with an explanation,
+//! or a configuration.
 #![no_main]
 
 use std::path::Path;
@@ -32,7 +32,7 @@ fuzz_target!(|data: &str| {
             for schema in &*SCHEMAS {
                 let mut options = schema.defaults();
                 if schema.set(&mut options, name, value).is_ok() {
-                    // Canonical form is a form that can be given, too.
+                    // A value's canonical form has to be accepted, too.
                     let again = options.get(name).cloned();
                     let text = serde_json::to_string(&again).expect("JSON");
                     if !text.contains('\\') {

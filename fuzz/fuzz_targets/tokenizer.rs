@@ -1,5 +1,5 @@
-//! The words of a title, against Python's rule done slowly: `title.translate(table of spaces for
-//! string.punctuation).split()`.
+//! The words of a title, compared with a slow version of Python's rule: `title.translate(table of
+//! spaces for string.punctuation).split()`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,9 +1,9 @@
-//! A word2vec file, binary or text; packed, if the first byte says so. Whatever it is, there is an
-//! outcome or an error with a place.
+//! A word2vec file, binary or text, packed if the first byte is odd: finite vectors, or an error
+//! with its place.
 #![no_main]
 #![allow(dead_code)]
 
-// The modules themselves: the crate that they are in also has polars.
+// The modules are included, because their crate depends on polars.
 #[path = "../../crates/embed/src/blocks.rs"]
 mod blocks;
 #[path = "../../crates/embed/src/reader.rs"]

@@ -1,7 +1,7 @@
-//! What the end-to-end tests share: a folder for artifacts, and `cargo xtask` run in it as a
-//! user runs it.
+//! Helpers of the end-to-end tests: a folder for artifacts, and `cargo xtask` run in it as a user
+//! runs it.
 
-// A test that cannot go on should say where and stop.
+// A test that cannot continue should panic at that place.
 #![allow(clippy::expect_used, clippy::missing_panics_doc, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -13,7 +13,20 @@ use serde_json::Value;
 use tempfile::TempDir;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
-/// The workspace.
+/// The nodes of the sample's pipeline.
+pub const NODES: [&str; 9] = [
+    "ingest",
+    "split",
+    "embed",
+    "tensors",
+    "train.slp",
+    "train.curve",
+    "train.mlp",
+    "train.sweep",
+    "report",
+];
+
+/// The workspace's folder.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
 }
@@ -22,18 +35,18 @@ pub fn root() -> PathBuf {
 pub fn xtask(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).arg("xtask").args(args).stdin(Stdio::null());
-    // The servers of these tests are on loopback, whatever proxy the machine has.
+    // The servers of these tests are on loopback; a proxy of the machine must not be used for them.
     command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     command
 }
 
-/// How a command ended.
+/// The outcome of a command.
 pub struct Ended {
-    /// The exit status.
+    /// The exit status; `None` if a signal ended the command.
     pub code: Option<i32>,
-    /// What it wrote to stdout.
+    /// Its stdout.
     pub out: String,
-    /// What it wrote to stderr.
+    /// Its stderr.
     pub err: String,
 }
 
@@ -45,7 +58,7 @@ impl Ended {
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
-    /// Itself, if all went well.
+    /// Returns itself, and panics unless the exit status is 0.
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self
@@ -56,7 +69,7 @@ impl Ended {
         self.out.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
-    /// The nodes of `--json` lines whose field `name` is `value`.
+    /// The nodes of the JSON lines on stdout whose field `name` is `value`.
     pub fn nodes(&self, name: &str, value: &str) -> Vec<String> {
         self.json()
             .iter()
@@ -66,7 +79,7 @@ impl Ended {
     }
 }
 
-/// A folder of artifacts that goes away with the test.
+/// A folder of artifacts that is removed with the test.
 pub struct Artifacts {
     dir: TempDir,
     options: Vec<String>,
@@ -79,12 +92,12 @@ impl Default for Artifacts {
 }
 
 impl Artifacts {
-    /// Empty; the multi-layer net trains for two epochs, since tests need no good one.
+    /// An empty folder. The multi-layer net trains for only two epochs: its quality does not matter.
     pub fn new() -> Self {
         Self::with(&["train.mlp.epochs=2"])
     }
 
-    /// Empty, with options of all its commands.
+    /// An empty folder, with `options` set for all its commands.
     pub fn with(options: &[&str]) -> Self {
         let options = options.iter().map(|&o| o.to_owned()).collect();
         Self { dir: tempfile::tempdir().expect("a folder"), options }
@@ -95,7 +108,7 @@ impl Artifacts {
         self.dir.path()
     }
 
-    /// `cargo xtask` with `args` and JSON lines, in this folder.
+    /// `cargo xtask` with `args` and `--json`, in this folder.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = xtask(args);
         command.arg("--json").arg("--artifacts").arg(self.path());
@@ -103,12 +116,12 @@ impl Artifacts {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs `cargo xtask` with `args` to its end.
     pub fn run(&self, args: &[&str]) -> Ended {
         Ended::of(self.command(args))
     }
 
-    /// Starts `cargo xtask pipeline`, silently.
+    /// Starts `cargo xtask` with `args`, without output.
     pub fn start(&self, args: &[&str]) -> Child {
         let mut command = self.command(args);
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command starts")
@@ -120,8 +133,7 @@ impl Artifacts {
         serde_json::from_slice(&bytes).expect(file)
     }
 
-    /// The bytes of every artifact by its path, those with clock readings and what is
-    /// knockline's own left out.
+    /// The bytes of every artifact by its path, without `timings.jsonl` and `.knockline`.
     pub fn bytes(&self) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         let mut todo = vec![self.path().to_owned()];
@@ -140,7 +152,7 @@ impl Artifacts {
     }
 }
 
-/// A news archive of `rows` headlines of the publisher Reuters, every category in turn.
+/// A table of `rows` headlines of the publisher Reuters, the categories in turn.
 pub fn table(rows: usize) -> String {
     let words =
         ["markets bank rates", "software phone launch", "film star album", "virus drug study"];

@@ -1,4 +1,4 @@
-//! The exercise's answers: the report, further seeds, the sweep, and headlines of one's own.
+//! The exercise's answers: the report, further seeds, the sweep, and predictions.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -30,7 +30,7 @@ fn the_report_answers_every_problem_in_one_file() {
     for outside in ["src=\"http", "href=\"http", "url(http", "@import", "<link"] {
         assert!(!page.contains(outside), "the page needs {outside}");
     }
-    // Every table head has both languages, but for those that are symbols.
+    // Every table header has both languages, except for symbols.
     let heads = page
         .split("<th scope=\"col\"")
         .skip(1)
@@ -52,7 +52,7 @@ fn the_report_answers_every_problem_in_one_file() {
     assert_eq!(page.matches("<svg").count(), 2 * 9);
     for text in ["エポック", "正解率", "学習データ", "検証データ", "バッチサイズ"]
     {
-        assert!(page.contains(&format!("\n{text}\n</text>")), "no figure says {text}");
+        assert!(page.contains(&format!("\n{text}\n</text>")), "no figure has the text {text}");
     }
     assert!(page.contains("<strong>No GPU was used.</strong> cuda: this build cannot use CUDA"));
     let metrics = artifacts.json("report/metrics.json");
@@ -70,7 +70,7 @@ fn the_report_answers_every_problem_in_one_file() {
     assert!(sizes.eq((0..11).map(|i| 1 << i)));
 }
 
-/// Runs the report alone, with another sweep, and returns its page.
+/// Runs only the report stage, with another sweep, and returns its page.
 fn page_with_sweep(artifacts: &Artifacts, rows: &[Value], config: &Value) -> String {
     let dir = tempfile::tempdir().expect("a folder");
     let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
@@ -91,7 +91,7 @@ fn page_with_sweep(artifacts: &Artifacts, rows: &[Value], config: &Value) -> Str
 }
 
 #[test]
-fn a_sweep_with_a_gpu_stands_beside_the_cpu_s_and_one_without_a_cpu_is_no_error() {
+fn the_report_shows_a_sweep_with_a_gpu_and_one_without_a_cpu() {
     let artifacts = Artifacts::with(&["train.mlp.epochs=1", "train.sweep.batch_sizes=[64]"]);
     artifacts.run(&["pipeline"]).ok();
     let text =
@@ -119,7 +119,7 @@ fn a_sweep_with_a_gpu_stands_beside_the_cpu_s_and_one_without_a_cpu_is_no_error(
 }
 
 #[test]
-fn the_devices_of_the_sweep_can_be_named() {
+fn the_devices_of_the_sweep_can_be_chosen() {
     let artifacts = Artifacts::new();
     artifacts
         .run(&["pipeline", "--to", "train.sweep", "--set", "train.sweep.devices=[\"cpu\"]"])
@@ -163,7 +163,7 @@ fn a_headline_with_markup_is_text_in_the_report() {
 }
 
 #[test]
-fn further_seeds_are_runs_of_their_own() {
+fn further_seeds_give_the_results_of_separate_runs() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "train.slp", "--set", "train.slp.seeds=[123, 5, 7]"]).ok();
     let all = artifacts.json("train.slp/metrics.json");
@@ -177,7 +177,7 @@ fn further_seeds_are_runs_of_their_own() {
 }
 
 #[test]
-fn the_first_checkpoints_go_where_only_some_are_kept() {
+fn checkpoints_keep_leaves_only_the_newest_checkpoints() {
     let artifacts = Artifacts::with(&["train.slp.checkpoints.keep=2"]);
     artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
     let folder = artifacts.path().join("train.slp/checkpoints");
@@ -191,7 +191,7 @@ fn the_first_checkpoints_go_where_only_some_are_kept() {
 }
 
 #[test]
-fn the_options_of_training_change_the_result_and_go_together() {
+fn training_options_change_the_result_and_can_be_combined() {
     let plain = Artifacts::with(&["train.mlp.epochs=3"]);
     plain.run(&["pipeline", "--to", "train.mlp"]).ok();
     let loss = |artifacts: &Artifacts| {
@@ -244,7 +244,7 @@ fn predict(artifacts: &Artifacts, args: &[&str], input: &[u8]) -> Ended {
 }
 
 #[test]
-fn headlines_of_ones_own_get_answers() {
+fn predict_classifies_headlines_from_arguments_files_and_stdin() {
     let dir = tempfile::tempdir().expect("a folder");
     let (table, file) = (dir.path().join("newsCorpora.csv"), dir.path().join("mine.txt"));
     std::fs::write(&table, e2e::table(400)).expect("writes");
@@ -270,7 +270,7 @@ fn headlines_of_ones_own_get_answers() {
     );
     assert!(lines[1].starts_with("m 0."), "{}", answer.out);
 
-    // The same from a file and from stdin, whatever its line ends.
+    // A file and stdin give the same answers, also with CRLF line ends and a byte order mark.
     let text = "\u{feff}markets bank rates unheard\r\nvirus drug study";
     std::fs::write(&file, text).expect("writes");
     let path = file.display().to_string();
@@ -298,7 +298,7 @@ fn headlines_of_ones_own_get_answers() {
 }
 
 #[test]
-fn what_cannot_be_classified_is_named() {
+fn predict_explains_what_it_cannot_classify() {
     let dir = tempfile::tempdir().expect("a folder");
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "train.mlp"]).ok();
@@ -317,7 +317,7 @@ fn what_cannot_be_classified_is_named() {
     for (args, want) in [
         (&["--profile", "nosuch", "x"][..], "there is no profile `nosuch`"),
         (&["--set", "train.mlp.lrr=1", "x"], "did you mean `lr`?"),
-        (&["x", "-"], "`-` stands beside other headlines"),
+        (&["x", "-"], "`-` cannot be combined with other headlines"),
     ] {
         let refused = predict(&artifacts, args, b"");
         assert!(refused.code == Some(2) && refused.err.contains(want), "{}", refused.err);
@@ -334,7 +334,7 @@ fn what_cannot_be_classified_is_named() {
     let many = predict(&artifacts, &["--top-k", "5", "x"], b"");
     assert_eq!(many.code, Some(2));
 
-    // Other vectors than the net was trained on would only look like an answer.
+    // With other vectors than the net was trained on, the answers would be meaningless.
     artifacts.run(&["pipeline", "--to", "embed", "--set", "embed.seed=7"]).ok();
     let other = predict(&artifacts, &["x"], b"");
     assert!(
@@ -350,14 +350,15 @@ fn what_cannot_be_classified_is_named() {
     std::fs::write(&model, bytes).expect("writes");
     let damaged = predict(&artifacts, &["x"], b"");
     assert!(
-        damaged.code == Some(3) && damaged.err.contains("model.safetensors has another content"),
+        damaged.code == Some(3)
+            && damaged.err.contains("model.safetensors has changed since it was made"),
         "{}",
         damaged.err
     );
 }
 
-/// The arrays of a safetensors file, by its format's definition: a length, a JSON header and the
-/// values.
+/// The arrays `X` and `id` of a safetensors file, read as the format defines it: a length, a JSON
+/// header and the values.
 fn arrays(artifacts: &Artifacts, file: &str) -> (Vec<f32>, Vec<i64>) {
     let bytes = std::fs::read(artifacts.path().join(file)).expect("reads");
     let (length, rest) = bytes.split_at(8);
@@ -386,7 +387,7 @@ fn arrays(artifacts: &Artifacts, file: &str) -> (Vec<f32>, Vec<i64>) {
 fn headlines_without_a_known_word_are_zeros_or_left_out() {
     let dir = tempfile::tempdir().expect("a folder");
     let (table, vectors) = (dir.path().join("newsCorpora.csv"), dir.path().join("vectors.txt"));
-    // Of ten headlines one has a word without vector; the others' one word tells their place.
+    // One headline in ten has a word without a vector; the word of the others identifies their row.
     let letters = ["b", "t", "e", "m"];
     let headline =
         |id: usize| format!("{id}\tw{}\tu\tReuters\t{}\ts\th\t1\n", id % 10, letters[id / 10 % 4]);

@@ -1,4 +1,4 @@
-//! Results between jobs, and the care of what is kept: `cache export`, `import`, `verify`, `gc`.
+//! Moving and maintaining results: `cache export`, `import`, `verify`, `gc`.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -32,7 +32,7 @@ fn damage_that_the_index_does_not_see_is_found_by_rereading() {
 }
 
 #[test]
-fn what_no_current_result_needs_is_dropped_and_the_rest_is_still_a_hit() {
+fn gc_drops_results_that_no_current_result_needs_and_the_rest_are_still_hits() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     artifacts.run(&["pipeline", "--to", "tensors", "--set", "split.seed=7"]).ok();
@@ -46,7 +46,7 @@ fn what_no_current_result_needs_is_dropped_and_the_rest_is_still_a_hit() {
 }
 
 #[test]
-fn the_next_job_runs_only_what_the_bundle_does_not_hold() {
+fn the_next_job_runs_only_nodes_that_the_bundle_lacks() {
     let (first, second, whole) = (Artifacts::new(), Artifacts::new(), Artifacts::new());
     let dir = tempfile::tempdir().expect("a folder");
     let bundle = dir.path().join("data.bundle").display().to_string();
@@ -91,8 +91,8 @@ fn the_next_job_runs_only_what_the_bundle_does_not_hold() {
     }
 
     let mut bytes = std::fs::read(&bundle).expect("reads");
-    // More than a bit: now and then one of a zstd frame means nothing, and what is unpacked is
-    // right.
+    // More than one bit is flipped: a single bit of a zstd frame may have no effect on the unpacked
+    // bytes.
     let middle = bytes.len() / 2;
     bytes[middle..middle + 64].iter_mut().for_each(|byte| *byte = !*byte);
     std::fs::write(&bundle, bytes).expect("writes");

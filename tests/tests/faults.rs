@@ -1,15 +1,15 @@
-//! A pipeline that is killed at random moments, and many that run at once.
+//! Pipelines that are killed at random moments, that run at the same time, and that cannot write.
 
 #![allow(clippy::indexing_slicing)]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::Artifacts;
+use e2e::{Artifacts, NODES};
 
-/// So many runs are killed while they are going, at moments spread over a whole run.
+/// Number of runs that are killed before they end, at moments spread over a whole run.
 const KILLS: u32 = 100;
-/// A run may have ended before its moment comes.
+/// Number of attempts at most: a run may have ended before it is killed.
 const TRIES: u32 = 500;
 
 fn source(dir: &Path) -> String {
@@ -18,7 +18,7 @@ fn source(dir: &Path) -> String {
     format!("ingest.source={}", path.display())
 }
 
-/// What a run leaves that is no result.
+/// Files and folders that a run has left and that are not results.
 fn litter(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut todo = vec![folder.to_owned()];
@@ -38,7 +38,7 @@ fn litter(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Whether a file shows clock readings, or lists the digest of one that does.
+/// Whether a file contains clock readings, or the digest of a file that does.
 fn has_clock_readings(file: &str) -> bool {
     file.ends_with("sweep.jsonl")
         || file.ends_with("machine.json")
@@ -47,7 +47,7 @@ fn has_clock_readings(file: &str) -> bool {
 }
 
 #[test]
-fn killed_at_a_hundred_moments_the_pipeline_ends_in_the_same_bytes_and_leaves_no_litter() {
+fn a_pipeline_killed_a_hundred_times_gives_the_same_bytes_and_leaves_no_litter() {
     let dir = tempfile::tempdir().expect("a folder");
     let source = source(dir.path());
     let options = [source.as_str(), "train.mlp.epochs=3", "train.curve.epochs=3"];
@@ -57,8 +57,8 @@ fn killed_at_a_hundred_moments_the_pipeline_ends_in_the_same_bytes_and_leaves_no
     whole.run(&["pipeline", "--set", "split.seed=99"]).ok();
     let length = start.elapsed();
 
-    // A fixed sequence of moments (a linear congruential generator), so that a failure can be
-    // repeated.
+    // The moments are a fixed sequence (a linear congruential generator), so that a failure can be
+    // reproduced.
     let mut state = 7_u32;
     let mut killed_going = 0;
     for kill in 0..TRIES {
@@ -67,21 +67,21 @@ fn killed_at_a_hundred_moments_the_pipeline_ends_in_the_same_bytes_and_leaves_no
         }
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let moment = length.mul_f64(f64::from(state >> 8) / f64::from(1 << 24));
-        // Another seed now and then, so that there is always something left to do.
+        // The seed changes every four kills, so that there is always something left to do.
         let seed = format!("split.seed={}", kill / 4);
         let resume = ["pipeline", "--set", &seed, "--resume"];
         let mut child = killed.start(if kill % 2 == 0 { &resume[..3] } else { &resume });
         std::thread::sleep(moment);
         killed_going += u32::from(child.try_wait().expect("a state").is_none());
-        // On Unix `cargo` has become xtask; its stage ends when it does. Killing what has ended is
-        // no error.
+        // On Unix, `cargo` has become xtask, and its stage ends when xtask does. Killing a process
+        // that has ended is not an error.
         child.kill().and_then(|()| child.wait()).expect("kills");
     }
     assert_eq!(killed_going, KILLS, "after {TRIES} tries");
 
     killed.run(&["pipeline"]).ok();
     killed.run(&["cache", "verify"]).ok();
-    // Training runs of the other seeds are kept to go on with, until this.
+    // `gc` removes the unfinished training runs of the other seeds.
     killed.run(&["cache", "gc"]).ok();
     assert_eq!(litter(killed.path()), [""; 0]);
     whole.run(&["pipeline"]).ok();
@@ -105,26 +105,16 @@ fn eight_pipelines_at_once_make_each_result_once() {
     });
     let mut made: Vec<String> = runs.iter().flat_map(|run| run.nodes("status", "run")).collect();
     made.sort_unstable();
-    let mut nodes = [
-        "ingest",
-        "split",
-        "embed",
-        "tensors",
-        "train.slp",
-        "train.curve",
-        "train.mlp",
-        "train.sweep",
-        "report",
-    ];
+    let mut nodes = NODES;
     nodes.sort_unstable();
     assert_eq!(made, nodes, "each node is made once");
     assert!(runs.iter().filter(|run| run.err.contains("waiting for another run")).count() >= 1);
     let start = Instant::now();
     artifacts.run(&["pipeline"]).ok();
-    assert!(start.elapsed() < Duration::from_mins(1), "nothing waits for the dead");
+    assert!(start.elapsed() < Duration::from_mins(1), "nothing waits for a run that has ended");
 }
 
-/// `cargo xtask pipeline` in a shell that first says `limit`.
+/// `cargo xtask pipeline` in a shell that runs the command `limit` first.
 fn limited(artifacts: &Artifacts, limit: &str) -> e2e::Ended {
     let plain = artifacts.command(&["pipeline"]);
     let mut command = std::process::Command::new("sh");
@@ -139,14 +129,14 @@ fn limited(artifacts: &Artifacts, limit: &str) -> e2e::Ended {
 
 #[test]
 #[cfg(unix)]
-fn a_disk_that_takes_no_more_is_an_error_that_loses_nothing() {
+fn a_full_disk_is_an_error_that_loses_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let source = source(dir.path());
     let options = [source.as_str(), "train.mlp.epochs=2", "train.curve.epochs=2"];
     let (whole, short) = (Artifacts::with(&options), Artifacts::with(&options));
     whole.run(&["pipeline"]).ok();
-    // No file may be longer than so many blocks of 512 bytes; without the signal that says so,
-    // writing fails as on a full disk.
+    // No file may be longer than `blocks` blocks of 512 bytes. With the signal for it (SIGXFSZ)
+    // ignored, writing fails as on a full disk.
     let mut stopped_at = Vec::new();
     for blocks in [16, 64, 160, 400, 1600] {
         let ended = limited(&short, &format!("trap '' XFSZ; ulimit -f {blocks}"));
@@ -170,7 +160,7 @@ fn a_disk_that_takes_no_more_is_an_error_that_loses_nothing() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_folder_that_cannot_be_written_to_is_named_and_nothing_in_it_is_lost() {
+fn the_error_for_an_unwritable_folder_names_it_and_nothing_is_lost() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("a folder");
     let source = source(dir.path());
@@ -183,7 +173,7 @@ fn a_folder_that_cannot_be_written_to_is_named_and_nothing_in_it_is_lost() {
         }
     };
     may(0o555);
-    // The administrator may write everywhere; to that one, only the kernel says no.
+    // root may write everywhere but below /sys.
     let is_administrator = std::fs::write(artifacts.path().join("probe"), "").is_ok();
     let ended = if is_administrator {
         e2e::Ended::of(e2e::xtask(&[

@@ -1,4 +1,4 @@
-//! A user's own data: archives, vector files, downloads; and what goes wrong with them.
+//! The user's data: archives, vector files, downloads; and errors in them.
 
 #![allow(clippy::indexing_slicing, clippy::format_push_string)]
 
@@ -73,7 +73,7 @@ fn a_zip_and_its_table_and_every_vector_format_give_the_same_features() {
 }
 
 #[test]
-fn the_path_of_a_file_is_no_part_of_a_key_and_its_content_is() {
+fn a_key_depends_on_a_file_s_content_and_not_on_its_path() {
     let (one, two) = (files(), files());
     let key = |dir: &tempfile::TempDir| {
         let set = source(&dir.path().join("news.zip"));
@@ -108,7 +108,7 @@ fn grouping_by_story_keeps_stories_whole() {
     assert!((300..=340).contains(&size("train")), "{summary}");
 }
 
-/// Serves `body` to every request on loopback, cutting the first answer short; returns the URL.
+/// Serves `body` to every request on loopback, but cuts off the first answer; returns the URL.
 fn serve(body: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/news.zip", listener.local_addr().expect("an address"));
@@ -137,7 +137,7 @@ fn serve(body: Vec<u8>) -> String {
 }
 
 #[test]
-fn an_archive_is_downloaded_and_a_cut_download_is_resumed() {
+fn an_archive_is_downloaded_and_an_interrupted_download_is_resumed() {
     let url = serve(zip_of(&[("newsCorpora.csv", table(400).as_bytes())]));
     let artifacts = Artifacts::with(&[&format!("ingest.source={url}")]);
     let ended = artifacts.run(&["pipeline", "--to", "ingest"]).ok();
@@ -146,13 +146,13 @@ fn an_archive_is_downloaded_and_a_cut_download_is_resumed() {
     assert_eq!(artifacts.json("ingest/summary.json")["source"], "news.zip");
 }
 
-/// Runs the pipeline with one wrong thing, and checks the status and that the message names
-/// what, where and what to do, and that what was made before is still there.
+/// Runs the pipeline with the bad options `sets`, and checks that it exits with `code`, that the
+/// message has all `parts`, a place and a hint, and that no earlier result is lost.
 fn refused(sets: &[&str], code: i32, parts: &[&str]) {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     let before = artifacts.bytes();
-    // One node at a time: beside one that fails, another could come through.
+    // One node at a time: with more, another node could finish while one fails.
     let mut args = vec!["pipeline", "--jobs", "1"];
     args.extend(sets.iter().flat_map(|s| ["--set", s]));
     let ended = artifacts.run(&args);
@@ -161,7 +161,7 @@ fn refused(sets: &[&str], code: i32, parts: &[&str]) {
         assert!(ended.err.contains(part), "no `{part}` in {}", ended.err);
     }
     let after = artifacts.bytes();
-    // What a run made before it failed may be there, too; earlier results are in the store.
+    // Results that the run made before it failed may be current; earlier ones are in the store.
     let back = artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     assert_eq!(back.nodes("status", "hit").len(), 4, "{}", back.out);
     assert!(!after.is_empty() && artifacts.bytes() == before);
@@ -222,15 +222,15 @@ fn wrong_options_are_refused_before_anything_runs() {
 }
 
 #[test]
-fn a_learning_rate_that_is_too_large_names_epoch_and_batch() {
+fn the_error_for_a_too_large_learning_rate_names_epoch_and_batch() {
     refused(&["train.slp.lr=1e38"], 1, &["the loss is not finite", "train.slp, epoch 1, batch "]);
-    // One step an epoch: the loss before it is sound, the weights after it are not.
+    // With one step per epoch, the loss before the step is finite and the weights after it are not.
     refused(
         &["train.slp.lr=1e39", "train.slp.batch_size=100000"],
         1,
         &["train.slp, epoch 1, batch 1"],
     );
-    // A ReLU makes 0 of NaN, and a loss of ln 4 of a net that is gone.
+    // A final ReLU turns NaN into 0, so a diverged net would have a loss of ln 4.
     let artifacts = Artifacts::new();
     for option in ["train.mlp.relu_out=true", "train.mlp.relu_out=false"] {
         let ended = artifacts.run(&[

@@ -1,20 +1,8 @@
-//! The main job, as a user runs it, on the embedded sample.
+//! The whole pipeline, as a user runs it, on the embedded sample.
 
-use e2e::Artifacts;
+use e2e::{Artifacts, NODES};
 
-const NODES: [&str; 9] = [
-    "ingest",
-    "split",
-    "embed",
-    "tensors",
-    "train.slp",
-    "train.curve",
-    "train.mlp",
-    "train.sweep",
-    "report",
-];
-
-/// What the contract says each node writes.
+/// Files that the nodes have to write.
 const FILES: [&str; 42] = [
     "ingest/headlines.parquet",
     "ingest/manifest.json",
@@ -61,7 +49,7 @@ const FILES: [&str; 42] = [
 ];
 
 #[test]
-fn the_sample_runs_from_end_to_end_and_the_second_time_is_all_hits() {
+fn the_sample_runs_end_to_end_and_all_nodes_are_hits_the_second_time() {
     let artifacts = Artifacts::new();
     let first = artifacts.run(&["pipeline"]).ok();
     assert_eq!(first.nodes("status", "run"), NODES);
@@ -73,7 +61,7 @@ fn the_sample_runs_from_end_to_end_and_the_second_time_is_all_hits() {
     assert_eq!(second.nodes("status", "hit"), NODES);
     assert_eq!(artifacts.bytes(), made);
 
-    // Neither trivial nor hopeless: what the sample was made for.
+    // The sample is designed to be neither trivial nor hopeless.
     let metrics = artifacts.json("train.slp/metrics.json");
     let accuracy = metrics["test"]["accuracy"].as_f64().expect("an accuracy");
     assert!((0.80..=0.97).contains(&accuracy), "{accuracy}");
@@ -99,8 +87,8 @@ fn two_folders_and_any_number_of_threads_give_the_same_bytes() {
     e2e::Ended::of(command).ok();
     let (one, two) = (one.bytes(), two.bytes());
     assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
-    // A run's manifest lists its timings' digest, and timings are clock readings; the sweep is made
-    // of them and names the machine and its threads, and the report shows the sweep.
+    // A run's manifest lists the digest of its timings, which are clock readings; the sweep has
+    // clock readings and names the machine and its threads, and the report shows the sweep.
     let has_clock_readings = |file: &str| {
         file.starts_with("train.") && file.ends_with("manifest.json")
             || [
@@ -120,7 +108,7 @@ fn two_folders_and_any_number_of_threads_give_the_same_bytes() {
 }
 
 #[test]
-fn one_option_reruns_what_it_touches_and_going_back_is_all_hits() {
+fn a_changed_option_reruns_the_nodes_that_use_it_and_changing_it_back_is_all_hits() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline"]).ok();
     let made = artifacts.bytes();
@@ -132,7 +120,7 @@ fn one_option_reruns_what_it_touches_and_going_back_is_all_hits() {
 }
 
 #[test]
-fn a_rerun_that_gives_the_same_bytes_stops_there() {
+fn later_nodes_are_hits_after_a_rerun_that_gives_the_same_bytes() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline"]).ok();
     let forced = artifacts.run(&["pipeline", "--force", "ingest", "--force", "train.slp"]).ok();
@@ -154,7 +142,7 @@ fn a_touched_file_reruns_nothing() {
 }
 
 #[test]
-fn damage_is_said_set_aside_and_made_again() {
+fn damaged_results_are_reported_set_aside_and_made_again() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "embed"]).ok();
     let made = artifacts.bytes();
@@ -165,7 +153,7 @@ fn damage_is_said_set_aside_and_made_again() {
     std::fs::write(&file, bytes).expect("writes");
     let again = artifacts.run(&["pipeline", "--to", "embed"]).ok();
     assert!(
-        again.err.contains("valid.parquet has another content than when it was made; set aside in"),
+        again.err.contains("valid.parquet has changed since it was made; set aside in"),
         "{}",
         again.err
     );
@@ -180,7 +168,7 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
     let missing = artifacts.run(&["pipeline", "--only", "split"]);
     assert_eq!(missing.code, Some(2));
     assert!(
-        missing.err.contains("there is no result of `ingest` to take")
+        missing.err.contains("there is no result of `ingest` to use")
             && missing.err.contains("--to ingest"),
         "{}",
         missing.err
@@ -189,7 +177,7 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     let only = artifacts.run(&["pipeline", "--only", "train.slp", "--set", "split.seed=7"]).ok();
     assert_eq!(only.nodes("status", "run"), ["train.slp"]);
-    assert!(only.err.contains("`tensors` is taken as it is, and is stale"), "{}", only.err);
+    assert!(only.err.contains("`tensors` is stale, and is taken as it is"), "{}", only.err);
     let from = artifacts.run(&["pipeline", "--from", "tensors"]).ok();
     assert_eq!(from.nodes("status", "hit"), ["tensors", "train.slp"]);
     assert_eq!(from.nodes("status", "run"), ["train.curve", "train.mlp", "train.sweep", "report"]);
@@ -197,9 +185,9 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
 }
 
 #[test]
-fn a_training_run_that_is_killed_again_and_again_ends_in_the_same_bytes() {
-    // Everything that has a state: the optimizer, dropout's random numbers, early stopping,
-    // annealing.
+fn a_training_run_that_is_killed_repeatedly_gives_the_same_bytes() {
+    // These options use everything that has a state: the optimizer, dropout's random numbers, early
+    // stopping, annealing.
     let options = [
         "train.mlp.epochs=60",
         "train.mlp.patience=60",
@@ -222,12 +210,12 @@ fn a_training_run_that_is_killed_again_and_again_ends_in_the_same_bytes() {
             assert!(child.try_wait().expect("a state").is_none(), "it ended before it was killed");
             std::thread::sleep(std::time::Duration::from_millis(2));
         }
-        // `cargo` becomes xtask on Unix, so this kills xtask, and its stage ends with it.
+        // On Unix, `cargo` becomes xtask, so this kills xtask, and its stage ends with it.
         child.kill().and_then(|()| child.wait()).expect("kills");
     }
     let resumed = killed.run(&["pipeline", "--to", "train.mlp"]).ok();
     assert_eq!(resumed.nodes("status", "run"), ["train.mlp"]);
-    assert!(resumed.err.contains("going on after epoch "), "it started anew: {}", resumed.err);
+    assert!(resumed.err.contains("resuming after epoch "), "it started over: {}", resumed.err);
     let (whole, killed) = (whole.bytes(), killed.bytes());
     assert_eq!(whole.keys().collect::<Vec<_>>(), killed.keys().collect::<Vec<_>>());
     for (file, bytes) in whole.iter().filter(|(file, _)| !file.ends_with("manifest.json")) {

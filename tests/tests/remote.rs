@@ -11,7 +11,7 @@ use e2e::{Artifacts, Ended};
 
 const DATA: [&str; 4] = ["ingest", "split", "embed", "tensors"];
 
-/// Machines with a remote in common.
+/// A machine's folder, with the remote `remote`.
 fn machine(remote: &str) -> Artifacts {
     Artifacts::with(&["train.mlp.epochs=2", &format!("cache.remote={remote}"), "cache.timeout=2"])
 }
@@ -28,7 +28,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The nodes whose folders are there.
+/// The nodes with a folder in `artifacts`.
 fn nodes_here(artifacts: &Artifacts) -> Vec<String> {
     let folders = fs::read_dir(artifacts.path()).expect("a folder").flatten();
     let mut names: Vec<String> = folders
@@ -44,7 +44,7 @@ fn no_warning(ended: &Ended) {
 }
 
 #[test]
-fn a_second_machine_runs_what_the_first_has_not_and_fetches_what_that_reads() {
+fn a_second_machine_runs_what_the_first_has_not_run_and_fetches_only_its_inputs() {
     let dir = tempfile::tempdir().expect("a folder");
     let remote = dir.path().join("shared").display().to_string();
     let (first, second, third) = (machine(&remote), machine(&remote), machine(&remote));
@@ -84,17 +84,17 @@ fn a_second_machine_runs_what_the_first_has_not_and_fetches_what_that_reads() {
         (nodes_here(&third), hits.nodes("place", "here")),
         (vec!["train.slp".to_owned()], vec!["train.slp".to_owned()])
     );
-    assert!(!third.path().join(".knockline/borrowed").exists(), "nothing that is not needed");
+    assert!(!third.path().join(".knockline/borrowed").exists(), "only needed files are fetched");
     let other = third
         .run(&["pipeline", "--to", "train.slp", "--read-only", "--set", "train.slp.epochs=1"])
         .ok();
     assert_eq!(other.nodes("status", "run"), ["train.slp"]);
-    assert_eq!(files(dir.path()).len(), put, "nothing is put there");
+    assert_eq!(files(dir.path()).len(), put, "--read-only uploads nothing");
     no_warning(&hits);
 }
 
 #[test]
-fn damaged_objects_are_said_made_again_and_replaced() {
+fn damaged_objects_are_reported_made_again_and_replaced() {
     let dir = tempfile::tempdir().expect("a folder");
     let remote = dir.path().display().to_string();
     let (first, second, third) = (machine(&remote), machine(&remote), machine(&remote));
@@ -112,7 +112,7 @@ fn damaged_objects_are_said_made_again_and_replaced() {
     assert_eq!(
         made.nodes("status", "run"),
         ["ingest", "split", "embed", "tensors", "train.slp"],
-        "what is read is made, too"
+        "the inputs are made again, too"
     );
     let (one, two) = (first.bytes(), second.bytes());
     assert!(
@@ -124,7 +124,7 @@ fn damaged_objects_are_said_made_again_and_replaced() {
         fs::read(f).map_or(0, |b| b.len()) < 200 || f.display().to_string().contains("train.slp")
     };
     for (object, bytes) in sound.iter().filter(|(f, _)| !timed(f)) {
-        assert!(fs::read(object).expect("reads") == *bytes, "{} is not mended", object.display());
+        assert!(fs::read(object).expect("reads") == *bytes, "{} is not replaced", object.display());
     }
     let hits = third.run(&["pipeline", "--to", "train.slp"]).ok();
     assert_eq!(hits.nodes("status", "hit").len(), 5);
@@ -138,14 +138,14 @@ fn damaged_objects_are_said_made_again_and_replaced() {
     }
     let fourth = machine(&remote);
     let made = fourth.run(&["pipeline", "--to", "split"]).ok();
-    assert!(made.err.contains("the manifest of `ingest` there is damaged"), "{}", made.err);
+    assert!(made.err.contains("the manifest of `ingest` in the remote is damaged"), "{}", made.err);
     assert_eq!(made.nodes("status", "run"), ["ingest", "split"]);
     let fifth = machine(&remote).run(&["pipeline", "--to", "split"]).ok();
     assert_eq!(fifth.nodes("status", "hit").len(), 2);
 }
 
 #[test]
-fn a_remote_that_is_of_no_use_costs_a_warning() {
+fn an_unusable_remote_causes_a_single_warning() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("file");
     fs::write(&file, "mine").expect("writes");
@@ -190,7 +190,7 @@ fn a_remote_that_is_of_no_use_costs_a_warning() {
     assert_eq!(fs::read_to_string(file).expect("reads"), "mine");
 }
 
-/// Serves the files of a folder to a user with a password, and nothing else.
+/// Serves the files of a folder, with a user name and a password, and nothing else.
 fn web(folder: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url =
@@ -203,7 +203,7 @@ fn web(folder: &Path) -> String {
             let path = lines
                 .next()
                 .and_then(|l| Some(l.strip_prefix("GET /")?.split(' ').next()?.to_owned()));
-            // RFC 7617's own example.
+            // The example of RFC 7617.
             let may = lines
                 .take_while(|l| !l.is_empty())
                 .any(|l| l.to_lowercase() == "authorization: basic qwxhzgrpbjpvcgvuihnlc2ftzq==");
@@ -224,7 +224,7 @@ fn web(folder: &Path) -> String {
 }
 
 #[test]
-fn pushed_on_purpose_pulled_on_purpose_and_from_a_web_server() {
+fn push_and_pull_use_a_folder_and_pull_also_a_web_server() {
     let dir = tempfile::tempdir().expect("a folder");
     let remote = dir.path().display().to_string();
     let alone = Artifacts::new();
@@ -232,7 +232,7 @@ fn pushed_on_purpose_pulled_on_purpose_and_from_a_web_server() {
     let none = alone.run(&["cache", "push"]);
     assert!(
         none.code == Some(2)
-            && none.err.contains("there is no remote")
+            && none.err.contains("no remote is set")
             && none.err.contains("[cache]"),
         "{}",
         none.err
@@ -274,7 +274,7 @@ fn pushed_on_purpose_pulled_on_purpose_and_from_a_web_server() {
 }
 
 #[test]
-fn what_a_failure_does_not_concern_is_finished_and_kept() {
+fn nodes_that_a_failure_does_not_affect_finish_and_are_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let weights = dir.path().join("weights.safetensors");
     fs::write(&weights, "no weights").expect("writes");
@@ -298,9 +298,9 @@ fn what_a_failure_does_not_concern_is_finished_and_kept() {
     assert_eq!(next.nodes("status", "run"), ["train.curve", "train.sweep", "report"]);
 }
 
-/// Which of two word-vector files a net was trained on decides what it may be used with.
+/// A net may be used only with the word vectors that it was trained on.
 #[test]
-fn what_lies_in_the_remote_is_not_mixed_up_with_what_lies_here() {
+fn results_in_the_remote_are_not_mixed_up_with_local_ones() {
     let dir = tempfile::tempdir().expect("a folder");
     let remote = dir.path().display().to_string();
     let (first, second) = (machine(&remote), machine(&remote));
@@ -330,7 +330,7 @@ fn what_lies_in_the_remote_is_not_mixed_up_with_what_lies_here() {
         first.run(&["predict", "Bank raises forecast", "--set", "embed.seed=7"]).ok().out
     );
 
-    // One stage after a change, with what it reads in the remote.
+    // One node after a change, with its inputs in the remote.
     let only = second
         .run(&[
             "pipeline",
@@ -345,12 +345,16 @@ fn what_lies_in_the_remote_is_not_mixed_up_with_what_lies_here() {
     assert_eq!(only.nodes("status", "run"), ["train.mlp"]);
     let bundle = dir.path().join("x.bundle").display().to_string();
     let exported = second.run(&["cache", "export", &bundle]).ok();
-    assert!(exported.err.contains("in the remote alone: ingest split tensors"), "{}", exported.err);
+    assert!(
+        exported.err.contains("only the remote has them: ingest split tensors"),
+        "{}",
+        exported.err
+    );
     assert_eq!(exported.json().len(), 2);
 }
 
 #[test]
-fn killed_while_it_fetches_and_pushes_the_next_run_is_right() {
+fn a_run_is_correct_after_others_were_killed_while_fetching_and_pushing() {
     let dir = tempfile::tempdir().expect("a folder");
     let remote = dir.path().join("shared").display().to_string();
     let (first, second) = (machine(&remote), machine(&remote));

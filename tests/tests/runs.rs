@@ -1,5 +1,4 @@
-//! Training runs that the user names: one of one's own, a matrix, and all of them beside each
-//! other.
+//! Training runs that the user defines: a single one, a matrix, and the comparison of all of them.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -24,7 +23,7 @@ fn compare(artifacts: &Artifacts, args: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn a_run_of_one_s_own_is_trained_reported_compared_and_used() {
+fn a_run_that_the_user_adds_is_trained_reported_compared_and_used() {
     let artifacts =
         with(&["train.wide.net=\"mlp\"", "train.wide.hidden=400", "train.wide.epochs=3"]);
     let made = artifacts.run(&["pipeline"]).ok();
@@ -63,7 +62,7 @@ fn a_run_of_one_s_own_is_trained_reported_compared_and_used() {
             && wide["metrics"]["seconds"].as_f64().is_some_and(|s| s > 0.0)
     );
 
-    // The result is used as it is, also by a command line that does not know the run.
+    // The result can be used by a command line whose configuration does not define the run.
     let mut predict = e2e::xtask(&[
         "predict",
         "--run",
@@ -77,7 +76,7 @@ fn a_run_of_one_s_own_is_trained_reported_compared_and_used() {
 }
 
 #[test]
-fn a_matrix_is_a_node_for_each_combination_and_the_second_time_all_hits() {
+fn a_matrix_makes_a_node_for_each_combination_and_all_are_hits_the_second_time() {
     let artifacts =
         with(&["train.wide.net=mlp", "train.wide.epochs=2", "matrix.train.wide.lr=[0.01, 1e-3]"]);
     let sizes = ["--set", "matrix.train.wide.hidden=[10, 20, 30]"];
@@ -120,7 +119,7 @@ fn a_matrix_is_a_node_for_each_combination_and_the_second_time_all_hits() {
         6
     );
 
-    // A value more is one more run of each of the other option's.
+    // One more value adds a run for each combination of the other options.
     let more = artifacts
         .run(&["pipeline", "--set", "matrix.train.wide.hidden=[10, 20, 30, 40]"])
         .ok()
@@ -129,12 +128,12 @@ fn a_matrix_is_a_node_for_each_combination_and_the_second_time_all_hits() {
     assert_eq!(
         run(&["compare", "train.wide"]).ok().json().len(),
         8,
-        "what the configuration no longer names is here, too"
+        "results that the configuration no longer defines are listed, too"
     );
 }
 
 #[test]
-fn earlier_results_are_compared_too_and_what_is_unknown_is_refused() {
+fn earlier_results_are_compared_and_unknown_names_are_refused() {
     let artifacts = with(&[]);
     let none = artifacts.run(&["compare"]);
     assert!(
@@ -158,25 +157,52 @@ fn earlier_results_are_compared_too_and_what_is_unknown_is_refused() {
         let refused = artifacts.run(args);
         assert!(refused.code == Some(2) && refused.err.contains(want), "{}", refused.err);
     }
-    // A file that was changed is not shown as what was made.
+    // The values of a file that was changed are not shown.
     std::fs::write(artifacts.path().join("train.slp/metrics.json"), "{}").expect("writes");
     let damaged = artifacts.run(&["compare"]).ok();
     assert!(
         damaged.json().len() == 1
-            && damaged.err.contains("is left out: metrics.json has another content"),
+            && damaged.err.contains("is left out: metrics.json has changed since"),
         "{}",
         damaged.err
     );
+    // Nor is a result whose manifest was changed left out without a word.
+    for folder in ["train.slp", ".knockline/store/train.slp"].map(|f| artifacts.path().join(f)) {
+        let folders = std::fs::read_dir(&folder).expect("a folder").flatten().map(|e| e.path());
+        for folder in folders.chain([folder]).filter(|f| f.join("manifest.json").exists()) {
+            std::fs::write(folder.join("manifest.json"), "{}").expect("writes");
+        }
+    }
+    let all = artifacts.run(&["compare"]);
+    assert_eq!(all.code, Some(3), "{}", all.err);
+    assert_eq!(all.err.matches("is left out: ").count(), 2, "{}", all.err);
 }
 
 #[test]
-fn the_exercise_s_runs_are_entries_like_any_other() {
+fn a_result_that_the_configuration_no_longer_defines_is_named() {
+    let artifacts = with(&[]);
+    let wide = ["--set", "train.wide.net=slp", "--set", "train.wide.epochs=1"];
+    artifacts.run(&[&["pipeline", "--to", "train.wide"], &wide[..]].concat()).ok();
+    let compared = compare(&artifacts, &[]);
+    assert!(compared.len() == 1 && compared[0]["configured"] == false, "{compared:?}");
+    let collected = artifacts.run(&["cache", "gc", "--dry-run"]).ok().json();
+    assert_eq!(collected[0]["unconfigured"], serde_json::json!(["train.wide"]));
+    let configured = [&["cache", "gc", "--dry-run"], &wide[..]].concat();
+    assert_eq!(artifacts.run(&configured).ok().json()[0]["unconfigured"], serde_json::json!([]));
+    // A folder that has the name of a run and is not a result is reported.
+    std::fs::remove_file(artifacts.path().join("train.wide/manifest.json")).expect("removes");
+    let foreign = artifacts.run(&["cache", "verify"]);
+    assert!(foreign.code == Some(3) && foreign.out.contains("train.wide"), "{}", foreign.out);
+}
+
+#[test]
+fn the_exercise_s_runs_can_be_redefined_like_any_other() {
     let artifacts = with(&["train.slp.net=mlp", "train.slp.epochs=2", "train.slp.batch_size=64"]);
     let made = artifacts.run(&["pipeline"]).ok();
     assert!(!artifacts.path().join("train.slp/start.json").exists());
     let page = page(&artifacts);
     assert_eq!(
-        page.matches("This answer is of a run that is not there").count(),
+        page.matches("This answer needs a run that does not exist").count(),
         4,
         "{}",
         made.out

@@ -1,4 +1,4 @@
-//! `status`, `graph`, `cache key`: what they say, and that they need nothing to be built.
+//! `status`, `graph`, `cache key`: what they print, and that they need no stage to be built.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use e2e::{Artifacts, Ended, root, xtask};
 
-/// A copy of the workspace's own files, for changing them.
+/// A copy of the workspace's files, to be changed.
 fn checkout() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let mut todo = vec![String::new()];
@@ -30,7 +30,7 @@ fn checkout() -> tempfile::TempDir {
     dir
 }
 
-/// The xtask that the other tests run, in another checkout: it reads sources and never builds.
+/// The xtask that the other tests run, in another checkout: it reads the sources and never builds.
 fn xtask_in(checkout: &Path, args: &[&str]) -> Command {
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     build.current_dir(root()).args(["build", "--package", "xtask", "--message-format=json"]);
@@ -47,11 +47,11 @@ fn xtask_in(checkout: &Path, args: &[&str]) -> Command {
 }
 
 #[test]
-fn status_says_why_in_words() {
+fn status_explains_why_results_are_stale() {
     let artifacts = Artifacts::new();
     let before = artifacts.run(&["status"]).ok();
     assert_eq!(before.nodes("state", "missing").len(), 9);
-    assert!(!artifacts.path().join(".knockline").exists(), "looking makes nothing");
+    assert!(!artifacts.path().join(".knockline").exists(), "`status` writes nothing");
 
     artifacts.run(&["pipeline"]).ok();
     assert_eq!(artifacts.run(&["status"]).ok().nodes("state", "fresh").len(), 9);
@@ -62,7 +62,7 @@ fn status_says_why_in_words() {
     let one = artifacts.run(&["status", "train.mlp", "--set", "train.mlp.lr=0.01"]).ok();
     assert_eq!((one.json().len(), &one.json()[0]["nearest"]), (1, &serde_json::Value::Null));
 
-    // Compared with the nearest of the earlier results, where that is nearer than the current one.
+    // `status` compares with the nearest earlier result if it is nearer than the current one.
     artifacts
         .run(&[
             "pipeline",
@@ -84,7 +84,7 @@ fn status_says_why_in_words() {
 }
 
 #[test]
-fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
+fn a_changed_line_in_a_stage_makes_only_that_stage_run() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline"]).ok();
     let copy = checkout();
@@ -105,8 +105,8 @@ fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
         let all = arguments(command);
         Ended::of(xtask_in(copy.path(), &all.iter().map(String::as_str).collect::<Vec<_>>())).ok()
     };
-    // Another checkout path is nothing, and neither are texts for people, progress bars, tests, and
-    // how runs are compared.
+    // Results do not depend on the checkout's path, documents, progress bars, tests, or on how runs
+    // are compared.
     for file in [
         "README.md",
         "crates/bars/src/lib.rs",
@@ -128,7 +128,7 @@ fn a_changed_line_of_a_stage_makes_that_stage_stale_and_no_other_run() {
     assert!(status.out.contains("`crates/tensors/src/lib.rs` changed"), "{}", status.out);
     let plan = run("pipeline");
     assert_eq!(plan.nodes("would", "run"), ["tensors"]);
-    // What these do depends on the bytes that `tensors` will make.
+    // Whether these run depends on the bytes that `tensors` will write.
     assert_eq!(
         plan.nodes("would", "may run"),
         ["train.slp", "train.curve", "train.mlp", "train.sweep", "report"]
@@ -144,7 +144,7 @@ fn the_graph_has_three_forms() {
 }
 
 #[test]
-fn a_recipe_key_is_one_line_and_changes_with_what_it_is_made_of() {
+fn a_recipe_key_is_one_line_and_changes_with_its_ingredients() {
     let key = |sets: &[&str]| {
         let mut args = vec!["cache", "key", "train.mlp"];
         args.extend(sets.iter().flat_map(|s| ["--set", s]));
@@ -158,7 +158,7 @@ fn a_recipe_key_is_one_line_and_changes_with_what_it_is_made_of() {
 }
 
 #[test]
-fn key_is_the_same_when_the_user_the_threads_the_language_and_the_folder_are_others() {
+fn key_is_the_same_when_user_threads_language_and_folder_differ() {
     let key = |variables: &[(&str, &str)], folder: &str| {
         let mut command = xtask(&["cache", "key", "report", "--artifacts", folder]);
         command.envs(variables.iter().copied());

@@ -1,5 +1,4 @@
-//! What somebody with ill will, or bad luck, tries: results that would be wrong, and files that
-//! would be lost.
+//! Malice and bad luck: attempts to get wrong results, and to lose files.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -15,17 +14,21 @@ fn put(path: &Path, text: &str) {
 }
 
 #[test]
-fn a_report_of_results_of_different_data_is_refused() {
+fn a_report_on_results_from_different_data_is_refused() {
     let artifacts = Artifacts::with(&["train.mlp.epochs=2", "train.curve.epochs=2"]);
     artifacts.run(&["pipeline"]).ok();
     let page = artifacts.bytes()["report/index.html"].clone();
     artifacts.run(&["pipeline", "--to", "train.slp", "--set", "split.seed=7"]).ok();
     let mixed = artifacts.run(&["pipeline", "--only", "report"]);
     assert_eq!(mixed.code, Some(2), "{}", mixed.err);
-    assert!(mixed.err.contains("was not made of the `tensors` that is here"), "{}", mixed.err);
+    assert!(
+        mixed.err.contains("was not made from the current result of `tensors`"),
+        "{}",
+        mixed.err
+    );
     assert!(artifacts.bytes()["report/index.html"] == page, "the earlier page stays");
 
-    // The stage alone, which knows no manifests, sees it by the headlines.
+    // The stage alone, which does not read manifests, detects it by the headlines.
     let mut alone = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let out = artifacts.path().join("alone");
     alone
@@ -36,14 +39,14 @@ fn a_report_of_results_of_different_data_is_refused() {
     let ended = Ended::of(alone);
     assert!(
         ended.code == Some(3)
-            && ended.err.contains("are of other headlines than those of `tensors`"),
+            && ended.err.contains("are for other headlines than those of `tensors`"),
         "{}",
         ended.err
     );
 }
 
 #[test]
-fn a_pinned_file_is_held_against_its_checksum_also_for_a_hit() {
+fn a_pinned_file_is_checked_against_its_checksum_even_for_a_hit() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("news.csv");
     put(&file, &table(400));
@@ -63,7 +66,8 @@ fn a_pinned_file_is_held_against_its_checksum_also_for_a_hit() {
     );
     let status = artifacts.run(&["status", "ingest"]).ok();
     assert!(status.out.contains("SHA-256 is"), "{}", status.out);
-    // A file that is not there says nothing against what was made of it: the next CI job has none.
+    // A missing file does not invalidate the result that was made of it: later CI jobs lack the
+    // file.
     std::fs::remove_file(&file).expect("removes");
     assert_eq!(
         artifacts.run(&["pipeline", "--to", "ingest"]).ok().nodes("status", "hit"),
@@ -78,7 +82,7 @@ fn sha256sum(file: &Path) -> Command {
 }
 
 #[test]
-fn a_folder_of_somebody_s_is_left_alone() {
+fn a_folder_that_knockline_did_not_make_is_left_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     let mine = dir.path().join("mine");
     put(&mine.join("report/thesis.txt"), "years of work");
@@ -99,7 +103,7 @@ fn a_folder_of_somebody_s_is_left_alone() {
         "years of work"
     );
 
-    // A stage alone, and the programs, are as careful.
+    // A stage alone and `cargo xtask programs` are as careful.
     let alone = || {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command
@@ -125,7 +129,7 @@ fn a_folder_of_somebody_s_is_left_alone() {
     }
     assert_eq!(std::fs::read_dir(mine.join("report")).expect("a folder").count(), 1);
 
-    // A folder of knockline's, and in it one that is not.
+    // A folder of knockline that contains a foreign folder.
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "ingest"]).ok();
     let notes = artifacts.path().join("split/notes.txt");
@@ -139,12 +143,12 @@ fn a_folder_of_somebody_s_is_left_alone() {
     assert!(notes.exists());
     std::fs::remove_dir_all(artifacts.path().join("split")).expect("removes");
 
-    // A file beside a result's own is kept when the result is replaced, and `gc` lists it.
+    // A foreign file in a result's folder is kept when the result is replaced, and `gc` lists it.
     artifacts.run(&["pipeline", "--to", "split"]).ok();
     put(&notes, "mine");
     let replaced = artifacts.run(&["pipeline", "--to", "split", "--set", "split.seed=7"]).ok();
     assert!(
-        replaced.err.contains("had files that are not of the result: notes.txt"),
+        replaced.err.contains("had files that are not part of the result: notes.txt"),
         "{}",
         replaced.err
     );
@@ -155,7 +159,7 @@ fn a_folder_of_somebody_s_is_left_alone() {
 
 #[test]
 #[cfg(unix)]
-fn a_run_that_was_interrupted_says_how_to_go_on_and_the_same_command_does() {
+fn an_interrupted_run_explains_how_to_resume_and_the_same_command_resumes_it() {
     let artifacts = Artifacts::with(&[]);
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     let long = [
@@ -183,12 +187,11 @@ fn a_run_that_was_interrupted_says_how_to_go_on_and_the_same_command_does() {
     let ended = child.wait_with_output().expect("ends");
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(
-        ended.status.code() == Some(130)
-            && said.contains("the same command goes on from the last checkpoint"),
+        ended.status.code() == Some(130) && said.contains("to resume from the last checkpoint"),
         "{said}"
     );
 
-    // Other commands do no harm to it.
+    // Other commands leave the unfinished run alone.
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     assert!(epochs().is_some_and(|n| n >= 5));
     let status = artifacts.run(&[&["status", "train.mlp"], &long[3..]].concat()).ok();
@@ -210,14 +213,14 @@ fn a_run_that_was_interrupted_says_how_to_go_on_and_the_same_command_does() {
     let mut child = artifacts.start(&[&long[..], &["--fresh"]].concat());
     let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while epochs().is_none_or(|n| n > before) {
-        assert!(std::time::Instant::now() < deadline, "--fresh did not start anew");
+        assert!(std::time::Instant::now() < deadline, "--fresh did not start from scratch");
         std::thread::sleep(Duration::from_micros(200));
     }
     child.kill().and_then(|()| child.wait()).expect("kills");
 }
 
-/// A command as somebody who may read the folder and write nothing: as `nobody`, for root may write
-/// everywhere.
+/// A command run by a user who may read the folder but not write to it: `nobody` if the tests run
+/// as root, who may write everywhere.
 #[cfg(unix)]
 fn as_reader(folder: &Path, program: &Path, args: &[&str]) -> Command {
     use std::os::unix::process::CommandExt;
@@ -233,7 +236,7 @@ fn as_reader(folder: &Path, program: &Path, args: &[&str]) -> Command {
 
 #[test]
 #[cfg(unix)]
-fn from_a_folder_that_cannot_be_written_to_results_are_read() {
+fn results_are_read_from_a_folder_that_cannot_be_written_to() {
     use std::os::unix::fs::PermissionsExt;
     let artifacts = Artifacts::with(&[]);
     artifacts.run(&["pipeline", "--to", "split"]).ok();
@@ -242,7 +245,7 @@ fn from_a_folder_that_cannot_be_written_to_results_are_read() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("sets");
     };
     mode(dir.path(), 0o755);
-    // Programs and a checkout that nobody may read, whoever the tests run as.
+    // Programs and a checkout that the user `nobody` may read, whoever runs the tests.
     let programs = dir.path().join("programs");
     Ended::of(xtask(&["programs", &programs.display().to_string()])).ok();
     let checkout = dir.path().join("checkout");
@@ -260,7 +263,8 @@ fn from_a_folder_that_cannot_be_written_to_results_are_read() {
     for file in String::from_utf8(copied.expect("git").stdout)
         .expect("UTF-8")
         .split('\0')
-        .filter(|f| !f.is_empty())
+        // git also lists what was deleted and not committed.
+        .filter(|file| root().join(file).is_file())
     {
         let to = checkout.join(file);
         std::fs::create_dir_all(to.parent().expect("a parent")).expect("a folder");
@@ -291,7 +295,7 @@ fn from_a_folder_that_cannot_be_written_to_results_are_read() {
     let refused = run(&["pipeline", "--to", "embed"]);
     assert!(
         refused.code == Some(1)
-            && refused.err.contains("`embed` has to run, and nothing can be written here"),
+            && refused.err.contains("`embed` has to run, and the folder is read-only"),
         "{}",
         refused.err
     );
@@ -307,7 +311,7 @@ fn from_a_folder_that_cannot_be_written_to_results_are_read() {
 }
 
 #[test]
-fn what_is_stale_is_said_by_status_and_export() {
+fn status_and_export_report_stale_results() {
     let artifacts = Artifacts::new();
     let missing = artifacts.run(&["status", "--check"]);
     assert_eq!(missing.code, Some(1));
@@ -325,7 +329,7 @@ fn what_is_stale_is_said_by_status_and_export() {
     let bundle = artifacts.path().join("x.bundle").display().to_string();
     let exported = artifacts.run(&["cache", "export", &bundle, "split"]).ok();
     assert!(
-        exported.err.contains("`split` is exported as it is, and is stale"),
+        exported.err.contains("`split` is stale, and is exported as it is"),
         "{}",
         exported.err
     );
@@ -341,7 +345,7 @@ fn what_is_stale_is_said_by_status_and_export() {
 }
 
 #[test]
-fn what_measures_a_machine_is_measured_again_on_another() {
+fn timings_are_measured_again_on_another_machine() {
     let artifacts = Artifacts::with(&["train.sweep.batch_sizes=[64]", "train.sweep.repeats=1"]);
     let with = |threads: &str| {
         let mut command = artifacts.command(&["pipeline", "--to", "train.sweep"]);
@@ -361,7 +365,7 @@ fn what_measures_a_machine_is_measured_again_on_another() {
 }
 
 #[test]
-fn words_are_looked_for_in_lower_case_where_that_is_wanted() {
+fn words_are_looked_up_in_lower_case_if_the_option_asks_for_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let vectors = dir.path().join("lower.txt");
     put(&vectors, "4 2\nmarkets 1 0\nsoftware 0 1\nfilm 1 1\nvirus -1 0\n");
@@ -411,7 +415,7 @@ fn words_are_looked_for_in_lower_case_where_that_is_wanted() {
 }
 
 #[test]
-fn a_report_of_one_s_own_data_shows_no_published_figures() {
+fn a_report_on_other_data_shows_no_published_figures() {
     let dir = tempfile::tempdir().expect("a folder");
     let news = dir.path().join("news.csv");
     put(&news, &table(400));

@@ -1,5 +1,5 @@
-//! The CI workflow, as it is written and as it would go: a job a stage, only bundles passing
-//! between.
+//! The CI workflow, as it is written and as it would run: a job for each node, with only bundles
+//! passed between jobs.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -24,7 +24,7 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         let items = line.strip_prefix(start)?.strip_suffix(']')?;
         Some(items.split(", ").map(str::to_owned).collect())
     };
-    // The command that lists the runs is the workflow's own.
+    // The workflow lists the runs with this command.
     let runs: Vec<String> = graph()
         .into_iter()
         .filter(|(_, package, _)| package == "train")
@@ -36,7 +36,7 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         ),
         "the jobs of training"
     );
-    // By job: the jobs that it waits for, and the nodes that it makes.
+    // For each job: the jobs that it waits for, and the nodes that it makes.
     let mut jobs: BTreeMap<String, [Vec<String>; 2]> = BTreeMap::new();
     let (mut job, mut matrix) = (String::new(), Vec::new());
     for line in text.lines() {
@@ -74,11 +74,14 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
     for (node, _, reads) in graph() {
         let [needs, _] = &jobs[by(&node)];
         for read in reads.iter().filter(|read| by(read) != by(&node)) {
-            assert!(needs.contains(by(read)), "the job of {node} does not wait for that of {read}");
+            assert!(
+                needs.contains(by(read)),
+                "the job of {node} does not wait for the job of {read}"
+            );
         }
     }
     assert_eq!(makes.len(), graph().len());
-    // What the jobs before have made comes by bundles.
+    // The results of earlier jobs arrive in bundles.
     let action =
         std::fs::read_to_string(root().join(".github/actions/stage/action.yml")).expect("reads");
     assert!(
@@ -87,7 +90,7 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
 }
 
 #[test]
-fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
+fn each_node_runs_in_its_own_folder_with_only_bundles() {
     let dir = tempfile::tempdir().expect("a folder");
     let table = dir.path().join("newsCorpora.csv");
     std::fs::write(&table, e2e::table(400)).expect("writes");
@@ -98,7 +101,7 @@ fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
     let mut last = None;
     for (at, (node, ..)) in graph.iter().enumerate() {
         let job = Artifacts::with(&options);
-        // What the jobs before have uploaded, needed or not, as the action downloads it.
+        // The action downloads everything that earlier jobs have uploaded, needed or not.
         for (earlier, ..) in &graph[..at] {
             job.run(&["cache", "import", &bundle(earlier)]).ok();
         }
@@ -106,7 +109,7 @@ fn each_stage_in_a_folder_of_its_own_gets_by_with_bundles() {
         assert_eq!(
             ended.nodes("status", "run"),
             [node.as_str()],
-            "the job of {node} runs that alone"
+            "the job of {node} runs only that node"
         );
         job.run(&["cache", "export", &bundle(node), node]).ok();
         last = Some(job);

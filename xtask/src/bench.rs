@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the benchmarks, each beside its peer. They are Python's, as most of the
-//! peers are.
+//! `cargo xtask bench`: runs the benchmarks, each beside its peers. They are in Python, as most of
+//! the peers are.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

@@ -1,12 +1,12 @@
-//! The programs that xtask runs, and the proof that each was built of today's sources.
+//! The programs that xtask runs, and the proof that each was built from the current sources.
 //!
-//! cargo tells a changed file by its time stamp, keys by its content. Where the two disagree (a
-//! file that was replaced by one with an older time stamp, a program that was built of an edit that
-//! is gone again) cargo says "fresh" of a program that is none. So xtask believes cargo of what it
-//! has built while xtask watched: it notes the digest of what cargo wrote beside the digest of the
-//! sources, and has everything built again whose note is missing or does not match. A program is
-//! read again each time before it runs. (That a library is newer than its sources, by change times,
-//! would be no proof: a folder above them may have been swapped, and the library itself, too.)
+//! cargo recognises a changed file by its time stamp, a key by its content. Where the two disagree
+//! (a file was replaced by one with an older time stamp, or a program was built from an edit that
+//! has been undone), cargo calls a stale program fresh. So xtask believes cargo only about what it
+//! built while xtask watched: xtask notes the digest of what cargo wrote beside the digest of the
+//! sources, and rebuilds everything whose note is missing or does not match. A program is read
+//! again each time before it runs. (A library that is newer than its sources, by change times,
+//! would prove nothing: a folder above them may have been swapped, and the library itself, too.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -23,11 +23,11 @@ use crate::cargo::{BuildUnit, Builder, Cargo};
 use crate::device;
 use crate::graph::Declared;
 
-/// Beside the programs: what each thing that cargo wrote was built of.
+/// The file beside the programs that notes what each library and program was built from.
 const STAMP: &str = "knockline-built.json";
-/// Held by the run that builds.
+/// The lock file that a run holds while it builds.
 const LOCK: &str = "knockline-built.lock";
-/// How often sources may change while they are built, and programs while they are started.
+/// How often to try, as sources may change while they are built, and a program while it starts.
 const TRIES: usize = 5;
 
 /// The packages of all stages, each once.
@@ -48,28 +48,28 @@ pub struct Binaries<'b> {
     built: Mutex<BTreeMap<String, BuiltProgram>>,
 }
 
-/// A program that was built of known sources.
+/// A program that was built from known sources.
 #[derive(Clone)]
 struct BuiltProgram {
     path: PathBuf,
     digest: Digest,
-    /// Of everything that it was built of.
+    /// The digest of everything that it was built from.
     of: Digest,
 }
 
-/// What is noted of a library or program.
+/// The note about a library or program.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct Note {
-    /// Of everything that it was built of.
+    /// The digest of everything that it was built from.
     of: Digest,
-    /// The files that cargo wrote, by their paths beside the stamp. A build folder that was copied
-    /// has its own.
+    /// The files that cargo wrote, by their paths relative to the stamp's folder, so that the notes
+    /// in a copied build folder are about its own files.
     files: BTreeMap<String, Digest>,
 }
 
 type Notes = BTreeMap<String, Note>;
 
-/// What packages are built of, and the state of every file of it.
+/// What packages are built from, and the states of these files.
 #[derive(PartialEq)]
 struct BuiltOf {
     of: BTreeMap<String, Vec<(String, String)>>,
@@ -77,7 +77,7 @@ struct BuiltOf {
 }
 
 impl<'b> Binaries<'b> {
-    /// The programs of `packages`, built when they are first asked for.
+    /// The programs of `packages`, built when the first is needed.
     pub fn new(
         root: &'b Path,
         device: &'b str,
@@ -87,7 +87,7 @@ impl<'b> Binaries<'b> {
         Self::built_by(Box::new(Cargo { root, device }), root, device, packages, index)
     }
 
-    /// The same, built by something else than cargo.
+    /// Like [`Binaries::new`], but with another builder than cargo.
     pub fn built_by(
         builder: Box<dyn Builder + 'b>,
         root: &'b Path,
@@ -113,12 +113,11 @@ impl<'b> Binaries<'b> {
         self.start(package, sources, start, stop)
     }
 
-    /// Has `start` start the program of a package, which is read before and cannot change after;
-    /// `stop` stops one that was replaced in between. `sources` are what it must have been built
-    /// of, where that matters.
+    /// Starts the program of a package with `start`, after reading it again; `stop` stops one that
+    /// was replaced in the meantime. `sources`, if given, are what it must have been built from.
     ///
     /// # Errors
-    /// If it cannot be built or started, or if the sources are others by now.
+    /// If it cannot be built or started, or if the sources have changed.
     pub fn start<T>(
         &self,
         package: &str,
@@ -141,14 +140,14 @@ impl<'b> Binaries<'b> {
             if self.index.read_again(&program.path).ok().as_ref() == Some(&program.digest) {
                 let cannot = |e| {
                     Failure::failed(
-                        format_args!("cannot run it: {e}"),
+                        format_args!("cannot run the program: {e}"),
                         program.path.display(),
                         "report this",
                     )
                 };
                 let started = start(&program.path).map_err(cannot)?;
-                // The system keeps a file that runs from being written to; one that was replaced in
-                // between is another file.
+                // The system prevents writing to a running program; one that was replaced in the
+                // meantime is another file.
                 if Index::state(&program.path) == before {
                     return Ok(started);
                 }
@@ -156,8 +155,7 @@ impl<'b> Binaries<'b> {
             }
             self.built.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        let what =
-            format_args!("the program of `{package}` is replaced again and again by another one");
+        let what = format_args!("the program of `{package}` is replaced again and again");
         Err(Failure::failed(
             what,
             format_args!("package `{package}`"),
@@ -165,7 +163,7 @@ impl<'b> Binaries<'b> {
         ))
     }
 
-    /// Builds the programs, unless that was done before.
+    /// Builds the programs, unless they were built before.
     pub fn build_once(&self) -> Result<()> {
         self.packages.first().map_or(Ok(()), |package| self.program(package).map(drop))
     }
@@ -185,8 +183,8 @@ impl<'b> Binaries<'b> {
         built.get(package).cloned().ok_or_else(missing)
     }
 
-    /// Every program, built of the sources as they are. Where all notes match, cargo is not asked:
-    /// it takes a quarter of a second to say that there is nothing to do.
+    /// Builds every program from the current sources. If all notes match, cargo is not run: it
+    /// takes a quarter of a second to find that there is nothing to do.
     fn build(&self) -> Result<BTreeMap<String, BuiltProgram>> {
         let known = |sources: &BuiltOf| {
             self.builder.stamp(STAMP).and_then(|stamp| self.known(&stamp, sources))
@@ -194,8 +192,8 @@ impl<'b> Binaries<'b> {
         if let Some(programs) = known(&self.sources()?) {
             return Ok(programs);
         }
-        // Of several runs one builds: they would see each other's touches as edits. Where no lock
-        // can be had, cargo's own messages say why nothing can be built.
+        // Only one run builds at a time: runs would see each other's touches as edits. If the lock
+        // cannot be taken, cargo's own messages say why nothing can be built.
         let _lock = self.builder.stamp(LOCK).and_then(|path| {
             std::fs::create_dir_all(path.parent()?).ok()?;
             Lock::take(&path, || eprintln!("waiting for another run to build")).ok()
@@ -204,13 +202,13 @@ impl<'b> Binaries<'b> {
         if let Some(programs) = known(&sources) {
             return Ok(programs);
         }
-        // What cargo has built of the sources as they are.
+        // What cargo has built from these sources.
         let mut watched: BTreeSet<String> = BTreeSet::new();
         for _ in 0..TRIES {
             let units = self.builder.build(&self.packages)?;
             let now = self.sources_with(&units)?;
             if !sources.is_within(&now) {
-                // What was built may be of either.
+                // The build may be from either version.
                 (sources, watched) = (now, BTreeSet::new());
                 continue;
             }
@@ -241,14 +239,14 @@ impl<'b> Binaries<'b> {
                 write(&stamp, &notes)?;
                 return self.known(&stamp, &sources).ok_or_else(|| {
                     Failure::failed(
-                        "a program changed as soon as it was built",
+                        "a program changed right after it was built",
                         stamp.display(),
                         "wait until other builds in this checkout are done",
                     )
                 });
             }
             self.touch(&doubtful, &sources)?;
-            // What is built of them is to be built again, too.
+            // What is built from them has to be built again, too.
             let changed: BTreeSet<&str> = doubtful
                 .iter()
                 .filter(|unit| unit.kind != "bin")
@@ -272,11 +270,11 @@ impl<'b> Binaries<'b> {
         Err(Failure::failed(
             "the sources change faster than they can be built",
             self.root.display(),
-            "run the same command again when they stay as they are",
+            "run the same command again when they no longer change",
         ))
     }
 
-    /// Every program, if all are noted to be of these sources and are still what was noted.
+    /// Every program, if the notes name these sources for all and no program has changed since.
     fn known(&self, stamp: &Path, sources: &BuiltOf) -> Option<BTreeMap<String, BuiltProgram>> {
         let notes = read(stamp);
         let program = |package: &String| {
@@ -291,8 +289,8 @@ impl<'b> Binaries<'b> {
         self.packages.iter().map(program).collect()
     }
 
-    /// Whether a library or program is of these sources: cargo built it while they were watched, or
-    /// it is what was noted then.
+    /// Whether a library or program was built from these sources: cargo built it while they were
+    /// watched, or it matches the note of such a build.
     fn is_known(
         &self,
         unit: &BuildUnit,
@@ -315,12 +313,12 @@ impl<'b> Binaries<'b> {
         Some(Note { of, files: unit.files.iter().map(file).collect::<Option<_>>()? })
     }
 
-    /// Has cargo see the sources of these as changed.
+    /// Makes cargo see the sources of these units as changed.
     fn touch(&self, units: &[&BuildUnit], sources: &BuiltOf) -> Result<()> {
         for unit in units {
             let mut paths = vec![unit.root_file.clone()];
             if unit.has_build_script {
-                // It watches files of its own choice.
+                // A build script chooses which files to watch.
                 paths.extend(sources.files(&unit.package).map(|file| self.root.join(file)));
             }
             for path in paths {
@@ -338,7 +336,7 @@ impl<'b> Binaries<'b> {
         self.sources_of(self.packages.iter().cloned())
     }
 
-    /// The sources of the libraries, too.
+    /// The sources of the programs and of `units`.
     fn sources_with(&self, units: &[BuildUnit]) -> Result<BuiltOf> {
         self.sources_of(
             units.iter().map(|unit| unit.package.clone()).chain(self.packages.iter().cloned()),
@@ -370,21 +368,21 @@ impl BuiltOf {
             && self.states.iter().all(|(file, state)| other.states.get(file) == Some(state))
     }
 
-    /// The files of a package itself.
+    /// The source files of the package itself.
     fn files(&self, package: &str) -> impl Iterator<Item = &str> {
         let prefix = format!("crates/{package}/");
         let all = self.of.get(package).into_iter().flat_map(|of| source_files(of));
         all.map(|(file, _)| file).filter(move |file| file.starts_with(&prefix))
     }
 
-    /// The packages of the workspace that a package is built of.
+    /// The packages of the workspace that a package is built from.
     fn crates_of(&self, package: &str) -> BTreeSet<String> {
         let all = self.of.get(package).into_iter().flat_map(|of| source_files(of));
         all.filter_map(|(file, _)| file.split('/').nth(1).map(str::to_owned)).collect()
     }
 }
 
-/// The source files among what a package is built of, with their digests.
+/// The source files among what a package is built from, with their digests.
 fn source_files(of: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     of.iter().filter_map(|(name, digest)| Some((name.strip_prefix("source ")?, digest.as_str())))
 }
@@ -397,12 +395,11 @@ fn digest(of: &[(String, String)], package: &str, device: &str) -> Digest {
     all.digest()
 }
 
-/// The programs beside the stages' that xtask runs. The remote's, which few need, is built where it
-/// is used.
+/// Programs to copy besides the stages'. `remote`, which few users need, is built where it is used.
 const OTHERS: [&str; 2] = ["bundle", "predict"];
 
-/// Builds every program for the CPU and copies them into `dir`, with xtask itself and the notes on
-/// what they were built of.
+/// Builds every program for the CPU and copies it into `dir`, with xtask itself and the notes on
+/// what the programs were built from.
 pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
     let packages: Vec<String> =
         stages(root)?.into_iter().chain(OTHERS.map(str::to_owned)).collect();
@@ -412,18 +409,17 @@ pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
     let is_empty =
         std::fs::read_dir(dir).map_err(|e| Failure::io("read folder", dir, &e))?.next().is_none();
     if !is_empty && !dir.join(STAMP).exists() {
-        let remedy = "give an empty folder, a new one, or one that this command has made";
+        let remedy = "name a new or empty folder, or one that this command made";
         return Err(Failure::usage(
             "the folder is not empty, and knockline did not make it",
             dir.display(),
             remedy,
         ));
     }
-    // A program that runs cannot be written over, but another file can take its name.
+    // A running program cannot be overwritten, but another file can take its name.
     let copy = |from: &Path, to: &Path| {
-        let partial = to.with_extension("partial");
-        let copied = std::fs::copy(from, &partial).and_then(|_| atomic::rename(&partial, to));
-        copied.map_err(|e| Failure::io(&format!("copy to {}", to.display()), from, &e))
+        atomic::copy(from, to)
+            .map_err(|e| Failure::io(&format!("copy to {}", to.display()), from, &e))
     };
     let mut notes = Notes::new();
     for package in packages {
@@ -449,10 +445,10 @@ pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
     write(&dir.join(STAMP), &notes)
 }
 
-/// Waits for a program that speaks for itself, and gives its exit status.
+/// Waits for a program that reports its own errors, and returns its exit status.
 pub fn ended(mut child: Child) -> Result<ExitCode> {
     let status = child.wait().map_err(|e| {
-        Failure::failed(format_args!("cannot wait for it: {e}"), "program", "report this")
+        Failure::failed(format_args!("cannot wait for the program: {e}"), "program", "report this")
     })?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
@@ -464,7 +460,7 @@ fn read(stamp: &Path) -> Notes {
         .unwrap_or_default()
 }
 
-/// By way of a file of its own: another xtask may read it at the same time.
+/// Writes a temporary file first, since another xtask may read the stamp at the same time.
 fn write(stamp: &Path, notes: &Notes) -> Result<()> {
     let partial = stamp.with_extension(format!("{}.partial", std::process::id()));
     let written = serde_json::to_vec(notes).map_err(std::io::Error::other);

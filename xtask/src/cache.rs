@@ -1,4 +1,4 @@
-//! `cargo xtask cache`: results for other machines, and the care of what is kept.
+//! `cargo xtask cache`: moves results between machines, and checks and cleans up the store.
 
 pub mod bundle;
 pub mod exchange;

@@ -1,4 +1,4 @@
-//! cargo, as xtask asks it to build.
+//! Builds programs with cargo.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,11 +10,11 @@ use crate::device;
 
 /// What builds programs: cargo, or in tests something that behaves like it.
 pub trait Builder: Sync {
-    /// Builds the packages, and says what they were built of: every library and program of the
-    /// workspace.
+    /// Builds the packages, and returns every library and program of the workspace that they
+    /// consist of.
     fn build(&self, packages: &[String]) -> Result<Vec<BuildUnit>>;
 
-    /// The file `name` beside the programs, as far as it is known where they go.
+    /// The file `name` beside the programs, if their folder is known.
     fn stamp(&self, name: &str) -> Option<PathBuf>;
 }
 
@@ -22,17 +22,16 @@ pub trait Builder: Sync {
 pub struct BuildUnit {
     /// `lib`, `bin` or `custom-build`.
     pub kind: String,
-    /// The package, and its folder in `crates/`.
+    /// The name of the package and of its folder in `crates/`.
     pub package: String,
-    /// The file that the compiler is given.
+    /// The source file that the compiler is given.
     pub root_file: PathBuf,
     /// The files that cargo wrote.
     pub files: Vec<PathBuf>,
-    /// The program, if it is one.
+    /// The program's file, if it is a program.
     pub executable: Option<PathBuf>,
-    /// Whether the package has a build script.
     pub has_build_script: bool,
-    /// Whether cargo found it built.
+    /// Whether cargo found it already built.
     pub fresh: bool,
 }
 
@@ -42,7 +41,7 @@ impl BuildUnit {
         format!("{} {}", self.kind, self.package)
     }
 
-    /// From one of cargo's messages, if it is about one in the workspace at `root`.
+    /// Reads a unit from a message of cargo, if it is about one in the workspace at `root`.
     fn of(message: &Json, root: &Path) -> Option<Self> {
         let text = |pointer: &str| message.pointer(pointer)?.as_str();
         let files = message.get("filenames")?.as_array()?;
@@ -66,7 +65,7 @@ impl BuildUnit {
 
 /// cargo itself.
 pub struct Cargo<'c> {
-    /// The workspace.
+    /// The folder of the workspace.
     pub root: &'c Path,
     /// The device to build for.
     pub device: &'c str,
@@ -94,7 +93,7 @@ impl Builder for Cargo<'_> {
         let failed = |what: String| Failure::failed(what, "cargo build", remedy);
         let output =
             command.spawn().and_then(std::process::Child::wait_with_output).map_err(|e| {
-                let remedy = "install Rust, or use programs that were built of the same sources";
+                let remedy = "install Rust, or use programs that were built from the same sources";
                 Failure::failed(
                     format_args!("the programs have to be built, and cargo cannot be run: {e}"),
                     "cargo build",
@@ -102,7 +101,7 @@ impl Builder for Cargo<'_> {
                 )
             })?;
         if !output.status.success() {
-            return Err(failed("it does not build".into()));
+            return Err(failed("the programs do not build".into()));
         }
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.to_owned());
         let messages = output
@@ -127,9 +126,9 @@ impl Builder for Cargo<'_> {
     }
 }
 
-/// Takes from a command's environment what `cargo run` says of xtask. Build scripts watch it
-/// (ring's does); passed on, it would rebuild what a plain `cargo build` has built, and the other
-/// way round.
+/// Removes from a command's environment the variables that `cargo run` sets for xtask. Build
+/// scripts watch them (ring's does): passed on, they would cause a rebuild of what a plain `cargo
+/// build` has built, and vice versa.
 pub fn without_xtask(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let of_xtask = |name: &str| {

@@ -1,13 +1,13 @@
-//! Which commit of the workspace runs.
+//! The commit of the workspace, which results record.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The commit of the workspace at `root`, with `-dirty` where its files differ from it; `None`
-/// where that is not known: without git, or in another project's folder.
+/// The commit of the workspace at `root`, with `-dirty` if tracked files differ from it. `None` if
+/// it is not known: without git, or inside another project's repository.
 ///
-/// It is no ingredient of a key: a result says who made it, and stays right when another commit
-/// would have made the same.
+/// It is not an ingredient of a key: a result records which commit made it, and stays right when
+/// another commit would have made the same.
 pub fn describe(root: &Path) -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git")

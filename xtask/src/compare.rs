@@ -1,9 +1,9 @@
-//! `cargo xtask compare`: training runs beside each other, those of the configuration and those
-//! that are only in the store.
+//! `cargo xtask compare`: compares training runs, those of the configuration and those that are
+//! only in the store.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cache::{ContentKey, Digests as _, Manifest, NodeName, Store};
 use failure::{Failure, Result};
@@ -15,16 +15,16 @@ use stage::options::suggest;
 use crate::config::Config;
 use crate::context::Context;
 
-/// What runs are sorted by where nobody says: choices are made on the validation data.
+/// The default of `--sort`: choices are made on the validation data.
 const SORT: &str = "accuracy_valid";
 
 /// Which runs to compare, and how.
 #[derive(clap::Args)]
 pub struct CompareArguments {
-    /// The runs, such as train.mlp; without any, all that have a result
+    /// The runs, such as train.mlp [default: all that have a result]
     #[arg(value_name = "RUN")]
     runs: Vec<String>,
-    /// The figure to sort by, the best first: accuracy_valid, loss_test, seconds …
+    /// The metric to sort by, best first: accuracy_valid, loss_test, seconds …
     #[arg(long, value_name = "METRIC", default_value = SORT)]
     sort: String,
 }
@@ -35,6 +35,8 @@ struct Compared {
     key: ContentKey,
     /// Whether it is the current result of its node, or one that is kept in the store.
     current: bool,
+    /// Whether the configuration has the run.
+    configured: bool,
     options: OptionValues,
     metrics: BTreeMap<String, f64>,
     /// 95 % intervals of accuracies.
@@ -44,8 +46,8 @@ struct Compared {
 }
 
 impl Compared {
-    /// Whether both are of the same run, options and data, and came out alike.
-    fn says_the_same_as(&self, other: &Self) -> bool {
+    /// Whether both have the same run, options, data and metrics; times may differ.
+    fn has_same_metrics(&self, other: &Self) -> bool {
         let figures = |run: &Self| {
             run.metrics
                 .iter()
@@ -63,21 +65,12 @@ impl Compared {
 /// Runs the command.
 pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
     let Context { config, store, json: as_json, .. } = context;
-    let mut all = Vec::new();
     let wanted = |name: &NodeName| {
-        let is_called = |run: &String| {
-            **name == **run
-                || name.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('@'))
-        };
-        arguments.runs.is_empty() || arguments.runs.iter().any(is_called)
+        arguments.runs.is_empty() || arguments.runs.iter().any(|run| name.is_called(run))
     };
     let known: Vec<NodeName> = known(config, store);
     for run in &arguments.runs {
-        let is_there = |name: &NodeName| {
-            **name == **run
-                || name.strip_prefix(run.as_str()).is_some_and(|rest| rest.starts_with('@'))
-        };
-        if !known.iter().any(is_there) {
+        if !known.iter().any(|name| name.is_called(run)) {
             let what = format!(
                 "there is no training run `{run}`{}",
                 suggest(run, known.iter().map(NodeName::as_str))
@@ -85,19 +78,32 @@ pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
             return Err(Failure::usage(
                 what,
                 "command line",
-                "`cargo xtask compare` without a name shows all",
+                "run `cargo xtask compare` without a name to see all",
             ));
         }
     }
+    let (mut all, mut damaged) = (Vec::new(), 0);
     for name in known.iter().filter(|name| wanted(name)) {
-        let current = Manifest::read(&store.current(name)).ok().flatten();
-        all.extend(current.and_then(|manifest| read(store, name, manifest, true)));
-        all.extend(
-            store
-                .earlier(name)
-                .into_iter()
-                .filter_map(|manifest| read(store, name, manifest, false)),
-        );
+        let configured = config.graph.find(name).is_some();
+        for (folder, manifest) in store.results(name) {
+            let run = manifest
+                .map_err(|e| e.to_string())
+                .and_then(|manifest| read(store, name, &folder, manifest, configured));
+            match run {
+                Ok(run) => all.push(run),
+                Err(problem) => {
+                    damaged += 1;
+                    eprintln!("warning: {} is left out: {problem}", folder.display());
+                }
+            }
+        }
+    }
+    if all.is_empty() && damaged > 0 {
+        return Err(Failure::input(
+            "every result of a training run here is damaged",
+            store.root().display(),
+            "make them again: cargo xtask pipeline",
+        ));
     }
     if all.is_empty() {
         return Err(Failure::usage(
@@ -108,27 +114,29 @@ pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
     }
     sort(&mut all, &arguments.sort)?;
     if !as_json {
-        // What an earlier version made alike says nothing more.
+        // An earlier result with the same metrics adds nothing.
         let mut distinct: Vec<Compared> = Vec::new();
         for run in all {
-            if !distinct.iter().any(|other| other.says_the_same_as(&run)) {
+            if !distinct.iter().any(|other| other.has_same_metrics(&run)) {
                 distinct.push(run);
             }
         }
-        return print(&distinct);
+        print(&distinct, &arguments.sort);
+        return Ok(());
     }
     for run in &all {
         let line = json!({
-            "run": run.run, "key": run.key, "current": run.current, "data": run.data,
+            "run": run.run, "key": run.key, "current": run.current,
+            "configured": run.configured, "data": run.data,
             "options": run.options, "metrics": run.metrics, "intervals": run.intervals,
         });
-        // Who has closed stdout does not want the lines.
+        // Whoever closed stdout does not want the lines.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
     Ok(())
 }
 
-/// The runs of the configuration, and after them those that only have results.
+/// The runs of the configuration, followed by those that only have results.
 fn known(config: &Config, store: &Store) -> Vec<NodeName> {
     let mut known: Vec<NodeName> =
         config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
@@ -143,35 +151,28 @@ fn known(config: &Config, store: &Store) -> Vec<NodeName> {
     known
 }
 
-/// Reads what is needed of a result; `None`, after a warning, if a file is not what was made.
-fn read(store: &Store, run: &NodeName, manifest: Manifest, current: bool) -> Option<Compared> {
-    let folder = if current { store.current(run) } else { store.stored(run, &manifest.key) };
+/// Reads what is needed of a result, or explains what is damaged.
+fn read(
+    store: &Store,
+    run: &NodeName,
+    folder: &Path,
+    manifest: Manifest,
+    configured: bool,
+) -> std::result::Result<Compared, String> {
     let sound = |file: &str| -> std::result::Result<PathBuf, String> {
         let path = folder.join(file);
         match store.index.digest(&path) {
             Ok(digest) if manifest.digest(file) == Some(&digest) => Ok(path),
-            Ok(_) => Err(format!("{file} has another content than when it was made")),
+            Ok(_) => Err(format!("{file} has changed since it was made")),
             Err(e) => Err(format!("{file} cannot be read: {e}")),
         }
     };
-    let compared = || -> std::result::Result<_, String> {
-        let config: RunConfig = json_file(&sound("config.json")?)?;
-        let metrics: Metrics = json_file(&sound("metrics.json")?)?;
-        let timings =
-            std::fs::read_to_string(sound("timings.jsonl")?).map_err(|e| e.to_string())?;
-        let timings: Vec<TimingRow> =
-            timings.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok((config, metrics, timings))
-    };
-    let (config, read, timings) = match compared() {
-        Ok(read) => read,
-        Err(problem) => {
-            eprintln!("warning: {run} {} is left out: {problem}", manifest.key.short());
-            return None;
-        }
-    };
+    let config: RunConfig = json_file(&sound("config.json")?)?;
+    let read: Metrics = json_file(&sound("metrics.json")?)?;
+    let timings = std::fs::read_to_string(sound("timings.jsonl")?).map_err(|e| e.to_string())?;
+    let timings = timings.lines().filter_map(|line| serde_json::from_str::<TimingRow>(line).ok());
     let mut metrics = comparison::metrics(&read);
-    metrics.insert("seconds".to_owned(), timings.iter().map(|row| row.seconds).sum());
+    metrics.insert("seconds".to_owned(), timings.map(|row| row.seconds).sum());
     let interval = |part: &str| {
         let name = format!("accuracy_{part}");
         let interval = comparison::wilson(*metrics.get(&name)?, *read.rows.get(part)?);
@@ -182,10 +183,11 @@ fn read(store: &Store, run: &NodeName, manifest: Manifest, current: bool) -> Opt
         .ingredients
         .get("input tensors/train.safetensors")
         .map_or_else(String::new, str::to_owned);
-    Some(Compared {
+    Ok(Compared {
         run: run.clone(),
         key: manifest.key,
-        current,
+        current: folder == store.current(run),
+        configured,
         options: config.options,
         metrics,
         intervals,
@@ -193,19 +195,23 @@ fn read(store: &Store, run: &NodeName, manifest: Manifest, current: bool) -> Opt
     })
 }
 
-fn json_file<T: DeserializeOwned>(path: &std::path::Path) -> std::result::Result<T, String> {
+fn json_file<T: DeserializeOwned>(path: &Path) -> std::result::Result<T, String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
     serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// The best first: accuracies fall, everything else rises.
+/// Sorts the best first: accuracies descending, everything else ascending.
 fn sort(runs: &mut [Compared], by: &str) -> Result<()> {
     let names =
         runs.first().map(|run| run.metrics.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
     if !names.iter().any(|name| name == by) {
         let what =
-            format!("there is no figure `{by}`{}", suggest(by, names.iter().map(String::as_str)));
-        return Err(Failure::usage(what, "--sort", format_args!("there are {}", names.join(", "))));
+            format!("there is no metric `{by}`{}", suggest(by, names.iter().map(String::as_str)));
+        return Err(Failure::usage(
+            what,
+            "--sort",
+            format_args!("use one of {}", names.join(", ")),
+        ));
     }
     // Stable, so that a current result comes before an equally good earlier one.
     let figure = |run: &Compared| {
@@ -216,8 +222,11 @@ fn sort(runs: &mut [Compared], by: &str) -> Result<()> {
     Ok(())
 }
 
-/// A table for a person.
-fn print(runs: &[Compared]) -> Result<()> {
+/// Prints a table with the usual metrics and the one that it is sorted by.
+fn print(runs: &[Compared], sorted_by: &str) {
+    const USUAL: [&str; 5] =
+        ["epochs_done", "seconds", "loss_valid", "accuracy_valid", "accuracy_test"];
+    let other = Some(sorted_by).filter(|name| !USUAL.contains(name));
     let options = comparison::differing(&runs.iter().map(|run| &run.options).collect::<Vec<_>>());
     let other_data =
         runs.iter().any(|run| Some(&run.data) != runs.first().map(|first| &first.data));
@@ -226,10 +235,7 @@ fn print(runs: &[Compared]) -> Result<()> {
         head.push("data".to_owned());
     }
     head.extend(options.iter().cloned());
-    head.extend(
-        ["epochs_done", "seconds", "loss_valid", "accuracy_valid", "accuracy_test"]
-            .map(str::to_owned),
-    );
+    head.extend(USUAL.into_iter().chain(other).map(str::to_owned));
     let mut table = vec![head];
     for run in runs {
         let figure = |name: &str| run.metrics.get(name).copied().unwrap_or(f64::NAN);
@@ -240,8 +246,12 @@ fn print(runs: &[Compared]) -> Result<()> {
                 .map_or_else(String::new, |(low, high)| format!(" ({low:.3}–{high:.3})"));
             format!("{:.4}{interval}", figure(name))
         };
-        let earlier = if run.current { "" } else { " (earlier)" };
-        let mut row = vec![format!("{}{earlier}", run.run), run.key.short().to_owned()];
+        let mark = match (run.configured, run.current) {
+            (false, _) => " (not configured)",
+            (true, false) => " (earlier)",
+            (true, true) => "",
+        };
+        let mut row = vec![format!("{}{mark}", run.run), run.key.short().to_owned()];
         if other_data {
             row.push(run.data.chars().take(6).collect());
         }
@@ -250,6 +260,7 @@ fn print(runs: &[Compared]) -> Result<()> {
         row.push(format!("{:.2}", figure("seconds")));
         row.push(format!("{:.4}", figure("loss_valid")));
         row.extend([accuracy("accuracy_valid"), accuracy("accuracy_test")]);
+        row.extend(other.map(|name| format!("{:.4}", figure(name))));
         table.push(row);
     }
     let columns = table.first().map_or(0, Vec::len);
@@ -266,10 +277,9 @@ fn print(runs: &[Compared]) -> Result<()> {
     for row in &table {
         let cells: Vec<String> =
             row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
-        writeln!(out, "{}", cells.join("  ").trim_end())
-            .map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))?;
+        // Whoever closed stdout does not want the lines.
+        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
     }
-    Ok(())
 }
 
 fn shown(value: Option<&Json>) -> String {

@@ -1,6 +1,6 @@
-//! The configuration: defaults from the stages' own descriptions, `pipeline.toml`, a profile,
-//! `--set`; each over the one before. Everything that is wrong is found before anything runs,
-//! and said at once.
+//! The configuration: the defaults of the stages' `options.toml`, `pipeline.toml`, a profile and
+//! `--set`, each of which overrides the ones before. All mistakes are found before anything runs,
+//! and are reported together.
 
 mod layers;
 mod runs;
@@ -17,30 +17,30 @@ use stage::{options::Kind, options::suggest};
 use crate::graph::{Declared, Graph, Node};
 use layers::{ConfigLayers, Given, Setting};
 
-/// The table that is no node's: where results are kept for other machines.
+/// The one table that is not a node's: where results are kept for other machines.
 const CACHE: &str = "cache";
-/// The description of its options, below `crates/`.
+/// The file below `crates/` that describes the options of this table.
 const CACHE_OPTIONS: &str = "remote/options.toml";
 
 /// The nodes, and the options of each and of the cache.
 pub struct Config {
-    /// The nodes.
+    /// The nodes that the configuration defines.
     pub graph: Graph,
     tables: BTreeMap<String, (Schema, Options)>,
 }
 
-/// The options of a remote that is set.
+/// The options of the remote.
 #[derive(Debug, PartialEq)]
 pub struct RemoteOptions {
     /// A folder's path or a URL.
     pub remote: String,
-    /// Whether nothing is put there.
+    /// Whether results are only fetched, and none uploaded.
     pub read_only: bool,
-    /// Seconds that it may be silent.
+    /// Seconds that the remote may be silent before it is left out.
     pub timeout: f64,
 }
 
-/// Everything that was found to be wrong, each once.
+/// The mistakes found so far, each once.
 #[derive(Default)]
 struct Problems(Vec<String>);
 
@@ -70,7 +70,7 @@ impl<'d> Schemas<'d> {
                 std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
             schemas.texts.insert(file, text);
         }
-        // Read once and for all: what is wrong with a description is the author's, not the user's.
+        // Every description is parsed here: a mistake in one is its author's, not the user's.
         for (package, node) in declared.iter() {
             let place = format!("options of `{}`", node.name);
             schemas
@@ -86,7 +86,7 @@ impl<'d> Schemas<'d> {
         Schema::parse(&texts)
     }
 
-    /// The options of the table `name`; of a run's, with this `net`.
+    /// The options of the table `name`; for a training run, those of its `net`.
     fn of(&self, name: &str, net: Option<&str>) -> Option<Schema> {
         if name == CACHE {
             return Schema::parse(&[self.texts.get(CACHE_OPTIONS)?]).ok();
@@ -95,7 +95,7 @@ impl<'d> Schemas<'d> {
         self.parse(package, &node.options).ok()
     }
 
-    /// The names of the options of a table, whatever its net.
+    /// The names of a table's options, of all nets that it can have.
     fn names(&self, table: &str) -> Vec<String> {
         let nets = self.declared.nets(table);
         let all = if nets.is_empty() { vec![None] } else { nets.into_iter().map(Some).collect() };
@@ -161,11 +161,11 @@ impl Config {
         Err(Failure::usage(
             format_args!("the configuration has {count}"),
             problems.0.join("\n         "),
-            "correct it; the README lists every option",
+            "correct it; docs/options.md lists every option",
         ))
     }
 
-    /// What is right by itself and wrong together.
+    /// Adds options that are valid by themselves but contradict each other.
     fn contradictions(&self, problems: &mut Problems) {
         for (node, (schema, options)) in &self.tables {
             let number = |name: &str| options.get(name).and_then(Json::as_f64);
@@ -190,20 +190,21 @@ impl Config {
                     .iter()
                     .find(|(other, value)| is_set && options.get(*other) != Some(value));
                 if let Some((other, value)) = other {
-                    problems.add(format!("`{node}.{name}` is set, but means nothing unless `{node}.{other}` is {value}"));
+                    problems.add(format!("`{node}.{name}` is set, but has no effect unless `{node}.{other}` is {value}"));
                 }
                 let pin = entry
                     .pin
                     .as_ref()
                     .filter(|pin| options.get(*pin).is_some_and(|v| !v.is_null()));
                 if let Some(pin) = pin.filter(|_| source.is_some_and(builtin)) {
-                    problems.add(format!("`{node}.{pin}` is set, but `{node}.{name}` is no file"));
+                    problems
+                        .add(format!("`{node}.{pin}` is set, but `{node}.{name}` is not a file"));
                 }
             }
         }
     }
 
-    /// The remote, if there is one.
+    /// The options of the remote, if one is set.
     pub fn remote(&self) -> Option<RemoteOptions> {
         let (_, options) = self.tables.get(CACHE)?;
         let read_only = options.get("read_only").and_then(Json::as_bool).unwrap_or(false);
@@ -220,7 +221,7 @@ impl Config {
         self.tables.get(node.name.as_str()).map(|(_, options)| options.clone()).unwrap_or_default()
     }
 
-    /// The options of a node that name sources, with the option that pins each.
+    /// The options of a node that name sources, each with the option that pins it, if any.
     pub fn sources(&self, node: &Node) -> Vec<(String, Option<String>)> {
         let entries =
             self.tables.get(node.name.as_str()).into_iter().flat_map(|(schema, _)| &schema.0);
@@ -230,7 +231,7 @@ impl Config {
             .collect()
     }
 
-    /// The paths among a node's sources.
+    /// A node's sources that are paths, neither URLs nor built-in names.
     pub fn source_paths(&self, node: &Node) -> Vec<String> {
         let options = self.options(node);
         let mut paths = Vec::new();
@@ -248,7 +249,7 @@ impl Config {
         paths
     }
 
-    /// Whether `source` is a name of the stage's own and not a file.
+    /// Whether `source` is a name built into the stage, not a file.
     pub fn is_builtin(&self, node: &Node, option: &str, source: &str) -> bool {
         self.tables
             .get(node.name.as_str())
@@ -257,7 +258,7 @@ impl Config {
     }
 }
 
-/// Applies settings to a table's options, and adds what is wrong with them.
+/// Applies settings to a table's options, and adds their mistakes to `problems`.
 fn apply(
     schema: &Schema,
     options: &mut Options,
@@ -265,7 +266,7 @@ fn apply(
     settings: &[Setting],
     problems: &mut Problems,
 ) {
-    for Setting { option, value, shown, base } in settings {
+    for Setting { option, value, shown, base, .. } in settings {
         let done = match value {
             Given::Toml(value) => schema.set(options, option, value),
             Given::Text(text) => schema.set_text(options, option, text),
@@ -277,8 +278,8 @@ fn apply(
     }
 }
 
-/// Paths are relative to where they were written: the command line's to the current folder, a
-/// file's to the workspace.
+/// Makes an option's paths absolute. Those on the command line are relative to the current folder,
+/// those in a file to the workspace.
 fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
     let Some(entry) =
         schema.0.get(option).filter(|e| matches!(e.kind, Kind::Source | Kind::Path | Kind::Place))
@@ -312,7 +313,7 @@ fn no_profile(root: &Path, profile: &str) -> Failure {
     Failure::usage(
         format_args!("there is no profile `{profile}`{nearest}"),
         "profiles/",
-        format_args!("there are {}", known.join(", ")),
+        format_args!("use one of {}", known.join(", ")),
     )
 }
 
@@ -333,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn both_profiles_are_right_and_have_the_contract_s_defaults() {
+    fn both_profiles_are_valid_and_have_the_expected_defaults() {
         let sample = read(&[]).expect("reads");
         assert_eq!(option(&sample, "ingest", "source"), "sample");
         assert_eq!(option(&sample, "embed", "source"), "hash:300");
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_said_at_once() {
+    fn all_mistakes_are_reported_together() {
         let failure = read(&["train.mlp.lrr=1", "split.test_size=1.5", "spilt.seed=1", "x"])
             .err()
             .expect("refused");
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_without_its_node_is_told_the_nodes() {
+    fn an_option_without_its_node_gets_the_nodes_that_have_it() {
         let failure = read(&["batch_sizes=[1]"]).err().expect("refused");
         assert!(
             failure.place.contains(
@@ -383,17 +384,17 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_an_option_s_name_gets_the_whole() {
+    fn the_end_of_an_option_s_name_gets_the_full_name() {
         let failure = read(&["mlp.lr=1"]).err().expect("refused");
         assert!(failure.place.contains("did you mean `train.mlp.lr`?"), "{failure}");
     }
 
     #[test]
-    fn an_option_that_would_mean_nothing_is_a_mistake() {
+    fn an_option_that_would_have_no_effect_is_a_mistake() {
         let failure =
             read(&["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"]).err().expect("refused");
         assert!(
-            failure.place.contains("`train.mlp.momentum` is set, but means nothing unless `train.mlp.optimizer` is \"sgd\""),
+            failure.place.contains("`train.mlp.momentum` is set, but has no effect unless `train.mlp.optimizer` is \"sgd\""),
             "{failure}"
         );
         assert!(read(&["train.mlp.momentum=0.9"]).is_ok());
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_has_a_table_of_its_own() {
+    fn the_cache_has_its_own_table() {
         assert_eq!(read(&[]).expect("reads").remote(), None);
         let far =
             read(&["cache.remote=s3://bucket/x", "cache.read_only=true"]).expect("reads").remote();
@@ -446,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_one_s_own_has_the_options_of_its_net() {
+    fn a_new_run_has_the_options_of_its_net() {
         let config = read(&["train.wide.net=\"mlp\"", "train.wide.hidden=400", "train.a.net=slp"])
             .expect("reads");
         assert_eq!(
@@ -460,9 +461,11 @@ mod tests {
         assert_eq!(option(&config, "train.a", "batch_size"), 1);
         for (sets, want) in [
             (&["train.mpl.lr=0.1"][..], "there is no run `train.mpl`; did you mean `train.mlp`?"),
-            (&["train.x.net=cnn"], "`train.x.net` cannot be \"cnn\"; there are slp, mlp"),
+            (&["train.x.net=slp", "train.X.net=slp"], "gives two runs the name `train.X`"),
+            (&["train.other.lr=1"], "there is no run `train.other`; a new run needs"),
+            (&["train.x.net=cnn"], "`train.x.net` cannot be \"cnn\"; expected one of slp, mlp"),
             (&["train.x.net=slp", "train.x.hidden=4"], "`train.x.hidden` is not a known option"),
-            (&["train.x y.net=slp"], "a run's name may have letters, digits, _ and -"),
+            (&["train.x y.net=slp"], "a run's name may contain only letters, digits, _ and -"),
             (
                 &["train.slp.net=mlp", "train.slp.hidden=x"],
                 "`train.slp.hidden` must be a whole number",
@@ -472,6 +475,7 @@ mod tests {
             assert!(failure.place.contains(want), "{failure}");
         }
         assert!(read(&["train.slp.net=mlp"]).is_ok(), "an entry like any other");
+        assert!(read(&["train.x.net='mlp'", "train.x.hidden=9"]).is_ok(), "quoted as in TOML");
     }
 
     #[test]
@@ -494,16 +498,29 @@ mod tests {
         for (set, want) in [
             ("matrix.train.slp.lr=0.1", "must be a list of values"),
             ("matrix.train.slp.lr=[0.1, -1]", "`matrix.train.slp.lr` must be more than 0, not -1"),
-            ("matrix.train.slp.lr=[1, 1.0]", "has a value twice: `train.slp@lr=1.0`"),
+            ("matrix.train.slp.net=[slp, mlp]", "such as [1, 2] or [\"a\", \"b\"]"),
+            (
+                "matrix.train.slp.init=[\"a/w\", \"b/w\"]",
+                "gives two runs the name `train.slp@init=w`",
+            ),
+            ("matrix.train.slp.lr=[1, 1.0]", "gives two runs the name `train.slp@lr=1.0`"),
             ("matrix.split.seed=[1, 2]", "only a training run has a matrix"),
             ("matrix.train.mpl.lr=[1]", "there is no run `train.mpl`; did you mean `train.mlp`?"),
         ] {
             let failure = read(&[set]).err().expect("refused");
             assert!(failure.place.contains(want), "{set}: {failure}");
         }
+        // Paths of the command line are relative to the current folder, and names have none.
+        let paths = read(&["matrix.train.slp.init=[\"a/x.st\", \"b/y.st\"]"]).expect("reads");
+        assert_eq!(names(&paths)[..2], ["train.slp@init=x.st", "train.slp@init=y.st"]);
+        let here = std::env::current_dir().expect("a folder").join("a/x.st");
+        assert_eq!(option(&paths, "train.slp@init=x.st", "init"), here.display().to_string());
         let many: Vec<String> = (1..=1001).map(|n| n.to_string()).collect();
         let failure =
             read(&[&format!("matrix.train.slp.seed=[{}]", many.join(","))]).err().expect("refused");
-        assert!(failure.place.contains("has 1001 combinations; there may be 1000"), "{failure}");
+        assert!(
+            failure.place.contains("has 1001 combinations; at most 1000 are allowed"),
+            "{failure}"
+        );
     }
 }

@@ -6,16 +6,14 @@ use cache::Store;
 
 use crate::config::Config;
 
-/// The workspace, what is configured, and where results are.
+/// The workspace, its configuration, and the store.
 #[derive(Clone, Copy)]
 pub struct Context<'c> {
-    /// The workspace.
+    /// The folder of the workspace.
     pub root: &'c Path,
-    /// The nodes and their options.
     pub config: &'c Config,
-    /// The folder of artifacts.
     pub store: &'c Store,
-    /// Whether stdout gets JSON lines.
+    /// Whether to print JSON lines on stdout.
     pub json: bool,
 }
 

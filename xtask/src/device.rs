@@ -7,16 +7,16 @@ use std::process::Command;
 
 use failure::{Failure, Result};
 
-/// What `crates/train/cuda.sh` writes, for `make cuda-toolkit`.
+/// The file that `crates/train/cuda.sh` writes for `make cuda-toolkit`.
 const TOOLKIT: &str = "target/cuda/environment";
 
-/// What a user may call a device that is looked for.
+/// The name by which a user asks for whichever device is available.
 const AUTO: &str = "auto";
 
-/// A device as the user names it.
+/// Parses a device as the user names it.
 ///
 /// # Errors
-/// If no stage knows it.
+/// If there is no such device.
 pub fn parse(name: &str) -> std::result::Result<String, String> {
     let is_known = match name.split_once(':') {
         None => matches!(name, "cpu" | "cuda" | AUTO),
@@ -29,8 +29,8 @@ pub fn parse(name: &str) -> std::result::Result<String, String> {
     }
 }
 
-/// The device that `auto` stands for on this machine, before any key is made of it, and why it is
-/// not a GPU that is there.
+/// Replaces `auto` with a device of this machine, before any key is made of it. Also returns why an
+/// existing GPU is not used.
 pub fn resolve(name: &str, root: &Path) -> (String, Option<&'static str>) {
     if name != AUTO {
         return (name.to_owned(), None);
@@ -39,17 +39,17 @@ pub fn resolve(name: &str, root: &Path) -> (String, Option<&'static str>) {
         return ("cpu".to_owned(), None);
     }
     let missing = if toolkit(root).is_none() {
-        Some("no nvcc to build for it (`make cuda-toolkit` gets one)")
+        Some("no nvcc to build for it (`make cuda-toolkit` downloads one)")
     } else if !has_cublas() {
-        Some("no cuBLAS where the loader finds it (LD_LIBRARY_PATH)")
+        Some("the loader does not find cuBLAS (check LD_LIBRARY_PATH)")
     } else {
         None
     };
     (if missing.is_none() { "cuda" } else { "cpu" }.to_owned(), missing)
 }
 
-/// Whether the loader finds CUDA's library for matrix products, without which no program for it
-/// starts.
+/// Whether the loader finds CUDA's library for matrix products, without which no program can use a
+/// GPU.
 fn has_cublas() -> bool {
     let name = "libcublas.so";
     let in_folder = |dir: PathBuf| {
@@ -71,9 +71,9 @@ pub fn is_cuda(device: &str) -> bool {
     device.starts_with("cuda")
 }
 
-/// Whether NVIDIA's driver has a GPU.
+/// Whether NVIDIA's driver reports a GPU.
 fn has_gpu() -> bool {
-    // Under Windows' Linux there is no such folder, but the program.
+    // WSL has no such folder, but it has `nvidia-smi`.
     std::fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some())
         || has_smi()
 }
@@ -85,8 +85,9 @@ fn has_smi() -> bool {
         .is_ok_and(|done| done.status.success() && !done.stdout.is_empty())
 }
 
-/// How a build finds CUDA's compiler: nothing to set where it is installed, else what `make
-/// cuda-toolkit` has brought; `None` without either.
+/// The environment variables with which a build finds CUDA's compiler. An installed compiler needs
+/// at most `CUDA_COMPUTE_CAP`; without one, they are those of `make cuda-toolkit`. `None` if there
+/// is neither.
 fn toolkit(root: &Path) -> Option<BTreeMap<String, OsString>> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let homes =
@@ -95,8 +96,8 @@ fn toolkit(root: &Path) -> Option<BTreeMap<String, OsString>> {
     let installed = set("NVCC").is_some()
         || homes.chain(std::env::split_paths(&path)).any(|dir| dir.join("nvcc").is_file());
     if installed {
-        // Without a GPU to ask, candle's build wants to be told; see crates/train/cuda.sh for the
-        // number.
+        // Without a GPU to query, candle's build has to be told its compute capability;
+        // crates/train/cuda.sh explains the number.
         let told = set("CUDA_COMPUTE_CAP").is_some() || has_smi();
         return Some(if told {
             BTreeMap::new()
@@ -113,15 +114,15 @@ fn toolkit(root: &Path) -> Option<BTreeMap<String, OsString>> {
     )
 }
 
-/// The folder below the build folder in which cargo puts what is built for `device`.
+/// The folder below the build folder in which cargo puts programs for `device`, if it is another.
 pub fn subfolder(device: &str) -> Option<&'static str> {
     is_cuda(device).then_some(env!("KNOCKLINE_HOST"))
 }
 
-/// Lets `cargo` build for `device`.
+/// Prepares the command `cargo` to build for `device`.
 ///
-/// A program for CUDA opens its libraries when it needs them, so that it starts where there are
-/// none: see crates/train/cuda.sh.
+/// A program for CUDA loads its libraries when it needs them, so that it starts without them: see
+/// crates/train/cuda.sh.
 pub fn prepare(cargo: &mut Command, device: &str, root: &Path) -> Result<()> {
     if !is_cuda(device) {
         return Ok(());
@@ -130,10 +131,10 @@ pub fn prepare(cargo: &mut Command, device: &str, root: &Path) -> Result<()> {
         Failure::usage(
             "there is no nvcc to build for CUDA",
             format_args!("--device {device}"),
-            "`make cuda-toolkit` gets one from PyPI",
+            "run `make cuda-toolkit`, which downloads it from PyPI",
         )
     };
-    // What the user has set stays; paths come before the user's.
+    // The user's variables stay; our library path comes before the user's.
     for (name, mut value) in toolkit(root).ok_or_else(missing)? {
         match std::env::var_os(&name) {
             Some(old) if name == "LIBRARY_PATH" => {
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_toolkit_of_ones_own_is_found() {
+    fn the_downloaded_toolkit_is_found() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join(TOOLKIT);
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("creates");

@@ -1,5 +1,5 @@
-//! The graph: which node runs what and reads what, from what the stages declare and the runs that
-//! the user has named.
+//! The graph: what each node runs and reads, from the declarations of the stages and the runs that
+//! the user names.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -13,23 +13,22 @@ use stage::{declaration, declaration::Declaration};
 
 /// A node of the graph.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is declared by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "each is declared independently")]
 pub struct Node {
-    /// Its name, and its folder's.
+    /// Its name, which is also its folder's.
     pub name: NodeName,
     /// The stage crate that runs it.
     pub package: String,
-    /// Whether it measures time. Nothing runs beside it, and the machine is part of its content
-    /// key.
+    /// Whether it measures time. If so, nothing runs beside it, and the machine is part of its
+    /// content key.
     pub measures_time: bool,
     /// Whether it computes on the device that the user chooses.
     pub uses_device: bool,
-    /// Whether a run that was killed leaves checkpoints that the next one continues from.
+    /// Whether an unfinished run leaves checkpoints from which the next one resumes.
     pub resumable: bool,
-    /// Whether the user has named it: it is a training run.
+    /// Whether it is a training run, which the user names.
     pub is_run: bool,
-    /// The artifacts that it reads. What is not listed does not reach it, and does not make it
-    /// stale.
+    /// The artifacts that it reads. It gets no others, and no others can make it stale.
     pub reads: Vec<Input>,
 }
 
@@ -47,14 +46,9 @@ impl Node {
     pub fn reads_from(&self, other: &str) -> bool {
         self.reads.iter().any(|input| input.node == *other)
     }
-
-    /// Whether it is what the user calls `name`: the node of that name, or one of its matrix.
-    pub fn is_called(&self, name: &str) -> bool {
-        self.name == *name || self.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('@'))
-    }
 }
 
-/// What every stage's crate declares.
+/// The declarations of all stage crates.
 pub struct Declared(Vec<(String, Vec<Declaration>)>);
 
 impl Declared {
@@ -81,8 +75,12 @@ impl Declared {
                 }
                 Err(e) => return Err(Failure::io("read", &path, &e)),
             };
-            let nodes = declaration::parse(&text)
-                .map_err(|e| Failure::usage(e, path.display(), "correct the declaration"))?;
+            let refuse = |e: String| Failure::usage(e, path.display(), "correct the declaration");
+            let nodes = declaration::parse(&text).map_err(refuse)?;
+            let others = || all.iter().flat_map(|(_, nodes): &(String, Vec<Declaration>)| nodes);
+            if let Some(twice) = nodes.iter().find(|n| others().any(|other| other.name == n.name)) {
+                return Err(refuse(format!("another crate declares `{}`, too", twice.name)));
+            }
             all.push((package, nodes));
         }
         Ok(Self(all))
@@ -95,7 +93,7 @@ impl Declared {
             .flat_map(|(package, nodes)| nodes.iter().map(move |node| (package.as_str(), node)))
     }
 
-    /// The nodes that have a name of their own.
+    /// The nodes with fixed names.
     pub fn fixed(&self) -> impl Iterator<Item = (&str, &Declaration)> {
         self.iter().filter(|(_, declared)| declared.name.prefix().is_none())
     }
@@ -121,7 +119,7 @@ impl Declared {
     }
 }
 
-/// Every node after those that it reads.
+/// The nodes, each after those that it reads.
 #[derive(Debug)]
 pub struct Graph(Vec<Node>);
 
@@ -150,7 +148,7 @@ impl Graph {
                 }
             }
         }
-        // Runs come in the user's order, whatever their nets.
+        // Runs come in the user's order, even if their nets differ.
         let place = |name: &NodeName| runs.iter().position(|(run, _)| run == name);
         all.sort_by_key(|(name, _, package, _)| (*package, place(name).is_none(), place(name)));
         let mut nodes = Vec::new();
@@ -198,12 +196,12 @@ impl Graph {
         sorted(nodes).map(Self).map_err(wrong)
     }
 
-    /// Every node, after those that it reads.
+    /// The nodes, each after those that it reads.
     pub fn iter(&self) -> impl Iterator<Item = &Node> {
         self.0.iter()
     }
 
-    /// How wide a column of the nodes' names is.
+    /// The width of a column of node names.
     pub fn width(&self) -> usize {
         const LEAST: usize = 11;
         self.iter().map(|node| node.name.len()).max().unwrap_or(0).max(LEAST)
@@ -214,9 +212,9 @@ impl Graph {
         self.iter().find(|node| node.name == *name)
     }
 
-    /// The nodes that the user calls `name`: one, or all of a matrix.
+    /// The nodes that the user means by `name`: one, or all of a matrix.
     pub fn called(&self, name: &str) -> Result<Vec<&Node>> {
-        let nodes: Vec<&Node> = self.iter().filter(|node| node.is_called(name)).collect();
+        let nodes: Vec<&Node> = self.iter().filter(|node| node.name.is_called(name)).collect();
         if nodes.is_empty() {
             let what = format!(
                 "there is no node `{name}`{}",
@@ -225,20 +223,20 @@ impl Graph {
             return Err(Failure::usage(
                 what,
                 "command line",
-                "`cargo xtask graph` shows the nodes",
+                "run `cargo xtask graph` to see the nodes",
             ));
         }
         Ok(nodes)
     }
 
-    /// Whether `node` needs what `other` makes, directly or not.
+    /// Whether `node` depends on `other`, directly or indirectly.
     pub fn depends(&self, node: &Node, other: &str) -> bool {
         node.reads.iter().any(|input| {
             input.node == *other || self.find(&input.node).is_some_and(|n| self.depends(n, other))
         })
     }
 
-    /// The files of a node that any other node reads.
+    /// The files of a node that other nodes read.
     pub fn files_read_of(&self, node: &str) -> BTreeSet<&str> {
         let inputs = self.iter().flat_map(|by| &by.reads).filter(|input| input.node == *node);
         inputs.flat_map(|input| input.files.iter().map(String::as_str)).collect()
@@ -265,7 +263,7 @@ impl Graph {
             }),
             GraphFormat::Mermaid => {
                 let _ = writeln!(out, "graph LR");
-                // A name with signs in it needs quotes, and what identifies it may have none.
+                // A name with special characters needs quotes, which an identifier cannot have.
                 let shown = |name: &NodeName| {
                     let id: String =
                         name.chars()
@@ -315,7 +313,7 @@ fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, String> {
         }
         if path.contains(&at) {
             return Err(format!(
-                "`{}` reads what is made of it",
+                "`{}` depends on itself",
                 nodes.get(at).map_or("", |node| node.name.as_str())
             ));
         }
@@ -337,16 +335,16 @@ fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, String> {
     Ok(order.into_iter().filter_map(|at| nodes.get_mut(at)?.take()).collect())
 }
 
-/// How the graph is shown.
+/// The format in which the graph is shown.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum GraphFormat {
-    /// A line a node.
+    /// One line per node.
     Text,
-    /// For Markdown that draws Mermaid.
+    /// A Mermaid diagram, for Markdown.
     Mermaid,
-    /// For Graphviz.
+    /// A graph for Graphviz.
     Dot,
-    /// A JSON object a node, with the files that it reads.
+    /// One JSON object per node, with the files that it reads.
     Json,
 }
 
@@ -397,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_reads_every_run_and_of_each_what_its_net_writes() {
+    fn the_report_reads_from_every_run_what_its_net_writes() {
         let graph = graph(&[("train.wide", "mlp"), ("train.slp", "slp")]).expect("a graph");
         let has_start = |run| graph.files_read_of(run).contains("start.json");
         assert!(has_start("train.slp") && !has_start("train.wide") && !has_start("train.sweep"));
@@ -406,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_gets_the_nearest_and_a_matrix_answers_to_its_run_s() {
+    fn a_wrong_name_gets_the_nearest_one_and_a_run_s_name_means_its_matrix() {
         let graph = graph(&[
             ("train.wide@hidden=1", "mlp"),
             ("train.wide@hidden=2", "mlp"),
@@ -442,6 +440,6 @@ mod tests {
         put("a", &node("a", "b"));
         assert_eq!(refusal(), "`a` reads `b`, which no stage declares");
         put("b", &node("b", "a"));
-        assert_eq!(refusal(), "`a` reads what is made of it");
+        assert_eq!(refusal(), "`a` depends on itself");
     }
 }

@@ -1,47 +1,49 @@
-//! What Ctrl-C says before it ends the run: how to go on.
+//! Ctrl-C: prints how to continue, and ends the run.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Whether a stage was started, and with `--fresh`.
+/// Whether a stage was started.
 static STARTED: AtomicBool = AtomicBool::new(false);
+/// Whether it was started with `--fresh`.
 static FRESH: AtomicBool = AtomicBool::new(false);
-/// How many stages run that leave checkpoints.
+/// How many running stages leave checkpoints.
 static RESUMABLE: AtomicUsize = AtomicUsize::new(0);
 
-/// As shells count: 128 and the signal's number.
+/// The exit status that shells use: 128 plus the signal's number.
 const INTERRUPTED: i32 = 130;
 
-/// Notes that a stage starts, whether it leaves checkpoints, and whether it was to start anew.
+/// Notes that a stage starts, whether it leaves checkpoints, and whether it starts from scratch.
 pub fn running(resumes: bool, fresh: bool) {
     STARTED.store(true, Ordering::Relaxed);
     FRESH.store(fresh, Ordering::Relaxed);
     RESUMABLE.fetch_add(usize::from(resumes), Ordering::Relaxed);
 }
 
-/// Notes that one has ended.
+/// Notes that a stage has ended.
 pub fn ended(resumes: bool) {
     RESUMABLE.fetch_sub(usize::from(resumes), Ordering::Relaxed);
 }
 
-/// Has Ctrl-C say how to go on. The stages end with this process: their stdin is a pipe from it.
+/// Makes Ctrl-C print how to continue. The stages end with this process, because their stdin is a
+/// pipe from it.
 pub fn watch() {
     let say = || {
         match (RESUMABLE.load(Ordering::Relaxed) > 0, FRESH.load(Ordering::Relaxed)) {
             (true, false) => eprintln!(
-                "\ninterrupted; the same command goes on from the last checkpoint, with --fresh it starts anew"
+                "\ninterrupted; repeat the command to resume from the last checkpoint, or add --fresh to start over"
             ),
             (true, true) => eprintln!(
-                "\ninterrupted; the same command without --fresh goes on from the last checkpoint"
+                "\ninterrupted; repeat the command without --fresh to resume from the last checkpoint"
             ),
             _ if STARTED.load(Ordering::Relaxed) => {
                 eprintln!(
-                    "\ninterrupted; what is finished is kept, and the same command makes the rest"
+                    "\ninterrupted; finished results are kept, and the same command makes the rest"
                 );
             }
             _ => {}
         }
         std::process::exit(INTERRUPTED);
     };
-    // Without a handler Ctrl-C ends the run as well, and says nothing.
+    // Without a handler, Ctrl-C still ends the run, but prints nothing.
     let _ = ctrlc::set_handler(say);
 }

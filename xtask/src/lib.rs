@@ -1,4 +1,4 @@
-//! `cargo xtask`: runs the graph, says what is stale and why, and keeps the cache.
+//! `cargo xtask`: runs the graph, reports what is stale and why, and maintains the cache.
 //!
 //! It spawns the stages' binaries and links none of them, so it builds in seconds, and a run
 //! that finds everything up to date answers at once.
@@ -36,7 +36,7 @@ use config::Config;
 use context::Context;
 use failure::{Exit, Failure, Result};
 
-/// What is run where nobody says.
+/// The default of `--profile`.
 const DEFAULT_PROFILE: &str = "sample";
 
 /// News headlines to trained nets: 100 NLP exercises, problems 70 to 79
@@ -45,16 +45,16 @@ const DEFAULT_PROFILE: &str = "sample";
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The profile: a file of profiles/, over pipeline.toml
+    /// The profile: a file in profiles/, whose options override pipeline.toml
     #[arg(long, global = true, default_value = DEFAULT_PROFILE, value_name = "NAME")]
     profile: String,
-    /// Set an option, over the profile: --set train.mlp.lr=0.01
+    /// Set an option, overriding the profile: --set train.mlp.lr=0.01
     #[arg(long, global = true, value_name = "NODE.OPTION=VALUE")]
     set: Vec<String>,
-    /// The folder of the artifacts [default: artifacts in the workspace]
+    /// The folder for artifacts [default: artifacts in the workspace]
     #[arg(long, global = true, value_name = "DIR")]
     artifacts: Option<PathBuf>,
-    /// One JSON object a line on stdout
+    /// Print one JSON object per line on stdout
     #[arg(long, global = true)]
     json: bool,
 }
@@ -63,44 +63,43 @@ struct Cli {
 enum Command {
     /// Bring the nodes up to date
     Pipeline(selection::Selection),
-    /// Which results are fresh, stale or missing, and why
+    /// Show which results are fresh, stale or missing, and why
     Status {
-        /// Only this node, with every reason
+        /// Show only this node, with every reason
         node: Option<String>,
-        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        /// cpu, cuda, cuda:K, or auto: a GPU if there is one, else the CPU
         #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
         device: String,
         /// Exit with status 1 if a result is stale or missing
         #[arg(long)]
         check: bool,
-        /// Read every file again, whatever its time stamps say
+        /// Read every file again, even if its time stamps are unchanged
         #[arg(long)]
         paranoid: bool,
     },
     /// Show the graph
     Graph {
-        /// How
-        #[arg(long, value_enum, default_value = "text")]
-        format: graph::GraphFormat,
+        /// The output format [default: text, or json with --json]
+        #[arg(long, value_enum)]
+        format: Option<graph::GraphFormat>,
     },
     /// Build the programs and copy them into a folder: DIR/xtask runs the pipeline of the same
     /// checkout without cargo
     Programs {
-        /// The folder
+        /// The folder to copy them into
         dir: PathBuf,
     },
-    /// Classify headlines with a trained run, taken as it is
+    /// Classify headlines with a trained run, without bringing it up to date
     Predict(predict::PredictArguments),
-    /// Show training runs beside each other: the options in which they differ, their figures and
-    /// times
+    /// Compare training runs: the options in which they differ, their metrics and times
     Compare(compare::CompareArguments),
-    /// Keys of results, and the care of what is kept
+    /// Print keys, move results between machines, and check and clean up the store
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// The benchmarks, each figure beside its peers': single, multi, vectors, gzip, ingest, stages,
+    /// Run the benchmarks, each beside its peers: single, multi, vectors, gzip, ingest, stages,
     /// predict, whole, growth
     Bench {
-        /// Names of benchmarks, and options of bench/run.py: --archive ZIP --vectors FILE --rounds
+        /// Names of benchmarks and options of bench/run.py: --archive ZIP --vectors FILE --rounds
         /// N …
         #[arg(value_name = "NAME", trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -109,54 +108,54 @@ enum Command {
 
 #[derive(Subcommand)]
 enum CacheCommand {
-    /// A node's recipe key: what a CI job asks its cache for
+    /// Print a node's recipe key, under which a CI job looks in its cache
     Key {
         /// The node
         node: String,
-        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        /// cpu, cuda, cuda:K, or auto: a GPU if there is one, else the CPU
         #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
         device: String,
     },
-    /// Write the current results of nodes into one file, for the next CI job
+    /// Write the current results of nodes into a bundle, for the next CI job
     Export {
-        /// The file
+        /// The bundle to write
         file: PathBuf,
-        /// The nodes; without any, every node that has a result
+        /// The nodes [default: every node that has a result]
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
     },
-    /// Take the results out of such a file, every digest checked
+    /// Take the results out of a bundle, checking every digest
     Import {
-        /// The file
+        /// The bundle to read
         file: PathBuf,
     },
-    /// Put current results into the remote of [cache]
+    /// Upload current results to the remote of [cache]
     Push {
-        /// The nodes; without any, every node that has a result
+        /// The nodes [default: every node that has a result]
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
-        /// Put also what is there already, as it may be damaged
+        /// Also replace results that the remote already has, in case they are damaged
         #[arg(long)]
         replace: bool,
     },
-    /// Fetch the results that are wanted and not here from the remote of [cache], and run nothing
+    /// Fetch wanted results that are not here from the remote of [cache], without running anything
     Pull {
-        /// The nodes; without any, all
+        /// The nodes [default: all]
         #[arg(value_name = "NODE")]
         nodes: Vec<String>,
-        /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+        /// cpu, cuda, cuda:K, or auto: a GPU if there is one, else the CPU
         #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
         device: String,
     },
-    /// Reread every result and set aside what is damaged
+    /// Read every result again and set aside damaged ones
     Verify,
-    /// Drop what no current result needs: earlier results and unfinished runs; list what was set
-    /// aside
+    /// Drop earlier results and unfinished runs, which no current result needs, and list what was
+    /// set aside
     Gc {
-        /// Say how much that is, and drop nothing
+        /// Show how much would be dropped, and drop nothing
         #[arg(long)]
         dry_run: bool,
-        /// Drop also what was set aside: damaged results, and files that were not of a result
+        /// Also drop what was set aside: damaged results, and files that belong to no result
         #[arg(long)]
         aside: bool,
     },
@@ -179,7 +178,7 @@ pub fn main() -> ExitCode {
                 return Failure::usage(
                     what,
                     "command line",
-                    "`cargo xtask help` shows the commands",
+                    "run `cargo xtask help` to see the commands",
                 )
                 .report(json);
             }
@@ -204,7 +203,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if let Some(device) = command.device() {
         let (found, missing) = device::resolve(device, root);
         if let Some(missing) = missing {
-            eprintln!("warning: there is a GPU, but {missing}; --device auto takes the CPU");
+            eprintln!("warning: there is a GPU, but {missing}; --device auto uses the CPU");
         }
         *device = found;
     }
@@ -219,9 +218,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
             return cache::bundle::import(root, store, file, json);
         }
         Command::Cache(CacheCommand::Verify) => cache::maintain::verify(root, store, json),
-        Command::Cache(CacheCommand::Gc { dry_run, aside }) => {
-            cache::maintain::collect(store, *dry_run, *aside, json)
-        }
         other => {
             let config = &Config::read(root, &profile, &set)?;
             let is_described = !set.is_empty() || profile != DEFAULT_PROFILE;
@@ -231,8 +227,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
     done.map(|()| Exit::Done.into())
 }
 
-/// Runs a command that needs the configuration; `is_described`: the command line has something to
-/// say of it.
+/// Runs a command that needs the configuration. `is_described` is whether the command line names
+/// another profile or sets an option.
 fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Result<ExitCode> {
     let Context { root, config, store, json } = context;
     let done = match command {
@@ -243,7 +239,13 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
             let fresh = status::run(context, node.as_deref(), device)?;
             return Ok(if fresh || !check { Exit::Done } else { Exit::Failed }.into());
         }
-        Command::Graph { format } => print(&config.graph.show(*format)),
+        Command::Graph { format } => {
+            let usual = if json { graph::GraphFormat::Json } else { graph::GraphFormat::Text };
+            print(&config.graph.show(format.unwrap_or(usual)))
+        }
+        Command::Cache(CacheCommand::Gc { dry_run, aside }) => {
+            cache::maintain::collect(context, *dry_run, *aside)
+        }
         Command::Cache(CacheCommand::Export { file, nodes }) => {
             return cache::bundle::export(context, file, nodes);
         }
@@ -265,14 +267,14 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
                 print(&format!("{line}\n"))
             })
         }
-        // The others were run without one.
+        // `run` handles these: they need no configuration.
         Command::Programs { .. } | Command::Bench { .. } | Command::Cache(_) => Ok(()),
     };
     done.map(|()| Exit::Done.into())
 }
 
 impl Command {
-    /// The device that it is for.
+    /// The device of a command that makes keys.
     fn device(&mut self) -> Option<&mut String> {
         match self {
             Self::Pipeline(selection) => Some(&mut selection.device),
@@ -284,7 +286,7 @@ impl Command {
         }
     }
 
-    /// Whether every file is to be read again.
+    /// Whether `--paranoid` was given.
     fn is_paranoid(&self) -> bool {
         matches!(
             self,
@@ -300,7 +302,8 @@ fn print(text: &str) -> Result<()> {
         .map_err(|e| Failure::failed(e, "stdout", "check where the output goes"))
 }
 
-/// The workspace: cargo says where this package lies; without cargo it is looked for upwards.
+/// Finds the workspace: cargo gives the folder of this package; without cargo, the current folder
+/// and those above it are searched.
 fn workspace() -> Result<PathBuf> {
     if let Some(package) =
         std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).filter(|p| p.ends_with("xtask"))
@@ -315,9 +318,9 @@ fn workspace() -> Result<PathBuf> {
         .map(Path::to_owned);
     root.ok_or_else(|| {
         Failure::usage(
-            "this is no knockline workspace",
+            "this is not a knockline workspace",
             here.display(),
-            "run it in a checkout, as `cargo xtask`",
+            "run `cargo xtask` in a checkout of knockline",
         )
     })
 }

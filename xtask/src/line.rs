@@ -1,4 +1,4 @@
-//! What is said about a node that was found or made.
+//! The line that a run prints about a node whose result was found or made.
 
 use std::io::Write as _;
 use std::time::Instant;
@@ -6,9 +6,8 @@ use std::time::Instant;
 use cache::{Manifest, NodeName};
 use serde_json::json;
 
-/// What is said about a node.
+/// A line about a node.
 pub struct Line {
-    /// Which one.
     pub node: NodeName,
     /// `hit` or `run`.
     pub status: &'static str,
@@ -20,7 +19,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Of a result that was found or made since `start`, and is `here` or in the `remote`.
+    /// The line of a result that was found or made since `start`; `place` is `here` or `remote`.
     pub fn new(
         status: &'static str,
         place: &'static str,
@@ -38,7 +37,7 @@ impl Line {
         }
     }
 
-    /// On stdout; the names of nodes are so wide.
+    /// Prints the line on stdout; the column of node names has this `width`.
     pub fn print(&self, width: usize, json: bool) {
         let key = self.key.get(..12).unwrap_or(&self.key);
         let line = if json {
@@ -55,12 +54,12 @@ impl Line {
                 self.summary
             )
         };
-        // Who has closed stdout does not want the lines; the work goes on.
+        // Whoever closed stdout does not want the lines; the run continues.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 }
 
-/// Bytes for a person.
+/// A number of bytes in a readable unit.
 pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),

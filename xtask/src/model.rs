@@ -1,13 +1,13 @@
-//! Random sequences of what people do to a checkout, its sources, its programs and its results,
-//! against a slow and obvious oracle: no hit is wrong, and no file of anybody is lost.
+//! Plays random sequences of what people do to a checkout (its sources, programs and results), and
+//! compares the outcome with a slow and obvious oracle: no hit is wrong, and nobody's file is lost.
 //!
-//! Everything is xtask's own but two things. [`builder::Builder`] behaves like cargo: it believes
-//! time stamps. A program that it builds is the text of its sources, and [`stage`] runs one by
-//! digesting that text together with what it reads. So the result says what it was really made of,
-//! and the oracle says what it should have been made of.
+//! All code under test is xtask's, except for two things. [`builder::Builder`] behaves like cargo:
+//! it believes time stamps. A program that it builds is the text of its sources, and [`stage`] runs
+//! a program by digesting that text together with what the stage reads. So a result shows what it
+//! was really made from, and the oracle computes what it should have been made from.
 //!
-//! `KNOCKLINE_SEQUENCES=10000 cargo test --package xtask model` plays more of them,
-//! `KNOCKLINE_SEQUENCE=17` one alone.
+//! `KNOCKLINE_SEQUENCES=10000 cargo test --package xtask model` plays more sequences, and
+//! `KNOCKLINE_SEQUENCE=17` plays only that one.
 
 mod builder;
 mod player;
@@ -16,13 +16,13 @@ mod world;
 
 use player::Player;
 
-/// Sequences where nobody says how many.
+/// The default number of sequences.
 const FEW: u64 = 150;
-/// What happens in one.
+/// The number of actions in a sequence.
 const LENGTH: usize = 14;
 
 #[test]
-fn no_hit_is_wrong_and_no_file_is_lost_whatever_is_done() {
+fn no_hit_is_wrong_and_no_file_is_lost() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("KNOCKLINE_SEQUENCE") {
         Some(one) => one..one + 1,

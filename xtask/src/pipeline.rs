@@ -39,15 +39,14 @@ pub fn run(context: Context<'_>, selection: &Selection) -> Result<()> {
     Ok(())
 }
 
-/// What brings nodes up to date, and where.
+/// A run that brings nodes up to date.
 pub struct PipelineRun<'r> {
     pub context: Context<'r>,
     pub selection: &'r Selection,
-    /// Runs the stages.
     pub runner: &'r dyn Runner,
-    /// Is told of each node what became of it.
+    /// Prints a node's line once it is final.
     pub say: &'r dyn Fn(&Line),
-    /// Asked for when the first stage runs: a run that finds everything made has no use for it.
+    /// Determined when the first stage runs: a run that finds every result does not need it.
     pub commit: OnceCell<Option<String>>,
 }
 
@@ -88,7 +87,7 @@ impl PipelineRun<'_> {
     }
 }
 
-/// A node's current result, sound but perhaps stale, and whether it is here or was left in the
+/// A node's current result, undamaged but perhaps stale, and whether it is here or was left in the
 /// remote.
 fn as_it_is(
     store: &Store,
@@ -103,7 +102,7 @@ fn as_it_is(
         None => match remote.noted(&node.name, None) {
             Some(manifest) => (manifest, false),
             None => {
-                let what = format_args!("there is no result of `{}` to take", node.name);
+                let what = format_args!("there is no result of `{}` to use", node.name);
                 return Err(Failure::usage(
                     what,
                     folder.display(),
@@ -117,7 +116,7 @@ fn as_it_is(
     }
     if recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe) {
         eprintln!(
-            "warning: `{}` is taken as it is, and is stale (`cargo xtask status {}` with the same options says why)",
+            "warning: `{}` is stale, and is taken as it is (`cargo xtask status {}` with the same options shows why)",
             node.name, node.name
         );
     }
@@ -134,7 +133,7 @@ fn dry_run(context: Context<'_>, selection: &Selection, nodes: &[&Node]) -> Resu
         let would = if forced { "run" } else { state.would };
         let why = match would {
             _ if forced => "forced".to_owned(),
-            // What is stale needs no run where an earlier result is what is wanted.
+            // A stale node does not have to run if an earlier result is the wanted one.
             "hit" if state.state != "fresh" => "an earlier result is in the store".to_owned(),
             _ => state.reasons.join("; "),
         };

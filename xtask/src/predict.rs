@@ -15,25 +15,25 @@ use crate::recipe::Recipes;
 /// What to classify, and how.
 #[derive(clap::Args)]
 pub struct PredictArguments {
-    /// The headlines, one an argument; without any, or with `-` alone, they are read from
-    /// stdin, one a line
+    /// The headlines, one per argument; without any, or with `-` alone, they are read from
+    /// stdin, one per line
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
-    /// Read the headlines from this file, one a line
+    /// Read the headlines from this file, one per line
     #[arg(long, value_name = "PATH", conflicts_with = "texts")]
     file: Vec<PathBuf>,
     /// The training run to use
     #[arg(long, value_name = "NODE", default_value = "train.mlp")]
     run: String,
-    /// How many categories to show, the likeliest first
+    /// How many categories to show, the most likely first
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
     top_k: u8,
 }
 
-/// Runs the command; the answers go to stdout as they come.
+/// Runs the command; the program prints each answer as soon as it is known.
 ///
-/// With `as_described` the user has said what the configuration is, and is warned where the results
-/// are of another.
+/// `as_described` is whether the user named a configuration; if so, a warning tells which results
+/// belong to another one.
 pub fn run(
     context: Context<'_>,
     as_described: bool,
@@ -51,7 +51,7 @@ pub fn run(
             .is_none_or(|node| recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe))
         {
             eprintln!(
-                "warning: `{}` in {} is of other options or sources than these; it is used as it is",
+                "warning: `{}` in {} was made with other options or sources; it is used as it is",
                 manifest.node,
                 artifacts.display()
             );
@@ -81,7 +81,7 @@ pub fn run(
     ended(Binaries::new(root, "cpu", &["predict"], &store.index).spawn("predict", None, start)?)
 }
 
-/// The training run that the user means: one of the configuration, or one whose result is here.
+/// The training run that the user names: one of the configuration, or one whose result is here.
 fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
     let mut known: Vec<NodeName> =
         config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
@@ -95,11 +95,11 @@ fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
     }
     let names: Vec<&str> = known.iter().map(NodeName::as_str).collect();
     let what = format_args!("`{run}` is not a training run{}", suggest(run, names.iter().copied()));
-    Err(Failure::usage(what, "--run", format_args!("there are {}", names.join(", "))))
+    Err(Failure::usage(what, "--run", format_args!("use one of {}", names.join(", "))))
 }
 
-/// The run and the word vectors must be there and whole, and the one be trained on the other:
-/// features made with other vectors would give answers that only look like answers.
+/// Checks that the run and the word vectors exist and are undamaged, and that the run was trained
+/// on these vectors: with features from other vectors, answers would only look like answers.
 fn check(
     store: &Store,
     is_shared: bool,
@@ -120,17 +120,17 @@ fn check(
             failure
         })
     };
-    // What makes the run makes the word vectors, too.
+    // The run comes first: the command that makes it makes the word vectors, too.
     let run = get(run)?;
     let embed = get(&fixed("embed")?)?;
     let same = |of: &Manifest, node: &str, made: &Manifest, file: &str| {
         of.ingredients.get(&format!("input {node}/{file}"))
             == made.digest(file).map(ToString::to_string).as_deref()
     };
-    // Where no `tensors` was ever seen, there is nothing to hold the two together by.
+    // If no result of `tensors` was ever seen, nothing connects the two.
     let seen = store.seen(&fixed("tensors")?);
-    // Other vectors can come to the same features, so that several results of `tensors` may stand
-    // between the two.
+    // Other vectors can give the same features, so that several results of `tensors` may connect
+    // the two.
     let between: Vec<&Manifest> =
         seen.iter().filter(|tensors| same(&run, "tensors", tensors, "train.safetensors")).collect();
     let is_of_embed = |tensors: &&Manifest| {
@@ -154,12 +154,12 @@ fn check(
     ))
 }
 
-/// The command that makes a node in a folder.
+/// The command that makes a node's result in a folder of artifacts.
 fn make(artifacts: &Path, node: &str) -> String {
     format!("cargo xtask pipeline --to {node} --artifacts {}", artifacts.display())
 }
 
-/// A node's current result, with every file as it was made.
+/// A node's current result, every file of which is undamaged.
 fn sound(store: &Store, artifacts: &Path, name: &NodeName) -> Result<Manifest> {
     let folder = store.current(name);
     let remedy = format!("make it: {}", make(artifacts, name));

@@ -1,4 +1,4 @@
-//! From the configuration and the workspace to a node's keys.
+//! Makes the keys of nodes from the configuration and the workspace.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,13 +17,11 @@ use crate::graph::Node;
 pub enum RecipeError {
     /// A source cannot be read, or is not the file that its checksum names.
     Source(Failure),
-    /// A file that the node reads is not there.
+    /// A file that the node reads does not exist.
     Missing {
-        /// The node.
         node: NodeName,
         /// The node whose file it is.
         of: NodeName,
-        /// The file.
         file: String,
     },
 }
@@ -35,7 +33,7 @@ impl From<RecipeError> for Failure {
             RecipeError::Missing { node, of, file } => {
                 let remedy = format!("make it first: cargo xtask pipeline --to {of}");
                 Self::usage(
-                    format_args!("`{node}` needs {file}, which is not there"),
+                    format_args!("`{node}` needs {file}, which does not exist"),
                     format_args!("artifacts of `{of}`"),
                     remedy,
                 )
@@ -44,20 +42,20 @@ impl From<RecipeError> for Failure {
     }
 }
 
-/// What nodes are made of, apart from the artifacts that they read.
+/// The ingredients of all nodes, apart from the artifacts that they read.
 pub struct Recipes<'c> {
     config: &'c Config,
-    /// Or why that is not known: a node whose source cannot be read is no concern of another's.
+    /// By node, or why they are not known: an unreadable source must not affect unrelated nodes.
     own: BTreeMap<NodeName, Result<Ingredients, RecipeError>>,
-    /// What each package is built of.
+    /// What each package is built from.
     packages: BTreeMap<String, Vec<(String, String)>>,
-    /// What times depend on.
+    /// The machine, on which times depend.
     machine: Machine,
 }
 
 impl<'c> Recipes<'c> {
-    /// The recipes of every node that `config` describes. Files that it names are read (the
-    /// index spares what it can); no artifact is.
+    /// The recipes of every node that `config` describes. Reads the source files that `config`
+    /// names, unless the index knows their digests, but no artifact.
     pub fn new(
         root: &Path,
         config: &'c Config,
@@ -77,7 +75,7 @@ impl<'c> Recipes<'c> {
             all.add("node", node.name.as_str());
             all.add("compiler", env!("KNOCKLINE_RUSTC"));
             all.add("compiler-flags", env!("KNOCKLINE_FLAGS"));
-            // The CPU is the default everywhere; only what differs from it is worth a key.
+            // The CPU is the default; only another device is an ingredient.
             if node.uses_device && device != "cpu" {
                 all.add("device", device.split(':').next().unwrap_or(device));
             }
@@ -89,30 +87,30 @@ impl<'c> Recipes<'c> {
         Ok(Self { config, own, packages, machine: Machine::here()? })
     }
 
-    /// The ingredients of a node that a stage reads from outside, and its options.
+    /// The options of a node and its inputs from outside the graph, as they are now.
     pub fn given(node: &Node, config: &Config, digests: &dyn Digests) -> Result<Ingredients> {
         let mut all = Ingredients::new();
         options(&mut all, node, config, digests).map(|()| all)
     }
 
-    /// The same, as they were when the keys were made.
+    /// The same as [`Recipes::given`], but as they were when the keys were made.
     pub fn given_part(&self, node: &Node) -> Result<Ingredients> {
         Ok(self.own(node)?.only(|name| {
             name.starts_with("input ") || name.starts_with("option ") || name == "format"
         }))
     }
 
-    /// What the program of a node is built of.
+    /// What the program of a node is built from.
     pub fn sources(&self, node: &Node) -> &[(String, String)] {
         self.packages.get(&node.package).map_or(&[], Vec::as_slice)
     }
 
-    /// A node's own ingredients.
+    /// A node's ingredients, apart from the artifacts that it reads.
     pub fn own(&self, node: &Node) -> Result<Ingredients, RecipeError> {
         self.own.get(&node.name).cloned().unwrap_or_else(|| Ok(Ingredients::new()))
     }
 
-    /// The recipe key: known before anything has run.
+    /// A node's recipe key, which is known before anything has run.
     pub fn recipe(&self, node: &Node) -> Result<RecipeKey, RecipeError> {
         let mut upstream = BTreeMap::new();
         for input in &node.reads {
@@ -139,7 +137,7 @@ impl<'c> Recipes<'c> {
         Ok(self.own(node)?.with(&recipes).recipe_key())
     }
 
-    /// What the content key is made of, given the manifests of the nodes that are read.
+    /// The ingredients of a content key, given the manifests of the nodes that are read.
     pub fn content<'m>(
         &self,
         node: &Node,
@@ -158,15 +156,14 @@ impl<'c> Recipes<'c> {
             }
         }
         if node.measures_time {
-            // What measures time says nothing of another machine. The recipe is the same on all of
-            // them.
+            // Times say nothing about another machine. The recipe key is the same on all machines.
             inputs.push(("machine".to_owned(), self.machine.to_string()));
         }
         Ok(self.own(node)?.with(&inputs))
     }
 }
 
-/// Ingredient 4, and of 5 what comes from outside.
+/// Adds the options, and the inputs that come from outside the graph.
 fn options(
     all: &mut Ingredients,
     node: &Node,
@@ -179,7 +176,9 @@ fn options(
         let items: Vec<&Json> =
             source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect());
         let sources: Vec<&str> = items.into_iter().filter_map(Json::as_str).collect();
-        let place = format!("{}.{name}", node.name);
+        let ingredient = format!("input {}.{name}", node.name);
+        // A node of a matrix has the options of its run.
+        let place = format!("{}.{name}", node.name.split('@').next().unwrap_or_default());
         let value = match &sources[..] {
             [one] if config.is_builtin(node, &name, one) => (*one).to_owned(),
             _ => {
@@ -188,12 +187,12 @@ fn options(
                         Some(sum) => pinned(sum, &sources, &place, digests)?,
                         None => unpinned(&sources, &place, digests)?,
                     };
-                // Artifacts name a source that can be pinned by its file name, so that belongs to
-                // the key, too.
+                // Artifacts contain the file name of a source that can be pinned, so that the name
+                // belongs to the key, too.
                 if pin.is_some() { format!("{} {content}", source_name(&sources)) } else { content }
             }
         };
-        all.add(format!("input {place}"), value);
+        all.add(ingredient, value);
     }
     for (name, value) in options {
         all.add(format!("option {}.{name}", node.name), value.to_string());
@@ -201,8 +200,8 @@ fn options(
     Ok(())
 }
 
-/// What stands for sources with a checksum: the checksum, so that machines without the file agree
-/// with those that have it. A file that is here must have it, unless another source may.
+/// The ingredient for sources with a checksum: the checksum, so that machines without the file
+/// agree with those that have it. A local file must have the checksum, unless another source may.
 fn pinned(sum: &str, sources: &[&str], place: &str, digests: &dyn Digests) -> Result<String> {
     let mut wrong = None;
     for source in sources {
@@ -226,14 +225,14 @@ fn pinned(sum: &str, sources: &[&str], place: &str, digests: &dyn Digests) -> Re
     }
 }
 
-/// What stands for sources without a checksum: the content of each that is a file, the address
-/// of each that is none. Which of them will be used is not known before.
+/// The ingredient for sources without a checksum: the content of each file and the address of each
+/// URL. Which of them will be used is not known beforehand.
 fn unpinned(sources: &[&str], place: &str, digests: &dyn Digests) -> Result<String> {
     let mut all = Vec::new();
     let mut last = None;
     for source in sources {
         if is_url(source) {
-            // By its digest: an address may carry a password or a token.
+            // As a digest: an address may contain a password or a token.
             all.push(format!("address {}", Digest::of(source.as_bytes())));
             continue;
         }
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_the_same_when_an_option_of_another_branch_does() {
+    fn key_is_the_same_when_an_option_of_another_branch_differs() {
         assert_eq!(key("train.mlp", &[], "cpu"), key("train.mlp", &["train.slp.lr=0.5"], "cpu"));
         assert_eq!(key("train.slp", &["train.slp.lr=0.10"], "cpu"), key("train.slp", &[], "cpu"));
     }
@@ -418,7 +417,7 @@ mod tests {
         let first = key("ingest", &[&put(&one, "a")], "cpu");
         assert_eq!(first, key("ingest", &[&put(&two, "a")], "cpu"));
         assert_ne!(first, key("ingest", &[&put(&two, "b")], "cpu"));
-        // Behind a mirror that may be down, the file counts all the same.
+        // The file counts even after a mirror, which may be down.
         let list = |text: &str| {
             let _ = put(&two, text);
             format!(
@@ -430,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_file_that_is_here_must_have_the_checksum_and_one_that_is_not_counts_by_it() {
+    fn a_pinned_file_must_have_the_checksum_and_a_missing_one_counts_by_it() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("x.csv");
         std::fs::write(&file, "abc").expect("writes");
@@ -459,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn key_differs_when_the_machine_does_and_only_for_what_measures_it() {
+    fn key_differs_when_the_machine_does_and_only_for_what_measures_time() {
         let config = Config::read(root(), "sample", &[]).expect("a configuration");
         let mut recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
         let file =
@@ -487,12 +486,12 @@ mod tests {
         recipes.machine.threads += 1;
         let [other_sweep, other_mlp] = keys(&recipes);
         assert_ne!(sweep.0, other_sweep.0);
-        assert_eq!(sweep.1, other_sweep.1, "a CI job asks for the same everywhere");
+        assert_eq!(sweep.1, other_sweep.1, "the recipe key is the same on every machine");
         assert_eq!(mlp, other_mlp);
     }
 
     #[test]
-    fn a_source_that_cannot_be_read_is_no_concern_of_another_node_s() {
+    fn a_source_that_cannot_be_read_does_not_affect_unrelated_nodes() {
         let config = Config::read(root(), "sample", &["embed.source=/nothing/here.bin".into()])
             .expect("a configuration");
         let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");

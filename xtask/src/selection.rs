@@ -1,4 +1,4 @@
-//! Which nodes a command means, and how they are run.
+//! The nodes that a command selects, and how they are run.
 
 use std::num::NonZeroUsize;
 
@@ -12,40 +12,40 @@ use crate::graph::{Graph, Node};
 #[cfg_attr(test, derive(Default))]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Selection {
-    /// Only this node and what depends on it; what comes before is taken as it is
+    /// Only this node and the nodes that depend on it; take the results before it as they are
     #[arg(long, value_name = "NODE")]
     pub from: Option<String>,
-    /// Only this node and what it depends on
+    /// Only this node and the nodes that it depends on
     #[arg(long, value_name = "NODE")]
     pub to: Option<String>,
-    /// Only this node; what comes before is taken as it is
+    /// Only this node; take the results before it as they are
     #[arg(long, value_name = "NODE", conflicts_with_all = ["from", "to"])]
     pub only: Option<String>,
-    /// Run this node even if its result is there
+    /// Run this node even if it has a result
     #[arg(long, value_name = "NODE")]
     pub force: Vec<String>,
-    /// Go on with a training run that was killed, from its last checkpoint; this is the default
+    /// Resume an unfinished training run from its last checkpoint; this is the default
     #[arg(long, conflicts_with = "fresh")]
     pub resume: bool,
-    /// Start training anew, and drop the checkpoints of a run that was killed
+    /// Start training from scratch, and drop the checkpoints of an unfinished run
     #[arg(long)]
     pub fresh: bool,
-    /// Read every file again, whatever its time stamps say
+    /// Read every file again, even if its time stamps are unchanged
     #[arg(long)]
     pub paranoid: bool,
-    /// Say what would run, and run nothing
+    /// Show what would run, and run nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How many nodes may run at the same time [default: as many as there are processors]
+    /// How many nodes may run at the same time [default: the number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Take results from the remote of [cache], and put none there
+    /// Take results from the remote of [cache], but upload none
     #[arg(long)]
     pub read_only: bool,
-    /// Download no data and ask no remote but a folder; what was downloaded earlier is used
+    /// Download no data, and use a remote only if it is a folder; earlier downloads are used
     #[arg(long)]
     pub offline: bool,
-    /// cpu, cuda, cuda:K, or auto: a GPU where there is one
+    /// cpu, cuda, cuda:K, or auto: a GPU if there is one, else the CPU
     #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = device::parse)]
     pub device: String,
 }
@@ -59,12 +59,12 @@ impl Selection {
         )
     }
 
-    /// Whether this node is to run even if its result is there.
+    /// Whether this node is to run even if it has a result.
     pub fn forces(&self, node: &Node) -> bool {
-        self.force.iter().any(|name| node.is_called(name))
+        self.force.iter().any(|name| node.name.is_called(name))
     }
 
-    /// The nodes that it names, in the graph's order.
+    /// The selected nodes, in the graph's order.
     pub fn nodes<'g>(&self, graph: &'g Graph) -> Result<Vec<&'g Node>> {
         let called =
             |name: &Option<String>| name.as_deref().map(|name| graph.called(name)).transpose();
@@ -85,19 +85,19 @@ impl Selection {
         };
         let nodes: Vec<&Node> = graph.iter().filter(wanted).collect();
         if let Some(name) =
-            self.force.iter().find(|name| !nodes.iter().any(|node| node.is_called(name)))
+            self.force.iter().find(|name| !nodes.iter().any(|node| node.name.is_called(name)))
         {
             return Err(Failure::usage(
                 format_args!("`{name}` is forced but not selected"),
                 "--force",
-                "take it into the selection, or leave --force out",
+                "select it as well, or leave --force out",
             ));
         }
         if nodes.is_empty() {
             return Err(Failure::usage(
                 "no node lies between --from and --to",
                 "command line",
-                "`cargo xtask graph` shows the nodes",
+                "run `cargo xtask graph` to see the nodes",
             ));
         }
         Ok(nodes)

@@ -1,8 +1,8 @@
-//! One run of the graph: what is there is found, what has to run is run, several nodes at a time.
+//! One run of the graph: existing results are found, and the other nodes run, several at a time.
 //!
-//! A result that only the remote has stays there. Of one that a node reads which has to run, the
-//! files that it reads are borrowed; the last nodes of the selection are fetched whole, since they
-//! are what the user asked for.
+//! A result that only the remote has stays there. If a node that has to run reads files of it,
+//! these files are borrowed. The results of the last nodes in the selection are fetched whole,
+//! since they are what the user asked for.
 
 mod confirm;
 
@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use bars::Board;
-use cache::{Ingredients, Manifest, NodeName, RecipeKey, Said};
+use cache::{Ingredients, Manifest, NodeName, RecipeKey, StageReport};
 use failure::{Failure, Result};
 
 use crate::cache::remote::Remote;
@@ -26,46 +26,45 @@ use crate::selection::Selection;
 use crate::spawn::{Job, Runner};
 use crate::{commit, device, interrupt};
 
-/// One run.
+/// One run of the graph.
 pub struct Session<'s> {
     pub context: Context<'s>,
     pub selection: &'s Selection,
     pub recipes: Recipes<'s>,
     pub remote: Remote<'s>,
-    /// Runs the stages.
     pub runner: &'s dyn Runner,
     pub board: &'s Board,
-    /// Is told of each node what became of it.
+    /// Prints a node's line once it is final.
     pub say: &'s dyn Fn(&Line),
-    /// By node; those that are neither selected nor read by one that is are left out.
+    /// By node: the selected nodes, and those that a selected node reads.
     pub tasks: BTreeMap<NodeName, Task<'s>>,
-    /// Asked for when the first stage runs: a run that finds everything made has no use for it.
+    /// Determined when the first stage runs: a run that finds every result does not need it.
     pub commit: OnceCell<Option<String>>,
 }
 
 /// A node in this run.
-#[expect(clippy::struct_excessive_bools, reason = "each is a matter of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub struct Task<'s> {
     node: &'s Node,
-    /// Whether it is to be brought up to date, or taken as it is.
+    /// Whether the node is brought up to date, or its result taken as it is.
     selected: bool,
     /// Whether all its files have to be here.
     wanted: bool,
     state: TaskState,
-    /// A result that was found in the remote and could not be had; the nodes after it were looked
-    /// for by it.
+    /// A result that was found in the remote and could not be fetched. The nodes after it were
+    /// looked up by its digests.
     lost: Option<Manifest>,
-    /// What it reads has changed while it ran.
+    /// Whether a result that it reads was replaced by another while it ran.
     outdated: bool,
     line: Option<Line>,
     printed: bool,
 }
 
-/// Where a node stands.
+/// How far a node is.
 enum TaskState {
-    /// What it reads is not known yet.
+    /// Its inputs are not known yet.
     Waiting,
-    /// There is no result of it; it runs when what it reads is known and at hand.
+    /// It has no result, and runs when its inputs are known and available.
     Due(WantedResult),
     Running(Running),
     /// Its result is here.
@@ -74,21 +73,21 @@ enum TaskState {
     Elsewhere(Manifest),
 }
 
-/// The result that a run is to make.
+/// The result that a stage is to make.
 struct WantedResult {
     recipe: RecipeKey,
     ingredients: Ingredients,
 }
 
-/// A stage that runs.
+/// A running stage.
 struct Running {
     wanted: WantedResult,
     start: Instant,
     /// Where the files that it reads lie, by node.
     inputs: Vec<(NodeName, PathBuf)>,
-    /// Its sources and options, as its key has them.
+    /// Its sources and options, as they are in its key.
     given: Ingredients,
-    /// The states of the files that it reads.
+    /// The states of the files that it reads, from before it started.
     states: Vec<Option<String>>,
 }
 
@@ -122,7 +121,7 @@ impl<'s> Task<'s> {
     }
 }
 
-/// What became of a node when it was its turn.
+/// What a node's turn came to.
 enum Turn<'s> {
     Still,
     Moved,
@@ -130,7 +129,8 @@ enum Turn<'s> {
 }
 
 impl<'s> Session<'s> {
-    /// Runs to the end. After a failure nothing new is started; what runs is waited for and kept.
+    /// Runs the graph. After a failure, no other node starts; those that run are waited for, and
+    /// their results are kept.
     pub fn run(&mut self) -> Result<()> {
         let (sender, ended) = channel();
         let graph = &self.context.config.graph;
@@ -157,10 +157,12 @@ impl<'s> Session<'s> {
                                     )
                                 };
                                 let run = || runner.run(&job);
-                                // A thread that ends without a word would be waited for forever.
-                                let summary = catch_unwind(AssertUnwindSafe(run))
-                                    .unwrap_or_else(|_| Err(bug("its thread stopped")));
-                                // The session waits for it.
+                                // The session would wait forever for a thread that sends nothing.
+                                let summary =
+                                    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+                                        Err(bug("the thread of this node panicked"))
+                                    });
+                                // It cannot fail: the session holds the receiver.
                                 let _ = sender.send((job.node, summary));
                             });
                         }
@@ -177,10 +179,11 @@ impl<'s> Session<'s> {
                 }
                 if failed.is_some() {
                     let names = running.join("`, `");
-                    self.board.aside(|| eprintln!("waiting for `{names}`, whose result is kept"));
+                    self.board
+                        .aside(|| eprintln!("waiting for `{names}`; finished results are kept"));
                 }
-                let Ok((node, said)) = ended.recv() else { break };
-                if let Err(failure) = self.end(node, said) {
+                let Ok((node, report)) = ended.recv() else { break };
+                if let Err(failure) = self.end(node, report) {
                     match &failed {
                         None => failed = Some(failure),
                         Some(_) => self.board.aside(|| eprintln!("error: {failure}")),
@@ -201,18 +204,18 @@ impl<'s> Session<'s> {
         self.tasks.get(name)?.manifest()
     }
 
-    /// Gets a node one step further, if it can be.
+    /// Advances a node by one step, if possible.
     fn turn(&mut self, node: &'s Node) -> Result<Turn<'s>> {
         let Some(task) = self.tasks.get(&node.name) else { return Ok(Turn::Still) };
         match &task.state {
-            // While a stage reads the current result, it stays where it is.
+            // A look-up may move the current result, so it waits while a stage reads that.
             TaskState::Waiting if self.running().any(|by| by.reads_from(&node.name)) => {
                 Ok(Turn::Still)
             }
             TaskState::Waiting if !task.selected => {
                 let remedy = format!("make it: cargo xtask pipeline --to {}", node.name);
                 Err(Failure::download(
-                    format_args!("the remote does not give the result of `{}`", node.name),
+                    format_args!("the remote did not deliver the result of `{}`", node.name),
                     "the remote",
                     remedy,
                 ))
@@ -238,7 +241,7 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Looks for a node's result here and in the remote.
+    /// Looks for a node's result, first here, then in the remote.
     fn look_for(&mut self, node: &'s Node) -> Result<()> {
         let start = Instant::now();
         let upstream = self
@@ -256,7 +259,7 @@ impl<'s> Session<'s> {
             self.board
                 .aside(|| finding.damaged.iter().for_each(|what| eprintln!("warning: {what}")));
             if let Some(mut manifest) = finding.manifest {
-                // Found by its content: from now on its newest recipe finds it, too.
+                // It was found by its content key: note the newest recipe that gives it, too.
                 if manifest.recipe != recipe && !self.context.store.is_read_only() {
                     manifest.recipe = recipe;
                     manifest.write(&self.context.store.current(&node.name))?;
@@ -284,7 +287,7 @@ impl<'s> Session<'s> {
         self.board.aside(|| notices.iter().for_each(|notice| eprintln!("warning: {notice}")));
     }
 
-    /// A node has come to this state by looking for it.
+    /// Records the state in which a node's result was found.
     fn found(&mut self, node: &Node, state: TaskState, start: Instant) {
         let Some(task) = self.tasks.get_mut(&node.name) else { return };
         task.state = state;
@@ -292,14 +295,14 @@ impl<'s> Session<'s> {
         task.line = task.manifest().map(|manifest| Line::new("hit", place, manifest, start));
     }
 
-    /// A result that was found in the remote cannot be had: it is made here.
+    /// Records that the remote could not deliver a promised result: the node is made here.
     fn lose(&mut self, name: &NodeName, manifest: Manifest) {
         if let Some(task) = self.tasks.get_mut(name) {
             (task.state, task.lost, task.line) = (TaskState::Waiting, Some(manifest), None);
         }
     }
 
-    /// Starts a node that has to run, if what it reads can be had and there is room for it.
+    /// Starts a node that has to run, if its inputs are available and there is room for it.
     fn start(&mut self, node: &'s Node) -> Result<Turn<'s>> {
         if !node.reads.iter().all(|input| self.manifest(&input.node).is_some()) {
             return Ok(Turn::Still);
@@ -367,9 +370,9 @@ impl<'s> Session<'s> {
         Ok(Turn::Start(Box::new(job)))
     }
 
-    /// Publishes what a stage has made. What it made, and the checkpoints of one that failed, are
-    /// dropped if its key does not say what it has read.
-    fn end(&mut self, node: &'s Node, said: Result<Said>) -> Result<()> {
+    /// Publishes a stage's result. If the stage may have read something other than its key lists,
+    /// drops its files, and also the checkpoints of a stage that failed.
+    fn end(&mut self, node: &'s Node, report: Result<StageReport>) -> Result<()> {
         let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
         let TaskState::Running(running) = std::mem::replace(&mut task.state, TaskState::Waiting)
         else {
@@ -385,19 +388,19 @@ impl<'s> Session<'s> {
         if !changes.is_empty() {
             let what =
                 format!("something changed while `{}` ran: {}", node.name, changes.join("; "));
-            let also = said
+            let also = report
                 .err()
                 .map_or_else(String::new, |failure| format!("; it also failed: {}", failure.what));
             return Err(Failure::failed(
                 format_args!("{what}{also}"),
                 &node.name,
-                "run the same command again; it starts anew",
+                "run the same command again; it starts from scratch",
             ));
         }
-        let said = said?;
+        let report = report?;
         let Running { wanted, start, .. } = running;
         let manifest =
-            self.context.store.publish(&node.name, wanted.recipe, wanted.ingredients, said)?;
+            self.context.store.publish(&node.name, wanted.recipe, wanted.ingredients, report)?;
         let Some(task) = self.tasks.get_mut(&node.name) else { return Ok(()) };
         task.line = Some(Line::new("run", "here", &manifest, start));
         task.state = TaskState::Here(manifest.clone());
@@ -413,8 +416,8 @@ impl<'s> Session<'s> {
         Ok(())
     }
 
-    /// The nodes after `node` were looked for by a result that could not be had, and this one is
-    /// not the same.
+    /// Looks up the nodes after `node` again: they were looked up by a result that could not be
+    /// fetched, and the one made here differs from it.
     fn look_again_after(&mut self, node: &Node) {
         let graph = &self.context.config.graph;
         for task in
@@ -428,8 +431,8 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Prints the lines that will not change any more, in the graph's order; at the end all that
-    /// there are.
+    /// Prints the lines that can no longer change, in the graph's order; with `at_end`, all
+    /// remaining lines.
     fn print(&mut self, at_end: bool) {
         for node in self.context.config.graph.iter() {
             let Some(task) = self.tasks.get_mut(&node.name).filter(|t| t.selected && !t.printed)
@@ -449,15 +452,15 @@ impl<'s> Session<'s> {
     }
 }
 
-/// Whether a result has every file that another node reads of it: one that a stranger has put into
-/// the remote may not.
+/// Whether a result has every file that other nodes read of it. One that somebody else put into the
+/// remote may not.
 fn has_what_is_read(graph: &Graph, manifest: &Manifest) -> bool {
     graph.files_read_of(&manifest.node).into_iter().all(|file| manifest.digest(file).is_some())
 }
 
-/// Whether `node` may start beside those that run.
+/// Whether `node` may start beside the running ones.
 fn has_room(node: &Node, running: &[&Node], jobs: usize, device: &str) -> bool {
-    // A GPU is not shared, either.
+    // Nodes do not share a GPU, either.
     let alone = |node: &Node| node.measures_time || node.uses_device && device::is_cuda(device);
     running.is_empty()
         || running.len() < jobs && !alone(node) && !running.iter().any(|node| alone(node))

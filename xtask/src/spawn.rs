@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bars::Board;
-use cache::{Download, NodeName, Said};
+use cache::{Download, NodeName, StageReport};
 use failure::{Failure, Result};
 use stage::{Event, Options};
 
@@ -14,41 +14,37 @@ use crate::graph::Node;
 
 /// One run of a stage, with all that its thread needs.
 pub struct Job<'g> {
-    /// The node.
     pub node: &'g Node,
-    /// Its options.
     pub options: Options,
-    /// Where the results of all nodes lie.
+    /// The folder with the results of all nodes.
     pub artifacts: PathBuf,
-    /// Where the files that it reads lie, by node.
+    /// The folders of the files that it reads, by node.
     pub inputs: Vec<(NodeName, PathBuf)>,
-    /// Where its own go.
+    /// The folder that the stage writes into.
     pub work: PathBuf,
-    /// Where downloads are kept.
     pub downloads: PathBuf,
-    /// The lock that the stage holds while it lives.
+    /// The lock file that the stage holds until it ends.
     pub lock: PathBuf,
-    /// What its program must have been built of: what its key says.
+    /// What its program must have been built from, as its key lists it.
     pub sources: Vec<(String, String)>,
-    /// What to compute on.
     pub device: String,
-    /// Whether to go on with what lies in `work`.
+    /// Whether to resume the unfinished run in `work`.
     pub resume: bool,
-    /// Whether nothing may be downloaded.
+    /// Whether downloads are forbidden.
     pub offline: bool,
-    /// The workspace's commit, where it is known.
+    /// The workspace's commit, if it is known.
     pub commit: Option<String>,
-    /// Where to say how far it is.
+    /// Shows the stage's progress.
     pub board: Board,
 }
 
 /// What runs the stages: their programs, or in tests something that behaves like them.
 pub trait Runner: Sync {
-    /// Makes ready what runs them, so that the time that takes is not a stage's.
+    /// Prepares what runs the stages, so that the time this takes does not count as a stage's.
     fn ready(&self) -> Result<()>;
 
-    /// Runs a node's stage and returns what it said of its result.
-    fn run(&self, job: &Job<'_>) -> Result<Said>;
+    /// Runs a node's stage and returns what it reported about its result.
+    fn run(&self, job: &Job<'_>) -> Result<StageReport>;
 }
 
 impl Runner for Binaries<'_> {
@@ -56,7 +52,7 @@ impl Runner for Binaries<'_> {
         self.build_once()
     }
 
-    fn run(&self, job: &Job<'_>) -> Result<Said> {
+    fn run(&self, job: &Job<'_>) -> Result<StageReport> {
         let node = job.node;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
@@ -64,7 +60,7 @@ impl Runner for Binaries<'_> {
             serde_json::to_string(&job.options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut started = false;
         let mut child = self.spawn(&node.package, Some(&job.sources), |program| {
-            // A program that was replaced as it started may have left something.
+            // A program that was replaced as it started may have left files.
             if std::mem::replace(&mut started, true) && !job.resume {
                 std::fs::remove_dir_all(&job.work)
                     .and_then(|()| std::fs::create_dir_all(&job.work))?;
@@ -92,10 +88,10 @@ impl Runner for Binaries<'_> {
         match (failure, summary) {
             (Some(failure), _) => Err(failure),
             (None, Some(summary)) if status.success() => {
-                Ok(Said { summary, downloads: downloaded })
+                Ok(StageReport { summary, downloads: downloaded })
             }
             _ => {
-                let remedy = "if the system killed it, it may have run out of memory; the same command goes on with a training run";
+                let remedy = "if the system killed it, check whether it ran out of memory; the same command resumes a training run";
                 Err(Failure::failed(format_args!("the stage ended with {status}"), place(), remedy))
             }
         }
@@ -117,8 +113,8 @@ fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
         .arg(work)
         .arg("--downloads")
         .arg(downloads);
-    // Not as an argument, which every user of the machine may read: a source's address may have a
-    // secret in it.
+    // Not as an argument, which every user of the machine can read: a source's address may contain
+    // a secret.
     command
         .env(stage::OPTIONS_VARIABLE, options)
         .arg("--device")
@@ -135,17 +131,19 @@ fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
         command.arg("--commit").arg(commit);
     }
     for (name, folder) in inputs {
+        let of_node = node.reads.iter().filter(|input| input.node == *name);
         command.arg("--input").arg(name.as_str()).arg(folder);
+        command.args(of_node.flat_map(|input| &input.files));
     }
     // At batch 64 the multi-layer net's matrices are too small to share: waking a second thread for
     // each product took longer than the product (0.39 s an epoch on two threads, 0.19 s on one,
-    // real headlines). The bytes are the same with any number. What is done by hand has threads of
-    // its own, as many as there are processors, also where several nodes train at once: all but one
-    // of them are done in a moment.
+    // real headlines). The bytes are the same with any number. Training by hand has its own
+    // threads, one for each processor, even when several nodes train at once: all but one of them
+    // are done in a moment.
     if node.uses_device && std::env::var_os("RAYON_NUM_THREADS").is_none() {
         command.env("RAYON_NUM_THREADS", "1");
     }
-    // The open pipe to stdin tells the stage that its parent lives.
+    // The open pipe to stdin tells the stage that its parent is alive.
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }

@@ -14,17 +14,16 @@ use crate::recipe::{RecipeError, Recipes};
 
 /// A node's state.
 pub struct NodeStatus<'g> {
-    /// The node.
     pub node: &'g Node,
     /// `fresh`, `stale` or `missing`.
     pub state: &'static str,
-    /// Why, in words.
+    /// The reasons, in words.
     pub reasons: Vec<String>,
-    /// The key of an earlier result that is nearer to what is wanted than the current one, and in
-    /// words what is different about it: nothing, if it is what is wanted.
+    /// The key of an earlier result that is closer to the wanted one than the current result, and
+    /// its differences from the wanted one: none if it is the wanted one.
     pub nearest: Option<(ContentKey, Vec<String>)>,
-    /// What `pipeline` would do: `hit`, `run`, or `may run` where that depends on what an
-    /// earlier node will make.
+    /// What `pipeline` would do: `hit`, `run`, or `may run` if that depends on what an earlier node
+    /// will make.
     pub would: &'static str,
 }
 
@@ -33,7 +32,7 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
     let Context { root, config, store, .. } = context;
     let recipes = Recipes::new(root, config, device, &store.index)?;
     let mut manifests: BTreeMap<&str, Manifest> = BTreeMap::new();
-    // The results as they would be after a run, where that is known without one.
+    // The results as they would be after a run, if that is known without one.
     let mut later: BTreeMap<&str, Manifest> = BTreeMap::new();
     let mut states: Vec<NodeStatus<'_>> = Vec::new();
     for node in config.graph.iter() {
@@ -83,10 +82,8 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
         if let Some(now) =
             unfinished.filter(|key| node.resumable && store.has_unfinished(name, key))
         {
-            reasons.push(format!(
-                "an unfinished run {} is there; `pipeline` goes on with it",
-                now.short()
-            ));
+            reasons
+                .push(format!("there is an unfinished run {}; `pipeline` resumes it", now.short()));
         }
         reasons.extend(before.iter().map(|name| format!("`{name}` is not fresh")));
         let state = if missing {
@@ -117,7 +114,7 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
     Ok(states)
 }
 
-/// The result that is wanted, where it is not here and a remote was seen to have it.
+/// The wanted result, if it is not here and was seen in the remote.
 fn elsewhere(
     config: &Config,
     store: &Store,
@@ -130,7 +127,7 @@ fn elsewhere(
     store.elsewhere(&remote.remote, node).filter(|manifest| &manifest.key == key)
 }
 
-/// The earlier result that differs least from what is wanted, if it differs less than the current.
+/// The earlier result that differs least from the wanted one, if less than the current result does.
 fn nearest(
     store: &Store,
     current: Option<&Manifest>,
@@ -149,7 +146,7 @@ fn nearest(
     (changes.len() < least).then_some((key, changes))
 }
 
-/// Runs the command, for one node or for all, and tells whether everything shown is fresh.
+/// Runs the command, for one node or for all; returns whether everything shown is fresh.
 pub fn run(context: Context<'_>, node: Option<&str>, device: &str) -> Result<bool> {
     let Context { config, store, json, .. } = context;
     let only = node.map(|name| config.graph.called(name)).transpose()?;
@@ -177,11 +174,11 @@ pub fn run(context: Context<'_>, node: Option<&str>, device: &str) -> Result<boo
                 why.push(format!("and {rest} more: add `{}` to this command", state.node.name));
             }
             if let Some((key, changes)) = state.nearest.as_ref().filter(|_| only.is_some()) {
-                // What the inputs will be is not known before they are made.
+                // The inputs are not known before they are made.
                 let unless =
-                    if state.would == "may run" { ", if what it reads stays as it is" } else { "" };
+                    if state.would == "may run" { " if its inputs stay the same" } else { "" };
                 let differs = if changes.is_empty() {
-                    format!("is what is wanted{unless}")
+                    format!("is the wanted one{unless}")
                 } else {
                     format!("differs in: {}", changes.join("; "))
                 };

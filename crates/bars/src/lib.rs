@@ -1,4 +1,4 @@
-//! Draws how far stages are: a progress bar each on a terminal, plain lines elsewhere.
+//! Draws the progress of stages: a bar for each on a terminal, plain lines elsewhere.
 //!
 //! Only `xtask` uses this crate. Stages do not, so that a change to a bar reruns none of them.
 
@@ -8,8 +8,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use stage::progress::Lines;
 use stage::{Event, Unit};
 
-/// The terminal, which several consoles share: their bars stand below each other, and lines go
-/// above them all.
+/// The terminal, shared by several consoles: their bars are stacked, and lines are printed above
+/// all of them.
 #[derive(Clone, Default)]
 pub struct Board {
     bars: MultiProgress,
@@ -28,7 +28,7 @@ impl Board {
         }
     }
 
-    /// Lets `print` write lines, on stdout or stderr, while no bar is in the way.
+    /// Hides the bars while `print` writes lines to stdout or stderr.
     pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bars.suspend(print)
     }
@@ -57,7 +57,7 @@ impl Console {
             Event::At { done, note } if self.bar.is_some() => {
                 let Some(bar) = &self.bar else { return };
                 bar.set_position(*done);
-                // What was done before a run was continued says nothing of its speed now.
+                // Work from before a run was resumed would distort the estimate of its speed.
                 if !std::mem::replace(&mut self.spoke, true) {
                     bar.reset_eta();
                 }
@@ -72,13 +72,13 @@ impl Console {
         }
     }
 
-    /// Writes a line above the bars.
+    /// Prints a line above the bars.
     pub fn line(&self, text: &str) {
         let line = self.lines.labelled(text);
         self.board.aside(|| eprintln!("{line}"));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

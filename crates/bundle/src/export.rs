@@ -1,4 +1,4 @@
-//! Writing a bundle.
+//! Writes a bundle.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -12,10 +12,10 @@ use crate::{BundleItem, FORMAT, HEAD, Head};
 /// zstd's default.
 const LEVEL: i32 = 3;
 
-/// Writes the current results of `nodes` into the bundle `path`: whole or not at all. To be called
-/// with the store's lock held.
+/// Writes the current results of `nodes` into the bundle `path`, whole or not at all. The caller
+/// must hold the store's lock.
 pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<BundleItem>> {
-    // A name that nobody else has for a file of theirs, or for another bundle.
+    // A name that belongs neither to a file of the user nor to another bundle in progress.
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.partial", std::process::id()));
     let mut made = Ok(Vec::new());
@@ -25,7 +25,7 @@ pub fn export(store: &Store, nodes: &[NodeName], path: &Path) -> Result<Vec<Bund
         let mut archive = tar::Builder::new(encoder);
         made = write(store, nodes, &mut archive, path);
         if made.is_err() {
-            return Err(io::Error::other("a result is not what was made"));
+            return Err(io::Error::other("a result cannot be exported"));
         }
         archive.into_inner()?.finish()?.flush()
     });
@@ -49,7 +49,7 @@ fn write<W: Write>(
     for node in nodes {
         let folder = store.current(node);
         let Some(manifest) = Manifest::read(&folder)? else {
-            let remedy = format!("make it: cargo xtask pipeline --to {node}");
+            let remedy = format!("run `cargo xtask pipeline --to {node}` to make it");
             return Err(Failure::usage(
                 format_args!("there is no result of `{node}` to export"),
                 folder.display(),
@@ -62,19 +62,19 @@ fn write<W: Write>(
         for output in &manifest.outputs {
             let path = folder.join(&output.path);
             let wrong = |what: &str| {
-                let remedy = "run `cargo xtask pipeline`, which sets it aside and makes it again, then export";
+                let remedy = "run `cargo xtask pipeline`, which sets it aside and makes it again, then export again";
                 Failure::input(format_args!("{} {what}", output.path), folder.display(), remedy)
             };
             let file = File::open(&path).map_err(|e| wrong(&format!("cannot be read: {e}")))?;
             if file.metadata().map_or(0, |m| m.len()) != output.size {
-                return Err(wrong("has another size than when it was made"));
+                return Err(wrong("has changed in size since it was made"));
             }
             let mut reader =
                 Hashed { inner: file.take(output.size), hasher: blake3::Hasher::new() };
             append(archive, &format!("{node}/{}", output.path), output.size, &mut reader)
                 .map_err(|e| fail(&e))?;
             if reader.hasher.finalize().to_hex().as_str() != output.digest.as_str() {
-                return Err(wrong("has another content than when it was made"));
+                return Err(wrong("has changed since it was made"));
             }
         }
         items.push(BundleItem {
@@ -87,7 +87,7 @@ fn write<W: Write>(
     Ok(items)
 }
 
-/// Appends an entry whose header says nothing of this machine, its user or the time.
+/// Appends an entry whose header does not depend on this machine, its user or the time.
 fn append<W: Write>(
     archive: &mut tar::Builder<W>,
     name: &str,
@@ -104,7 +104,7 @@ fn append<W: Write>(
     archive.append_data(&mut header, name, content)
 }
 
-/// A reader that digests what passes.
+/// A reader that digests the bytes that pass through it.
 struct Hashed<R> {
     inner: R,
     hasher: blake3::Hasher,

@@ -1,4 +1,4 @@
-//! Reading a bundle.
+//! Reads a bundle.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,8 +15,8 @@ const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 
 type Reader = zstd::Decoder<'static, BufReader<File>>;
 
-/// Takes the results of the bundle `path` into the store and makes them the current ones. To be
-/// called with the store's lock held.
+/// Puts the results of the bundle `path` into the store, as the current ones of their nodes. The
+/// caller must hold the store's lock.
 pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
     let file = File::open(path).map_err(|e| {
         Failure::input(
@@ -27,7 +27,7 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
     })?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
         return Err(Failure::input(
-            "this is a folder and no bundle",
+            "this is a folder, not a bundle",
             path.display(),
             "give the file that `cargo xtask cache export` wrote",
         ));
@@ -36,14 +36,14 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
     let start = file.fill_buf().map_err(|e| Failure::io("read", path, &e))?;
     if !start.starts_with(&MAGIC) {
         return Err(Failure::input(
-            "this is no bundle",
+            "this is not a bundle",
             path.display(),
             "give the file that `cargo xtask cache export` wrote",
         ));
     }
     let mut decoder = zstd::Decoder::with_buffer(file)
-        .map_err(|e| damaged(format_args!("this is no bundle: {e}"), path))?;
-    // A frame may ask for a window of any size; ours asks for far less than this.
+        .map_err(|e| damaged(format_args!("this is not a bundle: {e}"), path))?;
+    // A frame may ask for a window of any size; ours ask for far less than this.
     decoder.window_log_max(27).map_err(|e| damaged(e, path))?;
     let mut archive = Archive::new(decoder);
     let mut bundle = Bundle { path, entries: archive.entries().map_err(|e| damaged(e, path))? };
@@ -53,12 +53,12 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
         match bundle.node(store, node) {
             Ok(item) => items.push(item),
             Err(mut failure) => {
-                // Half a result is of no use, and the disk may be full of it.
+                // An incomplete result is useless, and it may have filled the disk.
                 store.drop_incoming();
                 if !items.is_empty() {
                     let names: Vec<&str> = items.iter().map(|item| item.node.as_str()).collect();
                     failure.remedy = format!(
-                        "{}; what came before is whole and was taken: {}",
+                        "{}; the results before it are complete and were imported: {}",
                         failure.remedy,
                         names.join(", ")
                     );
@@ -68,7 +68,7 @@ pub fn import(store: &Store, path: &Path) -> Result<Vec<BundleItem>> {
         }
     }
     bundle.end()?;
-    // What is left is the archive's padding and the frame's checksum.
+    // The rest is the archive's padding and the frame's checksum.
     io::copy(&mut archive.into_inner(), &mut io::sink())
         .map_err(|e| damaged(format_args!("the bundle is damaged at its end: {e}"), path))?;
     Ok(items)
@@ -107,7 +107,7 @@ impl<'b> Bundle<'b> {
         Ok(entry)
     }
 
-    /// A small entry's bytes.
+    /// The bytes of the next entry, which must be small.
     fn small(&mut self, name: &str) -> Result<Vec<u8>> {
         let entry = self.next(name)?;
         if entry.size() > LARGEST_MANIFEST {
@@ -131,32 +131,33 @@ impl<'b> Bundle<'b> {
             .map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))?;
         if format.format > FORMAT {
             let what = format_args!(
-                "the bundle has format {}, and this knockline knows up to {FORMAT}",
+                "the bundle has format {}, but this knockline reads at most format {FORMAT}",
                 format.format
             );
             return Err(Failure::usage(
                 what,
                 self.path.display(),
-                "use the newer knockline that made it",
+                "use the newer version of knockline that made it",
             ));
         }
         serde_json::from_slice(&bytes).map_err(|e| self.damaged(format_args!("{HEAD}: {e}")))
     }
 
-    /// Takes a node's result: into a folder of its own, and into the store when all of it is right.
+    /// Imports a node's result: into a separate folder first, and into the store when all of it is
+    /// correct.
     fn node(&mut self, store: &Store, node: &NodeName) -> Result<BundleItem> {
         let name = format!("{node}/manifest.json");
         let bytes = self.small(&name)?;
         let manifest =
             match Manifest::parse(&bytes, format_args!("{}, {name}", self.path.display())) {
-                // To correct it is not for the pipeline.
+                // The pipeline, which the error's own remedy names, cannot fix a bundle.
                 Err(damaged @ ManifestError::Damaged { .. }) => {
                     return Err(self.damaged(format_args!("{name}: {damaged}")));
                 }
                 other => other?,
             };
         if &manifest.node != node {
-            return Err(self.damaged(format_args!("{name} is that of `{}`", manifest.node)));
+            return Err(self.damaged(format_args!("{name} belongs to `{}`", manifest.node)));
         }
         let folder = store.incoming(node)?;
         for output in &manifest.outputs {
@@ -178,7 +179,7 @@ impl<'b> Bundle<'b> {
             })?;
             if digest != output.digest.as_str() {
                 return Err(self.damaged(format_args!(
-                    "{node}/{} has not the digest that its manifest lists",
+                    "{node}/{} does not have the digest that its manifest lists",
                     output.path
                 )));
             }
@@ -189,7 +190,7 @@ impl<'b> Bundle<'b> {
         Ok(BundleItem { node: node.clone(), key, bytes, had })
     }
 
-    /// After the last node there is nothing, and the frame's checksum is right.
+    /// Checks that nothing follows the last node.
     fn end(&mut self) -> Result<()> {
         match self.entries.next() {
             None => Ok(()),

@@ -1,12 +1,12 @@
 //! Results of nodes in one file, for another machine or the next CI job.
 //!
-//! A bundle is a tar archive in a zstd frame. Its first entry, `knockline-bundle.json`, names the
-//! format and the nodes; then comes, for each node, its `manifest.json` and its files in the
+//! A bundle is a tar archive in a zstd frame. Its first entry, `knockline-bundle.json`, lists the
+//! format and the nodes. After it, each node has its `manifest.json`, followed by its files in the
 //! manifest's order.
 //!
-//! Always holds: the same results give the same bytes; what is imported has the digests that its
-//! manifest lists, and a bundle that is damaged or cut off is an error that names it; of a node
-//! that does not come through whole, nothing is seen.
+//! What always holds: the same results give the same bytes; an imported file has the digest that
+//! its manifest lists; a damaged or incomplete bundle is an error that names it; and a node's
+//! result is imported completely or not at all.
 
 mod export;
 mod import;
@@ -22,9 +22,9 @@ pub use import::import;
 
 /// The format that this version writes and reads.
 const FORMAT: u32 = 1;
-/// The first entry.
+/// The name of the first entry.
 const HEAD: &str = "knockline-bundle.json";
-/// A manifest lists digests; one that is larger is none.
+/// The largest manifest that is read, in bytes; manifests only list digests.
 const LARGEST_MANIFEST: u64 = 64 << 20;
 
 /// The first entry's content.
@@ -35,7 +35,7 @@ struct Head {
     nodes: Vec<NodeName>,
 }
 
-/// A node's result that went into a bundle or came out of one.
+/// A node's result that was exported or imported.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct BundleItem {
     /// The node.
@@ -44,16 +44,16 @@ pub struct BundleItem {
     pub key: ContentKey,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Whether it was there already.
+    /// Whether the store already had it.
     pub had: bool,
 }
 
-/// The failure to make sense of a bundle.
+/// The failure for a damaged bundle.
 fn damaged(what: impl std::fmt::Display, path: &Path) -> Failure {
     Failure::input(
         what,
         path.display(),
-        "get the bundle again, or make it again: cargo xtask cache export FILE",
+        "get the bundle again, or make it again with `cargo xtask cache export FILE`",
     )
 }
 

@@ -1,4 +1,4 @@
-//! Command line of the bundles, for `cargo xtask cache export` and `import`.
+//! The command line for bundles, which `cargo xtask cache export` and `import` run.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use cache::{NodeName, Store};
 use clap::{Parser, Subcommand};
 use failure::{Exit, Result};
 
-/// Hand results on to another machine
+/// Export results of nodes to a file, or import them from one
 #[derive(Parser)]
 #[command(name = "bundle", max_term_width = 100)]
 struct BundleCli {
@@ -17,14 +17,14 @@ struct BundleCli {
     /// The folder with the artifacts
     #[arg(long, global = true, value_name = "DIR", default_value = "artifacts")]
     artifacts: PathBuf,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Subcommand)]
 enum BundleCommand {
-    /// Write the current results of nodes into a file
+    /// Write the current results of nodes to a file
     Export {
         /// The file
         file: PathBuf,
@@ -32,7 +32,7 @@ enum BundleCommand {
         #[arg(required = true, value_parser = |text: &str| NodeName::try_from(text))]
         nodes: Vec<NodeName>,
     },
-    /// Take the results out of a file
+    /// Import the results in a file
     Import {
         /// The file
         file: PathBuf,
@@ -49,7 +49,6 @@ fn main() -> ExitCode {
 
 fn run(cli: &BundleCli) -> Result<()> {
     let store = Store::open(&cli.artifacts);
-    // An unfinished training run is no concern of a bundle's.
     let _lock =
         store.lock(|| eprintln!("waiting for another run in {}", cli.artifacts.display()))?;
     let (verb, items) = match &cli.command {
@@ -64,10 +63,10 @@ fn run(cli: &BundleCli) -> Result<()> {
         let line = if cli.json {
             serde_json::json!({ "node": item.node, "key": item.key, "bytes": item.bytes, "had": item.had }).to_string()
         } else {
-            let had = if item.had && verb == "import" { "  (was there)" } else { "" };
+            let had = if item.had && verb == "import" { "  (already here)" } else { "" };
             format!("{verb}  {:<11} {}  {} bytes{had}", item.node, item.key.short(), item.bytes)
         };
-        // Who has closed stdout does not want the lines.
+        // If stdout is closed, nobody wants the lines.
         let _ = writeln!(std::io::stdout(), "{line}");
     }
     Ok(())

@@ -33,7 +33,7 @@ fn bundle_of(store: &Store, dir: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Every file below a folder, with what it holds.
+/// Every file below a folder, with its content.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut todo = vec![folder.to_owned()];
@@ -51,7 +51,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn what_goes_in_comes_out_and_the_same_results_have_the_same_bytes() {
+fn an_export_can_be_imported_and_the_same_results_have_the_same_bytes() {
     let (one, store) = made();
     let (two, other) = made();
     let bundle = bundle_of(&store, one.path(), "a.bundle");
@@ -79,7 +79,7 @@ fn what_goes_in_comes_out_and_the_same_results_have_the_same_bytes() {
 }
 
 #[test]
-fn every_flipped_byte_and_every_cut_is_found_and_nothing_wrong_gets_in() {
+fn every_flipped_byte_and_every_cut_is_found_and_nothing_wrong_is_imported() {
     let (dir, store) = made();
     let bundle = bundle_of(&store, dir.path(), "a.bundle");
     let good = fs::read(&bundle).expect("reads");
@@ -123,7 +123,7 @@ fn a_damaged_result_is_not_exported_and_an_earlier_bundle_stays() {
     let before = fs::read(&bundle).expect("reads");
     fs::write(dir.path().join("split/sub/file"), "x").expect("writes");
     let failure = export(&store, &nodes(), &bundle).expect_err("refused");
-    assert!(failure.what.contains("sub/file has another content"), "{failure}");
+    assert!(failure.what.contains("sub/file has changed since it was made"), "{failure}");
     assert_eq!(fs::read(&bundle).expect("reads"), before);
     let beside =
         |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().contains("partial");
@@ -150,7 +150,7 @@ fn forged(dir: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
     for (name, bytes) in entries {
         let mut header = tar::Header::new_ustar();
         header.set_size(bytes.len() as u64);
-        // Past the checks of the library, which would not write such names.
+        // This bypasses the checks of the library, which refuses to write such names.
         header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
         header.set_mode(0o644);
         header.set_cksum();
@@ -182,22 +182,22 @@ fn a_forged_bundle_writes_nothing_outside_its_node() {
 }
 
 #[test]
-fn what_is_no_bundle_is_said_to_be_none() {
+fn a_file_that_is_not_a_bundle_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(&dir.path().join("artifacts"));
     let text = dir.path().join("text");
     fs::write(&text, "hello").expect("writes");
-    assert_eq!(import(&store, &text).expect_err("refused").what, "this is no bundle");
+    assert_eq!(import(&store, &text).expect_err("refused").what, "this is not a bundle");
     assert_eq!(
         import(&store, dir.path()).expect_err("refused").what,
-        "this is a folder and no bundle"
+        "this is a folder, not a bundle"
     );
     fs::write(&text, "").expect("writes");
-    assert_eq!(import(&store, &text).expect_err("refused").what, "this is no bundle");
+    assert_eq!(import(&store, &text).expect_err("refused").what, "this is not a bundle");
 }
 
 #[test]
-fn a_file_of_somebody_s_beside_the_bundle_is_left_alone() {
+fn a_user_s_file_beside_the_bundle_is_left_alone() {
     let (dir, store) = made();
     let mine = dir.path().join("a.partial");
     fs::write(&mine, "precious").expect("writes");

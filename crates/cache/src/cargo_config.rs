@@ -1,9 +1,10 @@
-//! What cargo's configuration changes about a program that is built of the same sources.
+//! The settings in cargo's configuration that change a program built from the same sources.
 //!
 //! cargo merges `.cargo/config.toml` of the workspace and of every folder above it, and
 //! `$CARGO_HOME/config.toml` below them all (the Cargo Book, "Hierarchical structure"). It has no
-//! stable command that prints the result, so the files are read here. What cargo made of the flags
-//! it also tells build scripts; xtask's own writes that down, and it is an ingredient of its own.
+//! stable command that prints the result, so the files are read here. cargo also passes the
+//! resulting flags to build scripts; xtask's build script records them, and they are a separate
+//! ingredient.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,14 @@ use toml::{Table, Value};
 
 use crate::Digest;
 
-/// What counts of the table `build`; the rest says where and how fast cargo builds.
+/// The keys of the table `build` that count; the others set where and how fast cargo builds.
 const BUILD: [&str; 3] = ["rustc", "rustflags", "target"];
-/// What counts of a table in `target`.
+/// The keys of a table in `target` that count.
 const TARGET: [&str; 2] = ["linker", "rustflags"];
-/// Files may include others, so deep and no deeper.
+/// How deeply files may include each other.
 const DEEPEST: usize = 10;
 
-/// The settings that count for a build in `root`, in one line; empty where there are none.
+/// The settings that count for a build in `root`, in one line; empty if there are none.
 pub fn describe(root: &Path) -> Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
@@ -33,7 +34,7 @@ pub fn describe(root: &Path) -> Result<String> {
     Ok(parts.join("; "))
 }
 
-/// Those of the configuration's files.
+/// The settings that count in the configuration's files.
 fn of_files(root: &Path, home: Option<&Path>) -> Result<Vec<String>> {
     let mut folders: Vec<PathBuf> = home.map(Path::to_owned).into_iter().collect();
     let above: Vec<&Path> = root.ancestors().collect();
@@ -41,7 +42,7 @@ fn of_files(root: &Path, home: Option<&Path>) -> Result<Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut merged = Table::new();
     for folder in folders {
-        // A checkout below the home folder would have that file counted twice.
+        // Otherwise, cargo's home above a checkout would count twice.
         let file = ["config", "config.toml"]
             .map(|name| folder.join(name))
             .into_iter()
@@ -55,11 +56,11 @@ fn of_files(root: &Path, home: Option<&Path>) -> Result<Vec<String>> {
     Ok(what_counts(&merged))
 }
 
-/// A file of the configuration, over those that it includes.
+/// Reads a file of the configuration, merged over the files that it includes.
 fn read(path: &Path, depth: usize) -> Result<Table> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
     let mut table: Table =
-        toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "mend the file"))?;
+        toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "fix the file"))?;
     let included = match table.remove("include") {
         Some(Value::Array(items)) => items,
         Some(one) => vec![one],
@@ -78,7 +79,8 @@ fn read(path: &Path, depth: usize) -> Result<Table> {
     Ok(all)
 }
 
-/// As cargo does: a later value replaces an earlier one, tables are merged, lists are joined.
+/// Merges as cargo does: a later value replaces an earlier one, tables are merged, lists are
+/// joined.
 fn merge(into: &mut Table, over: Table) {
     for (key, value) in over {
         match (into.get_mut(&key), value) {
@@ -112,13 +114,13 @@ fn what_counts(merged: &Table) -> Vec<String> {
     }
     let environment = table("env");
     if !environment.is_empty() {
-        // By its digest: there may be a token in it.
+        // Only its digest, because a value may be a token.
         parts.push(format!("env {}", Digest::of(environment.to_string().as_bytes()).short()));
     }
     parts
 }
 
-/// Those of the variables that cargo reads in place of its files.
+/// The settings that count in the variables that cargo reads in place of its files.
 fn of_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
     let counts = |name: &str| {
         name.ends_with("RUSTFLAGS")

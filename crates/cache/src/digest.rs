@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// From this many bytes on a file is worth several threads.
+/// The size in bytes from which a file is digested by several threads.
 const LARGE: u64 = 16 << 20;
-/// Read at a time.
+/// The number of bytes that are read at a time.
 const BLOCK: usize = 4 << 20;
 
 /// The BLAKE3 digest of some bytes.
@@ -25,14 +25,15 @@ impl Digest {
         Self(blake3::hash(bytes).to_hex().to_string())
     }
 
-    /// The digest of the file at `path`; that of a large one on all processors.
+    /// The digest of the file at `path`; a large file is digested on all processors.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut hasher = blake3::Hasher::new();
         if file.metadata()?.len() < LARGE {
             hasher.update_reader(file)?;
         } else {
-            // Not by a memory map: a file that is cut off meanwhile would kill the process.
+            // Without a memory map: if the file were truncated meanwhile, it would kill the
+            // process.
             let mut block = vec![0; BLOCK];
             loop {
                 let n = fill(&mut file, &mut block)?;
@@ -43,7 +44,7 @@ impl Digest {
         Ok(Self(hasher.finalize().to_hex().to_string()))
     }
 
-    /// The digest of the file at `path` and its SHA-256 in hex, of the same bytes.
+    /// The digest and the SHA-256 (in hex) of the file at `path`, both of the same bytes.
     pub fn with_sha256(path: &Path) -> io::Result<(Self, String)> {
         let mut file = File::open(path)?;
         let (mut hasher, mut sum) = (blake3::Hasher::new(), Sha256::new());
@@ -83,7 +84,8 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Applies `work` to every item on all processors, in their order.
+/// Applies `work` to every item on all processors, and returns the results in the order of the
+/// items.
 pub fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
     if threads < 2 {
@@ -102,7 +104,7 @@ pub fn on_all_processors<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R +
     let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
         let mut all = one();
-        // A thread that panicked has its panic go on here.
+        // The panic of a thread continues here.
         all.extend(others.into_iter().flat_map(|thread| {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         }));
@@ -117,7 +119,7 @@ impl TryFrom<String> for Digest {
     fn try_from(text: String) -> Result<Self, String> {
         let hex = text.len() == 64
             && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if hex { Ok(Self(text)) } else { Err(format!("`{text}` is no digest")) }
+        if hex { Ok(Self(text)) } else { Err(format!("`{text}` is not a digest")) }
     }
 }
 

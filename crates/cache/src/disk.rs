@@ -1,4 +1,5 @@
-//! Files and folders, written so that a power cut leaves the old or the new, and nothing between.
+//! Operations on files and folders after which a power cut leaves the old state or the new one, and
+//! nothing in between.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -30,7 +31,7 @@ pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The same as a manifest has them, with `/` between their parts.
+/// The same paths as in a manifest, with `/` between their parts.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let text = |path: PathBuf| {
         let parts: Option<Vec<&str>> =
@@ -47,8 +48,8 @@ fn files(folder: &Path) -> Result<Vec<String>> {
     paths(folder)?.into_iter().map(text).collect()
 }
 
-/// Syncs and digests every file below `folder`, sorted by path; those named `own` are removed
-/// first.
+/// Syncs and digests every file below `folder`, sorted by path. Files at the paths `own` are
+/// removed first.
 pub fn digest_all(folder: &Path, own: &[&str]) -> Result<Vec<(String, u64, Digest)>> {
     let mut paths = files(folder)?;
     for own in own {
@@ -93,20 +94,20 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     written.map_err(|e| Failure::io("write", path, &e))
 }
 
-/// Renames, so that the new name outlives a power cut.
+/// Renames a file or a folder, so that the new name survives a power cut.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
     fault::step();
     atomic::rename(from, to)
         .map_err(|e| Failure::io(&format!("rename to {}", to.display()), from, &e))
 }
 
-/// Makes a folder and those that it lies in.
+/// Creates a folder and the folders above it.
 pub fn make(folder: &Path) -> Result<()> {
     fault::step();
     fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))
 }
 
-/// Removes a folder and what is in it, if it is there.
+/// Removes a folder and its content, if it exists.
 pub fn remove(folder: &Path) -> Result<()> {
     fault::step();
     match fs::remove_dir_all(folder) {

@@ -1,15 +1,15 @@
-//! In tests a run can be made to die between any two file operations, as it may by a kill.
+//! Lets a test end a run between any two file operations, as a kill may.
 
 #[cfg(test)]
 thread_local!(static LEFT: std::cell::Cell<Option<u32>> = const { std::cell::Cell::new(None) });
 
-/// Dies after so many more operations, or never.
+/// Makes this thread panic after so many more operations, or never.
 #[cfg(test)]
 pub fn die_after(operations: Option<u32>) {
     LEFT.set(operations);
 }
 
-/// Stands before every file operation.
+/// Comes before every file operation.
 pub fn step() {
     #[cfg(test)]
     match LEFT.get() {

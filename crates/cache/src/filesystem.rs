@@ -1,12 +1,12 @@
-//! What is known of the file system that a file lies on.
+//! What is known about the file system of a file.
 
 use std::path::Path;
 
-/// Whether a write through a memory map moves the change time of the file at `path` once the page
+/// Whether a write through a memory map updates the change time of the file at `path` once the page
 /// has been written back.
 ///
-/// Linux's own file systems for disks do so. Those in memory write no page back, and those of a
-/// network or of another program follow rules of their own.
+/// Linux's native file systems for disks do this. File systems in memory write no page back, and
+/// those of a network or of another program follow rules of their own.
 #[cfg(target_os = "linux")]
 pub fn keeps_change_times(path: &Path) -> bool {
     // statfs(2), `f_type`.
@@ -16,14 +16,14 @@ pub fn keeps_change_times(path: &Path) -> bool {
     const F2FS: u64 = 0xF2F5_2010;
     const BCACHEFS: u64 = 0xCA45_1A4E;
     const OVERLAY: u64 = 0x794C_7630;
-    // The type of the field differs from processor to processor, and its sign means nothing.
+    // The type of the field depends on the processor, and its sign has no meaning.
     #[expect(clippy::cast_sign_loss, reason = "a magic number")]
     rustix::fs::statfs(path).is_ok_and(|found| {
         [EXT, XFS, BTRFS, F2FS, BCACHEFS, OVERLAY].contains(&(found.f_type as u64 & 0xFFFF_FFFF))
     })
 }
 
-/// Elsewhere there is nothing better than to wait.
+/// On other systems, nothing better than waiting is known.
 #[cfg(not(target_os = "linux"))]
 pub fn keeps_change_times(_: &Path) -> bool {
     true
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_system_in_memory_keeps_none() {
+    fn a_file_system_in_memory_does_not_keep_change_times() {
         assert!(!keeps_change_times(Path::new("/proc/self")));
         if Path::new("/dev/shm").is_dir() {
             assert!(!keeps_change_times(Path::new("/dev/shm")));

@@ -1,19 +1,19 @@
 //! Digests of files that were read before, so that a run with nothing to do does not read them
 //! again.
 //!
-//! An entry holds for one state of a file: its device, inode, size, and the times of the last
-//! change to its content and to its metadata. A write moves the last of these, and no program can
-//! set it back. There are two exceptions, and the index trusts no state that could be one of them:
+//! An entry is valid for one state of a file: its device, inode, size, and the times of the last
+//! change to its content and to its metadata. A write updates the last of these, and no program can
+//! set it back. There are two exceptions, and the index does not trust a state that could be one of
+//! them:
 //!
 //! - Two writes within one tick of the file system's clock leave the same time.
-//! - A write through a memory map moves the time only when it is the first to its page since the
-//!   page was last written to the disk. Linux does that after 30 seconds
+//! - A write through a memory map updates the time only if it is the first to its page since the
+//!   page was last written to the disk. Linux writes the page after 30 seconds
 //!   (`vm.dirty_expire_centisecs`), and on some file systems never.
 //!
 //! So an entry is neither made nor used until the file has been left alone for [`SETTLED`], and
-//! never on a file system that is not known to keep the rule. What is left is a program that keeps
-//! a page dirty for longer than that because the disk is too busy to take it; [`Index::paranoid`]
-//! trusts nothing.
+//! never on a file system that is not known to keep the rule. One case remains: a page that stays
+//! dirty for longer because the disk is too busy to take it. [`Index::paranoid`] trusts nothing.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -27,21 +27,21 @@ use serde::{Deserialize, Serialize};
 use crate::Digest;
 use crate::filesystem::keeps_change_times;
 
-/// How long a file must have been left alone before its state says what is in it.
+/// How long a file must have been left alone before its state identifies its content.
 ///
 /// Twice the time after which Linux writes a dirty page to the disk.
 pub const SETTLED: Duration = Duration::from_mins(1);
 /// The index is emptied beyond this many entries.
 const MOST: usize = 50_000;
 
-/// The state of a file, as text: JSON objects have text keys.
+/// The state of a file as text, because the keys of JSON objects are strings.
 type FileState = String;
 
-/// Where the digest of a file comes from.
+/// A source of digests of files.
 pub trait Digests: Sync {
     /// The BLAKE3 digest of the file at `path`.
     fn digest(&self, path: &Path) -> io::Result<Digest>;
-    /// Its SHA-256, in hex.
+    /// The SHA-256 of the file at `path`, in hex.
     fn sha256(&self, path: &Path) -> io::Result<String>;
 }
 
@@ -56,7 +56,7 @@ pub struct Index {
 #[derive(Default, Serialize, Deserialize)]
 struct Inner {
     entries: HashMap<FileState, Digest>,
-    /// The SHA-256 of a content by its digest.
+    /// SHA-256 by the BLAKE3 digest of the same content.
     #[serde(default)]
     sha256: HashMap<String, String>,
     #[serde(skip)]
@@ -64,14 +64,14 @@ struct Inner {
 }
 
 impl Default for Index {
-    /// An empty one that is kept nowhere.
+    /// An empty index that is saved nowhere.
     fn default() -> Self {
         Self { path: None, settled: SETTLED, paranoid: false, inner: Mutex::default() }
     }
 }
 
 impl Index {
-    /// The index kept at `path`; an empty one if there is none or it cannot be read.
+    /// The index saved at `path`; an empty one if there is none or it cannot be read.
     pub fn open(path: &Path) -> Self {
         let inner = fs::read(path)
             .ok()
@@ -80,13 +80,13 @@ impl Index {
         Self { path: Some(path.to_owned()), inner: Mutex::new(inner), ..Self::default() }
     }
 
-    /// The same, but it reads every file again, whatever it knows.
+    /// Makes the index read every file again, even if it knows the digest.
     pub fn paranoid(mut self, paranoid: bool) -> Self {
         self.paranoid = paranoid;
         self
     }
 
-    /// The same, with another time in place of [`SETTLED`], for tests that cannot wait.
+    /// Replaces [`SETTLED`], for tests that cannot wait.
     pub fn settled_after(mut self, settled: Duration) -> Self {
         self.settled = settled;
         self
@@ -98,9 +98,11 @@ impl Index {
         state(&fs::metadata(path).ok()?)
     }
 
-    /// The state of the file at `path`, of every link on the way to it, and where the way leads: a
-    /// path that was led to another file and back has another state than before. (A folder on the
-    /// way that was renamed and renamed back has not.)
+    /// The state of the file at `path` and of every link on the way to it, and where the path
+    /// leads.
+    ///
+    /// A path that was redirected to another file and back has a new state. A folder on the way
+    /// that was renamed and renamed back is not noticed.
     pub fn state_of_the_way(path: &Path) -> Option<String> {
         let links =
             path.ancestors().filter(|path| path.symlink_metadata().is_ok_and(|m| m.is_symlink()));
@@ -109,7 +111,7 @@ impl Index {
         Some(format!("{} {} {links:?}", Self::state(path)?, fs::canonicalize(path).ok()?.display()))
     }
 
-    /// Reads the file at `path` whatever is known of it, and corrects what was.
+    /// Reads the file at `path` even if its digest is known, and corrects the index.
     pub fn read_again(&self, path: &Path) -> io::Result<Digest> {
         let before = fs::metadata(path)?;
         let digest = Digest::of_file(path)?;
@@ -118,7 +120,7 @@ impl Index {
         if self.is_settled(&before, path)
             && self::state(&fs::metadata(path)?).as_ref() == Some(&state)
         {
-            // The same state before and after: the digest is that state's.
+            // The state is the same before and after, so it is the digest of this state.
             inner.changed |= inner.entries.insert(state, digest.clone()).as_ref() != Some(&digest);
         } else {
             inner.changed |= inner.entries.remove(&state).is_some();
@@ -126,19 +128,19 @@ impl Index {
         Ok(digest)
     }
 
-    /// Whether the state of a file that looks like this says what is in it.
+    /// Whether the state of a file with this metadata identifies its content.
     fn is_settled(&self, metadata: &Metadata, path: &Path) -> bool {
         let age = changed_at(metadata).and_then(|at| SystemTime::now().duration_since(at).ok());
         age.is_some_and(|age| age > self.settled)
             && (self.settled < SETTLED || keeps_change_times(path))
     }
 
-    /// Reads every file again, and corrects the index.
+    /// Digests that read every file again and correct the index.
     pub fn again(&self) -> Again<'_> {
         Again(self)
     }
 
-    /// The SHA-256 of the file at `path`, whose digest was just found to be `digest`.
+    /// The SHA-256 of the file at `path`, which was just found to have the digest `digest`.
     fn sha256_of(&self, path: &Path, digest: &Digest) -> io::Result<String> {
         if let Some(known) = self.lock().sha256.get(digest.as_str()) {
             return Ok(known.clone());
@@ -150,14 +152,14 @@ impl Index {
         Ok(sum)
     }
 
-    /// Keeps the index for the next run. A failure costs time, nothing else.
+    /// Saves the index for the next run. A failure only costs time.
     pub fn save(&self) {
         let mut inner = self.lock();
         let Some(path) = self.path.as_ref().filter(|_| inner.changed) else { return };
         if inner.entries.len() > MOST {
             inner.entries.clear();
         }
-        // Another process may save its own at the same time.
+        // Another process may save its index at the same time.
         let partial = path.with_extension(format!("{}.partial", std::process::id()));
         if let Ok(bytes) = serde_json::to_vec(&*inner) {
             let _ = atomic::replace_atomically(path, &partial, |file| file.write_all(&bytes));
@@ -185,7 +187,7 @@ impl Digests for Index {
     }
 }
 
-/// Digests that are read from the files, whatever an index knows of them.
+/// Digests that are read from the files, even if an index knows them.
 pub struct Again<'i>(&'i Index);
 
 impl Digests for Again<'_> {
@@ -223,7 +225,7 @@ fn changed_at(metadata: &Metadata) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
 }
 
-/// Elsewhere there is no time stamp that a program cannot set, so every file is read.
+/// Other systems have no time stamp that a program cannot set, so every file is read.
 #[cfg(not(unix))]
 fn state(_: &Metadata) -> Option<FileState> {
     None

@@ -2,17 +2,18 @@
 //!
 //! 1. the format of keys;
 //! 2. the sources of the stage's crate and of the workspace crates that it uses, by content;
-//! 3. the closure of its dependencies in `Cargo.lock`, the way the workspace asks for them, the
-//!    build profile and the compiler;
-//! 4. the node's options in canonical form, and the device where it is not the CPU;
+//! 3. the closure of its dependencies in `Cargo.lock`, how the workspace asks for them, the build
+//!    profile and the compiler;
+//! 4. the node's options in canonical form, and the device if it is not the CPU;
 //! 5. its inputs: the digests of the artifacts that it reads, and of a source file (the pinned
-//!    checksum, where one is given).
+//!    checksum, if there is one).
 //!
-//! The *content key* is made of all five. The *recipe key* has, in place of an artifact's digest,
-//! the recipe key of the node that makes it, and so is known before anything has run.
+//! The *content key* is made of all five. The *recipe key* has the recipe key of the node that
+//! makes an artifact in place of the artifact's digest, so it is known before anything has run.
 //!
-//! Never in a key: time stamps, paths of folders, names of users, numbers of threads; but for what
-//! cargo's own configuration names, such as a linker, and the machine of what measures times.
+//! A key never contains time stamps, paths of folders, names of users or numbers of threads, except
+//! what cargo's own configuration names, such as a linker, and the machine of a node that measures
+//! time.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -58,12 +59,12 @@ macro_rules! key {
 }
 
 key! {
-    /// The key of a result: what it was made of, by content.
+    /// The key of a result: what it was made from, by content.
     ContentKey
 }
 key! {
-    /// What a node is asked for by before anything has run: the options and sources of the node and
-    /// of all before it.
+    /// The key of a node that is known before anything has run: the options and sources of the node
+    /// and of all nodes before it.
     RecipeKey
 }
 
@@ -73,7 +74,7 @@ key! {
 pub struct Ingredients(BTreeMap<String, String>);
 
 impl Ingredients {
-    /// With the format of keys as the only ingredient.
+    /// Ingredients that contain only the format of keys.
     pub fn new() -> Self {
         Self(BTreeMap::from([("format".to_owned(), FORMAT.to_owned())]))
     }
@@ -88,7 +89,7 @@ impl Ingredients {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Those whose names are `wanted`.
+    /// The ingredients whose names are `wanted`.
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
         Self(
             self.0
@@ -99,25 +100,25 @@ impl Ingredients {
         )
     }
 
-    /// With the ingredients of `more`.
+    /// These ingredients and those of `more`, which replace ingredients of the same name.
     pub fn with(&self, more: &[(String, String)]) -> Self {
         let mut all = self.clone();
         all.0.extend(more.iter().cloned());
         all
     }
 
-    /// The key of the result that is made of these.
+    /// The content key that is made of these ingredients.
     pub fn content_key(&self) -> ContentKey {
         ContentKey(self.digest())
     }
 
-    /// The key of a recipe that has these.
+    /// The recipe key that is made of these ingredients.
     pub fn recipe_key(&self) -> RecipeKey {
         RecipeKey(self.digest())
     }
 
-    /// A digest of names and values, each with its length, so that no two lists of ingredients look
-    /// alike.
+    /// A digest of names and values, each with its length, so that no two lists of ingredients give
+    /// the same bytes.
     pub fn digest(&self) -> Digest {
         let mut bytes = Vec::new();
         for text in self.0.iter().flat_map(|(name, value)| [name, value]) {
@@ -127,7 +128,7 @@ impl Ingredients {
         Digest::of(&bytes)
     }
 
-    /// In words, what is different in `new`.
+    /// Describes in words what is different in `new`.
     pub fn changes(&self, new: &Self) -> Vec<String> {
         let names: std::collections::BTreeSet<&String> =
             self.0.keys().chain(new.0.keys()).collect();
@@ -151,7 +152,8 @@ fn describe(name: &str, old: Option<&String>, new: Option<&String>) -> String {
             _ => format!("`{what}` changed"),
         },
         "option" => format!("`{what}` {} → {}", value(old), value(new)),
-        // A source is shown by its name, which is the first word; its digest would say nothing.
+        // A source is shown by its name, which is the first word; its digest would tell a reader
+        // nothing.
         "input" => match (name_of(old), name_of(new)) {
             (old, new) if old == new || what.contains('/') => format!("`{what}` differs"),
             (old, new) => format!("`{what}` {old} → {new}"),
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_lists_look_alike() {
+    fn different_lists_have_different_digests() {
         assert_ne!(of(&[("a", "bc")]).digest(), of(&[("ab", "c")]).digest());
         assert_ne!(of(&[("a", "b")]).digest(), of(&[("a", "b"), ("", "")]).digest());
         assert_eq!(of(&[("a", "1"), ("b", "2")]).digest(), of(&[("b", "2"), ("a", "1")]).digest());
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_said_in_words() {
+    fn changes_are_described_in_words() {
         let old = of(&[
             ("option train.mlp.lr", "0.001"),
             ("source a/b.rs", "1"),

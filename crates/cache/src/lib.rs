@@ -1,8 +1,8 @@
-//! Which results can be trusted: digests, keys, manifests and the store.
+//! Decides which results can be trusted: digests, keys, manifests and the store.
 //!
-//! Stages know nothing of this crate, so that a change to the cache reruns none of them. A
-//! cache can be slow; it must never be wrong: a hit is a manifest whose key is the wanted one
-//! and whose every file has its digest.
+//! Stages do not depend on this crate, so a change to the cache reruns none of them. A cache may be
+//! slow, but it must never be wrong: a hit is a manifest that has the wanted key and whose files
+//! all have their digests.
 
 mod cargo_config;
 mod digest;
@@ -18,6 +18,7 @@ mod name;
 mod sources;
 mod store;
 mod tend;
+mod test_files;
 pub mod wire;
 
 pub use digest::Digest;
@@ -25,7 +26,9 @@ pub use index::{Again, Digests, Index, SETTLED};
 pub use key::{ContentKey, Ingredients, RecipeKey};
 pub use lock::Lock;
 pub use lockfile::Lockfile;
-pub use manifest::{Download, FORMAT as MANIFEST_FORMAT, Manifest, ManifestError, Output, Said};
+pub use manifest::{
+    Download, FORMAT as MANIFEST_FORMAT, Manifest, ManifestError, Output, StageReport,
+};
 pub use name::NodeName;
 pub use sources::Workspace;
 pub use store::{CheckedOut, Store};

@@ -1,4 +1,4 @@
-//! One run at a time in a folder of artifacts.
+//! A lock that allows one run at a time in a folder of artifacts.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -6,16 +6,17 @@ use std::path::Path;
 
 use failure::{Failure, Result};
 
-/// Held until it is dropped. The system drops it with the process, however that ends.
+/// A lock that is held until it is dropped. The system releases it when the process ends, even by a
+/// kill.
 pub struct Lock {
     _file: File,
-    /// Whether nothing can be written there, so that others may read at the same time.
+    /// Whether the folder is read-only, so that other runs may read it at the same time.
     pub(crate) read_only: bool,
 }
 
 impl Lock {
-    /// Takes the lock at `path`; calls `waiting` first if another run holds it. Where the file is
-    /// there and cannot be written to, the lock is one for reading.
+    /// Takes the lock at `path`; calls `waiting` first if another run holds it. If the file exists
+    /// and cannot be written to, the lock is for reading only and can be shared.
     pub fn take(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
         let fail = |e: io::Error| Failure::io("lock", path, &e);
         let (file, read_only) =

@@ -1,4 +1,4 @@
-//! `Cargo.lock`: which versions of which packages a crate is built of.
+//! `Cargo.lock`: which versions of which packages a crate is built from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// The packages of `Cargo.lock`.
 pub struct Lockfile {
     packages: Vec<Package>,
-    /// Places in `packages` by name.
+    /// Indices into `packages` by name.
     by_name: BTreeMap<String, Vec<usize>>,
 }
 
@@ -31,7 +31,7 @@ impl Lockfile {
             .map_err(|e| Failure::usage(e, path.display(), "run `cargo generate-lockfile`"))
     }
 
-    /// Reads the file's text.
+    /// Parses the file's text.
     pub fn parse(text: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct LockFile {
@@ -46,7 +46,7 @@ impl Lockfile {
         Ok(Self { packages: file.package, by_name })
     }
 
-    /// The packages from a registry that the direct dependencies `roots` (names as in a
+    /// The packages from outside the workspace that the direct dependencies `roots` (names as in a
     /// `Cargo.toml`) bring in: the versions and checksums of each by its name.
     pub fn closure<'a>(
         &self,
@@ -72,7 +72,8 @@ impl Lockfile {
         found.into_iter().map(|(name, versions)| (name, versions.join(", "))).collect()
     }
 
-    /// The packages that `name`, or `name version` where a name alone would not do, stands for.
+    /// The packages that `spec` names by `name`, or by `name version` if the name is ambiguous, as
+    /// indices into `packages`.
     fn find(&self, spec: &str) -> Vec<usize> {
         let mut words = spec.split(' ');
         let name = words.next().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `manifest.json`: what makes a node's folder a result.
 //!
-//! The file begins with its seal, the digest of every byte below it, so that no change to it goes
-//! unseen, whatever it is in. This holds for every format.
+//! The file begins with its seal, the digest of all bytes below it, so that every change to the
+//! file is noticed. This holds for every format.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -15,28 +15,28 @@ use crate::{ContentKey, Digest, Digests, Ingredients, NodeName, RecipeKey};
 /// Why a manifest cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It is not what was written.
+    /// The manifest is not what was written.
     #[error("the manifest is damaged: {what}")]
     Damaged {
-        /// What is wrong with it.
+        /// What is wrong with the manifest.
         what: String,
         /// Where it was found.
         place: String,
     },
-    /// A later version has written it.
-    #[error("the manifest has format {format}, and this knockline knows up to {FORMAT}")]
+    /// A newer version of knockline wrote the manifest.
+    #[error("the manifest has format {format}, but this knockline reads at most format {FORMAT}")]
     Newer {
-        /// Its format.
+        /// The manifest's format.
         format: u32,
         /// Where it was found.
         place: String,
     },
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
 }
@@ -48,12 +48,12 @@ impl From<ManifestError> for Failure {
             ManifestError::Damaged { place, .. } => Self::input(
                 what,
                 place,
-                "run the pipeline; it sets the folder aside and makes it again",
+                "run the pipeline, which sets the folder aside and makes the result again",
             ),
             ManifestError::Newer { place, .. } => Self::usage(
                 what,
                 place,
-                "use the newer knockline that made it, or another --artifacts folder",
+                "use the newer knockline that made it, or another folder with --artifacts",
             ),
             ManifestError::Io { path, error } => Self::io("read", &path, &error),
         }
@@ -65,10 +65,10 @@ pub const FORMAT: u32 = 2;
 /// The file's name in a node's folder.
 pub const NAME: &str = "manifest.json";
 
-/// What stands before and behind the seal.
+/// The text before and after the seal.
 const SEAL: (&str, &str) = ("{\n  \"seal\": \"", "\",\n");
 
-/// What the file is called until it is whole.
+/// The file's name until it is complete.
 pub const PARTIAL_NAME: &str = "manifest.partial";
 
 /// One file of a result.
@@ -89,28 +89,28 @@ pub struct Output {
 pub struct Download {
     /// Its address, without user, password and query.
     pub url: String,
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// Its SHA-256, in hex.
     pub sha256: String,
 }
 
-/// What a stage said of its result.
+/// What a stage reported about its result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
-    /// In one line.
+pub struct StageReport {
+    /// The result in one line.
     pub summary: String,
-    /// What it downloaded.
+    /// The downloaded files that it used.
     pub downloads: Vec<Download>,
 }
 
-impl From<String> for Said {
+impl From<String> for StageReport {
     fn from(summary: String) -> Self {
         Self { summary, downloads: Vec::new() }
     }
 }
 
-/// What a result is, what it was made of, and what its files are.
+/// Describes a result, what it was made from, and its files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -122,9 +122,9 @@ pub struct Manifest {
     pub key: ContentKey,
     /// The recipe key of the newest run that found this result.
     pub recipe: RecipeKey,
-    /// The stage's own words on it.
+    /// The stage's summary of the result, in one line.
     pub summary: String,
-    /// What was downloaded for it.
+    /// The downloaded files that the stage used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub downloads: Vec<Download>,
     /// What the content key is made of, by name.
@@ -134,15 +134,15 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// A manifest of this version's format.
+    /// A manifest in this version's format.
     pub fn new(
         node: &NodeName,
         recipe: RecipeKey,
         ingredients: Ingredients,
-        said: impl Into<Said>,
+        report: impl Into<StageReport>,
         outputs: Vec<Output>,
     ) -> Self {
-        let Said { summary, downloads } = said.into();
+        let StageReport { summary, downloads } = report.into();
         Self {
             format: FORMAT,
             node: node.clone(),
@@ -173,7 +173,7 @@ impl Manifest {
         Self::parse(&bytes, path.display()).map(Some)
     }
 
-    /// The manifest that the `bytes` found at `place` are.
+    /// Parses the `bytes` of a manifest that was found at `place`.
     pub fn parse(bytes: &[u8], place: impl Display) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         struct ManifestFormat {
@@ -187,13 +187,13 @@ impl Manifest {
                 return Err(ManifestError::Newer { format, place: place.to_string() });
             }
             Ok(ManifestFormat { format }) => {
-                return Err(damaged(format!("there is no format {format}")));
+                return Err(damaged(format!("format {format} is unknown")));
             }
             Err(e) => return Err(damaged(e.to_string())),
         }
         let manifest: Self = serde_json::from_slice(&json).map_err(|e| damaged(e.to_string()))?;
         if manifest.key != manifest.ingredients.content_key() {
-            return Err(damaged("its key is not that of its ingredients".into()));
+            return Err(damaged("its key does not match its ingredients".into()));
         }
         let outside = |o: &&Output| {
             o.path
@@ -201,17 +201,17 @@ impl Manifest {
                 .any(|part| matches!(part, "" | "." | "..") || part.contains(['\\', ':']))
         };
         if let Some(output) = manifest.outputs.iter().find(outside) {
-            return Err(damaged(format!("`{}` is not a path of an output", output.path)));
+            return Err(damaged(format!("`{}` is not a valid path of an output", output.path)));
         }
         Ok(manifest)
     }
 
-    /// Writes it into `folder`: whole or not at all.
+    /// Writes the manifest into `folder`, whole or not at all.
     pub fn write(&self, folder: &Path) -> Result<()> {
         crate::disk::write_atomically(&folder.join(NAME), &self.to_bytes()?)
     }
 
-    /// Its file's content.
+    /// The content of the manifest's file.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_string_pretty(self)
             .map_err(|e| Failure::failed(e, NAME, "this is a bug; please report it"))?;
@@ -223,7 +223,8 @@ impl Manifest {
         self.outputs.iter().find(|o| o.path == path).map(|o| &o.digest)
     }
 
-    /// A file of `other`, of another node, that is not the one that this result was made of.
+    /// A file of `other`, a result of another node, that is not the one that this result was made
+    /// from.
     pub fn made_of_another(&self, other: &Self) -> Option<String> {
         let is = |file: &str| {
             self.ingredients.get(&format!("input {}/{file}", other.node)).map(str::to_owned)
@@ -234,14 +235,14 @@ impl Manifest {
         other.outputs.iter().find(differs).map(|output| output.path.clone())
     }
 
-    /// Bytes of all outputs.
+    /// The size of all outputs in bytes.
     pub fn bytes(&self) -> u64 {
         self.outputs.iter().map(|o| o.size).sum()
     }
 
     /// What is wrong with the files in `folder`, if anything.
     pub fn check(&self, folder: &Path, digests: &dyn Digests) -> Option<String> {
-        // Sizes first: they cost nothing, and a cut is the commonest damage.
+        // Sizes come first: they cost nothing, and truncation is the most common damage.
         let size = |output: &Output| match std::fs::metadata(folder.join(&output.path)) {
             Ok(metadata) if metadata.len() == output.size => None,
             Ok(metadata) => {
@@ -251,7 +252,7 @@ impl Manifest {
         };
         let content = |output: &Output| match digests.digest(&folder.join(&output.path)) {
             Ok(digest) if digest == output.digest => None,
-            Ok(_) => Some(format!("{} has another content than when it was made", output.path)),
+            Ok(_) => Some(format!("{} has changed since it was made", output.path)),
             Err(e) => Some(format!("{} cannot be read: {e}", output.path)),
         };
         self.outputs
@@ -267,13 +268,13 @@ pub fn sealed(json: &str) -> Vec<u8> {
     format!("{}{}{}{rest}", SEAL.0, Digest::of(rest.as_bytes()), SEAL.1).into_bytes()
 }
 
-/// The JSON of a manifest's file without its seal, which must be right.
+/// The JSON of a manifest's file without its seal, which must match.
 fn unsealed(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let after = bytes.strip_prefix(SEAL.0.as_bytes()).and_then(|rest| rest.split_at_checked(64));
     let parts = after.and_then(|(seal, rest)| Some((seal, rest.strip_prefix(SEAL.1.as_bytes())?)));
     let (seal, rest) = parts.ok_or("it has no seal")?;
     if Digest::of(rest).as_str().as_bytes() != seal {
-        return Err("its seal is not that of its content".to_owned());
+        return Err("its seal does not match its content".to_owned());
     }
     Ok([b"{\n", rest].concat())
 }

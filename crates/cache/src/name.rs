@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name. With a key and an ending it still fits into a file's name.
+/// The longest name, in bytes. With a key and an extension it still fits into a file's name.
 const LONGEST: usize = 160;
 
-/// A node's name and its folder's, such as `split`, `train.mlp` or `train.wide@hidden=400`.
+/// The name of a node and of its folder, such as `split`, `train.mlp` or `train.wide@hidden=400`.
 ///
-/// A name is safe as the name of a folder on every system and in every remote: it has letters,
-/// digits and `. _ - @ = +`, and begins with a letter or a digit.
+/// A name is safe as a folder's name on every system and in every remote: it consists of ASCII
+/// letters, digits and `. _ - @ = +`, begins with a letter or a digit, and does not end with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(Arc<str>);
@@ -23,6 +23,12 @@ impl NodeName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether a user means this node by `name`: it is the node's name, or that of the run whose
+    /// matrix it belongs to.
+    pub fn is_called(&self, name: &str) -> bool {
+        *self == *name || self.strip_prefix(name).is_some_and(|rest| rest.starts_with('@'))
     }
 }
 
@@ -36,12 +42,12 @@ impl TryFrom<&str> for NodeName {
             || text.ends_with('.')
         {
             return Err(format!(
-                "`{text}` cannot be a node's name; it may have letters, digits and . _ - @ = +"
+                "`{text}` cannot be a node's name; use letters, digits and . _ - @ = +"
             ));
         }
         if text.len() > LONGEST {
             return Err(format!(
-                "`{text}` is too long for a node's name; it may have {LONGEST} characters"
+                "`{text}` is too long for a node's name; use at most {LONGEST} characters"
             ));
         }
         Ok(Self(text.into()))
@@ -84,7 +90,7 @@ impl Borrow<str> for NodeName {
 
 impl Display for NodeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Padded as a text is.
+        // With the padding that `f` asks for.
         Display::fmt(&*self.0, f)
     }
 }
@@ -112,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_safe_as_a_folder_s() {
+    fn a_name_is_safe_as_a_folder_s_name() {
         for name in ["split", "train.mlp", "train.wide@hidden=400+lr=1e-3", "x"] {
             assert_eq!(named(name).to_string(), name);
         }

@@ -1,4 +1,4 @@
-//! The workspace's own files: what a stage's binary is built of.
+//! The workspace's own files: what a stage's binary is built from.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use failure::{Failure, Result};
 use toml::{Table, Value};
 
-use crate::{Digests, Lockfile, cargo_config};
+use crate::{Digests, Lockfile, cargo_config, test_files};
 
 /// The root manifest, the lock file and the crates' manifests.
 pub struct Workspace {
@@ -16,10 +16,10 @@ pub struct Workspace {
     lockfile: Lockfile,
 }
 
-/// Folders of a crate that its library and binary are not built of.
-const NOT_BUILT: [&str; 5] = ["tests", "benches", "examples", "target", "proptest-regressions"];
+/// Folders of a crate that its library and binary are not built from.
+const NOT_BUILT: [&str; 2] = ["target", "proptest-regressions"];
 
-/// Folders of a crate lie in each other so deep and no deeper: links can lead in a circle.
+/// How deeply the folders of a crate may be nested: links can form a cycle.
 const DEEPEST: usize = 32;
 
 impl Workspace {
@@ -30,7 +30,7 @@ impl Workspace {
         Ok(Self { root: root.to_owned(), manifest, lockfile })
     }
 
-    /// What the binary of `package` is built of, by name: ingredients 2 and 3 of a key.
+    /// What the binary of `package` is built from, by name: ingredients 2 and 3 of a key.
     pub fn ingredients(
         &self,
         package: &str,
@@ -103,7 +103,7 @@ impl Workspace {
         self.manifest.get("workspace")?.get("dependencies")?.get(name)
     }
 
-    /// A dependency's name in the lock file, where it goes by another here.
+    /// A dependency's name in the lock file, which the workspace may call by another name.
     fn package_name<'a>(&'a self, name: &'a str) -> &'a str {
         self.spec(name).and_then(|spec| spec.get("package")).and_then(Value::as_str).unwrap_or(name)
     }
@@ -111,11 +111,11 @@ impl Workspace {
 
 fn read_toml(path: &Path) -> Result<Table> {
     let text = fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
-    toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "mend the file"))
+    toml::from_str(&text).map_err(|e| Failure::usage(e, path.display(), "fix the file"))
 }
 
-/// The files of a crate that its binary can be built of, relative and sorted. Tests, texts for
-/// people and what editors leave behind do not count.
+/// The files of a crate that its binary can be built from, as sorted relative paths. Tests, texts
+/// for people and the temporary files of editors do not count.
 fn files(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut todo = vec![String::new()];
@@ -125,7 +125,7 @@ fn files(root: &Path) -> Result<Vec<String>> {
         for entry in fs::read_dir(&path).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            // Of a link what it leads to; one that leads nowhere is left to the compiler.
+            // Links are followed; one that leads nowhere is left to the compiler.
             let Ok(is_folder) = fs::metadata(entry.path()).map(|m| m.is_dir()) else { continue };
             let top = folder.is_empty();
             let left_behind = name.starts_with(['.', '#']) || name.ends_with(['~', '#']);
@@ -142,57 +142,18 @@ fn files(root: &Path) -> Result<Vec<String>> {
             } else if relative.split('/').count() <= DEEPEST {
                 todo.push(relative);
             } else {
-                let remedy = "take the link away that leads back to a folder above it";
+                let remedy = "remove the link that leads back to a folder above it";
                 return Err(Failure::usage(
-                    "the folders of a crate are too deep",
+                    "the folders of a crate are nested too deeply",
                     entry.path().display(),
                     remedy,
                 ));
             }
         }
     }
-    let tests: Vec<String> =
-        found.iter().filter(|file| is_test_module(root, file)).cloned().collect();
-    // Of a test module, the modules in its folder as well.
-    let is_of_tests = |file: &String| {
-        tests.iter().any(|test| file == test || file.starts_with(&format!("{}/", module(test))))
-    };
-    found.retain(|file| !is_of_tests(file));
+    test_files::remove(root, &mut found);
     found.sort_unstable();
     Ok(found)
-}
-
-/// The path of a source file without what makes it one: `src/a/tests` of `src/a/tests.rs` and of
-/// `src/a/tests/mod.rs`.
-fn module(file: &str) -> &str {
-    file.strip_suffix("/mod.rs").or_else(|| file.strip_suffix(".rs")).unwrap_or(file)
-}
-
-/// Whether a source file is a module `tests` that is compiled for tests alone. Its name says
-/// nothing by itself: only where the file that declares it says so does it not reach the binary.
-fn is_test_module(root: &Path, file: &str) -> bool {
-    let Some((folder, "tests")) = module(file).rsplit_once('/') else { return false };
-    let declaring = ["mod.rs", "lib.rs", "main.rs"].map(|name| format!("{folder}/{name}"));
-    let declarations = declaring.into_iter().chain([format!("{folder}.rs")]).filter_map(|parent| {
-        let text = fs::read_to_string(root.join(parent)).ok()?;
-        Some(text.lines().map(str::trim).map(str::to_owned).collect::<Vec<_>>())
-    });
-    let mut declared = declarations
-        .flat_map(|lines| {
-            let of_this: Vec<bool> = (0..lines.len())
-                .filter(|&at| lines.get(at).is_some_and(|l| l.ends_with("mod tests;")))
-                .map(|at| {
-                    let attributes =
-                        lines.iter().take(at).rev().take_while(|line| line.starts_with("#["));
-                    attributes.into_iter().any(|line| {
-                        line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test,")
-                    })
-                })
-                .collect();
-            of_this
-        })
-        .peekable();
-    declared.peek().is_some() && declared.all(|only_in_tests| only_in_tests)
 }
 
 #[cfg(test)]
@@ -231,7 +192,7 @@ mod tests {
         Ingredients::new().with(&of_a)
     }
 
-    /// What changes in crate `a`'s ingredients when `path` is made to hold `text`.
+    /// What changes in crate `a`'s ingredients when `text` is written to `path`.
     fn changes_when(path: &str, text: &str) -> Vec<String> {
         let dir = tempfile::tempdir().expect("a folder");
         workspace(dir.path());
@@ -263,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn key_differs_when_a_dependency_or_how_it_is_asked_for_changes() {
+    fn key_differs_when_a_dependency_or_how_the_workspace_asks_for_it_changes() {
         let lock =
             "[[package]]\nname = \"x\"\nversion = \"1.0.1\"\nsource = \"r\"\nchecksum = \"9\"\n";
         assert_eq!(changes_when("Cargo.lock", lock), ["dependency `x` 1.0.0 → 1.0.1"]);
@@ -292,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn key_is_the_same_when_tests_texts_and_left_behinds_change() {
+    fn key_is_the_same_when_tests_texts_and_temporary_files_change() {
         for path in [
             "crates/a/tests/x.rs",
             "crates/a/README.md",
@@ -306,32 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn key_is_the_same_when_a_module_of_tests_changes_wherever_it_is() {
-        let declared = "#[cfg(all(test, unix))]\n#[allow(clippy::expect_used)]\nmod tests;\n";
-        for (parent, file) in [
-            ("crates/a/src/lib.rs", "crates/a/src/tests.rs"),
-            ("crates/a/src/lib.rs", "crates/a/src/tests/mod.rs"),
-            ("crates/a/src/kernel.rs", "crates/a/src/kernel/tests.rs"),
-            ("crates/a/src/kernel/mod.rs", "crates/a/src/kernel/tests.rs"),
-        ] {
-            let dir = tempfile::tempdir().expect("a folder");
-            workspace(dir.path());
-            let put = |file: &str, text: &str| {
-                let path = dir.path().join(file);
-                fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-                fs::write(path, text).expect("writes");
-            };
-            put(parent, declared);
-            let before = ingredients(dir.path());
-            put(file, "// a test");
-            put(&file.replace("tests.rs", "tests/more.rs").replace("mod.rs", "more.rs"), "// more");
-            assert_eq!(before, ingredients(dir.path()), "{file}");
-            // A module of that name which is built for more than tests counts.
-            put(parent, "mod tests;\n");
-            let changes = before.changes(&ingredients(dir.path()));
-            assert!(changes.iter().any(|change| change.contains(file)), "{file}: {changes:?}");
-        }
-        assert_eq!(changes_when("crates/a/src/tests.rs", "// declared nowhere").len(), 1);
+    fn key_is_the_same_when_a_test_module_changes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        workspace(dir.path());
+        let put = |file: &str, text: &str| {
+            fs::write(dir.path().join("crates/a/src").join(file), text).expect("writes");
+        };
+        put("lib.rs", "#[cfg(test)]\nmod tests;\n");
+        let before = ingredients(dir.path());
+        put("tests.rs", "// a test");
+        assert_eq!(before, ingredients(dir.path()));
+        put("lib.rs", "mod tests;\n");
+        let changes = before.changes(&ingredients(dir.path()));
+        assert!(changes.iter().any(|change| change.contains("tests.rs")), "{changes:?}");
     }
 
     #[test]
@@ -348,7 +296,7 @@ mod tests {
         assert_eq!(before.digest(), ingredients(dir.path()).digest());
         std::os::unix::fs::symlink("..", dir.path().join("crates/a/circle")).expect("links");
         let read = Workspace::read(dir.path()).and_then(|w| w.ingredients("a", &Index::default()));
-        assert!(read.unwrap_err().what.contains("too deep"));
+        assert!(read.unwrap_err().what.contains("too deeply"));
     }
 
     #[test]

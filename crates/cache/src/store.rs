@@ -5,18 +5,18 @@
 //! artifacts/.knockline/store/<node>/<key>/       earlier ones, until they are wanted again
 //! artifacts/.knockline/unfinished/<node>/<key>/  the run in progress
 //! artifacts/.knockline/aside/                    what was damaged or is not knockline's
-//! artifacts/.knockline/elsewhere/<remote>/<node>.json   newest manifest that only it has
-//! artifacts/.knockline/borrowed/<node>/<key>/    those of its files that a run here has read
+//! artifacts/.knockline/elsewhere/<remote>/<node>.json   newest manifest that only the remote has
+//! artifacts/.knockline/borrowed/<node>/<key>/    files of such a result that a run here has read
 //! ```
 //!
 //! A result moves between these places by renaming its folder, whole or not at all. A run writes
 //! into `unfinished`; its files are synced and digested, the manifest is written, the folder is
 //! renamed into the store, and only then does it change places with the current one. So a run that
-//! is killed, at whatever point, leaves every finished result where it can be found.
+//! is killed at any point leaves every finished result where it can be found.
 //!
-//! Only what knockline made is ever removed: a folder is taken for its own by its lock file, a
-//! node's folder by its manifest, a file by the manifest's list. Everything else is refused, or
-//! moved to `aside` and said.
+//! knockline removes only what it made: it recognises its folder by the lock file, a node's folder
+//! by its manifest, and a file by the manifest's list. Everything else is refused, or moved to
+//! `aside` with a notice.
 
 mod ownership;
 
@@ -31,13 +31,13 @@ use crate::disk::{digest_all, folders, make, remove, rename, write_atomically};
 use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{
     ContentKey, Digest, Digests, Index, Ingredients, Lock, Manifest, ManifestError, NodeName,
-    Output, RecipeKey, Said,
+    Output, RecipeKey, StageReport,
 };
 
 /// A folder of artifacts.
 pub struct Store {
     root: PathBuf,
-    /// Digests of files read before.
+    /// Digests of files that were read before.
     pub index: Index,
     notices: Mutex<Vec<String>>,
     read_only: AtomicBool,
@@ -45,14 +45,14 @@ pub struct Store {
 
 /// What was found for a key.
 pub struct CheckedOut {
-    /// The result, if there is a sound one. It is the current one now.
+    /// The result, if there is an undamaged one. It is now the current one.
     pub manifest: Option<Manifest>,
-    /// What was damaged and has been set aside, in words.
+    /// The damage to results that were set aside, in words.
     pub damaged: Vec<String>,
 }
 
 impl Store {
-    /// The folder at `root`. It need not exist yet, and is not made by reading.
+    /// The store in the folder `root`, which need not exist yet and is not created by reading.
     pub fn open(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
@@ -62,25 +62,27 @@ impl Store {
         }
     }
 
-    /// With every file read again, whatever the index knows.
+    /// Makes the index read every file again, even if it knows the digest.
     pub fn paranoid(mut self, paranoid: bool) -> Self {
         self.index = self.index.paranoid(paranoid);
         self
     }
 
-    /// With an index that waits `settled` before it trusts a file's time stamps, for tests that
-    /// cannot wait.
+    /// Makes the index wait `settled` before it trusts a file's time stamps, for tests that cannot
+    /// wait.
     pub fn settled_after(mut self, settled: Duration) -> Self {
         self.index = self.index.settled_after(settled);
         self
     }
 
-    /// Makes the folder and waits until no other run works in it. Unfinished training runs stay,
-    /// for this run to go on with; what else a killed run left is removed. Where nothing can be
-    /// written, the lock is one for reading.
+    /// Creates the folder and waits until no other run works in it.
+    ///
+    /// Finished results that a killed run left go into the store, unfinished training runs stay so
+    /// that this run can resume them, and everything else that it left is removed. If the folder is
+    /// read-only, the lock is for reading only.
     ///
     /// # Errors
-    /// If the folder holds files and is not one of knockline's.
+    /// If the folder contains files and was not made by knockline.
     pub fn lock(&self, waiting: impl FnOnce()) -> Result<Lock> {
         let inner = self.inner("");
         if !self.inner("lock").exists() {
@@ -99,8 +101,8 @@ impl Store {
         remove(&self.inner("incoming"))?;
         for node in folders(&self.inner("unfinished")) {
             for run in folders(&node) {
-                // Without a checkpoint there is nothing to go on with, and a finished result needs
-                // none.
+                // Without a checkpoint there is nothing to resume, and a finished result needs no
+                // checkpoint.
                 if !run.join("checkpoints").exists() || self.is_finished(&node, &run) {
                     remove(&run)?;
                 }
@@ -111,8 +113,8 @@ impl Store {
         Ok(lock)
     }
 
-    /// Whether the result is there that the unfinished `run` in the folder of its `node` was to
-    /// make, and is no older: beside an older one a run was forced.
+    /// Whether the result that the unfinished `run` in the folder of its `node` was to make exists
+    /// and is not older than the run. If the result is older, the run was forced.
     fn is_finished(&self, node: &Path, run: &Path) -> bool {
         let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         let node = name(node).and_then(|node| NodeName::try_from(node).ok());
@@ -129,12 +131,12 @@ impl Store {
         result >= written(&run.join("checkpoints"))
     }
 
-    /// Whether nothing can be written into the folder.
+    /// Whether the folder is read-only.
     pub fn is_read_only(&self) -> bool {
         self.read_only.load(Ordering::Relaxed)
     }
 
-    /// What was moved out of the way since this was asked last, in words.
+    /// What was moved out of the way since the last call, in words.
     pub fn notices(&self) -> Vec<String> {
         std::mem::take(&mut self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -144,7 +146,7 @@ impl Store {
         self.inner("stage.lock")
     }
 
-    /// Puts finished results that a killed run left in its work folder into the store.
+    /// Moves finished results that a killed run left in its work folder into the store.
     fn rescue(&self) -> Result<()> {
         for node in folders(&self.inner("unfinished")) {
             for work in folders(&node) {
@@ -161,8 +163,8 @@ impl Store {
         Ok(())
     }
 
-    /// The manifest of the result of `node` under `key`, current or stored, as far as it can be
-    /// told without moving anything.
+    /// The manifest of the result of `node` under `key`, current or stored, if it is undamaged.
+    /// Nothing is moved.
     pub fn peek(&self, node: &NodeName, key: &ContentKey) -> Option<Manifest> {
         let places = [self.current(node), self.stored(node, key)];
         places.iter().find_map(|folder| {
@@ -174,16 +176,16 @@ impl Store {
         })
     }
 
-    /// The manifest of the newest result of `node` that was seen in this remote and left there.
+    /// The manifest of the newest result of `node` that was found in this remote and left there.
     pub fn elsewhere(&self, remote: &str, node: &NodeName) -> Option<Manifest> {
         let path = self.elsewhere_path(remote, node);
         let manifest = Manifest::parse(&std::fs::read(&path).ok()?, path.display()).ok()?;
         (&manifest.node == node).then_some(manifest)
     }
 
-    /// Keeps such a manifest, so that the next run need not ask for it. Another result of the node
-    /// that is current here goes into the store: nothing that comes after must take it for the one
-    /// that was asked for.
+    /// Keeps such a manifest, so that the next run need not ask for it. If another result of the
+    /// node is current here, it goes into the store, so that nothing that runs later takes it for
+    /// the one that was asked for.
     pub fn note_elsewhere(&self, remote: &str, manifest: &Manifest) -> Result<()> {
         let path = self.elsewhere_path(remote, &manifest.node);
         path.parent().map_or(Ok(()), make)?;
@@ -191,7 +193,7 @@ impl Store {
         self.put_away(&manifest.node)
     }
 
-    /// Puts the current result of a node into the store.
+    /// Moves the current result of a node into the store.
     fn put_away(&self, node: &NodeName) -> Result<()> {
         let current = self.current(node);
         let Ok(Some(old)) = Manifest::read(&current) else { return Ok(()) };
@@ -203,8 +205,8 @@ impl Store {
         rename(&current, &place)
     }
 
-    /// The folder for single files of a result that is elsewhere, and which of `files` are not in
-    /// it yet. Those of another result of the node go.
+    /// The folder for single files of a result that only a remote has, and which of `files` are not
+    /// in it yet. The files of the node's other results are removed.
     pub fn borrowed(
         &self,
         manifest: &Manifest,
@@ -223,8 +225,8 @@ impl Store {
         Ok((folder, missing))
     }
 
-    /// Moves such files, synced and checked, from the folder `from` to where [`Store::borrowed`]
-    /// finds them.
+    /// Moves such files, which are synced and checked, from the folder `from` to where
+    /// [`Store::borrowed`] finds them.
     pub fn borrow(&self, from: &Path, to: &Path, files: &[String]) -> Result<()> {
         for file in files {
             let to = to.join(file);
@@ -235,7 +237,7 @@ impl Store {
     }
 
     fn elsewhere_path(&self, remote: &str, node: &NodeName) -> PathBuf {
-        // The remote's name may have anything in it, a password too.
+        // The remote's name may contain anything, even a password.
         let remote = Digest::of(remote.as_bytes());
         self.inner("elsewhere").join(remote.short()).join(format!("{node}.json"))
     }
@@ -264,8 +266,9 @@ impl Store {
         self.inner("store").join(node).join(key.as_str())
     }
 
-    /// Makes the result of `node` under `key` the current one, if it is here: it may be that
-    /// already, or be kept as an earlier one. A result with a wrong file is set aside, never used.
+    /// Makes the result of `node` under `key` the current one, if it is here, whether as the
+    /// current one already or as an earlier one. A result with a wrong file is set aside and never
+    /// used.
     pub fn check_out(&self, node: &NodeName, key: &ContentKey) -> Result<CheckedOut> {
         let mut damaged = Vec::new();
         let current = self.current(node);
@@ -277,13 +280,16 @@ impl Store {
         let manifest =
             self.sound(&self.stored(node, key), node, key, &mut damaged)?.filter(|m| &m.key == key);
         if manifest.is_some() {
-            self.writable(format_args!("the result of `{node}` that is wanted is an earlier one"))?;
+            self.writable(format_args!(
+                "an earlier result of `{node}` has to become the current one"
+            ))?;
             self.make_current(node, key)?;
         }
         Ok(CheckedOut { manifest, damaged })
     }
 
-    /// The manifest in `folder`, its files checked if its key is `wanted`.
+    /// The manifest in `folder`. If its key is `wanted`, its files are checked. A damaged result is
+    /// set aside.
     fn sound(
         &self,
         folder: &Path,
@@ -294,7 +300,7 @@ impl Store {
         let problem = match Manifest::read(folder) {
             Ok(None) => return Ok(None),
             Ok(Some(manifest)) if &manifest.node != node => {
-                format!("the manifest is that of `{}`", manifest.node)
+                format!("the manifest belongs to `{}`", manifest.node)
             }
             Ok(Some(manifest)) => match (wanted == &manifest.key)
                 .then(|| manifest.check(folder, &self.index))
@@ -306,16 +312,16 @@ impl Store {
             Err(damaged @ ManifestError::Damaged { .. }) => damaged.to_string(),
             Err(error) => return Err(error.into()),
         };
-        self.writable(format_args!("{node}: {problem}"))?;
+        self.writable(format_args!("the result of `{node}` has to be set aside ({problem})"))?;
         let aside = self.set_aside(folder, node)?;
         damaged.push(format!("{node}: {problem}; set aside in {}", aside.display()));
         Ok(None)
     }
 
-    /// Refuses a folder into which nothing can be written; `why` says what would have to be.
+    /// Fails if the folder is read-only; `why` states what has to be written.
     ///
     /// # Errors
-    /// If the lock that is held is one for reading.
+    /// If the lock that is held is for reading only.
     pub fn writable(&self, why: std::fmt::Arguments<'_>) -> Result<()> {
         if !self.is_read_only() {
             return Ok(());
@@ -323,7 +329,7 @@ impl Store {
         let remedy =
             "run it where the folder can be written to, or choose another one with --artifacts";
         Err(Failure::failed(
-            format_args!("{why}, and nothing can be written here"),
+            format_args!("{why}, and the folder is read-only"),
             self.root.display(),
             remedy,
         ))
@@ -338,14 +344,14 @@ impl Store {
         self.inner("unfinished").join(node).join(key.as_str()).join("checkpoints").is_dir()
     }
 
-    /// Whether there is an unfinished run of `node`, and none under `key`.
+    /// Whether there is an unfinished run of `node`, but none under `key`.
     pub fn has_other_unfinished(&self, node: &NodeName, key: &ContentKey) -> bool {
         let folder = self.inner("unfinished").join(node);
         !folder.join(key.as_str()).exists() && !folders(&folder).is_empty()
     }
 
-    /// The folder for a run of `node` under `key`: empty, unless `resume` says that an unfinished
-    /// run of the same key is to be gone on with.
+    /// The folder for a run of `node` under `key`. It is empty unless `resume` is set, with which
+    /// an unfinished run of the same key stays in it.
     pub fn work(&self, node: &NodeName, key: &ContentKey, resume: bool) -> Result<PathBuf> {
         let folder = self.inner("unfinished").join(node).join(key.as_str());
         if !resume {
@@ -360,8 +366,8 @@ impl Store {
         remove(&self.inner("unfinished").join(node).join(key.as_str()))
     }
 
-    /// An empty folder for a result of `node` that comes from elsewhere. What a killed run left in
-    /// it goes.
+    /// An empty folder for a result of `node` that arrives from elsewhere. What a killed run left
+    /// in it is removed.
     pub fn incoming(&self, node: &NodeName) -> Result<PathBuf> {
         let folder = self.inner("incoming").join(node);
         remove(&folder)?;
@@ -369,8 +375,8 @@ impl Store {
         Ok(folder)
     }
 
-    /// Removes what did not come through; what cannot be removed now goes when the store is locked
-    /// next.
+    /// Removes what did not arrive completely. What cannot be removed now is removed when the store
+    /// is locked next.
     pub fn drop_incoming(&self) {
         let _ = remove(&self.inner("incoming"));
     }
@@ -388,27 +394,27 @@ impl Store {
         node: &NodeName,
         recipe: RecipeKey,
         ingredients: Ingredients,
-        said: impl Into<Said>,
+        report: impl Into<StageReport>,
     ) -> Result<Manifest> {
         let work = self.work(node, &ingredients.content_key(), true)?;
         let outputs = outputs_in(&work)?;
-        let manifest = Manifest::new(node, recipe, ingredients, said, outputs);
+        let manifest = Manifest::new(node, recipe, ingredients, report, outputs);
         manifest.write(&work)?;
         self.store(&work, &manifest)?;
         Ok(manifest)
     }
 
-    /// Moves a whole result by way of the store into the current one's place.
+    /// Moves a complete result into the store, and then into the place of the current one.
     fn store(&self, folder: &Path, manifest: &Manifest) -> Result<()> {
         let stored = self.stored(&manifest.node, &manifest.key);
         if let Some(parent) = stored.parent() {
             make(parent)?;
         }
-        // The old result of this key goes only when the new one has its name.
+        // The old result of this key is removed only when the new one has its name.
         self.keep_strangers(&stored, &manifest.node)?;
         let old = self.to_trash(&stored)?;
         rename(folder, &stored)?;
-        // The folders that it stood in, if they are empty now.
+        // The folders above it are removed if they are empty now.
         for parent in folder.ancestors().skip(1).take(2) {
             if std::fs::remove_dir(parent).is_err() {
                 break;
@@ -418,12 +424,12 @@ impl Store {
         self.make_current(&manifest.node, &manifest.key)
     }
 
-    /// Puts a stored result in the current one's place, and that one into the store.
+    /// Moves a stored result into the place of the current one, and that one into the store.
     fn make_current(&self, node: &NodeName, key: &ContentKey) -> Result<()> {
         let current = self.current(node);
         self.refuse_foreign_node(node)?;
         match Manifest::read(&current) {
-            // Sound or not: what is in the store is checked before it is used.
+            // Even if it is damaged: a result in the store is checked before it is used.
             Ok(Some(old)) if &old.node == node => {
                 self.keep_strangers(&current, node)?;
                 let place = self.stored(node, &old.key);
@@ -448,7 +454,7 @@ impl Store {
         rename(&self.stored(node, key), &current)
     }
 
-    /// Removes a folder in two steps, so that no half of it is ever seen under its name.
+    /// Removes a folder in two steps, so that no part of it is ever seen under its name.
     pub(crate) fn discard(&self, folder: &Path) -> Result<()> {
         self.to_trash(folder)?.map_or(Ok(()), |trash| remove(&trash))
     }
@@ -467,7 +473,8 @@ impl Store {
     }
 }
 
-/// The files of a result, synced. A manifest, or half of one, that a killed run left goes.
+/// Syncs the files of a result and lists them. A manifest or a partial one that a killed run left
+/// is removed.
 fn outputs_in(folder: &Path) -> Result<Vec<Output>> {
     let files = digest_all(folder, &[NAME, PARTIAL_NAME])?;
     Ok(files.into_iter().map(|(path, size, digest)| Output { path, size, digest }).collect())

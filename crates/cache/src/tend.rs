@@ -1,4 +1,4 @@
-//! Looking after a store: rereading everything, and dropping what nothing needs.
+//! Maintenance of a store: rereads every file, and removes what no current result needs.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use crate::disk::{folders, remove};
 use crate::manifest::NAME;
 use crate::{Index, Manifest, ManifestError, NodeName, Store};
 
-/// What was found of one result.
+/// What a check of one result found.
 pub struct Checked {
     /// The node.
     pub node: NodeName,
-    /// The folder's place below the artifacts' one.
+    /// The result's folder, relative to the folder of artifacts.
     pub place: String,
-    /// Bytes of its files.
+    /// The size of its files in bytes.
     pub bytes: u64,
-    /// What is wrong with it, and where it lies now; a folder that is not knockline's stays where
-    /// it is.
+    /// What is wrong with it, and where it lies if it was set aside; a folder that is not
+    /// knockline's stays where it is.
     pub damaged: Option<(String, Option<PathBuf>)>,
 }
 
@@ -35,7 +35,7 @@ impl Store {
         nodes
     }
 
-    /// The earlier results of a node that are still there, as their manifests say.
+    /// The manifests of the earlier results of a node that are still in the store.
     pub fn earlier(&self, node: &NodeName) -> Vec<Manifest> {
         let mut stored = folders(&self.inner("store").join(node));
         stored.sort_unstable();
@@ -43,7 +43,20 @@ impl Store {
         manifests.filter(|manifest| &manifest.node == node).collect()
     }
 
-    /// The manifests of every result of a node that is here, current or stored, or was seen in a
+    /// The folders of the results of a node that are here, the current one first, each with its
+    /// manifest or the reason why it cannot be read.
+    pub fn results(&self, node: &NodeName) -> Vec<(PathBuf, Result<Manifest, ManifestError>)> {
+        let mut stored = folders(&self.inner("store").join(node));
+        stored.sort_unstable();
+        let all = std::iter::once(self.current(node)).chain(stored);
+        all.filter_map(|folder| {
+            let manifest = Manifest::read(&folder).transpose()?;
+            Some((folder, manifest))
+        })
+        .collect()
+    }
+
+    /// The manifests of all results of a node that are here, current or stored, or were found in a
     /// remote.
     pub fn seen(&self, node: &NodeName) -> Vec<Manifest> {
         let mut seen = self.earlier(node);
@@ -60,8 +73,8 @@ impl Store {
         seen
     }
 
-    /// Rereads every file of every result, current or stored, and trusts no index. What is damaged
-    /// is set aside. To be called with the lock held.
+    /// Rereads every file of every result of `nodes`, current or stored, without an index. Damaged
+    /// results are set aside. The caller must hold the lock.
     pub fn verify(&self, nodes: &[NodeName], mut report: impl FnMut(&Checked)) -> Result<()> {
         for node in nodes {
             let mut results = vec![self.current(node)];
@@ -78,7 +91,7 @@ impl Store {
     fn verify_one(&self, node: &NodeName, folder: &Path) -> Result<Checked> {
         let (bytes, problem) = match Manifest::read(folder) {
             Ok(Some(manifest)) if &manifest.node != node => {
-                (0, Some(format!("the manifest is that of `{}`", manifest.node)))
+                (0, Some(format!("the manifest belongs to `{}`", manifest.node)))
             }
             Ok(Some(manifest)) => (manifest.bytes(), manifest.check(folder, &Index::default())),
             Ok(None) => (0, Some("there is no manifest".to_owned())),
@@ -96,10 +109,10 @@ impl Store {
         Ok(Checked { node: node.clone(), place, bytes, damaged })
     }
 
-    /// Removes what no current result needs: earlier results, unfinished runs, copies of what a
-    /// remote has; with `aside` also what was set aside. Files in an earlier result's folder that
-    /// are not of the result are set aside. With `keep` nothing is removed. To be called with the
-    /// lock held.
+    /// Removes what no current result needs: earlier results, unfinished runs, and copies of files
+    /// that a remote has; with `aside`, also what was set aside. Files in an earlier result's
+    /// folder that are not part of the result are set aside. With `keep`, nothing is removed. The
+    /// caller must hold the lock.
     pub fn collect(&self, keep: bool, aside: bool) -> Result<Collected> {
         let mut freed = size(&self.inner("trash"))?;
         for node in folders(&self.inner("store")) {
@@ -136,13 +149,13 @@ impl Store {
 
 /// What [`Store::collect`] found.
 pub struct Collected {
-    /// Bytes that were freed, or could be.
+    /// The number of bytes that were freed, or could be.
     pub freed: u64,
     /// What was set aside, with its size in bytes.
     pub set_aside: Vec<(u64, PathBuf)>,
 }
 
-/// Bytes of all files below a folder.
+/// The size in bytes of all files below a folder.
 fn size(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     let mut todo = vec![folder.to_owned()];
@@ -187,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_lost_file_is_found_whatever_the_index_says() {
+    fn every_flipped_bit_and_every_lost_file_is_found_without_the_index() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path());
         let first = publish(&store, "0.1");
@@ -254,7 +267,7 @@ mod tests {
             "mine, too"
         );
         assert_eq!(store.collect(false, true).expect("removes").freed, 13);
-        assert!(!dir.path().join(".knockline/aside").exists(), "on demand that goes, too");
+        assert!(!dir.path().join(".knockline/aside").exists(), "on demand, this is removed, too");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! What xtask and the remote's program say to each other: JSON, a line each.
+//! The protocol between xtask and the program `remote`: JSON, one object per line.
 //!
-//! xtask asks on the program's stdin and reads replies on its stdout. A [`Ask::Push`] is answered
-//! when it is done, in between the replies to what was asked after it; everything else in turn. The
-//! two live apart so that xtask need not be built with a client for every kind of store.
+//! xtask writes requests to the program's stdin and reads replies from its stdout. An [`Ask::Push`]
+//! is answered when it is done, between the replies to later requests; all other requests are
+//! answered in order. The two are separate programs so that xtask need not be built with a client
+//! for every kind of store.
 
 use std::path::PathBuf;
 
@@ -10,40 +11,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ContentKey, NodeName};
 
-/// What xtask asks for. A manifest travels as its file's text, seal and all.
+/// A request. A manifest is sent as its file's text, with its seal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Ask {
-    /// The first: what to open. Not in the command line, which every user of the machine can read.
+    /// The first request: what to open. It is not on the command line, which every user of the
+    /// machine can read.
     Open {
         /// A folder's path or a URL.
         remote: String,
-        /// Whether nothing is to be put there.
+        /// Whether pushes are refused.
         read_only: bool,
-        /// Seconds that it may be silent.
+        /// How long the remote may be silent, in seconds.
         timeout: f64,
     },
-    /// The manifest of a node's result.
+    /// Get the manifest of a node's result.
     Manifest {
         /// The node.
         node: NodeName,
         /// The content key.
         key: ContentKey,
     },
-    /// Files of a result, each held against its digest, into this folder.
+    /// Fetch files of a result into a folder, and check each against its digest.
     Fetch {
-        /// Of the result.
+        /// The result's manifest.
         manifest: String,
-        /// Only these; without any, all.
+        /// The files to fetch; all if this is empty.
         only: Vec<String>,
         /// The folder.
         into: PathBuf,
     },
-    /// Keep the result that lies in this folder.
+    /// Upload the result that lies in a folder.
     Push {
-        /// Of the result.
+        /// The result's manifest.
         manifest: String,
-        /// Whether what is there already is replaced, sound or not.
+        /// Whether existing objects are replaced, even undamaged ones.
         replace: bool,
         /// The folder.
         folder: PathBuf,
@@ -52,46 +54,46 @@ pub enum Ask {
     Finish,
 }
 
-/// What the remote's program says.
+/// A reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// The first one: it can be asked.
+    /// The first reply: the program is ready for requests.
     Ready {
         /// The remote's name for messages, without credentials.
         name: String,
-        /// Whether nothing can be put there.
+        /// Whether pushes are refused.
         read_only: bool,
     },
-    /// The manifest, if there is one.
+    /// The manifest that was asked for.
     Manifest {
-        /// As its file's text.
+        /// The text of its file, if it exists.
         manifest: Option<String>,
     },
-    /// How far a fetch is.
+    /// The progress of a fetch.
     At {
-        /// Bytes that are here.
+        /// The number of bytes that have arrived.
         done: u64,
     },
-    /// All files are here, synced.
+    /// All files have arrived and are synced.
     Fetched,
-    /// A result is kept.
+    /// A result was pushed.
     Pushed {
         /// The node.
         node: NodeName,
         /// The result's key.
         key: ContentKey,
-        /// Bytes that were sent: what was there already is not.
+        /// The number of bytes sent; existing objects are not sent again.
         sent: u64,
     },
-    /// It did not work.
+    /// A request failed.
     Trouble {
-        /// In words.
+        /// What went wrong, in words.
         what: String,
-        /// Whether it was a push that did not.
+        /// Whether the request was a push.
         push: bool,
-        /// Whether the remote is of no use for the rest of the run: a damaged object is a miss, a
-        /// server that does not answer is the end.
+        /// Whether the remote must not be used for the rest of the run: a damaged object is only a
+        /// miss, but a server that does not answer is not asked again.
         over: bool,
     },
 }

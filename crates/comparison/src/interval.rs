@@ -1,15 +1,16 @@
-//! How far a share of hits can be by chance from what it estimates.
+//! Confidence intervals of proportions.
 
-/// Wilson's 95 % score interval of a proportion (Wilson, 1927), which stays within 0 and 1 where
-/// the normal approximation does not. `n` is the number of trials, and `share` that of the hits
-/// among them.
+/// Wilson's 95 % score interval of a proportion (Wilson, 1927).
+///
+/// `share` is the proportion of hits among `n` trials. Unlike the normal approximation, the
+/// interval stays within 0 and 1.
 pub fn wilson(share: f64, n: usize) -> (f64, f64) {
     const Z: f64 = 1.959_963_984_540_054;
     if n == 0 {
         return (0.0, 1.0);
     }
     let n = n as f64;
-    // A share that was written as a decimal is a whole number of hits.
+    // The number of hits is whole, even if the share was rounded when it was written as a decimal.
     let p = (share * n).round() / n;
     let centre = p + Z * Z / (2.0 * n);
     let spread = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();

@@ -1,6 +1,6 @@
-//! Training runs beside each other, for the report and for `cargo xtask compare`.
+//! Compares training runs, for the report and for `cargo xtask compare`.
 //!
-//! Stages that train know nothing of this crate, so that a change to it trains nothing again.
+//! Training stages do not depend on this crate, so a change to it retrains nothing.
 
 mod interval;
 
@@ -11,13 +11,15 @@ use serde_json::Value as Json;
 pub use interval::wilson;
 use schema::{Metrics, OptionValues, Score};
 
-/// The names of the options in which runs differ. An option that a net does not have says nothing
-/// of its runs; one that is not set does, beside runs of the same net in which it is set.
+/// The names of the options in which runs differ.
+///
+/// An option that a net does not have is not a difference. An option that a run leaves unset is one
+/// if another run of the same net sets it.
 pub fn differing(runs: &[&OptionValues]) -> Vec<String> {
     let names: BTreeSet<&String> = runs.iter().flat_map(|options| options.keys()).collect();
     let differs = |name: &&String| {
-        // By net, the values that its runs have; a net whose runs have none does not have the
-        // option.
+        // The values in the runs of each net. If none of a net's runs has a value, the net does not
+        // have the option.
         let mut by_net: BTreeMap<Option<&str>, Vec<Option<&Json>>> = BTreeMap::new();
         for options in runs {
             let net = options.get("net").and_then(Json::as_str);
@@ -58,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_differs_among_those_that_have_it_is_named() {
+    fn an_option_is_named_only_if_it_differs_among_nets_that_have_it() {
         let runs = [
             options(json!({ "net": "slp", "lr": 0.1, "seed": 1, "seeds": null })),
             options(json!({ "net": "mlp", "lr": 0.1, "seed": 1, "hidden": 200, "seeds": [1, 2] })),

@@ -1,6 +1,6 @@
-//! Learning curves: the rows of a run's history and their figures.
+//! Learning curves: figures of a run's history.
 //!
-//! `train` redraws them while it runs and `report` shows them when all is done.
+//! `train` redraws them while it runs, and `report` shows them when all is done.
 
 use std::ops::Range;
 
@@ -38,10 +38,10 @@ pub enum Curve {
 }
 
 impl Curve {
-    /// Both, in the order of a page.
+    /// Both curves, in the order in which a page shows them.
     pub const ALL: [Self; 2] = [Self::Loss, Self::Accuracy];
 
-    /// For file names.
+    /// The name in file names.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Loss => "loss",
@@ -50,21 +50,21 @@ impl Curve {
     }
 }
 
-/// What stands in a figure.
+/// The words in a figure.
 pub struct FigureWords {
-    /// Above the loss.
+    /// The label of the loss's axis.
     pub loss: &'static str,
-    /// Above the accuracy.
+    /// The label of the accuracy's axis.
     pub accuracy: &'static str,
-    /// Below the horizontal axis.
+    /// The label of the horizontal axis.
     pub epoch: &'static str,
-    /// The training data's curve.
+    /// The legend of the training data's curve.
     pub train: &'static str,
-    /// The validation data's.
+    /// The legend of the validation data's curve.
     pub valid: &'static str,
 }
 
-/// In English.
+/// The words in English.
 pub const ENGLISH: FigureWords = FigureWords {
     loss: "loss (mean cross-entropy)",
     accuracy: "accuracy",
@@ -88,7 +88,7 @@ pub fn svg(
     Ok(svg)
 }
 
-/// A learning curve of train and valid. Train is drawn solid and valid dashed, so that they are
+/// Draws a learning curve of train and valid. Train is solid and valid dashed, so that they can be
 /// told apart without colour.
 pub fn draw(
     history: &[HistoryRow],
@@ -98,7 +98,7 @@ pub fn draw(
     svg(SIZE, |area| panel(area, history, curve, words))
 }
 
-/// Both curves, side by side in one figure.
+/// Draws both curves, side by side in one figure.
 pub fn draw_both(history: &[HistoryRow]) -> Result<String, DrawError> {
     svg((2 * SIZE.0, SIZE.1), |area| {
         let halves = area.split_evenly((1, 2));
@@ -161,7 +161,7 @@ fn panel(
         .label(words.valid)
         .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 28, y)], 6, 4, dashed));
     if let [only] = history {
-        // One epoch is a point, and a point is no line.
+        // One epoch is a point, which a line does not show.
         let at = |y| (f64::from(only.epoch), y);
         chart.draw_series([Circle::new(at(train(only)), 4, FIRST.filled())])?;
         chart.draw_series([Circle::new(at(valid(only)), 4, SECOND.stroke_width(2))])?;
@@ -177,8 +177,8 @@ fn panel(
     Ok(())
 }
 
-/// A little more than the values' own range, and room for the legend, which stands where a
-/// learning curve ends up last: above a falling loss, below a rising accuracy.
+/// The range of the values and a little more, with room for the legend, which is above a falling
+/// loss and below a rising accuracy.
 fn range(values: impl Iterator<Item = f64>, curve: Curve) -> Range<f64> {
     let (low, high) =
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));

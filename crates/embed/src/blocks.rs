@@ -1,7 +1,7 @@
-//! A stream that is read ahead by threads of its own, looked at without copies.
+//! A window on a stream that other threads read ahead, without copying its bytes.
 //!
-//! Reading is half of the work, be it copying from the page cache or unpacking; the rest is done
-//! meanwhile.
+//! Reading, from the page cache or by unpacking, is half of the work; the other half is done at the
+//! same time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,33 +9,34 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes read at once. Few enough to stay in a cache between the two threads.
+/// Bytes read at once. A block is small enough to stay in a cache between the two threads.
 const BLOCK: usize = if cfg!(fuzzing) { 64 } else { 1 << 20 };
-/// Room before them for what is left of the block before, which so becomes one piece with them.
+/// Bytes reserved in front of a block for the rest of the previous one, so that the two are
+/// contiguous.
 const HEAD: usize = 1 << 16;
-/// Blocks that are on their way at once.
+/// Number of buffers in circulation.
 const BLOCKS: usize = 5;
 /// Threads that read a file.
 const READERS: usize = 2;
 
 /// A buffer, and where its bytes end; they begin at [`HEAD`].
 type Block = (Vec<u8>, usize);
-/// Its number, and what came of reading it.
+/// A block's number, and the block or the error of reading it.
 type Numbered = (u64, io::Result<Block>);
 
-/// Calls `work` with a window on the bytes of `reader`, which are read meanwhile.
+/// Calls `work` with a window on the bytes of `reader`, which another thread reads.
 pub fn read_ahead<T>(reader: impl Read + Send, work: impl FnOnce(&mut Blocks) -> T) -> T {
     let reader = Mutex::new(reader);
     let read = |_: u64, buffer: &mut [u8]| {
-        // One thread alone: a stream's blocks come in their order.
+        // A single thread reads, so that a stream's blocks come in order.
         let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
         read_whole(buffer, |_, rest| reader.read(rest))
     };
     ahead(1, read, work)
 }
 
-/// The same for a file, of which two threads read a block each: copying from the page cache takes
-/// longer than looking through it.
+/// Calls `work` with a window on the bytes of `file`, which two threads read: copying a block from
+/// the page cache takes longer than searching it. `progress` receives the number of bytes read.
 pub fn read_file_ahead<T>(
     file: &File,
     progress: impl Fn(u64) + Sync,
@@ -60,7 +61,7 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
-/// Reads until the buffer is full or nothing more comes, and gives how many bytes there are.
+/// Reads until the buffer is full or the stream ends, and returns the number of bytes.
 fn read_whole(
     buffer: &mut [u8],
     mut read: impl FnMut(usize, &mut [u8]) -> io::Result<usize>,
@@ -86,18 +87,18 @@ fn ahead<T>(
         let (full, blocks) = channel();
         let (free, buffers) = channel();
         for _ in 0..BLOCKS {
-            // The other end is here.
+            // Cannot fail: the receiver is alive.
             let _ = free.send(Vec::new());
         }
-        // Whoever has a buffer takes the next number, so that the block that is waited for always
-        // has one.
+        // A thread takes a number only once it has a buffer, so the block that is waited for always
+        // has a buffer.
         let next = Arc::new(Mutex::new((0, buffers)));
         for _ in 0..threads {
             let (next, full, read) = (Arc::clone(&next), full.clone(), &read);
             scope.spawn(move || fill(read, &full, &next));
         }
         drop((next, full));
-        // What it drops at its end stops the reading.
+        // Dropping the window at the end of `work` stops the readers.
         work(&mut Blocks {
             blocks,
             free,
@@ -113,7 +114,7 @@ fn ahead<T>(
     })
 }
 
-/// Reads block after block, until the end or an error, or until nobody wants more.
+/// Reads block after block, until the end, an error, or the loss of the receiver.
 fn fill(
     read: impl Fn(u64, &mut [u8]) -> io::Result<usize>,
     full: &Sender<Numbered>,
@@ -139,12 +140,12 @@ fn fill(
 pub struct Blocks {
     blocks: Receiver<Numbered>,
     free: Sender<Vec<u8>>,
-    /// Blocks that came before their turn.
+    /// Blocks that arrived before their turn.
     early: BTreeMap<u64, io::Result<Block>>,
     /// The number of the next block.
     next: u64,
     buffer: Vec<u8>,
-    /// An entry that is longer than the room for it, with what is behind it; in place of `buffer`.
+    /// The window in place of `buffer`, if the rest of the previous block is longer than [`HEAD`].
     joined: Option<Vec<u8>>,
     start: usize,
     end: usize,
@@ -153,24 +154,24 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// The bytes that are at hand.
+    /// The bytes in the window.
     pub fn bytes(&self) -> &[u8] {
         self.joined.as_ref().unwrap_or(&self.buffer).get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The offset in the stream of the first byte at hand.
+    /// The offset in the stream of the window's first byte.
     pub fn offset(&self) -> u64 {
         self.passed
     }
 
-    /// Passes over `n` bytes that are at hand.
+    /// Removes `n` bytes from the front of the window.
     pub fn pass(&mut self, n: usize) {
         let n = n.min(self.end - self.start);
         self.start += n;
         self.passed += n as u64;
     }
 
-    /// Waits until at least `n` bytes are at hand. `false`: the stream has ended before.
+    /// Waits until the window has at least `n` bytes; `false` if the stream ends before that.
     pub fn want(&mut self, n: usize) -> io::Result<bool> {
         while self.end - self.start < n {
             if self.ended {
@@ -209,13 +210,13 @@ impl Blocks {
             (self.start, self.end) = (0, joined.len());
             self.joined = Some(joined);
         }
-        // Where all is read, nobody needs it.
+        // Fails once the readers have ended; then no buffer is needed.
         let _ = self.free.send(buffer);
         Ok(())
     }
 
-    /// How far the next `byte` is from the first byte at hand, reading on as needed up to
-    /// `limit`; `None` if it is not within that.
+    /// The position in the window of the first `byte`, reading more as needed; `None` if it is
+    /// beyond `limit` or absent.
     pub fn find(&mut self, byte: u8, limit: usize) -> io::Result<Option<usize>> {
         let mut seen = 0;
         loop {
@@ -235,7 +236,7 @@ impl Blocks {
 mod tests {
     use super::*;
 
-    /// Numbers as bytes, and an error where they end, if wanted.
+    /// Counting bytes: the position, the end, and whether reading fails there.
     struct Source(usize, usize, bool);
     impl Read for Source {
         fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_comes_once_whatever_is_asked_for() {
+    fn every_byte_comes_once_for_every_step_size() {
         let total = 31 * BLOCK + 12_345;
         let mut file = tempfile::tempfile().expect("a file");
         std::io::copy(&mut Source(0, total, false), &mut file).expect("writes");
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_comes_after_the_blocks_before_it_and_nobody_waits_for_who_leaves() {
+    fn an_error_follows_the_earlier_blocks_and_an_unfinished_window_stops_the_readers() {
         read_ahead(Source(0, 2 * BLOCK + 7, true), |blocks| {
             assert!(blocks.want(2 * BLOCK).expect("reads"));
             assert_eq!(blocks.want(2 * BLOCK + 1).expect_err("broken").to_string(), "broken");

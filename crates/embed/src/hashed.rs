@@ -1,9 +1,9 @@
-//! Vectors that need no file: a random one per word, drawn from a hash of the word.
+//! Vectors that need no file: a random vector for each word, derived from a hash of the word.
 //!
-//! Each component is +1 or −1 with equal chance, so its variance is 1. Such sign vectors keep
-//! distances as Gaussian ones do (Achlioptas, "Database-friendly random projections", 2003),
-//! and are the same on every machine. Averaged over a headline they are random indexing
-//! (Kanerva, Kristoferson and Holst, 2000): they know which words are equal and nothing more.
+//! Each component is +1 or −1 with equal probability, so its variance is 1. Such sign vectors
+//! preserve distances as Gaussian ones do (Achlioptas, "Database-friendly random projections",
+//! 2003), and are the same on every machine. Their mean over a headline is random indexing
+//! (Kanerva, Kristoferson and Holst, 2000): it encodes which words are equal and nothing more.
 
 use crate::vocabulary::FoundVectors;
 
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_s_vector_depends_on_the_word_and_the_seed_alone() {
+    fn a_word_s_vector_depends_only_on_the_word_and_the_seed() {
         assert_eq!(vectors("apple", 300, 1), vectors("apple", 300, 1));
         assert_eq!(vectors("apple", 300, 1)[..], vectors("apple pear", 300, 1)[..300]);
         assert_ne!(vectors("apple", 300, 1), vectors("apple", 300, 2));

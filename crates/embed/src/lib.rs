@@ -1,11 +1,11 @@
 //! The third stage: the headlines' words and their vectors.
 //!
 //! In: `split/{train,valid,test}.parquet` and a word-vector source. Out: `vocabulary.parquet`
-//! (`word`, `row`, `count`), `vectors.safetensors` (`vectors`, f32 \[V, d\], row by row those
-//! words), `coverage.json`.
+//! (`word`, `row`, `count`), `vectors.safetensors` (`vectors`, f32 \[V, d\], a row for each of
+//! those words), `coverage.json`.
 //!
 //! Always holds: memory is bounded by the headlines' words, however large the vector file; a
-//! word's vector is the file's, bit for bit; of two equal words in the file the first counts.
+//! word's vector is the file's, bit for bit; if the file has a word twice, the first entry counts.
 
 mod blocks;
 mod hashed;
@@ -36,7 +36,7 @@ pub const NODES: Embedded = Embedded {
     options: &[("options.toml", include_str!("../options.toml"))],
 };
 
-/// So many of the most frequent words without a vector are listed.
+/// Number of words without a vector that are listed, the most frequent ones.
 const LISTED: usize = 20;
 
 #[derive(Deserialize)]
@@ -104,12 +104,13 @@ pub fn run(stage: &Stage) -> Result<String> {
     ))
 }
 
-/// Vectors of lower-case words know few of the headlines' words as they are written.
+/// Warns if many more words would have a vector in lower case, as with vectors that were trained on
+/// lower-case text.
 fn warn_of_case(vocabulary: &Vocabulary, found: &FoundVectors<'_>, stage: &Stage) {
     let (known, could_be, all) =
         (found.count(), found.count_with_lower_case(), vocabulary.words.len());
-    // Half as many again: of lower-case vectors of the real headlines' words, two thirds are known
-    // in one case or the other.
+    // Half as many again. With lower-case vectors, two thirds of the real headlines' words are
+    // found in one case or the other.
     if could_be > known && 2 * could_be >= 3 * known {
         stage.progress.warn(format!(
             "{known} of {all} words have a vector; in lower case, {could_be} would: set embed.lowercase to \"fallback\" or \"always\""
@@ -134,13 +135,14 @@ fn write(stage: &Stage, vocabulary: &Vocabulary, found: FoundVectors<'_>) -> Res
     let bug = |e| Failure::failed(e, path.display(), "this is a bug; please report it");
     table::write(&path, &mut DataFrame::new(words.len(), columns).map_err(bug)?)?;
     let array = Array::f32(&[words.len(), dimension], &matrix);
-    // Who looks words up in it has to do it alike. The exercise's file stays as it is.
+    // Readers have to look words up in the same case. With `never` there is no note, so the
+    // exercise's file is unchanged.
     let note = (vocabulary.lowercase != Lowercase::Never)
         .then(|| format!("{{\"lowercase\":\"{}\"}}", vocabulary.lowercase.name()));
     arrays::write(&stage.output("vectors.safetensors"), [("vectors", array)], note.as_deref())
 }
 
-/// The vectors, the source's name, and how many entries it has if it is a file.
+/// The vectors, the source's name, and the number of entries if the source is a file.
 fn vectors<'v>(
     options: &EmbedOptions,
     vocabulary: &'v Vocabulary,
@@ -152,7 +154,7 @@ fn vectors<'v>(
         let dimension =
             dimension.parse().ok().filter(|d| (1..=65_536).contains(d)).ok_or_else(|| {
                 Failure::usage(
-                    format_args!("`{one}` names no dimension"),
+                    format_args!("`{one}` does not give a number of components"),
                     "option `embed.source`",
                     "write hash:300, with 1 to 65536 components",
                 )
@@ -197,7 +199,7 @@ fn read_file<'v>(
     reader::read_file(&file, |done| progress.at(done, String::new), origin, vocabulary)
 }
 
-/// Says how much of the file has been read.
+/// Reports how much of the file has been read.
 struct Counted<'p> {
     inner: File,
     done: u64,

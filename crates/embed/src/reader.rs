@@ -1,4 +1,4 @@
-//! Word2vec files, binary and text, as a stream that keeps only the words that are wanted.
+//! Streams word2vec files, binary and text, and keeps only the vectors that are wanted.
 
 use std::fmt::Display;
 use std::io::Read;
@@ -8,22 +8,22 @@ use failure::{Failure, Result};
 use crate::blocks::{Blocks, read_ahead, read_file_ahead};
 use crate::vocabulary::{FoundVectors, Vocabulary};
 
-/// No word is longer; what is longer is no vector file.
+/// Bytes of the longest word that is accepted; no vector file has a longer one.
 const LONGEST_WORD: usize = 1 << 16;
-/// No line of a text file is longer.
+/// Bytes of the longest line of a text file that is accepted.
 const LONGEST_LINE: usize = 1 << 26;
-/// No number is written with more characters.
+/// Characters of the longest number that is expected in the first entry.
 const LONGEST_NUMBER: usize = 64;
 /// More components than any published vectors have.
 const LARGEST_DIMENSION: usize = 1 << 16;
 
-/// What a file said of itself and what was in it.
+/// The result of reading a vector file.
 pub struct ReadOutcome<'v> {
     /// The vectors found.
     pub found: FoundVectors<'v>,
-    /// Entries that the file really has.
+    /// Number of entries read; the header may promise another number.
     pub entries: u64,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ pub fn read<'v>(
     })
 }
 
-/// The same for a file that is no stream; `progress` hears how many bytes have been read.
+/// Reads an unpacked vector file, as [`read`] does; `progress` receives the number of bytes read.
 pub fn read_file<'v>(
     file: &std::fs::File,
     progress: impl Fn(u64) + Sync,
@@ -68,7 +68,7 @@ fn entries<'v>(
     };
     if let Some((promised, _)) = header.filter(|(promised, _)| *promised != entries) {
         file.warnings
-            .push(format!("the header promises {promised} vectors, and there are {entries}"));
+            .push(format!("the header promises {promised} vectors, but the file has {entries}"));
     }
     if found.count() == 0 {
         let what = format_args!(
@@ -76,9 +76,9 @@ fn entries<'v>(
             vocabulary.words.len()
         );
         let remedy = match found.count_with_lower_case() {
-            0 => "give vectors of the headlines' language".to_owned(),
+            0 => "give word vectors for the headlines' language".to_owned(),
             some => format!(
-                "set embed.lowercase to \"fallback\" or \"always\": {some} are there in lower case"
+                "set embed.lowercase to \"fallback\" or \"always\": {some} words are found that way"
             ),
         };
         return Err(Failure::input(what, place, remedy));
@@ -103,7 +103,7 @@ impl VectorFile<'_, '_> {
     }
 
     fn io(&self, error: &std::io::Error) -> Failure {
-        self.wrong(format_args!("cannot read on: {error}"))
+        self.wrong(format_args!("cannot read: {error}"))
     }
 
     fn want(&mut self, n: usize) -> Result<bool> {
@@ -118,7 +118,7 @@ impl VectorFile<'_, '_> {
         self.blocks.bytes().get(..n).unwrap_or_default()
     }
 
-    /// Takes the header, `words dimension`, if the file begins with one.
+    /// Consumes the header, `words dimension`, if the file begins with one.
     fn header(&mut self) -> Result<Option<(u64, usize)>> {
         if !self.want(1)? {
             return Err(self.wrong("the file is empty"));
@@ -141,12 +141,12 @@ impl VectorFile<'_, '_> {
             return Ok(dimension);
         }
         Err(self.wrong(format_args!(
-            "vectors of {dimension} components; 1 to {LARGEST_DIMENSION} are possible"
+            "the vectors have {dimension} components; 1 to {LARGEST_DIMENSION} are supported"
         )))
     }
 
-    /// Whether the first entry is no line of a word and `dimension` numbers. A look at a few
-    /// bytes would not do: a binary component can begin with a newline, or look like digits.
+    /// Whether the first entry is anything but a line of a word and `dimension` numbers. A few
+    /// bytes would not suffice: a binary component can begin with a newline, or look like digits.
     fn looks_binary(&mut self, dimension: usize) -> Result<bool> {
         if self.find(b' ', LONGEST_WORD)?.is_none() && self.find(b'\t', LONGEST_WORD)?.is_none() {
             return Err(self.wrong("no word is followed by a vector"));
@@ -157,16 +157,16 @@ impl VectorFile<'_, '_> {
         let numbers = fields(line).skip(1).take_while(|f| is_number(f)).count();
         if count > 2 && numbers == count - 1 && numbers != dimension {
             return Err(self.wrong(format_args!(
-                "the header says {dimension} components, and the first vector has {numbers}"
+                "the header promises {dimension} components, but the first vector has {numbers}"
             )));
         }
         let is_text = count > dimension && fields(line).skip(count - dimension).all(is_number);
         Ok(!is_text)
     }
 
-    /// Binary entries: a word, a space, the components as little-endian f32. Some writers end an
-    /// entry with a newline and some do not (gensim issue 149), so newlines before a word are
-    /// passed over.
+    /// Reads binary entries: a word, a space, the components as little-endian f32. Some writers end
+    /// an entry with a newline and some do not (gensim issue 149), so newlines before a word are
+    /// skipped.
     fn binary<'v>(
         &mut self,
         promised: u64,
@@ -199,7 +199,7 @@ impl VectorFile<'_, '_> {
             self.blocks.pass(space + 1 + bytes);
         }
         if self.want(1)? && self.blocks.bytes().iter().any(|b| !b.is_ascii_whitespace()) {
-            self.warnings.push(format!("there is more in the file than the {promised} vectors of its header; it was left unread"));
+            self.warnings.push(format!("the file has more than the {promised} vectors of its header; the rest was left unread"));
         }
         Ok((found, promised))
     }
@@ -209,8 +209,8 @@ impl VectorFile<'_, '_> {
         self.wrong(format_args!("component {} of the vector of `{word}` is not finite", at + 1))
     }
 
-    /// Text entries: a word and its components, a line each. Words with spaces in them
-    /// (GloVe's 840B has some) are no headline's words and are passed over.
+    /// Reads text entries, one on each line: a word and its components. Words that contain spaces
+    /// (GloVe's 840B has some) cannot be in a headline and are skipped.
     fn text<'v>(
         &mut self,
         header: Option<(u64, usize)>,
@@ -252,7 +252,7 @@ impl VectorFile<'_, '_> {
                     let length = word.len();
                     let Some(vector) = vector else {
                         return Err(self.wrong(format_args!(
-                            "a component of `{}` is no number",
+                            "a component of `{}` is not a number",
                             String::from_utf8_lossy(word)
                         )));
                     };
@@ -266,7 +266,7 @@ impl VectorFile<'_, '_> {
         Ok((found, entries))
     }
 
-    /// How long the line at hand is, without its newline; `None` at the end.
+    /// The length of the next line without its newline; `None` at the end of the file.
     fn line(&mut self) -> Result<Option<usize>> {
         if !self.want(1)? {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The readers against files of every known shape, written byte by byte.
+//! Tests of the readers, on files of every known shape that are written byte by byte.
 
 use super::*;
 use proptest::prelude::*;
@@ -48,10 +48,10 @@ fn a_binary_component_may_begin_with_a_newline() {
 }
 
 #[test]
-fn a_header_that_promises_too_much_or_too_little_is_said_aloud() {
+fn a_header_that_promises_too_much_or_too_little_is_a_warning() {
     let vocabulary = words("the Fed");
     let more = read(&binary("9 2\n", ENTRIES, b"\n"), &vocabulary).expect("reads");
-    assert_eq!(more.warnings, ["the header promises 9 vectors, and there are 4"]);
+    assert_eq!(more.warnings, ["the header promises 9 vectors, but the file has 4"]);
     assert_eq!(more.found.count(), 2);
     let fewer = read(&binary("1 2\n", ENTRIES, b"\n"), &vocabulary).expect("reads");
     assert_eq!(fewer.found.count(), 1);
@@ -59,7 +59,7 @@ fn a_header_that_promises_too_much_or_too_little_is_said_aloud() {
 }
 
 #[test]
-fn an_end_inside_a_vector_is_an_error_with_its_place() {
+fn the_error_for_an_end_inside_a_vector_names_its_place() {
     let bytes = binary("4 2\n", ENTRIES, b"\n");
     let failure = read(&bytes[..bytes.len() - 4], &words("the Fed")).err().expect("refused");
     assert_eq!(failure.what, "the file ends inside the vector of `the`, number 4 of 4");
@@ -67,7 +67,7 @@ fn an_end_inside_a_vector_is_an_error_with_its_place() {
 }
 
 #[test]
-fn a_vector_that_is_not_finite_is_named() {
+fn the_error_for_a_vector_that_is_not_finite_names_it() {
     let bytes = binary("1 2\n", &[(b"Fed", &[1.0, f32::INFINITY])], b"");
     assert_eq!(
         read(&bytes, &words("Fed")).err().expect("refused").what,
@@ -93,15 +93,18 @@ fn text_files_with_and_without_header_give_the_same() {
 }
 
 #[test]
-fn what_is_no_vector_file_is_refused() {
+fn files_that_are_not_vector_files_are_refused() {
     for (bytes, want) in [
         (&b""[..], "the file is empty"),
         (b"hello", "neither a header nor a word and its vector"),
-        (b"3 0\nthe ", "vectors of 0 components"),
-        (b"3 9999999\nthe ", "vectors of 9999999 components"),
+        (b"3 0\nthe ", "the vectors have 0 components"),
+        (b"3 9999999\nthe ", "the vectors have 9999999 components"),
         (b"the 1 2\nFed 1\n", "`Fed` has 1 components, not 2"),
-        (b"the 1 2\nFed 1 x\n", "a component of `Fed` is no number"),
-        (b"2 5\nthe 1 2\nFed 3 4\n", "the header says 5 components, and the first vector has 2"),
+        (b"the 1 2\nFed 1 x\n", "a component of `Fed` is not a number"),
+        (
+            b"2 5\nthe 1 2\nFed 3 4\n",
+            "the header promises 5 components, but the first vector has 2",
+        ),
         (b"other 1 2\n", "none of the headlines' 2 words is among the 1 words of the file"),
     ] {
         let failure = read(bytes, &words("the Fed")).err().expect("refused");
@@ -110,7 +113,7 @@ fn what_is_no_vector_file_is_refused() {
 }
 
 proptest! {
-    /// Random words and vectors, in random-sized reads, come back bit for bit.
+    /// Random words and vectors, read in pieces of random size, come back bit for bit.
     #[test]
     fn binary_files_come_back(
         entries in prop::collection::btree_map("[a-zA-Zé]{1,12}", prop::collection::vec(-1e30_f32..1e30, 3), 1..40),
@@ -135,7 +138,7 @@ proptest! {
         prop_assert_eq!(outcome.found.into_matrix().1, expected);
     }
 
-    /// Whatever the bytes, there is a result or an error, never a panic.
+    /// Any bytes give a result or an error, never a panic.
     #[test]
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400), header in "[0-9]{1,3} [0-9]{1,2}\n|") {
         let _ = read(&[header.as_bytes(), &bytes].concat(), &words("a b c"));

@@ -10,18 +10,18 @@ use text::{Lowercase, PARTS, lower};
 pub struct Vocabulary {
     /// The words and how often each occurs.
     pub words: Vec<(String, u32)>,
-    /// How often each occurs in each part.
+    /// How often each word occurs in each part.
     pub by_part: Vec<[u32; PARTS.len()]>,
-    /// When they are looked for in lower case.
+    /// When words are looked up in lower case.
     pub lowercase: Lowercase,
     /// The lower-case forms that are not words themselves; their places come after the words'.
     forms: Vec<String>,
-    /// For each word, the place of its lower-case form, if that is another.
+    /// For each word, the place of its lower-case form, if that differs from the word.
     form_of: Vec<Option<usize>>,
     place: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
-/// Words that are being counted.
+/// Counts words.
 #[derive(Default)]
 pub struct Counter {
     counts: HashMap<Box<str>, [u32; PARTS.len()], RandomState>,
@@ -29,12 +29,12 @@ pub struct Counter {
 }
 
 impl Counter {
-    /// No words yet; `lowercase` says what counts as the same word.
+    /// A counter without words; with `Lowercase::Always`, words that differ only in case are equal.
     pub fn new(lowercase: Lowercase) -> Self {
         Self { counts: HashMap::default(), lowercase }
     }
 
-    /// Counts the words of a title of a part.
+    /// Counts the words of a title; `part` is its part's place in [`PARTS`].
     pub fn add(&mut self, title: &str, part: usize) {
         for word in text::tokens(title) {
             let (word, _) = self.lowercase.forms(word);
@@ -48,7 +48,7 @@ impl Counter {
         }
     }
 
-    /// The words that were counted.
+    /// Sorts the counted words.
     pub fn finish(self) -> Vocabulary {
         let mut all: Vec<(String, u32, [u32; PARTS.len()])> = self
             .counts
@@ -74,13 +74,13 @@ impl Counter {
 }
 
 impl Vocabulary {
-    /// The words of `titles`, which are of the first part.
+    /// The words of `titles`, all in the first part.
     #[cfg(test)]
     pub fn count<'a>(titles: impl Iterator<Item = &'a str>) -> Self {
         Self::count_by(Lowercase::Never, titles)
     }
 
-    /// The same, in the cases that `lowercase` says.
+    /// The words of `titles`, in the case that `lowercase` requires.
     #[cfg(test)]
     pub fn count_by<'a>(lowercase: Lowercase, titles: impl Iterator<Item = &'a str>) -> Self {
         let mut counter = Counter::new(lowercase);
@@ -106,13 +106,13 @@ pub struct FoundVectors<'v> {
     dimension: usize,
     /// For each word and form, where its vector begins in `values`.
     starts: Vec<Option<usize>>,
-    /// Which forms are there, where their vectors are not wanted.
+    /// For each word and form, whether it is a form that occurs in the file but needs no vector.
     seen: Vec<bool>,
     values: Vec<f32>,
 }
 
 impl<'v> FoundVectors<'v> {
-    /// None yet.
+    /// No vectors yet.
     pub fn new(vocabulary: &'v Vocabulary, dimension: usize) -> Self {
         let count = vocabulary.words.len() + vocabulary.forms.len();
         Self {
@@ -124,9 +124,9 @@ impl<'v> FoundVectors<'v> {
         }
     }
 
-    /// The place of `word` if a vector is still wanted for it. Of two equal words in a file the
-    /// first counts, so a word that has its vector is wanted no more. A word that is not UTF-8 is
-    /// in no headline.
+    /// The place of `word` if it still needs a vector. If a file has a word twice, the first entry
+    /// counts, so a word that has its vector is no longer wanted. A word that is not UTF-8 is in no
+    /// headline.
     pub fn wants(&mut self, word: &[u8]) -> Option<usize> {
         let place = self.vocabulary.find(word)?;
         if place >= self.vocabulary.words.len() && self.vocabulary.lowercase != Lowercase::Fallback
@@ -139,7 +139,8 @@ impl<'v> FoundVectors<'v> {
         self.starts.get(place)?.is_none().then_some(place)
     }
 
-    /// Takes the vector of the word at `place`, or says at which component it is no number.
+    /// Stores the vector of the word at `place`; the error is the index of a component that is not
+    /// finite.
     pub fn put(&mut self, place: usize, vector: impl Iterator<Item = f32>) -> Result<(), usize> {
         let start = self.values.len();
         self.values.extend(vector);
@@ -160,7 +161,7 @@ impl<'v> FoundVectors<'v> {
         (0..self.vocabulary.words.len()).filter(|&place| self.has(place)).count()
     }
 
-    /// How many would have one if a word were looked for in lower case, too.
+    /// How many words would have a vector if they were also looked up in lower case.
     pub fn count_with_lower_case(&self) -> usize {
         let is_there =
             |place: usize| self.is_found(place) || self.seen.get(place).is_some_and(|&seen| seen);
@@ -187,15 +188,15 @@ impl<'v> FoundVectors<'v> {
         self.vocabulary.form_of.get(place).copied().flatten()
     }
 
-    /// The place whose vector the word at `place` takes: its own, or its lower-case form's.
+    /// The place whose vector the word at `place` uses: its own, or its lower-case form's.
     fn source(&self, place: usize) -> Option<usize> {
         let form =
             || self.form_of(place).filter(|_| self.vocabulary.lowercase == Lowercase::Fallback);
         [Some(place), form()].into_iter().flatten().find(|&place| self.is_found(place))
     }
 
-    /// The words and forms whose vectors are used, the most used first, with how often; and the
-    /// vectors, row after row.
+    /// The words and forms whose vectors are used, with their counts, the most frequent first; and
+    /// the vectors, row by row.
     pub fn into_matrix(self) -> (Vec<(String, u32)>, Vec<f32>) {
         let mut used = vec![0; self.starts.len()];
         for (place, (_, count)) in self.vocabulary.words.iter().enumerate() {
@@ -251,7 +252,7 @@ mod tests {
         assert_eq!(found.into_matrix(), (vec![("b".to_owned(), 1)], vec![1.0, 2.0]));
     }
 
-    /// What is found of titles in a file of one-component vectors.
+    /// Looks the words of `titles` up in a file of one-component vectors.
     fn found(
         lowercase: Lowercase,
         titles: &[&str],
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_found_in_the_cases_that_the_option_says() {
+    fn words_are_found_in_the_case_that_the_option_requires() {
         let (titles, file) = (["Fed fed FED Bank bank Oil"], ["fed", "Bank", "bank", "US"]);
         let word = |word: &str, count| (word.to_owned(), count);
         assert_eq!(
@@ -289,7 +290,7 @@ mod tests {
             found(Lowercase::Always, &titles, &file),
             (2, 2, vec![word("fed", 3), word("bank", 2)], vec![1.0, 3.0])
         );
-        // Under `never` a form that is in the file and in no headline is no word of the vocabulary.
+        // With `never`, a form that is in the file but in no headline is not in the vocabulary.
         assert_eq!(found(Lowercase::Never, &["Fed"], &file), (0, 1, vec![], vec![]));
     }
 }

@@ -1,7 +1,7 @@
 //! The one error type that reaches a user.
 //!
-//! Its constructors ask for all three of what was wrong, where, and what to do about it, so
-//! that an error without a place or a remedy does not compile.
+//! Its constructors require what is wrong, where, and what to do about it, so that an error without
+//! a place or a remedy does not compile.
 
 use std::fmt::{self, Display};
 use std::io::{self, Write as _};
@@ -17,7 +17,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
-    /// Done.
+    /// The command succeeded.
     Done = 0,
     /// A stage failed.
     Failed = 1,
@@ -35,16 +35,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What was wrong, where, and what to do.
+/// What is wrong, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub struct Failure {
-    /// Which exit status it ends the program with.
+    /// The exit status that the program ends with.
     pub exit: Exit,
-    /// What was wrong, as a fragment without a capital or a full stop.
+    /// What is wrong, as a phrase that starts in lower case and has no full stop.
     pub what: String,
-    /// The file, row, byte or option.
+    /// Where it is wrong: a file, row, byte or option.
     pub place: String,
-    /// What the user can do.
+    /// What the user can do about it, as an imperative.
     pub remedy: String,
 }
 
@@ -89,10 +89,10 @@ impl Failure {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "check that the path exists",
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "check who may read and write there, or choose another folder with --artifacts"
+                "check the permissions, or choose another folder with --artifacts"
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "free some disk space and run the same command again; nothing made before is lost"
+                "free some disk space and run the same command again; no finished result is lost"
             }
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
                 "a file is where a folder should be; move it, or choose another folder with --artifacts"
@@ -103,12 +103,13 @@ impl Failure {
         Self::failed(format_args!("cannot {doing}: {error}"), path.display(), remedy)
     }
 
-    /// Says it on stderr, and with `json` as an object on stdout, too; gives the exit status.
+    /// Prints the error to stderr and, with `json`, also as an object to stdout. Returns the exit
+    /// status.
     pub fn report(&self, json: bool) -> ExitCode {
         eprintln!("error: {self}");
         if json {
             let line = serde_json::json!({ "error": self });
-            // Who has closed stdout does not want the line.
+            // If stdout is closed, nobody wants the line.
             let _ = writeln!(io::stdout(), "{line}");
         }
         self.exit.into()
@@ -119,13 +120,12 @@ impl Failure {
         Self::input(
             what,
             path.display(),
-            "make it again: `cargo xtask pipeline --force NODE`, where NODE is the folder's name",
+            "run `cargo xtask pipeline --force NODE` to make it again; NODE is the folder's name",
         )
     }
 }
 
-/// The text with its control characters spelled out: data that is quoted in a message must not
-/// command a terminal.
+/// Escapes control characters, so that data quoted in a message cannot control the terminal.
 fn visible(text: &str) -> String {
     let spelled = |c: char| {
         if c.is_control() && !matches!(c, '\n' | '\t') {
@@ -141,8 +141,10 @@ fn visible(text: &str) -> String {
     }
 }
 
-/// The text without the users and passwords of the URLs in it, whether they are sound URLs or not:
-/// what stands between `://` and the last `@` before a blank or a quote.
+/// Removes users and passwords from the URLs in a text.
+///
+/// This is everything between `://` and the last `@` before white space or a quote, so malformed
+/// URLs are covered, too.
 pub fn without_credentials(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_commands_no_terminal() {
+    fn quoted_data_cannot_control_the_terminal() {
         let shown = Failure::input("has `\u{1b}[31m\u{7}` as its id\nand more", "x", "y").what;
         assert_eq!(shown, "has `\\u{1b}[31m\\u{7}` as its id\nand more");
     }
@@ -189,11 +191,8 @@ mod tests {
     #[test]
     fn an_error_shows_what_where_and_what_to_do() {
         let shown =
-            Failure::input("row has 7 columns, not 8", "a.csv, row 17", "mend the row").to_string();
-        assert_eq!(
-            shown,
-            "row has 7 columns, not 8\n  where: a.csv, row 17\n  hint:  mend the row"
-        );
+            Failure::input("row has 7 columns, not 8", "a.csv, row 17", "fix the row").to_string();
+        assert_eq!(shown, "row has 7 columns, not 8\n  where: a.csv, row 17\n  hint:  fix the row");
     }
 
     #[test]

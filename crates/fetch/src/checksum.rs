@@ -1,4 +1,4 @@
-//! SHA-256 of a file, as publishers of data give it.
+//! SHA-256 of a file, the checksum that publishers of data provide.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,17 +11,17 @@ pub fn sha256_of(path: &Path) -> io::Result<String> {
     Sum::default().finish(path)
 }
 
-/// SHA-256 of the part of a file that is there so far.
+/// SHA-256 of as much of a file as exists so far.
 #[derive(Default)]
 pub struct Sum {
     hasher: Sha256,
-    /// So many bytes.
+    /// The number of bytes that are included.
     pub of: u64,
 }
 
 impl Sum {
-    /// Makes it that of the first `size` bytes of the file at `path`, which are read only if they
-    /// were not seen.
+    /// Makes this the sum of the first `size` bytes of the file at `path`, which are read unless
+    /// this is the sum of as many bytes already.
     pub fn reach(&mut self, path: &Path, size: u64) -> io::Result<()> {
         if self.of == size {
             return Ok(());
@@ -37,13 +37,13 @@ impl Sum {
         }
     }
 
-    /// Takes the next bytes.
+    /// Includes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.of += bytes.len() as u64;
     }
 
-    /// That of the whole file at `path`, in hex.
+    /// The sum of the whole file at `path`, in hex.
     pub fn finish(mut self, path: &Path) -> io::Result<String> {
         let size = std::fs::metadata(path)?.len();
         self.reach(path, size)?;
@@ -55,7 +55,7 @@ fn hex(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Twelve hex digits that tell `text` from other texts.
+/// Twelve hex digits that distinguish `text` from other texts.
 pub fn short(text: &str) -> String {
     Sha256::digest(text).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! One download: partial file, resume, retries.
+//! One download: its partial file, resuming it, and retries.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Cursor, Read, Write};
@@ -19,47 +19,51 @@ use stage::{Event, Progress};
 use crate::checksum::{self, Sum};
 use crate::{Downloads, Obtained, drive, masquerade};
 
-/// Attempts in a row that bring no new byte before a mirror is given up.
+/// Consecutive attempts without progress before a mirror is given up.
 const ATTEMPTS: u32 = 5;
-/// A connection that says nothing for this long is dead.
+/// A connection that sends nothing for this long is dead.
 const STALL: Duration = Duration::from_secs(30);
-/// No wait between attempts is longer, whatever the server asks for.
+/// The longest wait between attempts, even if the server asks for a longer one.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
-/// Redirects that are followed.
+/// The number of redirects that are followed.
 const REDIRECTS: usize = 10;
-/// No page that asks for confirmation is longer.
+/// The number of bytes that are read of a page that asks for confirmation.
 const LONGEST_PAGE: u64 = 1 << 20;
-/// What something is, is seen in so many of its first bytes.
+/// The number of first bytes that are enough to recognise what a file is.
 const START: u64 = 512;
-/// A download whose end is not known stops when the disk has no more room than this.
+/// A download of unknown length stops when the disk has no more free bytes than this.
 const RESERVE: u64 = 1 << 26;
-/// An attempt that brings fewer new bytes is none that helps.
+/// The number of new bytes that count as progress.
 const SOME: u64 = 1 << 12;
 
-/// What makes a partial file resumable, kept beside it.
+/// What is needed to resume a partial file, kept beside it.
 #[derive(Default, Serialize, Deserialize)]
 struct Resume {
     validator: Option<String>,
 }
 
-/// Why a download, or an attempt at it, did not come.
+/// Why a download, or an attempt at it, failed.
 #[derive(Debug)]
 pub enum DownloadError {
     /// Worth another attempt, after this wait if the server named one.
     Transient(String, Option<Duration>),
-    /// The server asks whether the file is really wanted; this address says yes.
+    /// The server asks for confirmation, which a request for this address gives.
     Confirmation(Url),
-    /// What the server gives is not the file: a web page, say.
+    /// The server sends something other than the file, such as a web page.
     Masquerade(&'static str),
-    /// It is not to be had from there; what the user can do.
-    Refused(String, &'static str),
-    /// The disk has too little room: bytes that are to come, and bytes that are free.
+    /// The server refuses with this status.
+    Refused(StatusCode),
+    /// A request to this address fails whenever it is made, such as one that redirects in a circle.
+    Address(String),
+    /// This machine cannot make requests.
+    Client(String),
+    /// The disk of a folder is too full: the bytes that are still needed, and those that are free.
     NoRoom(PathBuf, u64, u64),
-    /// A file of this machine: what was done to it, and what the system says.
+    /// A local file operation failed: what was done, to which file, and the system's error.
     Io(&'static str, PathBuf, std::io::Error),
 }
 
-/// What helps where an address gives nothing.
+/// The remedy if an address does not deliver the file.
 const OTHER_ADDRESS: &str = "check the address, or add a mirror to the option `source`";
 
 impl DownloadError {
@@ -67,11 +71,11 @@ impl DownloadError {
         move |error| Self::Io(doing, path.to_owned(), error)
     }
 
-    /// For the user; `origin` is where the file was to come from.
+    /// The failure for the user; `origin` is the address of the file.
     pub fn explain(self, origin: &str) -> Failure {
         match self {
             Self::Transient(what, _) => {
-                let remedy = "run the same command again to go on where it stopped, or add a mirror to the option `source`";
+                let remedy = "run the same command again to resume the download, or add a mirror to the option `source`";
                 Failure::download(what, origin, remedy)
             }
             Self::Confirmation(page) => Failure::download(
@@ -82,18 +86,23 @@ impl DownloadError {
             Self::Masquerade(what) => {
                 Failure::download(masquerade::sentence(what), origin, masquerade::REMEDY)
             }
-            Self::Refused(what, remedy) => Failure::download(what, origin, remedy),
+            Self::Refused(status) => Failure::download(answer(status), origin, OTHER_ADDRESS),
+            Self::Address(what) => Failure::download(what, origin, OTHER_ADDRESS),
+            Self::Client(what) => {
+                let remedy = "check the proxy variables and the system's certificates";
+                Failure::download(what, origin, remedy)
+            }
             Self::NoRoom(folder, wanted, free) => {
                 let mb = |bytes: u64| bytes as f64 / 1e6;
                 let what = format!(
-                    "{:.1} MB are still to come, and the disk has room for {:.1} MB",
+                    "the download needs another {:.1} MB, and the disk has {:.1} MB free",
                     mb(wanted),
                     mb(free)
                 );
                 Failure::download(
                     what,
                     folder.display(),
-                    "make room, or let --artifacts name a folder on another disk",
+                    "free some disk space, or choose a folder on another disk with --artifacts",
                 )
             }
             Self::Io(doing, path, error) => Failure::io(doing, &path, &error),
@@ -101,14 +110,14 @@ impl DownloadError {
     }
 }
 
-/// Downloads `url` into the downloads' folder unless it is there already.
+/// Downloads `url` into the downloads folder unless that already contains the file.
 pub fn download(
     url: &str,
     sha256: Option<&str>,
     downloads: Downloads<'_>,
     progress: &Progress,
 ) -> Result<Obtained> {
-    // What stands behind `?` may be a secret, also where the rest is no URL.
+    // The part after `?` may be a secret, even if the rest is not a URL.
     let public = url.split(['?', '#']).next().unwrap_or_default();
     let parsed = Url::parse(url).map_err(|e| {
         Failure::usage(format_args!("not a URL: {e}"), public, "check the option `source`")
@@ -116,7 +125,7 @@ pub fn download(
     let origin = shown(&parsed);
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(Failure::usage(
-            format_args!("cannot download by {}", parsed.scheme()),
+            format_args!("cannot download over {}", parsed.scheme()),
             origin,
             "give an http or https address, or a path",
         ));
@@ -129,7 +138,7 @@ pub fn download(
         progress.send(&Event::Download { url: origin.clone(), bytes, sha256: is });
         Ok(Obtained { path: path.clone(), origin: origin.clone(), downloaded: true })
     };
-    // Two that download at once would write into the same file.
+    // Two concurrent downloads would write to the same file.
     std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
     let lock = File::create(folder.join(".lock")).and_then(|file| file.lock().map(|()| file));
     let _lock = lock.map_err(|e| Failure::io("lock", folder, &e))?;
@@ -146,7 +155,7 @@ pub fn download(
             || "the file has not been downloaded".to_owned(),
             |is| {
                 format!(
-                    "the SHA-256 of what was downloaded is {is}, not {}",
+                    "the SHA-256 of the downloaded file is {is}, not {}",
                     sha256.unwrap_or_default()
                 )
             },
@@ -166,7 +175,7 @@ pub fn download(
         return Err(Failure::download(
             format_args!("SHA-256 is {is}, not {want}"),
             origin,
-            "the server sends another file; try another mirror, or change the option `sha256` if this is the one you want",
+            "try another mirror, or change the option `sha256` if this is the file you want",
         ));
     }
     atomic::rename(&part, &path).map_err(|e| Failure::io("rename", &part, &e))?;
@@ -174,8 +183,9 @@ pub fn download(
     obtained(is)
 }
 
-/// Attempts until the file is whole, and returns its SHA-256. An attempt that brought bytes does
-/// not count against the limit: a line that is cut every few megabytes still ends.
+/// Tries until the file is complete, and returns its SHA-256. An attempt that made progress does
+/// not count against the limit, so that even a connection that breaks every few megabytes gets to
+/// the end.
 fn transfer(mut url: Url, part: &Path, progress: &Progress) -> Result<String, DownloadError> {
     let client = client()?;
     let mut sum = Sum::default();
@@ -192,8 +202,8 @@ fn transfer(mut url: Url, part: &Path, progress: &Progress) -> Result<String, Do
             Err(DownloadError::Transient(what, wait)) => (what, wait),
             Err(other) => return Err(other),
         };
-        // Where the server cannot go on, every attempt begins at 0; one byte more is not worth a
-        // further one.
+        // If the server cannot resume, every attempt starts at 0, and a few more bytes than before
+        // do not justify another one.
         failures = if size(part) >= most + SOME { 1 } else { failures + 1 };
         most = most.max(size(part));
         if failures >= ATTEMPTS {
@@ -207,34 +217,29 @@ fn transfer(mut url: Url, part: &Path, progress: &Progress) -> Result<String, Do
 }
 
 fn client() -> Result<Client, DownloadError> {
-    // The provider is the process's own; a second call finds it installed already.
+    // The provider is global to the process; a second call finds it already installed.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .user_agent(concat!("knockline/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(15))
         .timeout(STALL)
-        // The address may have a secret in it.
+        // The address may contain a secret.
         .referer(false)
         .redirect(Policy::custom(|attempt| {
             let from_https =
                 attempt.previous().last().is_some_and(|before| before.scheme() == "https");
             if !matches!(attempt.url().scheme(), "http" | "https") {
-                attempt.error("a redirect to what is neither http nor https")
+                attempt.error("a redirect to an address that is neither http nor https")
             } else if attempt.previous().len() > REDIRECTS {
                 attempt.error("too many redirects")
             } else if from_https && attempt.url().scheme() != "https" {
-                attempt.error("a redirect from https to http, where anybody could send the file")
+                attempt.error("a redirect from https to http, where anyone could replace the file")
             } else {
                 attempt.follow()
             }
         }))
         .build()
-        .map_err(|e| {
-            DownloadError::Refused(
-                e.to_string(),
-                "check the proxy variables and the system's certificates",
-            )
-        })
+        .map_err(|e| DownloadError::Client(e.to_string()))
 }
 
 fn attempt(
@@ -257,7 +262,7 @@ fn attempt(
     let passing = |e: reqwest::Error| {
         let is_final = e.is_redirect() || e.is_builder();
         if is_final {
-            DownloadError::Refused(plain(e), OTHER_ADDRESS)
+            DownloadError::Address(plain(e))
         } else {
             DownloadError::Transient(plain(e), None)
         }
@@ -265,27 +270,28 @@ fn attempt(
     let mut response = request.send().map_err(passing)?;
     let range = content_range(response.headers());
     let (start, total) = match response.status() {
-        // What comes is what was asked for, and may be less than all that is still missing.
+        // The response is the requested range, or only the beginning of it.
         StatusCode::PARTIAL_CONTENT => match range {
             Some((Some(from), total)) if have > 0 && from == have => (have, total),
-            _ => return Err(start_anew(part)),
+            _ => return Err(restart(part)),
         },
         // A run that was killed after the last byte left the whole file.
         StatusCode::RANGE_NOT_SATISFIABLE if range == Some((None, Some(have))) => return Ok(()),
-        StatusCode::RANGE_NOT_SATISFIABLE => return Err(start_anew(part)),
+        StatusCode::RANGE_NOT_SATISFIABLE => return Err(restart(part)),
         status if status.is_success() => (0, response.content_length()),
         status => return Err(refused(status, response.headers())),
     };
     let io = DownloadError::io("write", part);
-    // What is there already goes, where it begins anew.
+    // A download that starts from scratch frees the space of the partial file.
     let freed = if start == 0 { size(part) } else { 0 };
     room(total.map_or(0, |total| total.saturating_sub(start)), freed, part)?;
     let first = if start == 0 { beginning(&mut response)? } else { Vec::new() };
-    // First the old bytes go, then the new validator comes: the two never stand together.
+    // The old bytes are removed before the new validator is written, so that the two are never
+    // together.
     let mut file =
         OpenOptions::new().create(true).write(true).truncate(start == 0).open(part).map_err(&io)?;
     file.set_len(start).map_err(&io)?;
-    // An answer with a part need not say again what was said with the whole.
+    // A partial response need not repeat the validator of the complete one.
     let validator =
         validator(response.headers()).or_else(|| resume.validator.filter(|_| start > 0));
     let json = serde_json::to_vec(&Resume { validator }).unwrap_or_default();
@@ -307,21 +313,22 @@ fn attempt(
             format!("the connection ended after {} of {total} bytes", sum.of),
             None,
         )),
-        Some(total) if sum.of > total => Err(start_anew(part)),
-        // A part of a whole that nobody knows: asked for what is behind its end, the server says
-        // whether there is more.
+        Some(total) if sum.of > total => Err(restart(part)),
+        // A range of a file of unknown length: the next attempt asks for the bytes after it, and
+        // the response shows whether there are any.
         None if start > 0 => Err(DownloadError::Transient(
-            "the server does not say how long the file is".into(),
+            "the server does not report how long the file is".into(),
             None,
         )),
         _ => Ok(()),
     }
 }
 
-/// The first bytes of an answer that is a file; nothing has been written yet if it is none.
+/// The first bytes of a response. If they are not those of a data file, this fails before anything
+/// has been written.
 fn beginning(response: &mut Response) -> Result<Vec<u8>, DownloadError> {
     let broke = |e: std::io::Error| {
-        DownloadError::Transient(format!("the connection broke at its beginning: {e}"), None)
+        DownloadError::Transient(format!("the connection broke at the beginning: {e}"), None)
     };
     let mut first = Vec::new();
     response.take(START).read_to_end(&mut first).map_err(broke)?;
@@ -335,7 +342,7 @@ fn beginning(response: &mut Response) -> Result<Vec<u8>, DownloadError> {
     Err(DownloadError::Masquerade(what))
 }
 
-/// Refuses to begin what the disk has no room for, when `freed` bytes of it are given back.
+/// Fails if `wanted` bytes do not fit on the disk after `freed` bytes of it have been freed.
 fn room(wanted: u64, freed: u64, part: &Path) -> Result<(), DownloadError> {
     let Some(folder) = part.parent() else { return Ok(()) };
     let Some(free) = free(folder).map(|free| free.saturating_add(freed)) else { return Ok(()) };
@@ -345,10 +352,10 @@ fn room(wanted: u64, freed: u64, part: &Path) -> Result<(), DownloadError> {
     Err(DownloadError::NoRoom(folder.to_owned(), wanted, free))
 }
 
-/// Bytes that the disk of this folder has room for, where the system says it.
+/// The free bytes on the disk of this folder, if the system reports them.
 fn free(folder: &Path) -> Option<u64> {
     #[cfg(unix)]
-    // Some systems of files say nothing, by zeros.
+    // Some file systems report zeros in place of sizes.
     return rustix::fs::statvfs(folder)
         .ok()
         .filter(|disk| disk.f_blocks > 0)
@@ -357,7 +364,7 @@ fn free(folder: &Path) -> Option<u64> {
     return None;
 }
 
-/// Appends what comes. `endless`: nobody knows how much that is.
+/// Appends the response to the file. `endless` means that its length is unknown.
 fn copy(
     from: &mut impl Read,
     file: &mut File,
@@ -386,7 +393,7 @@ fn copy(
         if endless && sum.of - looked >= RESERVE / 4 {
             looked = sum.of;
             if let Err(error) = room(RESERVE, 0, part) {
-                // It may never have ended.
+                // The response may be endless, and its beginning useless.
                 remove(part)?;
                 return Err(error);
             }
@@ -394,7 +401,7 @@ fn copy(
     }
 }
 
-/// The first byte and the whole length of `Content-Range: bytes 0-9/100`, each where it is known.
+/// The first byte and the whole length in `Content-Range: bytes 0-9/100`, each if it is known.
 fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     let (range, whole) =
         headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
@@ -405,13 +412,18 @@ fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     Some((from, whole.parse().ok()))
 }
 
-fn start_anew(part: &Path) -> DownloadError {
+fn restart(part: &Path) -> DownloadError {
     match remove(part) {
-        Ok(()) => {
-            DownloadError::Transient("the partial file does not fit the server's".into(), None)
-        }
+        Ok(()) => DownloadError::Transient(
+            "the partial file does not match the server's file".into(),
+            None,
+        ),
         Err(error) => error,
     }
+}
+
+fn answer(status: StatusCode) -> String {
+    format!("the server answers {status}")
 }
 
 fn refused(status: StatusCode, headers: &HeaderMap) -> DownloadError {
@@ -423,9 +435,9 @@ fn refused(status: StatusCode, headers: &HeaderMap) -> DownloadError {
             .get(RETRY_AFTER)
             .and_then(|v| v.to_str().ok()?.parse().ok())
             .map(Duration::from_secs);
-        return DownloadError::Transient(format!("the server answers {status}"), wait);
+        return DownloadError::Transient(answer(status), wait);
     }
-    DownloadError::Refused(format!("the server answers {status}"), OTHER_ADDRESS)
+    DownloadError::Refused(status)
 }
 
 /// What `If-Range` may carry: a strong entity tag, or a date.
@@ -434,7 +446,7 @@ fn validator(headers: &HeaderMap) -> Option<String> {
     text(ETAG).filter(|tag| !tag.starts_with("W/")).or_else(|| text(LAST_MODIFIED))
 }
 
-/// The error's own words and its causes', without the URL, which may carry credentials.
+/// The messages of the error and its causes, without the URL, which may contain credentials.
 fn plain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -452,7 +464,7 @@ fn shown(url: &Url) -> String {
     format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
-/// A file name that tells downloads of different addresses apart.
+/// A file name that distinguishes downloads from different addresses.
 fn file_name(url: &Url) -> String {
     let name = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
     let name: String =

@@ -1,15 +1,15 @@
-//! Google Drive's question whether a file that it cannot scan for viruses is really wanted.
+//! Google Drive's request for confirmation before it sends a file that it cannot scan for viruses.
 //!
-//! The answer is a form on the page: `<form id="download-form" action="ADDRESS" method="get">` with
-//! hidden fields, which together make the address of the file.
+//! The page has a form, `<form id="download-form" action="ADDRESS" method="get">`, with hidden
+//! fields. The action and the fields make up the address of the file.
 
 use reqwest::Url;
 
-/// Bytes of a tag.
+/// The longest tag that is read, in bytes.
 const LONGEST_TAG: usize = 4096;
 
-/// The address that the form of the `page` at `url` leads to. A page may lead to its own host, or
-/// from one of Google's to another.
+/// The address that the form on the `page` at `url` leads to. A page may lead to its own host, or
+/// from one of Google's hosts to another.
 pub fn confirmed(url: &Url, page: &[u8]) -> Option<Url> {
     let page = String::from_utf8_lossy(page);
     let form = tags(&page, "form")
@@ -35,14 +35,14 @@ pub fn confirmed(url: &Url, page: &[u8]) -> Option<Url> {
     Some(to)
 }
 
-/// Each tag of this name: where it ends, and its attributes.
+/// Each tag of this name: the position of its end, and its attributes.
 fn tags<'p>(page: &'p str, name: &'p str) -> impl Iterator<Item = (usize, &'p str)> {
     page.match_indices('<').filter_map(move |(at, _)| {
         let rest = page.get(at + 1..)?;
         let attributes =
             rest.strip_prefix(name).filter(|rest| rest.starts_with(char::is_whitespace))?;
-        // No tag of such a page is longer, and a search for each through all the rest would take
-        // for ever.
+        // No tag on such a page is longer, and searching the rest of the page for the end of each
+        // tag would take quadratic time.
         let end = attributes.bytes().take(LONGEST_TAG).position(|b| b == b'>')?;
         Some((at + 1 + name.len() + end, attributes.get(..end).unwrap_or_default()))
     })

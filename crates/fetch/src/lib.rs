@@ -1,10 +1,10 @@
 //! Gets a stage's source file: a local path, or URLs that are tried in order.
 //!
 //! A download goes into a `.part` file that survives a kill and is resumed with `Range` and
-//! `If-Range`; it gets its name only when it is whole and has the wanted SHA-256, which is computed
-//! as the bytes come. A web page, a Git LFS pointer or an error message under the file's name is
-//! recognised by its first bytes; Google Drive's question whether one really wants the file is
-//! answered. What was downloaded is told as an event, for the manifest.
+//! `If-Range`; it gets its final name only when it is complete and has the expected SHA-256, which
+//! is computed during the download. A web page, a Git LFS pointer or an error message in place of
+//! the file is recognised by its first bytes; Google Drive's request for confirmation is answered.
+//! Each downloaded file is reported as an event, for the manifest.
 
 mod checksum;
 mod download;
@@ -19,13 +19,13 @@ use stage::{Progress, Stage};
 
 pub use checksum::sha256_of;
 
-/// The option `source`: one, or several that are tried in order.
+/// The option `source`: one source, or several that are tried in order.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Sources {
-    /// One.
+    /// One source.
     One(String),
-    /// Several.
+    /// Several sources, in the order in which they are tried.
     More(Vec<String>),
 }
 
@@ -40,7 +40,7 @@ impl std::ops::Deref for Sources {
 }
 
 impl Sources {
-    /// The file for a stage, downloaded if need be; see [`obtain`].
+    /// The file for a stage, downloaded if necessary; see [`obtain`].
     pub fn file(&self, sha256: Option<&str>, stage: &Stage) -> Result<Obtained> {
         obtain(
             self,
@@ -50,7 +50,7 @@ impl Sources {
         )
     }
 
-    /// What artifacts call it.
+    /// The name of the source in artifacts; see [`stage::source_name`].
     pub fn name(&self) -> String {
         let sources: Vec<&str> = self.iter().map(String::as_str).collect();
         stage::source_name(&sources)
@@ -62,7 +62,7 @@ impl Sources {
 pub struct Downloads<'d> {
     /// The folder.
     pub folder: &'d Path,
-    /// Whether only what is there already counts.
+    /// Whether downloads are forbidden, so that only earlier ones can be used.
     pub offline: bool,
 }
 
@@ -78,7 +78,7 @@ pub struct Obtained {
 }
 
 impl Obtained {
-    /// A failure to read the file, with a word on where a downloaded one lies.
+    /// Adds the path of a downloaded file to a failure to read it.
     pub fn explain(&self, mut failure: Failure) -> Failure {
         if self.downloaded {
             failure.remedy = format!(
@@ -91,7 +91,7 @@ impl Obtained {
     }
 }
 
-/// The first of `sources` that can be had, held against `sha256` (hex) where there is one.
+/// The first of `sources` that can be obtained; with `sha256` (hex), the file must match it.
 pub fn obtain(
     sources: &[String],
     sha256: Option<&str>,

@@ -1,4 +1,4 @@
-//! Recognises what often lies under a data file's name in its stead.
+//! Recognises files that are often delivered in place of a data file.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use failure::{Failure, Result};
 
-/// What a web page is called.
+/// The description of a web page in messages.
 pub const PAGE: &str = "a web page (a warning or a log-in page)";
 
-/// What the user can do about it.
+/// The remedy for a file that is not data.
 pub const REMEDY: &str =
     "open the address in a browser, download the file there, and give its path";
 
-/// What the first bytes of a file say it is, if it is not data.
+/// What a file is according to its first bytes, if it is not data.
 pub fn recognise(start: &[u8]) -> Option<&'static str> {
     let text = start.trim_ascii_start();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -40,7 +40,7 @@ pub fn check_file(path: &Path) -> Result<()> {
     }
 }
 
-/// What is said of a file that is `what`.
+/// The message about a file that is `what`.
 pub fn sentence(what: &str) -> String {
     format!("this is {what}, not the file")
 }

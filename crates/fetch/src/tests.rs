@@ -1,4 +1,4 @@
-//! Downloads from a server on loopback that answers as it is told to.
+//! Downloads from a server on loopback that gives prepared answers.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ struct Answer {
     status: &'static str,
     headers: String,
     body: Vec<u8>,
-    /// Close the connection after so many bytes of the body.
+    /// Where the connection is closed, in bytes of the body.
     cut: usize,
 }
 
@@ -26,17 +26,17 @@ fn whole(body: &[u8], tag: &str) -> Answer {
     }
 }
 
-/// A part of a file, as it says itself.
+/// A range of a file, with the matching header.
 fn part(file: &[u8], range: std::ops::Range<usize>) -> Answer {
     let headers =
         format!("Content-Range: bytes {}-{}/{}\r\n", range.start, range.end - 1, file.len());
     Answer { status: "206 Partial Content", headers, body: file[range].to_vec(), cut: usize::MAX }
 }
 
-/// What the server was asked for with `Range` and `If-Range`, request by request.
+/// The `Range` and `If-Range` headers that the server received, request by request.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// Serves the answers in order, and the last one ever after.
+/// Serves the answers in order, and then repeats the last one.
 fn serve(answers: Vec<Answer>) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!(
@@ -76,7 +76,7 @@ fn get(urls: &[String], sha256: Option<&str>, folder: &Path) -> Result<Vec<u8>> 
 }
 
 #[test]
-fn a_cut_download_goes_on_where_it_stopped() {
+fn a_cut_download_is_resumed_where_it_stopped() {
     let file: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let rest = part(&file, 40_000..100_000);
     let (url, asked) = serve(vec![Answer { cut: 40_000, ..whole(&file, "a") }, rest]);
@@ -86,7 +86,7 @@ fn a_cut_download_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_server_that_gives_less_than_was_asked_for_is_asked_for_the_rest() {
+fn a_server_that_sends_less_than_the_requested_range_is_asked_for_the_rest() {
     let file: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let answers = vec![
         Answer { cut: 40_000, ..whole(&file, "a") },
@@ -96,12 +96,12 @@ fn a_server_that_gives_less_than_was_asked_for_is_asked_for_the_rest() {
     let (url, asked) = serve(answers);
     let dir = tempfile::tempdir().expect("a folder");
     assert!(get(&[url], None, dir.path()).expect("downloads") == file);
-    // The answer with a part said nothing of the tag, which still holds.
+    // The partial response did not repeat the tag, which is still valid.
     assert_eq!(asked.lock().expect("a log")[2], "range: bytes=60000-; if-range: \"a\"");
 }
 
 #[test]
-fn a_part_that_does_not_fit_is_not_taken() {
+fn a_range_that_does_not_match_the_partial_file_is_refused() {
     let file: Vec<u8> = (0..=255).cycle().take(50_000).collect();
     for wrong in [
         Answer { headers: String::new(), ..part(&file, 0..50_000) },
@@ -119,17 +119,17 @@ fn a_part_that_does_not_fit_is_not_taken() {
         let got = get(&[url], None, dir.path());
         assert!(
             got.as_ref().is_ok_and(|got| *got == file)
-                || got.is_err_and(|e| e.what.contains("MB are still to come"))
+                || got.is_err_and(|e| e.what.contains("the download needs another"))
         );
     }
-    // One that nobody asked for, too.
+    // So is a range that was not requested.
     let (url, _) = serve(vec![part(&file, 0..100), whole(&file, "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     assert!(get(&[url], None, dir.path()).expect("downloads") == file);
 }
 
 #[test]
-fn a_page_in_the_file_s_stead_leaves_what_was_downloaded() {
+fn a_web_page_in_place_of_the_file_does_not_touch_the_partial_file() {
     let file: Vec<u8> = (0..=255).cycle().take(50_000).collect();
     let page = whole(b"<!DOCTYPE html><html>log in</html>", "p");
     let (url, asked) =
@@ -143,7 +143,7 @@ fn a_page_in_the_file_s_stead_leaves_what_was_downloaded() {
 }
 
 #[test]
-fn a_secret_in_what_is_no_url_stays_secret() {
+fn a_secret_in_an_invalid_url_is_not_shown() {
     let dir = tempfile::tempdir().expect("a folder");
     let failure = get(&["http://me:secret@ho st/x.csv?token=secret".to_owned()], None, dir.path())
         .unwrap_err();
@@ -154,7 +154,7 @@ fn a_secret_in_what_is_no_url_stays_secret() {
 }
 
 #[test]
-fn a_file_that_changed_on_the_server_is_started_anew() {
+fn a_file_that_changed_on_the_server_is_downloaded_from_scratch() {
     let (old, new) = (vec![1; 50_000], vec![2; 60_000]);
     let (url, _) = serve(vec![Answer { cut: 20_000, ..whole(&old, "a") }, whole(&new, "b")]);
     let dir = tempfile::tempdir().expect("a folder");
@@ -162,7 +162,7 @@ fn a_file_that_changed_on_the_server_is_started_anew() {
 }
 
 #[test]
-fn what_is_downloaded_is_downloaded_once() {
+fn a_file_is_downloaded_once() {
     let (url, asked) = serve(vec![whole(b"data", "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     for _ in 0..2 {
@@ -172,7 +172,7 @@ fn what_is_downloaded_is_downloaded_once() {
 }
 
 #[test]
-fn a_busy_server_is_asked_again_when_it_says() {
+fn a_busy_server_is_asked_again_after_the_wait_that_it_names() {
     let busy = Answer {
         status: "503 Service Unavailable",
         headers: "Retry-After: 0\r\n".into(),
@@ -186,7 +186,7 @@ fn a_busy_server_is_asked_again_when_it_says() {
 }
 
 #[test]
-fn the_next_mirror_is_tried_when_one_has_not_the_file_or_another_one() {
+fn the_next_mirror_is_tried_when_one_does_not_have_the_file_or_has_another() {
     let gone = Answer { status: "404 Not Found", headers: String::new(), body: Vec::new(), cut: 0 };
     let (first, _) = serve(vec![gone]);
     let (second, _) = serve(vec![whole(b"other", "a")]);
@@ -198,7 +198,7 @@ fn the_next_mirror_is_tried_when_one_has_not_the_file_or_another_one() {
 }
 
 #[test]
-fn a_web_page_under_the_file_s_name_is_no_file_and_secrets_stay_secret() {
+fn a_web_page_in_place_of_the_file_is_refused_without_showing_secrets() {
     let (url, _) = serve(vec![whole(b"<!DOCTYPE html><html>virus scan warning</html>", "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     let failure = get(&[url], None, dir.path()).unwrap_err();
@@ -208,7 +208,7 @@ fn a_web_page_under_the_file_s_name_is_no_file_and_secrets_stay_secret() {
 }
 
 #[test]
-fn a_page_that_asks_whether_the_file_is_wanted_is_answered_once() {
+fn a_page_that_asks_for_confirmation_is_answered_once() {
     let page = b"<!DOCTYPE html><form id=\"download-form\" action=\"/file.bin\"><input name=\"confirm\" value=\"t\"></form>";
     let (url, asked) = serve(vec![whole(page, "a"), whole(b"data", "b")]);
     let dir = tempfile::tempdir().expect("a folder");
@@ -220,7 +220,7 @@ fn a_page_that_asks_whether_the_file_is_wanted_is_answered_once() {
 }
 
 #[test]
-fn nothing_is_downloaded_offline_but_what_is_there_counts() {
+fn nothing_is_downloaded_offline_but_an_earlier_download_is_used() {
     let (url, asked) = serve(vec![whole(b"data", "a")]);
     let dir = tempfile::tempdir().expect("a folder");
     let offline = Downloads { folder: dir.path(), offline: true };
@@ -236,7 +236,7 @@ fn nothing_is_downloaded_offline_but_what_is_there_counts() {
 }
 
 #[test]
-fn redirects_without_end_are_an_error_at_once() {
+fn endless_redirects_are_an_error_at_once() {
     let around = Answer {
         status: "302 Found",
         headers: "Location: /again\r\n".into(),
@@ -251,7 +251,7 @@ fn redirects_without_end_are_an_error_at_once() {
 }
 
 #[test]
-fn what_the_disk_has_no_room_for_is_not_begun() {
+fn a_download_that_the_disk_has_no_room_for_is_not_started() {
     let huge = Answer {
         headers: "Content-Length: 900000000000000000\r\nETag: \"a\"\r\n".into(),
         ..whole(b"", "a")
@@ -273,7 +273,7 @@ fn what_the_disk_has_no_room_for_is_not_begun() {
     });
     let dir = tempfile::tempdir().expect("a folder");
     let failure = get(&[url], None, dir.path()).unwrap_err();
-    assert!(failure.what.contains("MB are still to come, and the disk has room for"), "{failure}");
+    assert!(failure.what.contains("the download needs another"), "{failure}");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_wrong_checksum_leaves_no_file_behind() {
 }
 
 #[test]
-fn a_local_file_is_held_against_its_checksum_and_its_first_bytes() {
+fn the_checksum_and_the_first_bytes_of_a_local_file_are_checked() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("abc");
     std::fs::write(&path, "abc").expect("writes");

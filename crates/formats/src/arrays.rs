@@ -23,7 +23,7 @@ pub struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// An array of f32, whose shape has as many places as there are `values`.
+    /// An array of f32, whose shape has as many elements as there are `values`.
     pub fn f32(shape: &[usize], values: &'a [f32]) -> Self {
         Self { dtype: Dtype::F32, shape: shape.to_vec(), data: bytemuck::cast_slice(values) }
     }
@@ -55,13 +55,13 @@ pub fn write<'a>(
     arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>,
     note: Option<&str>,
 ) -> Result<()> {
-    // Not by `serialize_to_file`: killed, it leaves a temporary file beside `path`, and a run that
-    // continues in the same folder would publish that.
+    // Not with `serialize_to_file`: if it is killed, it leaves a temporary file beside `path`, and
+    // a run that resumes in the same folder would publish that file.
     let bytes = to_bytes(arrays, note, path)?;
     std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))
 }
 
-/// What such a file at `path` holds.
+/// The bytes of such a file; `path` is for errors.
 pub fn to_bytes<'a>(
     arrays: impl IntoIterator<Item = (&'a str, Array<'a>)>,
     note: Option<&str>,
@@ -74,18 +74,18 @@ pub fn to_bytes<'a>(
 
 const NOTE: &str = "knockline";
 
-/// Writes a file like [`write()`]'s in which one matrix comes row by row, and may be larger than
+/// Writes a file like that of [`write()`], but one matrix row by row, so that it may be larger than
 /// memory.
 pub struct RowWriter {
     file: BufWriter<File>,
     path: PathBuf,
-    /// Values that are still to come.
+    /// How many values are still to be written.
     missing: usize,
 }
 
 impl RowWriter {
-    /// A file at `path` with the vectors `before` and the f32 matrix `name` of `rows` × `columns`,
-    /// which must be the last by safetensors' order: wider types first, then by name.
+    /// Creates a file at `path` with the vectors `before` and the f32 matrix `name` of `rows` ×
+    /// `columns`, which must be the last in safetensors' order: wider types first, then by name.
     pub fn create(
         path: &Path,
         before: &[(&str, Array<'_>)],
@@ -132,7 +132,7 @@ impl RowWriter {
             .map_err(|e| Failure::io("write", &self.path, &e))
     }
 
-    /// Ends the file, in which every row must be.
+    /// Ends the file, to which every row must have been written.
     pub fn finish(mut self) -> Result<()> {
         if self.missing > 0 {
             return Err(self.wrong("fewer"));
@@ -149,7 +149,7 @@ impl RowWriter {
     }
 }
 
-/// A safetensors file that was read and whose header holds together.
+/// A safetensors file with a valid header.
 pub struct Arrays {
     path: PathBuf,
     bytes: Bytes,
@@ -176,14 +176,14 @@ impl Bytes {
         if file.metadata()?.len() == 0 {
             return Ok(Self::Read(Vec::new()));
         }
-        // Safety: a map is as good as memory while nobody changes the file. Artifacts get their
-        // place by a rename when they are whole and are never written to again; who cuts one off
+        // SAFETY: a map is as good as memory while nobody changes the file. Artifacts are renamed
+        // into their place when they are whole, and are never written to again. Truncating one
         // under a running stage ends that stage by a signal.
         unsafe { Mmap::map(&file) }.map(Self::Mapped)
     }
 }
 
-/// The values of an f32 array, where they lie in the file.
+/// The values of an f32 array, in memory or in a mapped file.
 pub struct Values(ValuesPlace);
 
 enum ValuesPlace {
@@ -202,7 +202,7 @@ impl Deref for Values {
     fn deref(&self) -> &[f32] {
         match &self.0 {
             ValuesPlace::Held(values) => values,
-            // That it is there and aligned was seen when it was found.
+            // `into_f32` has checked that the range exists and is aligned.
             ValuesPlace::InFile(arrays, place) => {
                 arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice)
             }
@@ -216,8 +216,8 @@ impl Arrays {
         Self::of(path, std::fs::read(path).map(Bytes::Read))
     }
 
-    /// Maps the file at `path` into memory, which must be an artifact: nobody changes one that is
-    /// there.
+    /// Maps the file at `path` into memory. It must be an artifact, since nobody changes a finished
+    /// one.
     pub fn map(path: &Path) -> Result<Self> {
         Self::of(path, Bytes::map(path))
     }
@@ -254,23 +254,23 @@ impl Arrays {
             .collect())
     }
 
-    /// The text that was given to [`write()`] as its note.
+    /// The note that was given to [`write()`].
     pub fn note(&self) -> Result<Option<String>> {
         let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.wrong(e))?;
         Ok(header.metadata().as_ref().and_then(|m| m.get(NOTE)).cloned())
     }
 
-    /// The shape and values of the f32 array `name`; every `Some` of `shape` must hold.
+    /// The shape and values of the f32 array `name`; every `Some` of `shape` must match.
     pub fn f32(&self, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Vec<f32>)> {
         let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
         Ok((shape, bytemuck::pod_collect_to_vec(&bytes)))
     }
 
-    /// The shape and values of the f32 array `name`, which stay where they are; every `Some` of
-    /// `shape` must hold.
+    /// The shape and values of the f32 array `name`, without a copy if they are aligned; every
+    /// `Some` of `shape` must match.
     pub fn into_f32(self, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Values)> {
         let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
-        // Some other program's file may be without the padding that aligns it.
+        // Another program's file may lack the padding that aligns the values.
         if bytemuck::try_cast_slice::<u8, f32>(&bytes).is_err() {
             return Ok((shape, Values(ValuesPlace::Held(bytemuck::pod_collect_to_vec(&bytes)))));
         }
@@ -279,7 +279,7 @@ impl Arrays {
         Ok((shape, Values(ValuesPlace::InFile(self, place))))
     }
 
-    /// The values of the i64 array `name`; every `Some` of `shape` must hold.
+    /// The values of the i64 array `name`; every `Some` of `shape` must match.
     pub fn i64(&self, name: &str, shape: &[Option<usize>]) -> Result<Vec<i64>> {
         let (_, bytes) = self.typed(name, Dtype::I64, shape)?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
@@ -294,7 +294,7 @@ impl Arrays {
         let tensors = self.parse()?;
         let Ok(view) = tensors.tensor(name) else {
             return Err(self.wrong(format_args!(
-                "has no array `{name}`; it has {}",
+                "the file has no array `{name}`; it has {}",
                 self.names()?.join(", ")
             )));
         };

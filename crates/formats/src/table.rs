@@ -24,8 +24,8 @@ pub fn headline_schema() -> SchemaRef {
     std::sync::Arc::new(HEADLINE_COLUMNS.iter().map(|name| ((*name).into(), kind(name))).collect())
 }
 
-/// A table of headlines: the numbers of the first and the last column, and for each column between
-/// them its texts.
+/// A table of headlines, from the numbers of the first and the last column and the texts of each
+/// column between them, which `texts` returns by its index.
 pub fn headlines<'t, T: Iterator<Item = &'t str>>(
     ids: &[i64],
     texts: impl Fn(usize) -> T,
@@ -45,10 +45,10 @@ pub fn headlines<'t, T: Iterator<Item = &'t str>>(
     DataFrame::new(ids.len(), HEADLINE_COLUMNS.iter().map(column).collect())
 }
 
-/// Columns of texts, which lie between the numbers.
+/// How many columns of texts there are, between the numbers.
 pub const TEXT_COLUMNS: usize = HEADLINE_COLUMNS.len() - 2;
 
-/// Rows that are read at once by [`groups`], and that [`write()`] puts into a row group.
+/// Rows that [`groups`] reads at once, and that [`write()`] puts into a row group.
 pub const GROUP_ROWS: usize = 1 << 16;
 
 /// Writes `frame` to `path`.
@@ -61,18 +61,18 @@ pub fn write(path: &Path, frame: &mut DataFrame) -> Result<()> {
     writer.finish()
 }
 
-/// Writes a table piece by piece. The same pieces give the same bytes: one row group a piece and
-/// chunk, no time stamp.
+/// Writes a table piece by piece. The same pieces give the same bytes: one row group per piece and
+/// chunk, and no time stamp.
 pub struct Writer {
     inner: BatchedWriter<File>,
     path: PathBuf,
 }
 
 impl Writer {
-    /// A table at `path` with the columns of `schema`.
+    /// Creates a table at `path` with the columns of `schema`.
     pub fn create(path: &Path, schema: &Schema) -> Result<Self> {
         let file = File::create(path).map_err(|e| Failure::io("write", path, &e))?;
-        // Level 1 takes a third of the default's time and leaves a tenth more bytes (the full
+        // Level 1 takes a third of the default's time and gives a tenth more bytes (on the full
         // archive).
         let level = ZstdLevel::try_new(1).map_err(|e| cannot_write(&e, path))?;
         let writer =
@@ -102,7 +102,7 @@ fn cannot_write(error: &PolarsError, path: &Path) -> Failure {
     )
 }
 
-/// Reads the `columns` of the table at `path`, which must be there and without nulls.
+/// Reads the `columns` of the table at `path`, which must exist and have no nulls.
 pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
     part(path, columns, None)
 }
@@ -125,7 +125,8 @@ fn part(path: &Path, columns: &[&str], slice: Option<(usize, usize)>) -> Result<
     Ok(frame)
 }
 
-/// Reads the table as [`read`] does, [`GROUP_ROWS`] rows at a time, and gives each piece to `take`.
+/// Reads the table as [`read`] does, [`GROUP_ROWS`] rows at a time, and passes each piece to
+/// `take`.
 pub fn groups(
     path: &Path,
     columns: &[&str],

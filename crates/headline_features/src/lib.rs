@@ -1,7 +1,7 @@
-//! From headlines to feature vectors, by the artifacts of `embed`: a matrix of the headlines' mean
-//! word vectors, built row by row.
+//! Turns headlines into feature vectors with the artifacts of `embed`: a matrix of the headlines'
+//! mean word vectors, built row by row.
 //!
-//! `tensors` makes the training data with it and `predict` the features of new headlines, so that
+//! `tensors` makes the training data with it, and `predict` the features of new headlines, so that
 //! a net sees both alike.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use kernels::mean::mean_into;
 use kernels::simd::prefetch;
 use text::{Lowercase, tokens};
 
-/// From a word to its vector.
+/// Finds the vector of a word.
 pub struct Lookup {
     rows: HashMap<Box<str>, usize, RandomState>,
     dimension: usize,
@@ -24,7 +24,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Reads the two artifacts of `embed` and holds them against each other.
+    /// Reads the two artifacts of `embed`, and checks that they fit together.
     pub fn read(vocabulary: &Path, vectors: &Path) -> Result<Self> {
         let arrays = Arrays::map(vectors)?;
         let lowercase = match arrays.note()? {
@@ -35,7 +35,7 @@ impl Lookup {
                     note.get("lowercase").and_then(|name| Lowercase::from_name(name.as_str()?));
                 choice.ok_or_else(|| {
                     Failure::artifact(
-                        format_args!("the metadata has no `lowercase` that is known: {note}"),
+                        format_args!("the metadata has no known value of `lowercase`: {note}"),
                         vectors,
                     )
                 })?
@@ -43,7 +43,7 @@ impl Lookup {
         };
         let (shape, values) = arrays.into_f32("vectors", &[None, None])?;
         let [count, dimension] = shape[..] else {
-            return Err(Failure::artifact("array `vectors` is no matrix", vectors));
+            return Err(Failure::artifact("array `vectors` is not a matrix", vectors));
         };
         let frame = table::read(vocabulary, &["word", "row"])?;
         if frame.height() != count || dimension == 0 {
@@ -68,7 +68,7 @@ impl Lookup {
             let row = row as usize;
             if row >= count {
                 return Err(Failure::artifact(
-                    format_args!("word `{word}` has row {row}, but there are {count}"),
+                    format_args!("word `{word}` has row {row}, but there are {count} rows"),
                     vocabulary,
                 ));
             }
@@ -101,7 +101,7 @@ impl Lookup {
     }
 }
 
-/// The words of a title, repeated ones counted.
+/// How many words a title has, counting repeated ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownWords {
     /// All of them.
@@ -110,19 +110,19 @@ pub struct KnownWords {
     pub known: usize,
 }
 
-/// The rows so far.
+/// A matrix of features, built row by row.
 pub struct FeatureMatrix<'l> {
     lookup: &'l Lookup,
     values: Vec<f32>,
-    /// The vectors of the last row, which is still to be computed. They come from all over memory,
-    /// and are asked for when they are found: by the time that the next title's words have been
-    /// looked up, they are there.
+    /// The vectors of the last row, which is still to be computed. They are scattered over memory,
+    /// and are prefetched when they are found, so that they have arrived by the time the next
+    /// title's words have been looked up.
     pending: Option<Vec<&'l [f32]>>,
     known: Vec<&'l [f32]>,
 }
 
 impl<'l> FeatureMatrix<'l> {
-    /// No rows, and room for `rows`.
+    /// A matrix without rows, with room for `rows`.
     pub fn new(lookup: &'l Lookup, rows: usize) -> Self {
         Self {
             lookup,
@@ -132,7 +132,7 @@ impl<'l> FeatureMatrix<'l> {
         }
     }
 
-    /// Adds the mean of the title's known words as a row, and returns how many there are.
+    /// Adds the mean of the title's known words as a row, and returns how many words the title has.
     pub fn push(&mut self, title: &str) -> KnownWords {
         let mut all = 0;
         let vectors =
@@ -147,7 +147,7 @@ impl<'l> FeatureMatrix<'l> {
         KnownWords { all, known }
     }
 
-    /// Computes the last row, if that is still to be done.
+    /// Computes the last row, if it is still to be computed.
     pub fn finish(&mut self) {
         if let Some(known) = self.pending.take() {
             let start = self.values.len().saturating_sub(self.lookup.dimension);
@@ -156,13 +156,13 @@ impl<'l> FeatureMatrix<'l> {
         }
     }
 
-    /// Takes the last row away.
+    /// Removes the last row.
     pub fn pop(&mut self) {
         self.pending = None;
         self.values.truncate(self.values.len().saturating_sub(self.lookup.dimension));
     }
 
-    /// Takes all rows away.
+    /// Removes all rows.
     pub fn clear(&mut self) {
         self.pending = None;
         self.values.clear();

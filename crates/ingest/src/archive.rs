@@ -12,16 +12,17 @@ use zip::{CompressionMethod, ZipArchive};
 /// it, so the whole name counts.
 pub const MEMBER: &str = "newsCorpora.csv";
 
-/// Headlines unpack to some three times their packed size, and repeated ones to a hundred times; a
-/// zip bomb's zeros to a thousand times.
+/// The largest ratio of unpacked to packed size that is accepted. Headlines unpack to about three
+/// times their packed size and repeated ones to a hundred times, a zip bomb's zeros to a thousand
+/// times.
 const RATIO: u64 = 200;
-/// What is no larger unpacked does no harm, whatever it was.
+/// An unpacked size up to which no ratio does harm, in bytes.
 const SMALL: u64 = 1 << 28;
 
-/// What is done with the stream: its bytes, how many there will be, and its name for messages.
+/// Consumes the stream: its bytes, their expected number, and the stream's name for messages.
 pub type Consumer<'a, T> = &'a mut dyn FnMut(&mut dyn Read, u64, &str) -> Result<T>;
 
-/// Streams the table of a zip archive, or the table itself.
+/// Streams the table at `path`, which is a zip archive or the table itself.
 pub fn stream<T>(path: &Path, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
     let fail = |e: std::io::Error| Failure::io("read", path, &e);
     let mut file = File::open(path).map_err(fail)?;
@@ -74,13 +75,13 @@ fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, 
         ));
     };
     let mut file = archive.by_index(index).map_err(refuse)?;
-    // What it says of itself may be more than there is.
+    // The sizes in the header may exceed what the archive holds.
     let (size, packed) = (file.size(), file.compressed_size().min(length));
     let method = file.compression();
     if !matches!(method, CompressionMethod::Stored | CompressionMethod::Deflated) {
         let remedy = "unpack it with another program, and give the table itself";
         return Err(Failure::input(
-            format_args!("it is packed by {method}"),
+            format_args!("it is compressed with {method}, which is not supported"),
             format_args!("{origin}, {MEMBER}"),
             remedy,
         ));
@@ -89,16 +90,18 @@ fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, 
         Failure::input(
             what,
             format_args!("{origin}, {MEMBER}"),
-            "get the archive again from where you trust it",
+            "get the archive again from a source that you trust",
         )
     };
     if file.is_symlink() {
-        return Err(wrong("it is a link, and no file".into()));
+        return Err(wrong("it is a symbolic link, not a file".into()));
     }
     if size > SMALL && size / RATIO > packed {
-        return Err(wrong(format!("{packed} bytes claim to unpack to {size}; no headlines do")));
+        return Err(wrong(format!(
+            "{packed} bytes claim to unpack to {size}; headlines never compress that well"
+        )));
     }
-    // What unpacks to more than it claims is refused by `zip`.
+    // `zip` refuses a member that unpacks to more than its declared size.
     consume(&mut file, size, &format!("{origin}, {MEMBER}"))
 }
 
@@ -128,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_member_s_whole_name_counts() {
+    fn a_member_is_found_by_its_whole_name() {
         let archive = zip(&[
             ("__MACOSX/._newsCorpora.csv", b"no"),
             ("x/newsCorpora.csv", b"no"),
@@ -138,13 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_without_the_member_says_what_it_has() {
+    fn the_error_for_a_missing_member_lists_the_archive_s_members() {
         let failure = read(zip(&[("readme.txt", b"hello")])).unwrap_err();
         assert_eq!(failure.what, "the archive has no newsCorpora.csv; it has readme.txt");
     }
 
     #[test]
-    fn a_cut_archive_is_refused() {
+    fn a_truncated_archive_is_refused() {
         let mut archive = zip(&[(MEMBER, &[b'x'; 1000])]);
         archive.truncate(60);
         assert!(read(archive).unwrap_err().what.starts_with("cannot read the zip archive"));

@@ -1,17 +1,17 @@
-//! The words of the embedded sample. Every headline of it was made up for this project; names
-//! of real companies and people stand in for kinds of news, not for events.
+//! The words of the embedded sample. All of its headlines are made up for this project; names of
+//! real companies and people stand for kinds of news, not for events.
 
 use text::Category;
 
-/// What a category's headlines are made of.
+/// The words that a category's headlines are made of.
 pub struct Lexicon {
     /// Who or what the news is about.
     pub subjects: &'static [&'static str],
-    /// What it does.
+    /// What the subject does.
     pub verbs: &'static [&'static str],
-    /// What it does it to.
+    /// What the verb acts on.
     pub objects: &'static [&'static str],
-    /// When, where, why.
+    /// When, where or why.
     pub tails: &'static [&'static str],
 }
 
@@ -170,20 +170,20 @@ pub const COMMON: Lexicon = Lexicon {
     ],
 };
 
-/// How a headline is put together: `s`ubject, `v`erb, `o`bject, `t`ail; the rest is itself.
+/// The patterns of headlines: `s`ubject, `v`erb, `o`bject, `t`ail; all else is literal.
 #[rustfmt::skip]
 pub const SHAPES: &[&str] = &[
     "s v o t", "s v o", "s v o t", "s: o t", "o: s v", "s v o, s t", "\"s v o\" t", "Why s v o",
     "s's o t", "s v o - o t", "t, s v o", "s o: what we know t",
 ];
 
-/// What publishers put before the same news when it moves on.
+/// Prefixes of a later headline about the same story.
 #[rustfmt::skip]
 pub const UPDATES: &[&str] = &[
     "UPDATE 1-", "UPDATE 2-", "WRAPUP 3-", "RPT-", "CORRECTED-", "Live: ", "Watch: ",
 ];
 
-/// Publishers that the published job leaves out.
+/// Publishers that the exercise leaves out.
 #[rustfmt::skip]
 pub const OTHERS: &[&str] = &[
     "Los Angeles Times", "Livemint", "NASDAQ", "Reuters UK", "Daily Mail Online",

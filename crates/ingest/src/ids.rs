@@ -1,24 +1,24 @@
-//! The ids seen so far, to find one that comes twice.
+//! The ids seen so far, to find duplicates.
 
 use std::collections::BTreeMap;
 
-/// Ranges that are kept: some 40 MB of them.
+/// Maximum number of ranges; they take about 40 MB.
 const MOST: usize = 1 << 20;
 
-/// Whole numbers as ranges: an archive's ids follow each other, so that there are few.
+/// A set of integers, stored as ranges: an archive's ids are mostly consecutive, so ranges are few.
 #[derive(Debug, Default)]
 pub struct Ids {
-    /// From the first number of a range to its last.
+    /// Maps the first number of each range to its last.
     ranges: BTreeMap<i64, i64>,
 }
 
 impl Ids {
-    /// Whether there are so many gaps between the ids that further ones are not looked for.
+    /// Whether the ids have so many gaps that further duplicates go undetected.
     pub fn is_full(&self) -> bool {
         self.ranges.len() >= MOST
     }
 
-    /// Takes `id`; `false` if it was there.
+    /// Adds `id`; `false` if the set already contains it.
     pub fn insert(&mut self, id: i64) -> bool {
         if self.is_full() {
             return true;
@@ -29,7 +29,7 @@ impl Ids {
                 return false;
             }
             if id.checked_sub(1) == Some(**last) {
-                // It goes on behind the range before it, and may close the gap to the next one.
+                // The id extends the range before it, and may close the gap to the next one.
                 **last = id;
                 let first = before.map(|(&first, _)| first);
                 if let (Some(first), Some(end)) =
@@ -54,7 +54,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(ids in prop::collection::vec(prop_oneof![0_i64..40, Just(i64::MIN), Just(i64::MAX), Just(i64::MAX - 1)], 0..80)) {
+        fn ids_behave_as_a_set(ids in prop::collection::vec(prop_oneof![0_i64..40, Just(i64::MIN), Just(i64::MAX), Just(i64::MAX - 1)], 0..80)) {
             let (mut ours, mut theirs) = (Ids::default(), HashSet::new());
             for id in ids {
                 prop_assert_eq!(ours.insert(id), theirs.insert(id));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_follow_each_other_are_one_range() {
+    fn consecutive_numbers_form_one_range() {
         let mut ids = Ids::default();
         assert!((0..1000).chain(2000..3000).chain(1000..2000).all(|id| ids.insert(id)));
         assert_eq!(ids.ranges.len(), 1);

@@ -1,12 +1,12 @@
 //! The first stage: from the news archive to a table of headlines.
 //!
 //! In: the embedded sample, the UCI archive (`NewsAggregatorDataset.zip`, or the `newsCorpora.csv`
-//! taken out of it), or URLs of it. Out: `headlines.parquet`, the chosen publishers' rows in file
-//! order, and `summary.json`.
+//! in it), or URLs of either. Out: `headlines.parquet`, the chosen publishers' rows in file order,
+//! and `summary.json`.
 //!
-//! Always holds: the archive is streamed, never unpacked to disk or held whole; a `"` is a
-//! character like any other; a row that is not what it should be is an error with its number, or is
-//! left out and counted where `max_bad_rows` allows it.
+//! Always holds: the archive is streamed, never unpacked to disk or held in memory; a `"` is a
+//! character like any other; a bad row is an error that names its number or, where `max_bad_rows`
+//! allows it, is left out and counted.
 
 mod archive;
 mod grammar;
@@ -73,7 +73,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     {
         let rows = rows.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| {
             Failure::usage(
-                format_args!("`{one}` names no number of rows"),
+                format_args!("`{one}` does not give a number of rows"),
                 "option `ingest.source`",
                 "write sample:1000000",
             )
@@ -98,7 +98,7 @@ pub fn run(stage: &Stage) -> Result<String> {
         stage.progress.warn(format!("left out: {more} more"));
     }
     if !counts.ids_checked {
-        stage.progress.warn("the ids have more than a million gaps between them; whether one comes twice was not looked at to the end");
+        stage.progress.warn("the ids have more than a million gaps between them, so not every id was checked for duplicates");
     }
     let line =
         if counts.bad > 0 { format!("{line}, {} bad ones left out", counts.bad) } else { line };
@@ -110,7 +110,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(line)
 }
 
-// A table's columns are cut by hand.
+// `rows` cuts a row into columns by itself; both have to agree on their number.
 const _: () = assert!(rows::COLUMNS == table::HEADLINE_COLUMNS.len());
 
 fn check_counts(
@@ -125,7 +125,7 @@ fn check_counts(
             return Err(Failure::input(
                 format_args!("{is} {what}, not the expected {want}"),
                 place,
-                "this is another archive, or a part of it; get it again, or change `ingest.expect`",
+                "check that this is the complete archive, or change `ingest.expect`",
             ));
         }
     }

@@ -1,7 +1,7 @@
-//! From a stream of bytes to tables of rows: one thread unpacks, one cuts, checks and chooses rows,
-//! and one makes the tables and writes them.
+//! Turns a stream of bytes into tables of rows: one thread unpacks, one cuts, checks and chooses
+//! rows, and one makes the tables and writes them.
 //!
-//! Memory is bounded by the blocks that are on their way and the gaps between the ids (40 MB at
+//! Memory is bounded by the blocks between the threads and the gaps between the ids (40 MB at
 //! most), however large the archive.
 
 use std::io::Read;
@@ -13,37 +13,37 @@ use text::Category;
 
 use crate::ids::Ids;
 
-/// So many bytes are read at once. A row may be longer.
+/// Bytes that are read at once. A row may be longer.
 const BLOCK: usize = if cfg!(fuzzing) { 64 } else { 1 << 20 };
-/// No row is longer; what is longer is no table of headlines.
+/// Bytes of the longest row that is accepted; no table of headlines has a longer one.
 const LONGEST_ROW: usize = if cfg!(fuzzing) { 1 << 12 } else { 1 << 26 };
-/// Rows of a table.
+/// Maximum number of rows in a table.
 const TABLE_ROWS: usize = if cfg!(fuzzing) { 3 } else { 1 << 16 };
-/// Bytes of a table, if its rows are long.
+/// Bytes of text at which a table is full, even with fewer rows.
 const TABLE_BYTES: usize = 1 << 26;
-/// What waits between two threads.
+/// Maximum number of blocks or tables that wait between two threads.
 const WAITING: usize = 2;
 
 /// Columns of the archive's table.
 pub const COLUMNS: usize = 8;
-/// No title of a newspaper is longer, in bytes.
+/// Bytes of the longest title that is accepted.
 const LONGEST_TITLE: usize = 1 << 16;
-/// Bad rows that are told of.
+/// Maximum number of bad rows that are described.
 const TOLD: usize = 8;
 
-/// How many rows there were.
+/// How many rows a stream had.
 pub struct Counts {
-    /// Rows of the archive.
+    /// All rows, without blank lines.
     pub rows: u64,
     /// Rows that were kept.
     pub kept: u64,
-    /// Kept rows of each wanted publisher, or nothing where all were wanted.
+    /// Kept rows of each chosen publisher; empty if all publishers were wanted.
     pub publishers: Vec<(String, u64)>,
-    /// Rows that were left out because something is wrong with them.
+    /// Bad rows that were left out.
     pub bad: u64,
-    /// What is wrong with the first of them.
+    /// What is wrong with the first bad rows.
     pub told: Vec<String>,
-    /// Whether every id was held against those before it. Ids that leave a million gaps would take
+    /// Whether every id was checked for duplicates. Ids with more than a million gaps would take
     /// too much memory.
     pub ids_checked: bool,
 }
@@ -53,12 +53,12 @@ pub struct Counts {
 pub struct RowFilter<'w> {
     /// The publishers, or `["*"]` for all.
     pub publishers: &'w [String],
-    /// So many rows may be wrong, and are left out.
+    /// How many bad rows may be left out.
     pub most_bad: u64,
 }
 
-/// Reads rows until the stream ends, and gives the wanted ones to `write`, in tables of equally
-/// many rows. `place` names the stream in errors; `progress` hears how many bytes are done.
+/// Reads rows until the stream ends, and passes the wanted ones to `write`, in tables of equally
+/// many rows. `place` names the stream in errors; `progress` receives the number of bytes read.
 pub fn read(
     reader: &mut dyn Read,
     place: &str,
@@ -73,7 +73,7 @@ pub fn read(
         let written = scope.spawn(move || made.into_iter().try_for_each(&mut write));
         let read = blocks_of(reader, place, &blocks, progress);
         drop(blocks);
-        // Who reads stops when nobody takes the rows; what is wrong with them is the reason.
+        // The reader stops when a later thread has failed, so that thread's error comes first.
         written.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         let counts = chosen.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         read.map(|()| counts)
@@ -89,18 +89,18 @@ fn check(counts: Counts, place: &str) -> Result<Counts> {
     let (what, remedy) = match counts.rows {
         0 => (none, "check the file"),
         rows if rows == counts.bad => (
-            format!("all of the {rows} rows are wrong: {}", counts.told.join("; ")),
+            format!("all of the {rows} rows are bad: {}", counts.told.join("; ")),
             "check the file",
         ),
         rows => (
-            format!("none of the {rows} rows is of a chosen publisher"),
+            format!("none of the {rows} rows is from a chosen publisher"),
             "check the option `ingest.publishers`",
         ),
     };
     Err(Failure::input(what, place, remedy))
 }
 
-/// Sends the stream's bytes in blocks of whole rows, until its end or until nobody takes them.
+/// Sends the stream's bytes in blocks of whole rows, until its end or until the receiver is gone.
 fn blocks_of(
     reader: &mut dyn Read,
     place: &str,
@@ -134,7 +134,7 @@ fn blocks_of(
                     return Err(Failure::input(
                         what,
                         format_args!("{place}, before byte {done}"),
-                        "this is no table of headlines",
+                        "give a table of headlines, one on each line",
                     ));
                 }
                 None => {
@@ -178,7 +178,7 @@ fn choose(
             if let Err(what) = choice.line(line) {
                 choice.bad(&what, place, wanted.most_bad)?;
             }
-            // If nobody takes them, writing has failed and says why.
+            // If the receiver is gone, writing has failed and reports why.
             if choice.table.is_full() && tables.send(std::mem::take(&mut choice.table)).is_err() {
                 return Ok(choice.counts);
             }
@@ -191,31 +191,31 @@ fn choose(
     Ok(choice.counts)
 }
 
-/// The rows that are kept.
+/// The choice of rows, and the rows chosen so far.
 struct PublisherChoice {
     all: bool,
     counts: Counts,
-    /// Of the row at hand, as an editor counts lines: blank ones, too.
+    /// The number of the current row, as an editor counts lines: including blank ones.
     number: u64,
     ids: Ids,
     table: Table,
 }
 
 impl PublisherChoice {
-    /// Leaves the row out, if that is allowed.
+    /// Leaves the current row out, or fails if `most` rows have been left out already.
     fn bad(&mut self, what: &str, place: &str, most: u64) -> Result<()> {
         let row = self.number;
         self.counts.bad += 1;
         if self.counts.bad > most {
             let before = if most > 0 {
-                format!(", and {most} rows before it are bad, too")
+                format!(", and {most} earlier rows are bad, too")
             } else {
                 String::new()
             };
             return Err(Failure::input(
                 format_args!("row {row} {what}{before}"),
                 format_args!("{place}, row {row}"),
-                "mend or remove the row, get the archive again, or let more rows be left out: `ingest.max_bad_rows`",
+                "correct or remove the row, get the archive again, or raise `ingest.max_bad_rows`",
             ));
         }
         if self.counts.told.len() < TOLD {
@@ -229,7 +229,7 @@ impl PublisherChoice {
         let [id, title, _url, publisher, category, _story, _hostname, timestamp] = fields;
         // Every row is checked, wanted or not: a damaged one could be of any publisher.
         let text = std::str::from_utf8(line)
-            .map_err(|e| format!("is not UTF-8 at its byte {}", e.valid_up_to()))?;
+            .map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
         let number = |name: &str, field: &[u8]| {
             let number = std::str::from_utf8(field).ok().and_then(|f| f.parse::<i64>().ok());
             number.ok_or_else(|| {
@@ -242,15 +242,15 @@ impl PublisherChoice {
         }
         if title.len() > LONGEST_TITLE {
             return Err(format!(
-                "has a title of {} bytes; {LONGEST_TITLE} are possible",
+                "has a title of {} bytes; at most {LONGEST_TITLE} are allowed",
                 title.len()
             ));
         }
         if let Some(at) = memchr::memchr(0, line) {
-            return Err(format!("has a zero byte, its byte {at}"));
+            return Err(format!("has a zero byte at byte {at}"));
         }
         if !self.ids.insert(numbers[0]) {
-            return Err(format!("has the id {}, as a row before it", numbers[0]));
+            return Err(format!("repeats the id {} of an earlier row", numbers[0]));
         }
         if !self.all {
             match self.counts.publishers.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {
@@ -264,12 +264,12 @@ impl PublisherChoice {
     }
 }
 
-/// Rows that are to become a table.
+/// Rows that will become a table.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// Their lines, one behind the other.
+    /// The rows' lines, each with a newline.
     text: String,
-    /// Where each row's fields begin in it, and where the last one ends.
+    /// Where each row's fields begin in `text`, and where the last field ends.
     rows: Vec<[usize; COLUMNS + 1]>,
     /// Each row's id and time stamp.
     numbers: Vec<[i64; 2]>,
@@ -293,12 +293,12 @@ impl Table {
         self.rows.len() >= TABLE_ROWS || self.text.len() >= TABLE_BYTES
     }
 
-    /// The ids and the time stamps.
+    /// The ids and the time stamps, row by row.
     pub fn numbers(&self) -> [Vec<i64>; 2] {
         [0, 1].map(|which| self.numbers.iter().filter_map(|n| n.get(which).copied()).collect())
     }
 
-    /// The texts at a place behind the id, row by row.
+    /// The fields of a column, row by row; column 0 is the one after the id.
     pub fn texts(&self, at: usize) -> impl Iterator<Item = &str> {
         let field = move |row: &[usize; COLUMNS + 1]| {
             Some(self.text.get(*row.get(at + 1)?..*row.get(at + 2)? - 1).unwrap_or_default())

@@ -1,11 +1,11 @@
-//! The embedded sample: made-up headlines in the archive's own layout, the same ones always.
+//! The embedded sample: made-up headlines in the archive's layout, always the same ones.
 //!
 //! A seeded grammar writes stories, and one to four headlines about each. Every slot of a headline
-//! is filled from its category's words or from words that all categories share; the share is set so
-//! that the nets have something to learn and something to get wrong.
+//! is filled from its category's words or from words that all categories share; the proportion is
+//! chosen so that the nets have something to learn and something to get wrong.
 //!
-//! The sample has no title twice; where more rows are asked for, as many as that, titles come
-//! again: to remember them all would take memory that grows with the rows.
+//! No two titles of the sample are equal. Titles of a larger one, `sample:ROWS`, may repeat:
+//! remembering all of them would take memory that grows with the rows.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -21,10 +21,10 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 use crate::archive::MEMBER;
 use crate::grammar::{COMMON, Lexicon, OTHERS, SHAPES, UPDATES, lexicon};
 
-/// Rows of the sample; about three in four are of the five publishers.
+/// Rows of the sample; about three in four are from the five publishers.
 const ROWS: u64 = 5600;
 const SEED: u64 = 100;
-/// Of 100 slots, so many are filled from the category's own words.
+/// Percentage of slots that are filled from the category's own words.
 const OWN_WORDS: u32 = 50;
 /// The archive's first time stamp, in milliseconds since 1970.
 const EPOCH: i64 = 1_394_470_370_698;
@@ -38,7 +38,7 @@ pub fn zip() -> Result<Vec<u8>> {
 }
 
 fn write_zip() -> std::result::Result<Vec<u8>, ZipError> {
-    // A fixed time stamp (the default one), so that the sample is the same bytes every day.
+    // The default time stamp is fixed, so the sample has the same bytes every day.
     let stored = SimpleFileOptions::default()
         .compression_method(zip::CompressionMethod::Deflated)
         .compression_level(Some(1));
@@ -73,7 +73,7 @@ fn rows() -> String {
     text
 }
 
-/// The text of a table of so many rows, written as it is read.
+/// The text of a table, generated while it is read.
 pub struct Stream {
     draw: Draw,
     rows: u64,
@@ -97,12 +97,12 @@ impl Stream {
         }
     }
 
-    /// About how many bytes it has.
+    /// The approximate size of the text, in bytes.
     pub fn size(&self) -> u64 {
         self.rows * 150
     }
 
-    /// Adds the headlines of one more story; `false`: there are rows enough.
+    /// Adds the headlines of one more story; `false` once the table is complete.
     fn story(&mut self) -> bool {
         if self.count == self.rows {
             return false;
@@ -169,7 +169,7 @@ impl Draw {
         from.get(self.below(n) as usize).copied().unwrap_or_default()
     }
 
-    /// In about the archive's proportions.
+    /// Draws a category, approximately in the archive's proportions.
     fn category(&mut self) -> Category {
         match self.below(100) {
             0..42 => Category::Business,
@@ -209,7 +209,7 @@ impl Draw {
             let (name, end) =
                 part.split_at(part.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(part.len()));
             match name {
-                // A story's later mentions of its subject are left to chance.
+                // Later mentions of a story's subject and object are left to chance.
                 "s" if at < 2 || self.percent(50) => title.push_str(subject),
                 "s" => title.push_str(self.word(own, |l| l.subjects)),
                 "o" if at < 4 || self.percent(50) => title.push_str(object),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sample_is_the_same_every_time_and_as_various_as_it_should_be() {
+    fn the_sample_is_always_the_same_and_sufficiently_varied() {
         let text = rows();
         assert_eq!(text, rows());
         assert_eq!(text.lines().count() as u64, ROWS);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_sample_begins_as_a_smaller_one_and_has_the_rows_that_were_asked_for() {
+    fn a_larger_sample_starts_with_the_smaller_one_and_has_the_requested_number_of_rows() {
         let text = |rows: u64| {
             let mut text = String::new();
             Stream::new(rows).read_to_string(&mut text).expect("reads");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_archive_is_the_same_bytes_every_time() {
+    fn the_archive_has_the_same_bytes_every_time() {
         assert_eq!(zip().expect("writes"), zip().expect("writes"));
     }
 }

@@ -1,4 +1,4 @@
-//! What an epoch takes at the least on this machine: the multiply-adds alone, without softmax,
+//! The least time that an epoch takes on this machine: the multiply-adds alone, without softmax,
 //! updates, batch norm or meetings. For `cargo xtask bench`; prints a JSON object.
 //!
 //!     cargo run --package kernels --example floor -- ROWS FEATURES HIDDEN BATCH THREADS
@@ -22,8 +22,8 @@ use kernels::team;
 /// Rows that share the loads of the weights.
 const AT_ONCE: usize = 4;
 
-/// Every row of X once, in a jumping order: its products with the weights, and it times four
-/// numbers added to a gradient.
+/// Takes every row of X once, in a jumping order: computes its products with the weights, and adds
+/// the row, times a factor, to each class of a gradient.
 struct SingleLayer<'s> {
     x: &'s [f32],
     d: usize,
@@ -69,7 +69,7 @@ struct MultiLayer {
     batch: usize,
     d: usize,
     hidden: usize,
-    /// Of the hidden units, this thread's, in whole vectors.
+    /// This thread's hidden units, in whole vectors.
     width: usize,
 }
 
@@ -104,7 +104,7 @@ fn main() {
     };
     let x: Vec<f32> = (0..rows * d).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
     let w = packed(&vec![0.1; CLASSES * d]);
-    // A step that has no divisor in common with the number of rows goes to each of them once.
+    // A step that has no divisor in common with the number of rows visits each of them once.
     let step = (rows / 2..rows)
         .find(|step| (2..=*step).all(|p| !(step % p == 0 && rows % p == 0)))
         .unwrap_or(1);

@@ -1,7 +1,7 @@
-//! Products of matrices as small as a batch's, on vector registers.
+//! Products of small matrices, such as a batch's, on vector registers.
 //!
-//! The right factor's and the result's rows are contiguous and filled up to whole vectors; the left
-//! factor's elements lie anywhere, at fixed strides, so that a transposed one needs no copy. Each
+//! The rows of the right factor and of the result are contiguous and padded to whole vectors. The
+//! left factor's elements are at fixed strides, so that a transposed matrix needs no copy. Each
 //! element of the result is one chain of fused multiply-adds in the order of the inner dimension,
 //! so it has the same bits on every processor.
 
@@ -13,18 +13,18 @@
 
 use crate::simd::{LANES, Vector};
 
-/// A left factor of `rows` × `inner` elements, that at (i, k) in `at[i · down + k · right]`.
+/// A left factor of `rows` × `inner` elements, with element (i, k) in `at[i · down + k · right]`.
 #[derive(Clone, Copy)]
 pub struct Left<'m> {
     /// Its elements.
     pub at: &'m [f32],
     /// How many rows there are.
     pub rows: usize,
-    /// How many columns, which the right factor's rows are as many as.
+    /// How many columns there are, and rows in the right factor.
     pub inner: usize,
-    /// From an element to the one below.
+    /// The distance from an element to the one below it.
     pub down: usize,
-    /// From an element to the next in its row.
+    /// The distance from an element to the next in its row.
     pub right: usize,
 }
 
@@ -33,10 +33,10 @@ pub struct Left<'m> {
 pub enum Initial<'s> {
     /// Nothing.
     Zero,
-    /// The same in every row.
+    /// The same values in every row.
     Bias(&'s [f32]),
-    /// What `result` holds: a product whose inner dimension comes in pieces has the bits of one
-    /// that comes whole.
+    /// What `result` holds. A product that is computed in pieces of the inner dimension has the
+    /// same bits as one that is computed at once.
     Result,
 }
 
@@ -44,7 +44,7 @@ pub enum Initial<'s> {
 /// multiple of sixteen.
 ///
 /// # Panics
-/// If a slice is shorter than the sizes say.
+/// If a slice is too short for these sizes, or if `width` is not such a multiple.
 #[inline(always)]
 pub fn gemm<V: Vector>(
     result: &mut [f32],
@@ -81,10 +81,10 @@ pub fn gemm<V: Vector>(
             goes_on,
             column,
         };
-        // Safety: the sizes were just checked.
+        // SAFETY: the sizes were just checked.
         unsafe {
-            // Two dozen sums at a time, the more columns the better: each load of a left element
-            // serves them all.
+            // About two dozen sums at a time, with as many columns as possible: each load of a left
+            // element serves them all.
             if V::IS_WIDE && (vectors == 4 || vectors == 7) {
                 tile.down::<V, 6, 4>(rows);
                 column += 4 * LANES;
@@ -120,11 +120,11 @@ struct Tile {
 }
 
 impl Tile {
-    /// All rows, `R` at a time.
+    /// Computes all rows, `R` at a time.
     #[inline(always)]
     unsafe fn down<V: Vector, const R: usize, const N: usize>(&self, rows: usize) {
         let mut row = 0;
-        // SAFETY: the caller has seen to it that all `rows` are there.
+        // SAFETY: the caller guarantees that all `rows` exist.
         unsafe {
             while row + R <= rows {
                 self.product::<V, R, N>(row);
@@ -141,15 +141,15 @@ impl Tile {
         }
     }
 
-    /// `R` rows and `N` vectors of columns, the sums in registers.
+    /// Computes `R` rows and `N` vectors of columns, with the sums in registers.
     #[inline(always)]
     #[expect(
         clippy::indexing_slicing,
-        reason = "constant places; an iterator's closure would not be inlined"
+        reason = "constant indices; an iterator's closure would not be inlined"
     )]
     unsafe fn product<V: Vector, const R: usize, const N: usize>(&self, row: usize) {
         let mut sums = [[V::zero(); N]; R];
-        // Safety: the caller has seen to it that all of these places are there.
+        // SAFETY: the caller guarantees that all of these elements exist.
         unsafe {
             if !self.bias.is_null() {
                 for n in 0..N {
@@ -171,7 +171,7 @@ impl Tile {
                     }
                 }
             }
-            // Without an inner dimension there is nothing to point to.
+            // With an inner dimension of 0, there is nothing to point to.
             let mut left = self.at.wrapping_add(row * self.down);
             let mut right = self.right.wrapping_add(self.column);
             for _ in 0..self.inner {

@@ -12,7 +12,7 @@ pub mod simd;
 pub mod softmax;
 pub mod team;
 
-/// max(0, z), but NaN of NaN: `max` would make 0 of it, and a net that has diverged would look
+/// max(0, z), but NaN for NaN: `max` would turn it into 0, and a net that has diverged would look
 /// sound.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "see simd")]

@@ -1,6 +1,6 @@
 //! The linear map from a row of features to four logits.
 //!
-//! A row is taken in vectors of sixteen, the last one filled up with zeros. Several rows share each
+//! A row is split into vectors of sixteen, the last one padded with zeros. Several rows share each
 //! load of a weight.
 
 #![allow(
@@ -12,21 +12,22 @@
 use crate::simd::{LANES, Vector, Work, dispatch};
 use crate::softmax::CLASSES;
 
-/// The weights, or a gradient: for each sixteen features the four classes' side by side.
+/// The weights, or a gradient: for each sixteen features, the values of the four classes side by
+/// side.
 pub type Matrix = Vec<Group>;
 
-/// Sixteen features' weights, by class. On whole cache lines: a load or a store that touches two
-/// takes twice as long.
+/// The weights of sixteen features, by class. Aligned to cache lines, since a load or a store that
+/// touches two takes twice as long.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub struct Group(pub [[f32; LANES]; CLASSES]);
 
 impl Group {
-    /// Zeros.
+    /// All zeros.
     pub const ZERO: Self = Self([[0.0; LANES]; CLASSES]);
 }
 
-/// The matrix of the weights `w` \[4, d\].
+/// Packs the weights `w` \[4, d\] into a matrix.
 pub fn packed(w: &[f32]) -> Matrix {
     let d = w.len() / CLASSES;
     let mut matrix = vec![Group::ZERO; d.div_ceil(LANES)];
@@ -40,7 +41,7 @@ pub fn packed(w: &[f32]) -> Matrix {
     matrix
 }
 
-/// The other way round.
+/// Unpacks a matrix into the weights `w` \[4, d\].
 pub fn unpack(matrix: &Matrix, w: &mut [f32]) {
     let d = w.len() / CLASSES;
     for (class, row) in w.chunks_exact_mut(d.max(1)).enumerate() {
@@ -52,10 +53,10 @@ pub fn unpack(matrix: &Matrix, w: &mut [f32]) {
     }
 }
 
-/// The logits of every row of `x`, each of `d` features, added to `logits`.
+/// Appends the logits of every row of `x`, each of `d` features, to `logits`.
 ///
 /// # Panics
-/// If the matrix is not of `d` features.
+/// If `d` is 0, or if the matrix is not for `d` features.
 pub fn logits(matrix: &Matrix, x: &[f32], d: usize, logits: &mut Vec<[f32; CLASSES]>) {
     assert!(d > 0 && matrix.len() == d.div_ceil(LANES));
     dispatch(Logits { matrix, x, d, logits });
@@ -71,7 +72,7 @@ struct Logits<'l> {
 impl Work for Logits<'_> {
     type Out = ();
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "places below the number of rows")]
+    #[expect(clippy::indexing_slicing, reason = "indices below the number of rows")]
     fn run<V: Vector>(self) {
         let Self { matrix, x, d, logits } = self;
         let rows = x.len() / d;
@@ -95,7 +96,7 @@ impl Work for Logits<'_> {
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
-    reason = "constant places; an iterator's closure would not be inlined"
+    reason = "constant indices; an iterator's closure would not be inlined"
 )]
 pub fn dots<V: Vector, const R: usize>(w: &Matrix, rows: [&[f32]; R]) -> [[f32; CLASSES]; R] {
     let mut sums = [[V::zero(); CLASSES]; R];
@@ -118,7 +119,7 @@ pub fn dots<V: Vector, const R: usize>(w: &Matrix, rows: [&[f32]; R]) -> [[f32; 
     out
 }
 
-/// The `j`th vector of a row, zeros behind its end.
+/// The `j`th vector of a row, with zeros beyond the row's end.
 #[inline(always)]
 pub fn vector<V: Vector>(row: &[f32], j: usize) -> V {
     let rest = row.get(j * LANES..).unwrap_or_default();

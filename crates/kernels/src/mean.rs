@@ -9,14 +9,14 @@
 use crate::linear::vector;
 use crate::simd::{LANES, Vector, Work, dispatch};
 
-/// Vectors of sums that stay in registers while the rows go by.
+/// Vectors of sums that stay in registers during a pass over the rows.
 const AT_ONCE: usize = 5;
 
-/// Writes the mean of the `rows` (each as long as `out`) into `out`; without any, `out` is all
-/// zeros.
+/// Writes the mean of the `rows` (each as long as `out`) into `out`; without rows, `out` becomes
+/// all zeros.
 ///
 /// Sums in f32 from first to last and divides once, as numpy's `sum(vectors) / len(vectors)` does,
-/// so that the features agree with the Python answers' bit for bit.
+/// so that the features have the same bits as in the Python answers.
 pub fn mean_into(rows: &[&[f32]], out: &mut [f32]) {
     dispatch(Mean { rows, out });
 }
@@ -29,7 +29,7 @@ struct Mean<'m> {
 impl Work for Mean<'_> {
     type Out = ();
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "constant places")]
+    #[expect(clippy::indexing_slicing, reason = "constant indices")]
     fn run<V: Vector>(self) {
         let Self { rows, out } = self;
         let (one, count) = (V::all(1.0), V::all(rows.len().max(1) as f32));

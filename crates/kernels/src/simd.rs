@@ -1,11 +1,11 @@
-//! Sixteen numbers at a time, on whatever vector registers the processor has.
+//! Sixteen numbers at a time, on the widest vector registers that the processor has.
 //!
-//! Every operation gives the same bits on each of them: sums are taken in one order, and a
+//! Every operation gives the same bits on all of them: sums are taken in one order, and a
 //! multiply-add is rounded once. (Where the processor has no fused multiply-add, the portable code
-//! has the same result, slowly.)
+//! gives the same result, slowly.)
 //!
-//! Code that uses a [`Vector`] is inlined into a function that may use the registers; what is not
-//! inlined, as an iterator's closure may not be, cannot use them, and is slow.
+//! Code that uses a [`Vector`] must be inlined into a function that may use the registers. Code
+//! that is not inlined, as an iterator's closure may not be, cannot use them and is slow.
 
 #![allow(
     clippy::inline_always,
@@ -15,13 +15,13 @@
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-/// Of a vector.
+/// How many numbers a vector has.
 pub const LANES: usize = 16;
 
-/// Sixteen numbers. The functions are safe to call where the processor has what the implementation
-/// needs.
+/// Sixteen numbers. The functions may be called only where the processor has the instructions that
+/// the implementation uses.
 pub trait Vector: Copy {
-    /// Whether there are registers enough for two dozen sums.
+    /// Whether there are enough registers for two dozen sums.
     const IS_WIDE: bool;
     /// Zeros.
     fn zero() -> Self;
@@ -29,25 +29,26 @@ pub trait Vector: Copy {
     fn all(value: f32) -> Self;
     /// Sixteen numbers from memory.
     fn load(from: &[f32; LANES]) -> Self;
-    /// Fewer than sixteen, and zeros behind them.
+    /// Fewer than sixteen numbers from memory, followed by zeros.
     fn load_part(from: &[f32]) -> Self;
     /// Sixteen numbers into memory.
     fn store(self, to: &mut [f32; LANES]);
-    /// self · by + plus, rounded once.
+    /// `self` · `by` + `plus`, rounded once.
     fn mul_add(self, by: Self, plus: Self) -> Self;
-    /// Each divided by another.
+    /// Each number divided by the one at the same position in `by`.
     fn div(self, by: Self) -> Self;
-    /// The sum of each: of each four neighbours (0 + 2) + (1 + 3), and of these four sums the same.
+    /// The sum of each vector: every four neighbours are added as (0 + 2) + (1 + 3), and so are the
+    /// four sums of these.
     fn sums(of: [Self; 4]) -> [f32; 4];
-    /// Asks for the memory at an address, which need not be there.
+    /// Prefetches the memory at an address, which need not be valid.
     fn prefetch(address: *const f32);
 }
 
 /// Work that can be done on any kind of vector.
 pub trait Work {
-    /// What comes of it.
+    /// The result.
     type Out;
-    /// Does it. To be marked `inline(always)`.
+    /// Does the work. Implementations must be marked `inline(always)`.
     fn run<V: Vector>(self) -> Self::Out;
 }
 
@@ -65,7 +66,7 @@ pub fn dispatch<W: Work>(work: W) -> W::Out {
     work.run::<[f32; LANES]>()
 }
 
-/// Asks for the memory of some numbers, which will be used soon.
+/// Prefetches the memory of numbers that will be used soon.
 pub fn prefetch(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(LANES) {
@@ -75,8 +76,8 @@ pub fn prefetch(values: &[f32]) {
     let _ = values;
 }
 
-/// What comes of the work on each kind of register that this processor has, the portable first. For
-/// tests: all must be the same.
+/// The results of the work on each kind of register that this processor has, the portable one
+/// first. For tests: all must be equal.
 pub fn on_every_kind<W: Work>(work: impl Fn() -> W) -> Vec<W::Out> {
     let mut all = vec![work().run::<[f32; LANES]>()];
     #[cfg(target_arch = "x86_64")]
@@ -91,7 +92,7 @@ pub fn on_every_kind<W: Work>(work: impl Fn() -> W) -> Vec<W::Out> {
     all
 }
 
-/// Portable code; the compiler finds the registers where every processor of its target has some, as
+/// Portable code. The compiler uses vector registers if every processor of its target has some, as
 /// on aarch64.
 impl Vector for [f32; LANES] {
     const IS_WIDE: bool = false;

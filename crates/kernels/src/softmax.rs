@@ -1,4 +1,4 @@
-//! The softmax of four logits, the same on every machine.
+//! The softmax of four logits, with the same bits on every machine.
 
 #![allow(
     clippy::inline_always,
@@ -12,7 +12,7 @@ pub const CLASSES: usize = 4;
 /// exp(zᵢ) / Σ exp(zⱼ), or `None` if a logit is not finite. The largest is subtracted first, so
 /// that no exponential overflows.
 #[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "constant places")]
+#[expect(clippy::indexing_slicing, reason = "constant indices")]
 pub fn softmax(logits: [f32; CLASSES]) -> Option<[f32; CLASSES]> {
     let [a, b, c, d] = logits;
     if !(a + b + c + d).is_finite() {
@@ -31,20 +31,22 @@ pub fn softmax(logits: [f32; CLASSES]) -> Option<[f32; CLASSES]> {
     Some(powers)
 }
 
-/// Of finite numbers; one instruction, which `f32::max` is not, since it has NaN in mind.
+/// The larger of two finite numbers, in one instruction. `f32::max` takes more, since it handles
+/// NaN.
 #[inline(always)]
 fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
 /// eˣ for x ≤ 0, to two units in the last place: 2ⁿ times a polynomial on [−ln 2 / 2, ln 2 / 2] (S.
-/// L. Moshier's Cephes, `expf`). Not the system's, so that every machine has the same.
+/// L. Moshier's Cephes, `expf`). Not the system's function, so that every machine gives the same
+/// bits.
 #[inline(always)]
 #[expect(clippy::excessive_precision, reason = "as published")]
 fn exp(x: f32) -> f32 {
-    // Below this the result is no normal number any more.
+    // Below this the result is no longer a normal number.
     const LEAST: f32 = -87.0;
-    // 1.5 · 2²³: added, it rounds to a whole number, which the sum's last bits are.
+    // 1.5 · 2²³: adding it rounds to a whole number, which is then in the sum's last bits.
     const ROUND: f32 = 12_582_912.0;
     const ONE: u32 = 127;
     let x = larger(x, LEAST);

@@ -1,24 +1,24 @@
-//! Threads that share a piece of work and meet several times in it.
+//! Threads that share a piece of work and meet several times during it.
 //!
-//! A step of training on a batch takes a hundred microseconds, and its threads meet six times in
-//! it. To sleep and be woken takes about as long as the step, so whoever waits turns in a loop;
-//! after a while it gives the processor away, since where there are fewer processors than threads
-//! the others could not come otherwise.
+//! A step of training on a batch takes a hundred microseconds, and its threads meet six times
+//! during it. Sleeping and waking up takes about as long as the step, so a thread that waits spins.
+//! After a while it yields the processor: where there are fewer processors than threads, the others
+//! could not arrive otherwise.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Turns of the loop before the processor is given away: some tens of microseconds.
+/// Turns of the loop before a thread yields the processor: some tens of microseconds.
 const TURNS: u32 = 1 << 11;
 
-/// The variable that says how many threads a team may have.
+/// The environment variable that sets how many threads a team may have.
 pub const THREADS: &str = "KNOCKLINE_THREADS";
-/// More are of no use: a step has fewer parts.
+/// The most threads of a team. More are of no use: a step has fewer parts.
 const MOST: usize = 256;
 
-/// How many threads a team may have: what [`THREADS`] says, or as many as there are processors.
-/// What is no number says nothing.
+/// How many threads a team may have: the value of [`THREADS`], or as many as there are processors.
+/// A value that is not a number is ignored.
 pub fn available() -> usize {
     let said = std::env::var(THREADS).ok().and_then(|text| text.trim().parse().ok());
     said.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
@@ -28,9 +28,9 @@ pub fn available() -> usize {
 /// One of a team's threads.
 #[derive(Clone, Copy)]
 pub struct Member<'t> {
-    /// Which one, from 0.
+    /// The thread's number, from 0.
     pub index: usize,
-    /// How many there are.
+    /// How many threads the team has.
     pub size: usize,
     meeting: &'t Meeting,
 }
@@ -42,10 +42,10 @@ struct Meeting {
     broken: AtomicBool,
 }
 
-/// Does `work` on `size` threads, of which this is one, and returns what each gave.
+/// Does `work` on `size` threads, including this one, and returns each thread's result.
 ///
 /// # Panics
-/// If one of them panics, with what it said; or if the system starts no more threads.
+/// If a thread panics, with its message, or if the system cannot start a thread.
 pub fn run<T: Send>(size: usize, work: impl Fn(Member<'_>) -> T + Sync) -> Vec<T> {
     let meeting = &Meeting::default();
     let work = &work;
@@ -64,16 +64,17 @@ pub fn run<T: Send>(size: usize, work: impl Fn(Member<'_>) -> T + Sync) -> Vec<T
         return ends.into_iter().flatten().collect();
     }
     let mut panics: Vec<_> = ends.into_iter().filter_map(Result::err).collect();
-    // The others only say that there was one.
+    // The other panics only report that there was one.
     let first =
         panics.iter().position(|panic| panic.downcast_ref::<&str>() != Some(&ANOTHER)).unwrap_or(0);
     resume_unwind(panics.swap_remove(first))
 }
 
-/// What who waits for one that has panicked panics with.
+/// The panic message of a thread that waits for one that has panicked.
 const ANOTHER: &str = "another thread of the team has panicked";
 
-/// A thread that cannot be started would be waited for without end by those that have been.
+/// Ends the meeting on a panic, such as when a thread cannot be started: the threads that have
+/// started would wait for it forever.
 struct BreakUp<'t>(&'t Meeting);
 
 impl Drop for BreakUp<'_> {
@@ -91,10 +92,10 @@ impl Meeting {
 }
 
 impl Member<'_> {
-    /// Waits until every thread of the team has come as far. What was written before is seen after.
+    /// Waits until every thread of the team has arrived. What was written before is visible after.
     ///
     /// # Panics
-    /// If another thread of the team has.
+    /// If another thread of the team has panicked.
     pub fn meet(&self) {
         let Meeting { arrived, number, broken } = self.meeting;
         let before = number.load(Ordering::Acquire);
@@ -117,13 +118,13 @@ impl Member<'_> {
         }
     }
 
-    /// This member's share of `count` things: the shares of all differ by one at most.
+    /// This member's share of `count` items; all shares differ by at most one.
     pub fn share(&self, count: usize) -> Range<usize> {
         share(self.index, self.size, count)
     }
 }
 
-/// The share of member `index` of `size`.
+/// The share of `count` items for member `index` of `size`.
 pub fn share(index: usize, size: usize, count: usize) -> Range<usize> {
     // Earlier members have the larger shares.
     let start = |index: usize| index * (count / size) + index.min(count % size);

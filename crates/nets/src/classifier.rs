@@ -23,7 +23,7 @@ struct NetOptions {
 }
 
 impl Classifier {
-    /// The net of a training run's `folder`: `config.json` says what it looks like and
+    /// Reads the net in a training run's `folder`: `config.json` describes it, and
     /// `model.safetensors` has its weights.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
@@ -47,8 +47,8 @@ impl Classifier {
         self.net.dimension()
     }
 
-    /// The probabilities of each row of `x`, one row after the other, in label order; the same for
-    /// a row whatever rows are beside it.
+    /// The probabilities of each row of `x`, in label order. They do not depend on the rows beside
+    /// it.
     pub fn probabilities(&self, x: &[f32]) -> Vec<[f32; Category::COUNT]> {
         self.net.logits(x, 1).into_iter().map(softmax).collect()
     }

@@ -14,13 +14,13 @@ use crate::Net;
 /// Values by name.
 pub type NamedValues = BTreeMap<String, Vec<f32>>;
 
-/// Writes the tensors and a `note` for the file's metadata.
+/// Writes the tensors, and a `note` in the file's metadata.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, note: Option<&str>) -> Result<()> {
     let bytes = to_bytes(tensors, note, path)?;
     std::fs::write(path, bytes).map_err(|e| Failure::io("write", path, &e))
 }
 
-/// What such a file at `path` holds.
+/// The bytes of such a file; `path` is for errors.
 pub fn to_bytes(
     tensors: &BTreeMap<String, Tensor>,
     note: Option<&str>,
@@ -42,7 +42,7 @@ pub fn to_bytes(
     arrays::to_bytes(arrays, note, path)
 }
 
-/// Reads the tensors of exactly the `wanted` names and shapes; all must be finite.
+/// Reads the tensors, which must have exactly the `wanted` names and shapes and be finite.
 pub fn read(
     arrays: &Arrays,
     path: &Path,
@@ -54,7 +54,7 @@ pub fn read(
         .into_iter()
         .find(|name| !name.ends_with("num_batches_tracked") && !wanted.contains_key(name));
     if let Some(extra) = extra {
-        return Err(refuse(format_args!("has `{extra}`, which this net has not"), path));
+        return Err(refuse(format_args!("`{extra}` is not a tensor of this net"), path));
     }
     let one = |(name, shape): (&String, &Vec<usize>)| {
         let shape: Vec<Option<usize>> = shape.iter().copied().map(Some).collect();
@@ -72,15 +72,14 @@ pub fn shapes(tensors: &BTreeMap<String, Tensor>) -> BTreeMap<String, Vec<usize>
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.dims().to_vec())).collect()
 }
 
-/// Puts the values of a net's tensors in their places.
+/// Sets the values of a net's tensors.
 pub fn fill(net: &mut Net, values: NamedValues, path: &Path) -> Result<()> {
     values
         .into_iter()
         .try_for_each(|(name, values)| net.set(&name, values).map_err(|e| refuse(e, path)))
 }
 
-/// Fills `net` from a file that must have exactly its tensors; one that has not leaves it as it
-/// was.
+/// Fills `net` from a file that must have exactly its tensors; otherwise leaves it as it was.
 pub fn read_net(path: &Path, net: &mut Net) -> Result<()> {
     let values = read(&Arrays::read(path)?, path, &shapes(&net.state()))?;
     fill(net, values, path)

@@ -1,8 +1,8 @@
-//! A net's forward pass on the CPU, with weights laid out for it once.
+//! A net's forward pass on the CPU, with weights that are laid out for it once.
 //!
-//! Batch norm with fixed statistics is a scale and a shift, which go into the matrix before it, so
-//! that the multi-layer net is nothing but matrix products with a bias and a ReLU. A row's logits
-//! are the same bits whatever rows are beside it.
+//! Batch norm with fixed statistics is a scale and a shift, which are folded into the matrix before
+//! it, so that the multi-layer net consists of matrix products with a bias and a ReLU. A row's
+//! logits have the same bits regardless of the rows beside it.
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
@@ -16,13 +16,13 @@ use kernels::team;
 
 use crate::{BATCH_NORM_EPSILON, Net, Shape};
 
-/// Rows that go through all layers before the next ones do: their hidden units stay in the
+/// Rows that go through all layers before the next ones: their hidden units stay in the
 /// second-level cache.
 const ROWS: usize = 96;
 /// Multiply-adds below which a further thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 24;
 
-/// A net that is ready to be asked.
+/// A net that is ready for inference.
 pub struct Inference {
     dimension: usize,
     layers: HiddenLayers,
@@ -33,7 +33,7 @@ enum HiddenLayers {
     Multi(Stack),
 }
 
-/// The layers of the multi-layer net; the middle one is passed several times.
+/// The layers of the multi-layer net; the middle one is applied several times.
 struct Stack {
     first: Dense,
     middle: Option<Dense>,
@@ -51,7 +51,7 @@ impl Stack {
 /// relu(X W + b), or without the ReLU.
 struct Dense {
     inputs: usize,
-    /// Of the rows of W and b, in whole vectors.
+    /// The width of W's rows and of b, in whole vectors.
     width: usize,
     weight: Vec<f32>,
     bias: Vec<f32>,
@@ -59,7 +59,7 @@ struct Dense {
 }
 
 impl Inference {
-    /// The net as it is now; later changes to it are not seen.
+    /// Copies the net as it is now; later changes to it are not seen.
     pub fn of(net: &Net) -> Result<Self> {
         let Shape::MultiLayer { layers, relu_out, .. } = net.shape else {
             let w: Vec<f32> = net.var("fc.weight")?.flatten_all()?.to_vec1()?;
@@ -141,7 +141,7 @@ impl Inference {
     }
 }
 
-/// The values of a tensor that lies on the CPU, without a copy.
+/// Passes on the values of a tensor on the CPU, without a copy.
 pub(crate) fn on_cpu<T>(x: &Tensor, use_values: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = x.storage_and_layout();
     let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
@@ -152,7 +152,7 @@ pub(crate) fn on_cpu<T>(x: &Tensor, use_values: impl FnOnce(&[f32]) -> T) -> Res
 }
 
 impl Dense {
-    /// Of PyTorch's weight \[outputs, inputs\], whose outputs are scaled, and a bias.
+    /// From PyTorch's weight \[outputs, inputs\], whose outputs are scaled, and a bias.
     #[expect(clippy::cast_possible_truncation, reason = "weights are f32; they are rounded once")]
     fn new(weight: &Tensor, bias: &[f64], scale: Option<&[f64]>, relu: bool) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
@@ -198,7 +198,7 @@ impl Work for ForwardPass<'_> {
                 gemm::<V>(&mut to, layer.width, left, &layer.weight, Initial::Bias(&layer.bias));
                 if layer.relu {
                     for z in to.iter_mut().take(rows * layer.width) {
-                        // Not `max`, which makes 0 of NaN: a net that has diverged would look
+                        // Not `max`, which turns NaN into 0: a net that has diverged would look
                         // sound.
                         *z = relu(*z);
                     }

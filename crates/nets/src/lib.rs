@@ -1,8 +1,8 @@
 //! The two nets on candle tensors: their weights under PyTorch's names, the forward pass, and the
 //! files that hold them.
 //!
-//! `train` changes the weights and `predict` only uses them; both ask a net by way of
-//! [`Inference`], or on a GPU of [`Net::logits`].
+//! `train` changes the weights, and `predict` only uses them. Both run a net through [`Inference`]
+//! or, on a GPU, through [`Net::logits`].
 
 mod classifier;
 pub mod file;
@@ -35,17 +35,17 @@ pub const MULTI_LAYER_WEIGHTS: [&str; 8] = [
     "fc_out.bias",
 ];
 
-/// What a net looks like.
+/// The layers of a net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// logits = X Wᵀ, no bias.
     SingleLayer,
-    /// `fc` → ReLU → (`fc_mid` → batch norm → ReLU) × `layers` → `fc_out` → ReLU if `relu_out`.
-    /// The middle layers are one and the same, shared.
+    /// `fc` → ReLU → (`fc_mid` → batch norm → ReLU) × `layers` → `fc_out` → ReLU if `relu_out`. The
+    /// middle layers share their weights.
     MultiLayer {
         /// Units of each hidden layer.
         hidden: usize,
-        /// How often the middle layer is passed.
+        /// How often the middle layer is applied.
         layers: usize,
         /// Whether the logits end in a ReLU.
         relu_out: bool,
@@ -53,7 +53,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The shape that a run's options describe: the multi-layer net has hidden layers.
+    /// The shape that a run's options describe: only the multi-layer net has hidden layers.
     pub fn of(hidden: Option<usize>, layers: Option<usize>, relu_out: Option<bool>) -> Self {
         match (hidden, layers) {
             (Some(hidden), Some(layers)) => {
@@ -66,19 +66,19 @@ impl Shape {
 
 /// A net with its weights, under PyTorch's `state_dict` names.
 pub struct Net {
-    /// What it looks like.
+    /// The layers.
     pub shape: Shape,
     /// Components of a row of features.
     pub dimension: usize,
-    /// What training changes by its gradient, sorted by name.
+    /// What training changes by gradients, sorted by name.
     pub weights: BTreeMap<String, Var>,
     /// What training changes otherwise: batch norm's running statistics.
     pub buffers: BTreeMap<String, Tensor>,
 }
 
-/// What is different about the forward pass in training.
+/// What the forward pass uses in training only.
 pub struct Training<'m> {
-    /// Draws dropout's factors for so many hidden units, or `None` without dropout.
+    /// Draws dropout's factors for a number of hidden units, or is `None` without dropout.
     pub mask: Option<&'m mut dyn FnMut(usize) -> Vec<f32>>,
 }
 
@@ -86,8 +86,8 @@ pub struct Training<'m> {
 struct Batch(Tensor, Tensor, usize);
 
 impl Net {
-    /// A net for features of `dimension` components whose weights are 0, batch norm's scale and
-    /// running variance aside, which are 1.
+    /// A net for features of `dimension` components, with weights of 0, except for batch norm's
+    /// scale and running variance, which are 1.
     pub fn zeros(shape: Shape, dimension: usize, device: &Device) -> Result<Self> {
         let mut net = Self { shape, dimension, weights: BTreeMap::new(), buffers: BTreeMap::new() };
         let mut weight = |name: &str, shape: &[usize]| -> Result<()> {
@@ -132,8 +132,8 @@ impl Net {
         let (logits, batches) = self.pass(x, Some(&mut training))?;
         for Batch(mean, variance, n) in batches {
             self.remember("bn.running_mean", &mean, 1.0)?;
-            // A batch of one row has no variance to remember, so it leaves the remembered one
-            // alone.
+            // A batch of one row has no variance to remember, so it leaves the running one
+            // unchanged.
             if n > 1 {
                 self.remember("bn.running_var", &variance, n as f64 / (n - 1) as f64)?;
             }
@@ -213,7 +213,7 @@ impl Net {
     /// Whether every weight and buffer is a finite number.
     pub fn is_finite(&self) -> Result<bool> {
         for tensor in self.state().values() {
-            // A sum is finite only if its terms are; one that overflows has terms as bad as
+            // A sum is finite only if its terms are; if it overflows, its terms are as bad as
             // infinite ones.
             if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Ok(false);
@@ -231,7 +231,7 @@ impl Net {
             .collect()
     }
 
-    /// Replaces the tensor `name` by `values`, whose count must fit.
+    /// Replaces the values of the tensor `name`; their count must match.
     pub fn set(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
         let old = self.var(name)?;
         let new = Tensor::from_vec(values, old.shape(), old.device())?;
@@ -245,8 +245,8 @@ impl Net {
     }
 }
 
-/// candle's ReLU makes 0 of NaN, so that a net that has diverged would look sound. What is added is
-/// 0 for finite numbers, NaN for others, and out of the gradient's sight.
+/// A ReLU that keeps NaN. candle's turns NaN into 0, so that a net that has diverged would look
+/// sound. The term that is added is 0 for finite numbers and NaN for others, and has no gradient.
 fn relu_that_keeps_nan(z: &Tensor) -> Result<Tensor> {
     z.relu()? + (z.detach() * 0.0)?
 }

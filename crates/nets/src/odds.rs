@@ -11,21 +11,21 @@ use crate::inference::{Inference, on_cpu};
 /// Rows whose logits are computed at once.
 const ROWS: usize = 1 << 16;
 
-/// Rows of features, where they lie.
+/// Rows of features, as values on the CPU or as a tensor.
 #[derive(Clone, Copy)]
 pub enum Rows<'r> {
-    /// One row after the other.
+    /// The values of one row after the other.
     Values(&'r [f32]),
     /// \[n, d\].
     Tensor(&'r Tensor),
 }
 
-/// Gives `row` the logits of every row of `x`, in order.
+/// Calls `row` with the logits of every row of `x`, in order.
 pub fn each_row(net: &Net, x: Rows<'_>, mut row: impl FnMut([f32; Category::COUNT])) -> Result<()> {
     match x {
         Rows::Values(x) => {
             let inference = Inference::of(net)?;
-            // A part may have more rows than their logits should take memory.
+            // A part may have so many rows that all their logits would take too much memory.
             for x in x.chunks(ROWS * inference.dimension()) {
                 inference.logits(x, team::available()).into_iter().for_each(&mut row);
             }
@@ -59,14 +59,14 @@ pub fn softmax(logits: [f32; Category::COUNT]) -> [f32; Category::COUNT] {
     logits.map(|z| (f64::from(z) - log_sum).exp() as f32)
 }
 
-/// ln Σ exp(zᵢ). The largest logit is taken out first, so that no exponential overflows.
+/// ln Σ exp(zᵢ). The largest logit is subtracted first, so that no exponential overflows.
 pub fn log_sum_exp(logits: [f32; Category::COUNT]) -> f64 {
     let largest = logits.into_iter().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&z| f64::from(z - largest).exp()).sum();
     f64::from(largest) + sum.ln()
 }
 
-/// The place of the largest value; of equal ones the first, as `argmax` in PyTorch.
+/// The index of the largest value; of equal values the first, like PyTorch's `argmax`.
 pub fn largest(values: &[f32; Category::COUNT]) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (i, &value) in values.iter().enumerate() {

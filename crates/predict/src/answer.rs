@@ -1,4 +1,4 @@
-//! What is said about a headline.
+//! The answer to a headline, and how it is written.
 
 use std::io::{Result, Write};
 
@@ -6,7 +6,7 @@ use headline_features::KnownWords;
 use serde::Serialize;
 use text::Category;
 
-/// How it is said.
+/// How an answer is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Columns for a person.
@@ -19,14 +19,14 @@ pub enum Form {
 pub struct Answer<'t> {
     /// The headline.
     pub title: &'t str,
-    /// Its words.
+    /// How many words it has.
     pub words: KnownWords,
     /// The probability of each category, in label order.
     pub probabilities: [f32; Category::COUNT],
 }
 
-/// `category` and `name` are `null`, and `top` is empty, where no word of the title is known: the
-/// net has not seen the title.
+/// `category` and `name` are `null`, and `top` is empty, if no word of the title is known, since
+/// the net then knows nothing about the title.
 #[derive(Serialize)]
 struct Json<'t> {
     title: &'t str,
@@ -48,14 +48,14 @@ impl Answer<'_> {
     pub fn write(&self, out: &mut impl Write, form: Form, k: usize) -> Result<()> {
         let mut top: Vec<(Category, f32)> =
             Category::ALL.into_iter().zip(self.probabilities).collect();
-        // Stable, so that of equal ones the first is on top, as in training.
+        // A stable sort, so that the first of equal ones is on top, as in training.
         top.sort_by(|a, b| b.1.total_cmp(&a.1));
         top.truncate(k);
         let KnownWords { all, known } = self.words;
         match form {
             Form::Text => {
-                // Without a known word the probabilities are the same for every headline, and say
-                // nothing of this one.
+                // Without a known word the probabilities are the same for every headline, and
+                // reveal nothing about this one.
                 for (category, p) in &top {
                     if known == 0 {
                         out.write_all(b"-         ")?;
@@ -76,7 +76,8 @@ impl Answer<'_> {
                     let width = 13_usize.saturating_sub("/ known".len() + digits(all));
                     write!(out, "{known:>width$}/{all} known  ")?;
                 }
-                // A line a headline, whatever is in it, and nothing that a terminal would obey.
+                // One line per headline even if the title contains line breaks, and no control
+                // characters, which a terminal would obey.
                 if self.title.bytes().all(|b| (b' '..0x7f).contains(&b)) {
                     out.write_all(self.title.as_bytes())?;
                 } else {
@@ -111,8 +112,9 @@ impl Answer<'_> {
     }
 }
 
-/// A probability as `{:.4}` writes it, without the search for digits that any number would need;
-/// `None` if it is none. An f32 times 10⁴ has 38 bits at most, so that the product is exact.
+/// A probability as `{:.4}` writes it, without the search for digits that other numbers need, or
+/// `None` if it is not a probability. An f32 times 10⁴ has at most 38 bits, so the product is
+/// exact.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10,000")]
 fn four_decimals(p: f32) -> Option<[u8; 6]> {
     if !(0.0..=1.0).contains(&p) {
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn ties_go_where_the_library_s_go_and_what_is_no_probability_is_no_number_of_ours() {
-        // Odd multiples of half of 10⁻⁴ that are f32s: those of 625 halves, 1/32.
+        // The odd multiples of half of 10⁻⁴ that are f32s: 1/32 is 625 such halves.
         (1_u8..32).step_by(2).for_each(|i| check(f32::from(i) / 32.0));
         assert!(
             [f32::NAN, -0.5, 1.5, f32::INFINITY].into_iter().all(|p| four_decimals(p).is_none())

@@ -1,11 +1,12 @@
 //! Classifies headlines with a trained run.
 //!
 //! In: `embed/vocabulary.parquet`, `embed/vectors.safetensors`, a run's `config.json` and
-//! `model.safetensors`; headlines as arguments, from files or from stdin. Out: a line a headline,
-//! in the order in which they came.
+//! `model.safetensors`; headlines as arguments, from files or from stdin. Out: one line per
+//! headline, in the order of the input.
 //!
 //! Always holds: a headline's features are made by the code that made the training data; memory
-//! does not grow with the number of headlines; a line comes out as soon as no more input waits.
+//! does not grow with the number of headlines; a line is written as soon as no more input is
+//! waiting.
 
 mod answer;
 mod titles;
@@ -28,11 +29,11 @@ use titles::Titles;
 #[derive(Parser)]
 #[command(name = "predict", max_term_width = 100)]
 struct PredictCli {
-    /// The headlines, one an argument; without any, or with `-` alone, they are read from
-    /// stdin, one a line
+    /// The headlines, one per argument; without any, or with `-` alone, they are read from stdin,
+    /// one per line
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
-    /// Read the headlines from this file, one a line
+    /// Read the headlines from this file, one per line
     #[arg(long, value_name = "PATH", conflicts_with = "texts")]
     file: Vec<PathBuf>,
     /// The folder with the artifacts
@@ -44,16 +45,16 @@ struct PredictCli {
     /// How many categories to show, the likeliest first
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
     top_k: u8,
-    /// One JSON object a line
+    /// Write one JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// Headlines that a thread has at once.
+/// The most headlines per thread in a batch.
 const BATCH: usize = 8192;
-/// Or bytes that all threads have: a headline may be very long.
+/// Bytes after which a batch ends, for all threads together: a headline may be very long.
 const LARGEST: usize = 1 << 23;
-/// Headlines whose features are made at once, and stay in a cache until they are used.
+/// Headlines whose features are computed at once, and stay in a cache until they are used.
 const ROWS: usize = 192;
 
 fn main() -> ExitCode {
@@ -74,7 +75,7 @@ fn run(cli: &PredictCli) -> Result<()> {
     let classifier = Classifier::read(&folder)?;
     if classifier.dimension() != lookup.dimension() {
         let what = format_args!(
-            "`{}` wants {} features and the word vectors have {}",
+            "`{}` needs {} features, and the word vectors have {}",
             cli.run,
             classifier.dimension(),
             lookup.dimension()
@@ -107,14 +108,14 @@ fn run(cli: &PredictCli) -> Result<()> {
                         break;
                     }
                 }
-                // A bad line takes no answer from the good ones before it.
+                // A bad line does not take the answers from the good ones before it.
                 other => {
                     end = Some(other.map(drop));
                     break;
                 }
             }
         }
-        // A few headlines are answered before a thread has started.
+        // A few headlines are answered sooner than a thread starts.
         let threads = if count > ROWS { threads } else { 1 };
         let answered = team::run(threads, |member| {
             let titles =
@@ -128,7 +129,7 @@ fn run(cli: &PredictCli) -> Result<()> {
         });
         match written.and_then(|()| out.flush()) {
             Ok(()) => {}
-            // Who reads no further wants no more.
+            // The reader has closed the pipe and wants no more.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
             Err(e) => {
                 return Err(Failure::failed(
@@ -189,14 +190,14 @@ fn inputs(cli: &PredictCli) -> Result<Titles> {
         [] if std::io::stdin().is_terminal() => Err(Failure::usage(
             "there is no headline to classify",
             "command line",
-            "give headlines as arguments, --file PATH, or - and a line a headline on stdin",
+            "give headlines as arguments, --file PATH, or - and one headline per line on stdin",
         )),
         [] => Ok(Titles::stdin()),
         [one] if one == "-" => Ok(Titles::stdin()),
         texts if texts.iter().any(|text| text == "-") => Err(Failure::usage(
-            "`-` stands beside other headlines",
+            "`-` cannot be combined with other headlines",
             "command line",
-            "give - alone to read stdin; a headline may have a - beside other words",
+            "give - alone to read stdin; a headline may contain a - beside other words",
         )),
         texts => Ok(Titles::given(texts.to_vec())),
     }

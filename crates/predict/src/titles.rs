@@ -1,4 +1,4 @@
-//! The headlines to classify, from wherever they come.
+//! The headlines to classify: arguments, or lines of files or stdin.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use failure::{Failure, Result};
 
-/// A longer line is no headline; without a limit one would be read into memory whole.
+/// The most bytes of a headline. Without a limit, a longer line would be read into memory whole.
 const LONGEST: usize = 1 << 20;
-/// Read at once.
+/// Bytes that are read at once.
 const BUFFER: usize = 1 << 18;
 
 /// Headlines, one after the other.
@@ -25,7 +25,7 @@ struct TitleSource {
 }
 
 impl Titles {
-    /// These.
+    /// These headlines.
     pub fn given(texts: Vec<String>) -> Self {
         Self { given: texts.into(), sources: VecDeque::new() }
     }
@@ -35,8 +35,8 @@ impl Titles {
         Self::of("stdin".into(), Box::new(std::io::stdin()))
     }
 
-    /// The lines of files, one file after the other. All are opened at once, so that one that is
-    /// missing is known before any line is answered.
+    /// The lines of files, one file after the other. All files are opened first, so that a missing
+    /// one is reported before any line is answered.
     pub fn files(paths: &[PathBuf]) -> Result<Self> {
         let mut all = Self::given(Vec::new());
         for path in paths {
@@ -58,8 +58,10 @@ impl Titles {
         Self { given: VecDeque::new(), sources: VecDeque::from([source]) }
     }
 
-    /// Puts the next headline into `title`, without its line's end; an empty line is one, too, so
-    /// that answers and lines stay side by side. `false`: there is none.
+    /// Puts the next headline into `title`, without its line end, or returns `false` if there is
+    /// none.
+    ///
+    /// An empty line is a headline, too, so that answers and lines stay side by side.
     pub fn next(&mut self, title: &mut String) -> Result<bool> {
         if let Some(given) = self.given.pop_front() {
             *title = given;
@@ -74,7 +76,7 @@ impl Titles {
         Ok(false)
     }
 
-    /// Whether more can be had without waiting for somebody to write it.
+    /// Whether another headline is available without waiting for input.
     pub fn more_waits(&self) -> bool {
         !self.given.is_empty()
             || self.sources.front().is_some_and(|s| s.reader.buffer().contains(&b'\n'))
@@ -113,7 +115,7 @@ impl TitleSource {
         Failure::input(
             what,
             format_args!("{}, line {}", self.name, self.line),
-            "give UTF-8 text with a headline a line",
+            "give UTF-8 text with one headline per line",
         )
     }
 }

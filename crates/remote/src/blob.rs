@@ -1,4 +1,4 @@
-//! One file in the store, by its digest.
+//! Transfers one file of a result, which the store keeps by its digest.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -17,12 +17,13 @@ use crate::{RemoteError, RemoteStore};
 
 /// zstd's default.
 const LEVEL: i32 = 3;
-/// Beyond this a blob goes in parts; S3 wants five megabytes at least in each.
+/// A blob larger than this is uploaded in parts of this size; S3 requires at least five megabytes
+/// in each.
 const PART: usize = 8 << 20;
-/// Read and compressed at a time.
+/// The number of bytes that are read and compressed at a time.
 const PIECE: usize = 1 << 20;
 
-/// Transfers of so many bytes in all that take longer than [`RemoteStore::limit`] are given up.
+/// Awaits a transfer of `bytes` bytes in all, and gives it up after [`RemoteStore::limit`].
 pub async fn within<T>(
     place: &RemoteStore,
     bytes: u64,
@@ -30,13 +31,13 @@ pub async fn within<T>(
 ) -> Result<T, RemoteError> {
     let limit = place.limit(bytes);
     let late = |_| {
-        RemoteError::Store(format!("it took more than {} s for {bytes} bytes", limit.as_secs()))
+        RemoteError::Store(format!("it did not end within {} s ({bytes} bytes)", limit.as_secs()))
     };
     tokio::time::timeout(limit, work).await.map_err(late)?
 }
 
-/// Fetches the blob of `output` into the file `to`, synced. `arrived` is told how many bytes have
-/// come.
+/// Fetches the blob of `output` into the file `to`, and syncs it. Calls `arrived` with the number
+/// of bytes that each piece unpacked to.
 pub async fn get(
     place: &RemoteStore,
     output: &Output,
@@ -46,8 +47,8 @@ pub async fn get(
     let got = place.store.get(&place.blob(&output.digest)).await?;
     let mut unpacked = Unpacked::into(output.clone(), to)?;
     match got.payload {
-        // A folder's file is read by a thread of its own: as a stream it would come in thousands of
-        // pieces, each by way of another thread (three times as long for the checkpoints of a run).
+        // A file in a folder is read on one thread: as a stream it would come in thousands of
+        // pieces, each from another thread (three times as long for the checkpoints of a run).
         GetResultPayload::File(mut file, path) => {
             let whole = tokio::task::spawn_blocking(move || {
                 let mut piece = vec![0; PIECE];
@@ -68,7 +69,7 @@ pub async fn get(
             while let Some(piece) = pieces.next().await {
                 arrived(unpacked.take(&piece?)?);
             }
-            // A thread of its own syncs it: the others that are on their way are read on.
+            // Another thread syncs it, so that the other transfers continue meanwhile.
             tokio::task::spawn_blocking(move || unpacked.end())
                 .await
                 .map_err(|e| RemoteError::Local(e.to_string()))?
@@ -76,7 +77,7 @@ pub async fn get(
     }
 }
 
-/// A file that is unpacked and held against its digest as it comes.
+/// A file that is unpacked and checked against its digest as it arrives.
 struct Unpacked {
     output: Output,
     to: PathBuf,
@@ -96,7 +97,7 @@ impl Unpacked {
             error: None,
         };
         let mut decoder = raw::Decoder::new().map_err(disk)?;
-        // A frame may ask for a window of any size; ours asks for far less than this.
+        // A frame may ask for a window of any size; ours ask for far less than this.
         decoder.set_parameter(DParameter::WindowLogMax(27)).map_err(disk)?;
         Ok(Self { output, to: to.to_owned(), decoder: zio::Writer::new(file, decoder) })
     }
@@ -105,7 +106,7 @@ impl Unpacked {
         RemoteError::Damaged(format!("the object of {} is damaged: {what}", self.output.path))
     }
 
-    /// Takes a piece, and gives how many bytes it unpacked to.
+    /// Unpacks a piece, and returns how many bytes it unpacked to.
     fn take(&mut self, piece: &[u8]) -> Result<u64, RemoteError> {
         let before = self.decoder.writer().left;
         let written = self.decoder.write_all(piece).and_then(|()| self.decoder.flush());
@@ -117,25 +118,25 @@ impl Unpacked {
     }
 
     fn end(mut self) -> Result<(), RemoteError> {
-        // The frame's own checksum stands at its end.
+        // This checks the frame's checksum, which is at its end.
         self.decoder.finish().map_err(|e| self.damaged(e))?;
         let CheckedWriter { file, hasher, left, .. } = self.decoder.writer();
         if *left > 0 {
             return Err(self.damaged(format_args!("it ends {left} bytes early")));
         }
         if hasher.finalize().to_hex().as_str() != self.output.digest.as_str() {
-            return Err(self.damaged("it has another content"));
+            return Err(self.damaged("its content does not match its digest"));
         }
         file.sync_all().map_err(|e| RemoteError::local("write", &self.to, &e))
     }
 }
 
-/// A file that is digested as it is written, and takes no more bytes than it should have.
+/// A file that is digested as it is written, and accepts no more bytes than it should have.
 struct CheckedWriter {
     file: File,
     hasher: blake3::Hasher,
     left: u64,
-    /// The disk's, to be told from the decoder's own.
+    /// The disk's error, kept apart from the decoder's.
     error: Option<io::Error>,
 }
 
@@ -158,8 +159,8 @@ impl Write for CheckedWriter {
     }
 }
 
-/// Puts the file `from` there as the blob of `output`, unless it is there already and not to be
-/// replaced. Gives the bytes that were sent.
+/// Uploads the file `from` as the blob of `output`, unless the blob exists, is not known to be
+/// damaged, and `replace` is false. Returns the number of bytes sent.
 pub async fn put(
     place: &RemoteStore,
     output: &Output,
@@ -170,7 +171,7 @@ pub async fn put(
     if !replace && !place.is_damaged(&output.digest) {
         match place.store.head(&blob).await {
             Ok(_) => return Ok(0),
-            // Who may write but not list is told so of what is not there.
+            // To a user who may write but not list, S3 reports a missing object as a denied one.
             Err(Error::NotFound { .. } | Error::PermissionDenied { .. }) => {}
             Err(e) => return Err(e.into()),
         }
@@ -197,7 +198,7 @@ pub async fn put(
         }
         if hasher.finalize().to_hex().as_str() != output.digest.as_str() {
             return Err(RemoteError::Local(format!(
-                "{} has another content than when it was made",
+                "{} has changed since it was made",
                 from.display()
             )));
         }
@@ -208,7 +209,7 @@ pub async fn put(
     }
     .await;
     if let Err(error) = all {
-        // Nothing is seen of a blob that is not finished; parts that were sent cost storage.
+        // An unfinished blob is invisible, but the parts that were sent would cost storage.
         let _ = writer.abort().await;
         return Err(error);
     }

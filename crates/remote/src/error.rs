@@ -1,4 +1,4 @@
-//! What can go wrong with a remote, and how much it means.
+//! The errors of a remote, and how serious they are.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -6,16 +6,16 @@ use std::path::Path;
 
 use object_store::Error;
 
-/// Why something did not come or go.
+/// Why a transfer failed.
 #[derive(Debug)]
 pub enum RemoteError {
-    /// It is not there.
+    /// The object does not exist.
     Missing(String),
-    /// It is not what it should be.
+    /// The object is not what it should be.
     Damaged(String),
-    /// This machine's own disk.
+    /// Something on this machine failed, such as a file operation.
     Local(String),
-    /// The store itself: it is of no use for the rest of the run.
+    /// The store itself failed, and is not used for the rest of the run.
     Store(String),
 }
 
@@ -25,7 +25,7 @@ impl RemoteError {
         Self::Local(format!("cannot {doing} {}: {error}", path.display()))
     }
 
-    /// What a writer says: the store's own error is inside.
+    /// Converts a writer's error, which may contain an error of the store.
     pub fn of_writer(error: io::Error) -> Self {
         match error.downcast::<Error>() {
             Ok(error) => error.into(),
@@ -33,7 +33,7 @@ impl RemoteError {
         }
     }
 
-    /// Whether the remote is of no use for the rest of the run.
+    /// Whether the remote must not be used for the rest of the run.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Store(_) | Self::Local(_))
     }
@@ -50,17 +50,17 @@ impl Display for RemoteError {
 impl From<Error> for RemoteError {
     fn from(error: Error) -> Self {
         match &error {
-            // A bucket that is not there is no miss, but a mistake.
+            // A missing bucket is not a miss, but a mistake.
             Error::NotFound { source, .. }
                 if ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"]
                     .iter()
                     .any(|s| source_says(&**source, s)) =>
             {
-                Self::Store(format!("there is no such bucket ({})", cause(&error)))
+                Self::Store(format!("the bucket does not exist ({})", cause(&error)))
             }
-            Error::NotFound { path, .. } => Self::Missing(format!("{path} is not there")),
+            Error::NotFound { path, .. } => Self::Missing(format!("{path} does not exist")),
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Self::Store(format!(
-                "access is denied ({}); check the credentials and what they allow",
+                "access is denied ({}); check the credentials and their permissions",
                 cause(&error)
             )),
             _ => Self::Store(cause(&error)),
@@ -68,14 +68,14 @@ impl From<Error> for RemoteError {
     }
 }
 
-/// Whether an error or what caused it says so.
+/// Whether the message of an error, or of one of its causes, contains `text`.
 fn source_says(error: &(dyn std::error::Error + 'static), text: &str) -> bool {
     error.to_string().contains(text)
         || error.source().is_some_and(|source| source_says(source, text))
 }
 
-/// The innermost cause in a few words: a server's error code where it gives one, and no page of
-/// XML.
+/// The innermost cause in a few words: with the server's error code if there is one, but not a page
+/// of XML.
 fn cause(error: &Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {

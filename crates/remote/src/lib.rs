@@ -1,15 +1,15 @@
-//! Results of nodes in a store that machines share: a folder, S3 and what speaks its language,
-//! Google Cloud Storage, Azure, or a web server to read from.
+//! Results of nodes in a store that machines share: a folder, S3 or a compatible store, Google
+//! Cloud Storage, Azure, or a web server, which is read-only.
 //!
 //! ```text
 //! PREFIX/knockline/manifests-2/<node>/<content key>    a manifest, as it lies beside a result
 //! PREFIX/knockline/blobs/<2 digits>/<digest>.zst       a file by its digest, compressed
 //! ```
 //!
-//! Always holds: a manifest is put there after its files, so that what has one is whole; what is
-//! fetched has the digests that its manifest lists; what is damaged counts as not there, and is
-//! replaced by the next push. No operation waits forever: each has a limit that grows with its
-//! size.
+//! What always holds: a manifest is uploaded after its files, so that a result with a manifest is
+//! complete; a fetched file has the digest that its manifest lists; a damaged object counts as
+//! missing, and the next push replaces it. No operation waits forever: each has a time limit, which
+//! grows with the number of bytes.
 
 mod blob;
 mod error;

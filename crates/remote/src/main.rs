@@ -1,4 +1,5 @@
-//! The remote's program: xtask asks on stdin and gets replies on stdout, see [`cache::wire`].
+//! The program that uses the remote: xtask writes requests to its stdin and reads replies from its
+//! stdout, see [`cache::wire`].
 
 use std::fs::File;
 use std::io::{BufRead, Write as _};
@@ -15,11 +16,11 @@ use failure::{Exit, Failure};
 use remote::{RemoteError, RemoteStore, shown};
 use tokio::runtime::{Builder, Runtime};
 
-/// Keep results where other machines find them; run by `cargo xtask`
+/// Share results with other machines; run by `cargo xtask`
 #[derive(Parser)]
 #[command(name = "remote", max_term_width = 100)]
 struct RemoteCli {
-    /// A lock to hold while it lives
+    /// The lock that the program holds while it runs
     #[arg(long, hide = true)]
     stage_lock: Option<PathBuf>,
 }
@@ -39,7 +40,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &RemoteCli) -> failure::Result<()> {
-    // What a killed run's program still writes, the next run must not take for its own.
+    // The program of a killed run may still be writing, and the next run must not use the same
+    // files until it has ended.
     let _lock = cli.stage_lock.as_ref().map(|path| {
         File::options()
             .create(true)
@@ -51,7 +53,7 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
     let asks = asks();
     let Ok(Ok(Ask::Open { remote, read_only, timeout })) = asks.recv() else {
         return Err(Failure::usage(
-            "this program is for xtask",
+            "this program has to be run by xtask",
             "stdin",
             "use `cargo xtask cache push` or `pull`",
         ));
@@ -61,7 +63,7 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
     let place = Arc::new(RemoteStore::open(&remote, read_only, timeout)?);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = Arc::new(runtime.map_err(|e| {
-        Failure::failed(e, "the remote's program", "free some memory and processes")
+        Failure::failed(e, "the remote's program", "free some memory, or end other processes")
     })?);
     say(&Reply::Ready { name: shown(&remote), read_only: place.read_only });
     let (to_push, queue) = channel();
@@ -93,10 +95,10 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
                 let _ = pusher.join();
                 return Ok(());
             }
-            Ok(Ask::Open { .. }) => Err(RemoteError::Store("it is open already".to_owned())),
-            Err(e) => Err(RemoteError::Store(format!(
-                "xtask and the remote's program do not understand each other: {e}"
-            ))),
+            Ok(Ask::Open { .. }) => {
+                Err(RemoteError::Store("the remote is already open".to_owned()))
+            }
+            Err(e) => Err(RemoteError::Store(format!("cannot parse the request of xtask: {e}"))),
         };
         say(&reply.unwrap_or_else(|error| Reply::Trouble {
             what: error.to_string(),
@@ -107,13 +109,14 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
     Ok(())
 }
 
-/// What xtask asks for. When its end of the pipe closes, xtask is gone, and nobody waits for the
-/// rest.
+/// The requests of xtask. When its end of the pipe closes, xtask has ended, and nobody waits for
+/// the rest.
 fn asks() -> Receiver<serde_json::Result<Ask>> {
     let (sender, asks) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            // Read on after the last one: until the pipe closes, somebody waits for the pushes.
+            // Reading continues after the last request: until the pipe closes, xtask waits for the
+            // pushes.
             let _ = sender.send(serde_json::from_str(&line));
         }
         std::process::exit(Exit::Failed as i32);
@@ -121,7 +124,7 @@ fn asks() -> Receiver<serde_json::Result<Ask>> {
     asks
 }
 
-/// How far a fetch is, ten times a second.
+/// Reports the progress of a fetch, at most ten times a second.
 fn at(last: &Mutex<Instant>, done: u64) {
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
     if last.elapsed() > Duration::from_millis(100) {
@@ -130,7 +133,7 @@ fn at(last: &Mutex<Instant>, done: u64) {
     }
 }
 
-/// Pushes one result after the other. When the store is of no use, what is left is not tried.
+/// Pushes one result after the other, until an error after which the remote must not be used.
 fn push_all(place: &RemoteStore, runtime: &Runtime, queue: &Receiver<(String, bool, PathBuf)>) {
     for (manifest, replace, folder) in queue {
         let reply = match push(place, runtime, &manifest, replace, &folder) {
@@ -173,6 +176,6 @@ fn text(manifest: Option<&Manifest>) -> Result<Option<String>, RemoteError> {
 
 fn say(reply: &Reply) {
     let line = serde_json::to_string(reply).unwrap_or_default();
-    // Who has closed the pipe does not want to know.
+    // If the pipe is closed, nobody wants the reply.
     let _ = writeln!(std::io::stdout(), "{line}");
 }

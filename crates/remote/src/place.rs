@@ -1,4 +1,4 @@
-//! Which store a URL means.
+//! Opens the store that a path or a URL names.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,50 +19,51 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreScheme,
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use url::Url;
 
-/// Slower than this, in bytes a second, is as good as not at all.
+/// The slowest rate at which a transfer is not given up, in bytes per second.
 const SLOWEST: u64 = 100_000;
 
-/// A store and the place in it.
+/// A store, and the place of results in it.
 pub struct RemoteStore {
     pub(crate) store: Arc<dyn ObjectStore>,
-    /// The same, for what is put there.
+    /// The same store, with the client for uploads.
     pub(crate) to_put: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// Where it is a folder.
+    /// The folder, if the store is one.
     folder: Option<PathBuf>,
-    /// Whether nothing can be put there.
+    /// Whether pushes are refused.
     pub read_only: bool,
-    /// What is known to be damaged there, and is to be replaced.
+    /// Blobs that are known to be damaged, which the next push replaces.
     damaged: Mutex<BTreeSet<Digest>>,
     timeout: Duration,
 }
 
 impl RemoteStore {
-    /// The place that `remote` names: a folder's path or a URL. Credentials come from the
-    /// environment, under the names that each store's own tools use. Nothing is asked of the store
-    /// yet.
+    /// The store that `remote` names: a folder's path or a URL. Credentials come from the
+    /// environment, under the names that each store's own tools use. No request is sent to the
+    /// store yet.
     pub fn open(remote: &str, read_only: bool, timeout: Duration) -> Result<Self> {
         let fail = |what: &dyn std::fmt::Display| {
             let what = what.to_string().replace(remote, &shown(remote));
-            Failure::usage(what, shown(remote), "mend the option `cache.remote`")
+            Failure::usage(what, shown(remote), "correct the option `cache.remote`")
         };
         let _installed = rustls::crypto::ring::default_provider().install_default();
         if !stage::is_url(remote) {
             return Self::folder(std::path::Path::new(remote), read_only, timeout);
         }
-        let url = Url::parse(remote).map_err(|e| fail(&format_args!("this is no URL: {e}")))?;
-        let unknown = |_| {
-            fail(&"this is no place for a remote; a folder, s3://, gs://, az:// or https:// is")
-        };
+        let url = Url::parse(remote).map_err(|e| fail(&format_args!("not a URL: {e}")))?;
+        let unknown =
+            |_| fail(&"not a remote: it must be a folder, s3://, gs://, az:// or https://");
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(unknown)?;
         if scheme == ObjectStoreScheme::Local {
-            let folder = url.to_file_path().map_err(|()| fail(&"this is no folder"))?;
+            let folder = url
+                .to_file_path()
+                .map_err(|()| fail(&"the URL does not name a folder of this machine"))?;
             return Self::folder(&folder, read_only, timeout);
         }
         let wait = ClientOptions::new().with_connect_timeout(timeout).with_timeout_disabled();
         let open = |client: ClientOptions| client_for(&scheme, &url, timeout, client);
-        // The time that a client waits for an answer includes sending the question, so a part on
-        // its way up must not have one: the limit on the whole has to do.
+        // A client's time limit for a response includes sending the request, so the client for
+        // uploads must not have one: the limit on the whole transfer has to suffice.
         let store =
             open(wait.clone().with_read_timeout(timeout)).and_then(|s| Ok((s, open(wait)?)));
         let (store, to_put) = store.map_err(|e| fail(&e))?;
@@ -87,10 +88,10 @@ impl RemoteStore {
             Failure::usage(
                 e,
                 folder.display(),
-                "make the folder, or mend the option `cache.remote`",
+                "create the folder, or correct the option `cache.remote`",
             )
         })?;
-        // A manifest must not outlive a power cut that its files do not.
+        // A manifest must not survive a power cut that its files do not survive.
         let store = Arc::new(store.with_fsync(true));
         Ok(Self {
             folder: Some(folder.to_owned()),
@@ -108,8 +109,8 @@ impl RemoteStore {
         Self { store, to_put, prefix, folder: None, read_only, damaged: Mutex::default(), timeout }
     }
 
-    /// Removes what a push of this object left that was killed an hour ago or more: a folder's
-    /// objects are written beside their place, as `NAME#1`.
+    /// Removes the temporary files of this object from pushes that were killed an hour ago or more:
+    /// in a folder, an object is first written beside its place, as `NAME#1`.
     pub(crate) fn sweep(&self, object: &Path) {
         let Some(path) = self.folder.as_ref().map(|folder| folder.join(object.as_ref())) else {
             return;
@@ -133,8 +134,8 @@ impl RemoteStore {
     }
 
     pub(crate) fn manifest(&self, node: &NodeName, key: &ContentKey) -> Path {
-        // The format is in the path: an older knockline neither reads nor replaces what a newer one
-        // has put.
+        // The format is in the path, so that an older knockline neither reads nor replaces what a
+        // newer one has uploaded.
         self.path(&format!("knockline/manifests-{MANIFEST_FORMAT}/{node}/{key}"))
     }
 
@@ -147,7 +148,7 @@ impl RemoteStore {
         self.prefix.parts().chain(Path::from(below).parts()).collect()
     }
 
-    /// How long so many bytes may take.
+    /// The time limit for transferring `bytes` bytes.
     pub(crate) fn limit(&self, bytes: u64) -> Duration {
         self.timeout * 3 + Duration::from_secs(bytes / SLOWEST)
     }
@@ -183,7 +184,8 @@ fn client_for(
     };
     Ok(match scheme {
         ObjectStoreScheme::AmazonS3 => {
-            // Who names an endpoint without encryption means it: a server of one's own.
+            // A user who names an endpoint without encryption does so deliberately, for their own
+            // server.
             let plain = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
             let plain = plain.iter().any(|name| {
                 std::env::var(name).is_ok_and(|endpoint| endpoint.starts_with("http://"))
@@ -198,8 +200,8 @@ fn client_for(
             )
         }
         ObjectStoreScheme::GoogleCloudStorage => {
-            // Google's own addresses are encrypted; an emulator's, which the key file can name, is
-            // not.
+            // Google's own addresses are encrypted; that of an emulator, which the key file can
+            // name, is not.
             let client = client.with_allow_http(true);
             Arc::new(
                 GoogleCloudStorageBuilder::from_env()
@@ -235,7 +237,8 @@ fn client_for(
     })
 }
 
-/// Takes user and password out of a URL, as the header that says them (RFC 7617).
+/// Removes the user and the password from a URL, and returns the header that contains them (RFC
+/// 7617).
 fn basic(url: &mut Url) -> Option<HeaderValue> {
     let password = url.password().unwrap_or_default().to_owned();
     let user = url.username().to_owned();
@@ -270,18 +273,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_remote_is_refused_without_its_password() {
+    fn an_invalid_remote_is_refused_without_showing_its_password() {
         let failure = open("ftp://me:secret@a.example/x?token=secret").err().expect("refused");
         assert!(
-            failure.what.contains("no place for a remote") && failure.place == "ftp://a.example/x",
+            failure.what.contains("not a remote") && failure.place == "ftp://a.example/x",
             "{failure}"
         );
-        assert!(open("/nothing/here").is_err(), "nothing is made to read from");
+        assert!(open("/nothing/here").is_err(), "a read-only remote is not created");
         assert!(open("s3:///x").is_err());
     }
 
     #[test]
-    fn no_password_is_shown_whatever_the_url_is_worth() {
+    fn no_password_is_shown_even_if_the_url_is_invalid() {
         let urls = [
             "https://me:sec#secret@host/x",
             "https://me:secret@host:99999/x",
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_push_left_goes_after_an_hour() {
+    fn temporary_files_of_a_killed_push_are_removed_after_an_hour() {
         let dir = tempfile::tempdir().expect("a folder");
         let place =
             RemoteStore::open(&dir.path().display().to_string(), false, Duration::from_secs(1))

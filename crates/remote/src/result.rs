@@ -11,9 +11,9 @@ use object_store::ObjectStoreExt as _;
 use crate::blob::{self, within};
 use crate::{RemoteError, RemoteStore};
 
-/// Files on their way at once: most are small, and the way is long.
+/// Concurrent transfers: most files are small, so the time is mostly latency.
 const AT_ONCE: usize = 8;
-/// A manifest lists digests; one that is larger is none.
+/// The largest manifest that is read, in bytes; manifests only list digests.
 const LARGEST_MANIFEST: u64 = 64 << 20;
 
 impl RemoteStore {
@@ -40,18 +40,20 @@ impl RemoteStore {
             Err(error) => return Err(error),
         };
         let damaged = |what: &dyn std::fmt::Display| {
-            RemoteError::Damaged(format!("the manifest of `{node}` there is damaged: {what}"))
+            RemoteError::Damaged(format!(
+                "the manifest of `{node}` in the remote is damaged: {what}"
+            ))
         };
         let manifest = Manifest::parse(&bytes, path).map_err(|error| damaged(&error))?;
         if &manifest.node != node || &manifest.key != key {
-            return Err(damaged(&"it is that of another result"));
+            return Err(damaged(&"it belongs to another result"));
         }
         Ok(Some(manifest))
     }
 
-    /// Fetches files of a result into the folder `into`: those named by `only`, or all. If one
-    /// turns out to be damaged, that is remembered, and the next push replaces all of the result.
-    /// `arrived` is told how many bytes are here.
+    /// Fetches files of a result into the folder `into`: those named by `only`, or all if it is
+    /// empty. If a file is damaged, this is noted, and the next push replaces all files of the
+    /// result. Calls `arrived` with the number of bytes fetched so far.
     pub async fn fetch(
         &self,
         manifest: &Manifest,
@@ -64,7 +66,7 @@ impl RemoteStore {
             let piece = |n: u64| arrived(done.fetch_add(n, Ordering::Relaxed) + n);
             let got = blob::get(self, output, &into.join(&output.path), piece).await;
             if let Err(RemoteError::Damaged(_)) = got {
-                // Nor is the rest of the result above suspicion.
+                // The other files of the result may be damaged, too.
                 manifest.outputs.iter().for_each(|output| self.mark_damaged(&output.digest));
             }
             got
@@ -86,8 +88,8 @@ impl RemoteStore {
         within(self, bytes, each).await
     }
 
-    /// Puts a result there whose files lie in `folder`; with `replace` also what is there already.
-    /// Gives the bytes that were sent.
+    /// Uploads a result whose files lie in `folder`; with `replace`, existing objects are replaced.
+    /// Returns the number of bytes sent.
     pub async fn push(
         &self,
         manifest: &Manifest,
@@ -95,9 +97,9 @@ impl RemoteStore {
         folder: &Path,
     ) -> Result<u64, RemoteError> {
         if self.read_only {
-            return Err(RemoteError::Store("it is read only".to_owned()));
+            return Err(RemoteError::Store("it is read-only".to_owned()));
         }
-        // Two files of one content are one blob.
+        // Files with the same content share a blob.
         let distinct: BTreeMap<&str, &Output> =
             manifest.outputs.iter().map(|o| (o.digest.as_str(), o)).collect();
         let one = async |output: &Output| {

@@ -1,5 +1,5 @@
-//! A folder as the remote, every way to damage it, and servers on loopback that do what they should
-//! not.
+//! Tests with a folder as the remote, damaged in every way, and with misbehaving servers on
+//! loopback.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -100,23 +100,23 @@ fn node() -> cache::NodeName {
 }
 
 #[test]
-fn what_is_pushed_can_be_fetched_whole_or_in_part_and_is_sent_once() {
+fn a_pushed_result_can_be_fetched_whole_or_in_part_and_is_sent_once() {
     let fixture = Fixture::new();
     let place = fixture.place();
     assert_eq!(fixture.find(&place).expect("looks"), None);
     let sent = fixture.push(&place).expect("pushes");
-    assert_eq!(fixture.objects().len(), 3, "two contents and a manifest");
+    assert_eq!(fixture.objects().len(), 3, "two blobs and a manifest");
     assert!(sent > fixture.manifest.to_bytes().expect("bytes").len() as u64);
-    assert_eq!(fixture.push(&place).expect("pushes"), 0, "it is there");
+    assert_eq!(fixture.push(&place).expect("pushes"), 0, "everything is in the remote already");
     let again = fixture.runtime.block_on(place.push(&fixture.manifest, true, &fixture.result()));
-    assert_eq!(again.expect("pushes"), sent, "all of it, on purpose");
+    assert_eq!(again.expect("pushes"), sent, "everything is sent again");
     assert_eq!(fixture.find(&place).expect("looks"), Some(fixture.manifest.clone()));
     assert_eq!(fixture.fetch(&place, &[]).expect("fetches"), ["model", "nothing", "sub/same"]);
     assert_eq!(fixture.fetch(&place, &["sub/same".to_owned()]).expect("fetches"), ["sub/same"]);
 }
 
-/// Damages every object in every way, and checks that it is found and that a push mends it. Gives
-/// how often it was found, and how often it did no harm.
+/// Damages every object in every way, and checks that this is found and that a push repairs it.
+/// Returns how often damage was found, and how often it was harmless.
 fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
     let fixture = Fixture::new();
     fixture.push(&fixture.place()).expect("pushes");
@@ -155,9 +155,9 @@ fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
                 ),
                 None => assert!(matches!(error, RemoteError::Missing(_)), "{error:?}"),
             }
-            assert!(!error.is_over(), "the rest is still worth asking for");
+            assert!(!error.is_over(), "the remote can still be used");
             fixture.push(&place).expect("pushes");
-            assert_eq!(fs::read(&object).expect("reads"), sound, "it is mended");
+            assert_eq!(fs::read(&object).expect("reads"), sound, "it is repaired");
             found += 1;
         }
     }
@@ -165,7 +165,7 @@ fn every_damage(damage: impl Fn(&[u8]) -> Vec<Option<Vec<u8>>>) -> (u32, u32) {
 }
 
 #[test]
-fn every_flipped_byte_cut_and_loss_is_found_and_mended_by_the_next_push() {
+fn every_flipped_byte_cut_and_loss_is_found_and_repaired_by_the_next_push() {
     let (flips, harmless) = every_damage(|sound| {
         let flip = |at: usize| {
             let mut bytes = sound.to_vec();
@@ -204,7 +204,7 @@ fn a_result_that_changed_on_the_disk_is_not_pushed() {
     fs::write(fixture.result().join("model"), "weights. weights").expect("writes");
     fs::write(fixture.result().join("sub/same"), "weights. weights").expect("writes");
     let error = fixture.push(&place).expect_err("refused");
-    assert!(error.to_string().contains("another content"), "{error}");
+    assert!(error.to_string().contains("has changed since it was made"), "{error}");
     assert_eq!(fixture.find(&place).expect("looks"), None);
     assert!(
         fixture.objects().iter().all(|o| fs::metadata(o).is_ok_and(|m| m.len() < 30)),
@@ -212,7 +212,7 @@ fn a_result_that_changed_on_the_disk_is_not_pushed() {
     );
 }
 
-/// A server that gives every request the same answer; without one it says nothing.
+/// A server that gives every request the same answer, or never answers.
 fn server(answer: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -233,7 +233,7 @@ fn server(answer: Option<&'static str>) -> String {
     url
 }
 
-/// A store that speaks S3's language at `url`.
+/// An S3-compatible store at `url`.
 fn s3(url: &str, timeout: Duration) -> RemoteStore {
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let retry = RetryConfig { max_retries: 1, retry_timeout: timeout, ..RetryConfig::default() };
@@ -256,7 +256,7 @@ fn s3(url: &str, timeout: Duration) -> RemoteStore {
 }
 
 #[test]
-fn a_server_that_refuses_is_full_or_is_not_there_is_the_end_of_it() {
+fn a_server_that_refuses_is_full_or_is_unreachable_is_not_used_again() {
     let fixture = Fixture::new();
     let gone = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("an address");
     let cases = [
@@ -278,13 +278,13 @@ fn a_server_that_refuses_is_full_or_is_not_there_is_the_end_of_it() {
         let error = fixture.fetch(&place, &[]).expect_err(want);
         assert!(error.is_over(), "{url}: {error}");
         let error = fixture.push(&place).err();
-        // The cut-off answer to a HEAD is a whole one.
+        // To a HEAD request, even the answer that is cut off is complete.
         assert!(error.as_ref().is_none_or(RemoteError::is_over), "{url}: {error:?}");
     }
 }
 
 #[test]
-fn a_server_that_says_nothing_is_not_waited_for() {
+fn a_server_that_never_answers_is_given_up() {
     let fixture = Fixture::new();
     let place = s3(&server(None), Duration::from_millis(200));
     let start = Instant::now();
@@ -300,12 +300,12 @@ fn a_web_server_is_read_and_its_password_is_not_shown() {
     let place =
         RemoteStore::open(&format!("{url}/cache"), false, Duration::from_secs(2)).expect("opens");
     let fixture = Fixture::new();
-    // Where this machine has a proxy, that one answers.
+    // If this machine has a proxy, the proxy answers.
     match fixture.find(&place) {
         Ok(found) => assert_eq!(found, None),
         Err(error) => assert!(!error.to_string().contains("secret"), "{error}"),
     }
     assert!(place.read_only);
-    assert!(fixture.push(&place).expect_err("read only").to_string().contains("read only"));
+    assert!(fixture.push(&place).expect_err("read only").to_string().contains("read-only"));
     assert!(!shown(&url).contains("secret"));
 }

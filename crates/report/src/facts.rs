@@ -1,4 +1,4 @@
-//! Everything that the report says, read from the stages' artifacts. `metrics.json` is this.
+//! The facts of the report, read from the stages' artifacts; `metrics.json` is their JSON form.
 
 use std::collections::BTreeMap;
 
@@ -16,37 +16,37 @@ use crate::runs::{Comparison, RunFacts, Sweep};
 #[derive(Serialize)]
 pub struct Facts {
     made: Made,
-    /// What was read.
+    /// The data source, and the rows read from it.
     pub ingest: IngestSummary,
     categories: Vec<Named>,
     parts: Vec<PartFacts>,
     coverage: Coverage,
-    /// The accuracy on test of always saying the category that the training data has most of.
+    /// The accuracy on test of always predicting the most frequent category of train.
     pub majority: f64,
     start: Option<Start>,
     /// The single-layer net of problems 71 to 74: `train.slp`.
     pub slp: Option<RunFacts>,
-    /// The same, for longer, of problem 75: `train.curve`.
+    /// The longer run of the single-layer net, for problem 75: `train.curve`.
     pub curve: Option<RunFacts>,
     /// The multi-layer net of problem 79: `train.mlp`.
     pub mlp: Option<RunFacts>,
-    /// Every run, those of the exercise and the user's own.
+    /// All runs: the exercise's and the user's.
     pub runs: Comparison,
-    /// Times by batch size.
+    /// Times by batch size and device.
     pub sweep: Sweep,
-    /// What a public Python answer came to, where data and word vectors are of the kind that it
-    /// used.
+    /// The figures of a public Python answer, if the data and the word vectors are of the kind that
+    /// it used.
     pub published: Option<Published>,
     /// Where those figures come from.
     published_source: Article,
 }
 
-/// What made the report.
+/// The version and the options that made the report.
 #[derive(Serialize)]
 struct Made {
     version: &'static str,
     commit: Option<String>,
-    /// Whether files differed from the commit.
+    /// Whether the checkout differed from the commit.
     dirty: bool,
     /// The options of the nodes before training, by name.
     options: BTreeMap<String, serde_json::Value>,
@@ -56,15 +56,15 @@ struct Made {
 #[derive(Serialize)]
 struct Named {
     letter: &'static str,
-    /// What the letter stands for in the news archive; other data may mean something else by it.
+    /// The letter's meaning in the news archive; `None` for other data, where it may differ.
     name: Option<&'static str>,
     japanese: Option<&'static str>,
 }
 
-/// Rows of the news archive.
+/// Number of rows of the news archive.
 const ARCHIVE_ROWS: u64 = 422_937;
 
-/// Whether the rows are the news archive's, or made up like them.
+/// Whether the rows are those of the news archive or of a sample.
 fn is_news(ingest: &IngestSummary) -> bool {
     ingest.source == "embedded sample"
         || ingest.source.starts_with("sample:")
@@ -109,7 +109,7 @@ impl Facts {
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
             categories: Category::ALL.iter().map(named).collect(),
-            // Its vectors were a file's, of 300 components.
+            // The answer's vectors came from a file and had 300 components.
             published: (is_published_data
                 && coverage.dimension == 300
                 && coverage.entries.is_some())
@@ -164,7 +164,7 @@ impl Facts {
     }
 }
 
-/// A run's accuracy on test; over several seeds, with what they come to.
+/// A run's accuracy on test; for several seeds, also its mean and standard deviation.
 fn accuracy(run: &RunFacts, ja: bool) -> String {
     let one = format!("{:.1} %", run.test() * 100.0);
     let Some((spread, n)) = run.over_seeds() else { return one };
@@ -176,7 +176,7 @@ fn accuracy(run: &RunFacts, ja: bool) -> String {
     }
 }
 
-/// As the exercise calls it.
+/// The category's name in the exercise.
 fn japanese(category: Category) -> &'static str {
     match category {
         Category::Business => "ビジネス",

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::facts::Facts;
 use crate::runs::RunFacts;
-use style::{diamond, font};
+use style::{diamond, font, rows_mesh};
 
 const JAPANESE: FigureWords = FigureWords {
     loss: "損失（交差エントロピーの平均）",
@@ -24,9 +24,9 @@ const JAPANESE: FigureWords = FigureWords {
 /// A figure.
 #[derive(Serialize)]
 pub struct Figure {
-    /// What it is called on the page and as a file.
+    /// Its name on the page, and as a file without `.svg`.
     pub name: String,
-    /// As a file, in English.
+    /// The file's content, in English.
     #[serde(skip)]
     pub svg: String,
     /// For the page, in English.
@@ -36,8 +36,8 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// `draw` draws it with the words of a language; the labels say what it shows to who cannot see
-    /// it.
+    /// `draw` draws the figure in a language (`true` is Japanese); `labels` describe it to screen
+    /// readers, in English and Japanese.
     fn new(
         name: &str,
         labels: [&str; 2],
@@ -62,14 +62,14 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
         })?,
         Figure::new(
             "sweep",
-            ["Seconds of an epoch by batch size", "バッチサイズと1エポックの秒数"],
+            ["Seconds per epoch by batch size", "バッチサイズと1エポックの秒数"],
             |ja| svg((500, 370), |area| sweep(area, facts, ja)),
         )?,
     ];
     if !facts.runs.rows.is_empty() {
         figures.push(Figure::new(
             "runs",
-            ["Accuracy of every run on valid and test", "各実行の検証データと評価データの正解率"],
+            ["Accuracy of each run on valid and test", "各実行の検証データと評価データの正解率"],
             |ja| {
                 svg(comparison::size(facts.runs.rows.len()), |area| {
                     comparison::draw(area, &facts.runs.rows, ja)
@@ -98,7 +98,8 @@ fn learning(run: &RunFacts, curve: Curve) -> Result<Figure, DrawError> {
     })
 }
 
-/// The figure for a page: its colours follow the page's, light or dark, and its size the screen.
+/// The figure for the page: its colours follow the page's, light or dark, and its size the
+/// screen's.
 fn inline(svg: &str, label: &str) -> String {
     let mut out = svg.to_owned();
     for (colour, variable) in [
@@ -113,15 +114,15 @@ fn inline(svg: &str, label: &str) -> String {
             &format!("\"var({variable})\""),
         );
     }
-    // The size stays in the view box.
+    // Without `width` and `height`, the size is that of the view box, scaled by the style sheet.
     let rest = out.split_once("viewBox=").map_or("", |(_, rest)| rest);
     format!("<svg role=\"img\" aria-label=\"{label}\" viewBox={rest}")
 }
 
-/// Height of the hero's legend, in pixels.
+/// Height of the legend of the first figure, in pixels.
 const LEGEND: u32 = 24;
 
-/// A bar a net, its 95 % interval as a line, a published figure as a diamond.
+/// Draws a bar for each net, its 95 % interval as a line, and a published figure as a diamond.
 fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
     let interval = |run: &RunFacts| run.intervals.get("test").copied();
     let mut names = vec![if ja { "常に最頻カテゴリ" } else { "most frequent category" }];
@@ -136,31 +137,16 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         bars.push((run.test(), interval(run), published.map(|p| p.mlp[1])));
     }
     let last = bars.len() - 1;
-    // Below the chart, where it covers no bar.
+    // The legend is below the chart, where it covers no bar.
     let (above, legend) = area.split_vertically(area.dim_in_pixel().1.saturating_sub(LEGEND));
     let mut chart = ChartBuilder::on(&above)
         .margin(8)
         .margin_right(56)
         .x_label_area_size(48)
-        .y_label_area_size(190)
+        .y_label_area_size(206)
         .build_cartesian_2d(0.0..1.0, (0..last).into_segmented())?;
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(14))
-        .x_desc(if ja { "評価データの正解率" } else { "accuracy on test" })
-        .x_labels(6)
-        .x_label_formatter(&|x| format!("{:.0} %", x * 100.0))
-        .y_labels(bars.len())
-        .y_label_formatter(&|y| match y {
-            SegmentValue::CenterOf(i) => names.get(*i).copied().unwrap_or_default().to_owned(),
-            _ => String::new(),
-        })
-        .draw()?;
+    let title = if ja { "評価データの正解率" } else { "accuracy on test" };
+    rows_mesh(&mut chart, &names, title, 0)?;
     for (i, (value, interval, published)) in bars.into_iter().enumerate() {
         let mut bar = Rectangle::new(
             [(0.0, SegmentValue::Exact(i)), (value, SegmentValue::Exact(i + 1))],
@@ -187,7 +173,7 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
                 + diamond((0, 0))
                 + text])?;
         }
-        // In the bar, so that it is not taken for the published figure.
+        // The number is inside the bar, so that it is not taken for the published figure.
         let inside = font(16).pos(Pos::new(HPos::Right, VPos::Center));
         chart.draw_series([
             EmptyElement::at((left, middle)) + Text::new(percent(value), (-10, 0), inside)
@@ -195,20 +181,20 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
     }
     let centred = font(14).pos(Pos::new(HPos::Left, VPos::Center));
     let y = 10;
-    legend.draw(&PathElement::new([(200, y), (222, y)], INK.stroke_width(3)))?;
+    legend.draw(&PathElement::new([(216, y), (238, y)], INK.stroke_width(3)))?;
     legend.draw(&Text::new(
         if ja { "95 %信頼区間" } else { "95 % interval" },
-        (230, y),
+        (246, y),
         centred.clone(),
     ))?;
     if facts.published.is_some() {
-        legend.draw(&diamond((356, y)))?;
-        legend.draw(&Text::new(if ja { "公開解答" } else { "published" }, (368, y), centred))?;
+        legend.draw(&diamond((372, y)))?;
+        legend.draw(&Text::new(if ja { "公開解答" } else { "published" }, (384, y), centred))?;
     }
     Ok(())
 }
 
-/// How a series of the sweep is drawn: line and marker tell it from the others without colour.
+/// How a series of the sweep is drawn: line and marker distinguish the series without colour.
 #[derive(Clone, Copy)]
 enum Look {
     /// A solid line with dots.
@@ -225,8 +211,8 @@ enum Look {
 
 type Series = (String, Look, Vec<(f64, f64)>);
 
-/// Seconds of an epoch, evaluation included as in the published times, by batch size; both axes
-/// logarithmic.
+/// Draws the seconds per epoch, evaluation included as in the published times, by batch size; both
+/// axes are logarithmic.
 fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
     let mut series: Vec<Series> = Vec::new();
     for (device, look) in facts
@@ -261,8 +247,8 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
     };
     let (x, y) = (range(|p| p.0), range(|p| p.1));
-    // From a little below a power of ten, so that it has its tick, to well above the next: two
-    // ticks at least, and room for the legend.
+    // The range begins a little below a power of ten, so that the power has its tick, and ends well
+    // above the next one: that gives at least two ticks, and room for the legend.
     let decade = |value: f64| 10.0_f64.powf(value.log10().floor());
     let mut chart = ChartBuilder::on(area)
         .margin(12)
@@ -284,7 +270,7 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         .y_desc(if ja {
             "1エポックの秒数（評価を含む）"
         } else {
-            "seconds of an epoch, with evaluation"
+            "seconds per epoch, with evaluation"
         })
         .x_labels(12)
         .x_label_formatter(&|x| format!("{x:.0}"))
@@ -324,7 +310,7 @@ fn sweep(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
 }
 
 impl Look {
-    /// Pixels of line and of gap.
+    /// Lengths of the dashes and of the gaps, in pixels.
     fn dashes(self) -> (u32, u32) {
         match self {
             Self::Dots => (32, 0),
@@ -335,7 +321,7 @@ impl Look {
         }
     }
 
-    /// The marker around a place in pixels.
+    /// The marker, centred on a point in pixels.
     fn mark<'b>(
         self,
         (x, y): (i32, i32),

@@ -1,10 +1,11 @@
-//! The last stage: the exercise's answers, for a person (`index.html`, `report.md`) and for a
-//! program (`metrics.json`), with the figures as `.svg` files.
+//! The last stage: the exercise's answers, for people (`index.html`, `report.md`) and for programs
+//! (`metrics.json`), with the charts as `.svg` files.
 //!
-//! In: the summaries of `ingest`, `split`, `embed`, `tensors`; each run's `config.json`,
-//! `history.jsonl`, `metrics.json`, `predictions.parquet`; the first rows' `start.json`; the sweep.
+//! In: the summaries and options of `ingest`, `split`, `embed`, `tensors`; each run's
+//! `config.json`, `history.jsonl`, `metrics.json`, `predictions.parquet`; `start.json` of
+//! `train.slp`; the sweep.
 //!
-//! Always holds: `index.html` is one self-contained file; every figure in it is one of
+//! Always holds: `index.html` is one self-contained file; every number in it comes from
 //! `metrics.json`; the same inputs and commit give the same bytes.
 
 mod facts;

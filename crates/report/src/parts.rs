@@ -1,5 +1,4 @@
-//! The parts of the data, as the stages before training summarise them, and how those summaries are
-//! read.
+//! The parts of the data, read from the summaries of the stages before training.
 
 use std::path::Path;
 
@@ -16,7 +15,7 @@ pub struct PartFacts {
     /// train, valid or test.
     pub name: &'static str,
     headlines: usize,
-    /// Rows of its matrix.
+    /// Rows of the part's matrix.
     pub rows: usize,
     columns: usize,
     /// Rows of each category, in label order.
@@ -60,12 +59,10 @@ pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<PartFacts>> {
         })
     };
     let parts: Option<Vec<PartFacts>> = PARTS.into_iter().map(part).collect();
-    parts.ok_or_else(|| {
-        Failure::artifact("the summaries name other parts than train, valid, test", &path)
-    })
+    parts.ok_or_else(|| Failure::artifact("a summary lacks train, valid or test", &path))
 }
 
-/// The accuracy on test of always saying the category that the training data has most of.
+/// The accuracy on test of always predicting the most frequent category of train.
 pub fn majority(parts: &[PartFacts]) -> f64 {
     let classes =
         |name: &str| parts.iter().find(|p| p.name == name).map_or(&[][..], |p| &p.classes);
@@ -74,7 +71,7 @@ pub fn majority(parts: &[PartFacts]) -> f64 {
     classes("test").get(label).map_or(0.0, |&hits| hits as f64 / n.max(1) as f64)
 }
 
-/// The label that the training data has most of; of equally frequent ones the first.
+/// The most frequent label of train; of equally frequent ones, the first.
 pub fn most_frequent(parts: &[PartFacts]) -> usize {
     let classes = parts.iter().find(|p| p.name == "train").map_or(&[][..], |p| &p.classes);
     classes.iter().enumerate().rev().max_by_key(|(_, count)| **count).map_or(0, |(label, _)| label)

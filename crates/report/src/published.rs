@@ -1,4 +1,4 @@
-//! Figures of one public Python answer, for the columns that compare.
+//! Figures of a public Python answer, for comparison.
 
 use serde::Serialize;
 
@@ -26,15 +26,15 @@ pub struct Published {
     rows: [usize; 3],
     /// Rows of each category in each part, in label order.
     classes: [[usize; 4]; 3],
-    /// Loss of x₁ and mean loss of x₁ to x₄, with a random W of its own.
+    /// Loss of x₁ and mean loss of x₁ to x₄, with another random W.
     start: [f64; 2],
-    /// Loss on train and valid after each epoch. That of train is a running sum divided by n − 1.
+    /// Loss on train and valid after each epoch; on train, it is a running sum divided by n − 1.
     sgd: [[f64; 10]; 2],
     /// Accuracy on train and test.
     pub slp: [f64; 2],
-    /// The 30 epochs' first and last: loss and accuracy on train, on valid.
+    /// The first and the last of 30 epochs: loss and accuracy on train, on valid.
     curve: [(u32, [f64; 4]); 2],
-    /// Batch size; seconds of an epoch with its evaluation on the CPU, on the GPU.
+    /// Batch size; seconds per epoch with evaluation on the CPU, on the GPU.
     pub sweep: [(u64, f64, f64); 11],
     /// The multi-layer net's first and last epoch: loss and accuracy on train, on valid.
     mlp_epochs: [(u32, [f64; 4]); 2],
@@ -43,7 +43,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Whether the parts are those that the answer used, by their sizes.
+    /// Whether the parts have as many rows of each category as those that the answer used.
     pub fn is_of(&self, parts: &[PartFacts]) -> bool {
         parts
             .iter()

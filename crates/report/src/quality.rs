@@ -1,4 +1,5 @@
-//! How good the predictions of a part are, beyond their accuracy (problem 74).
+//! The quality of a part's predictions beyond their accuracy (problem 74): confusion matrix,
+//! precision, recall, F1.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,23 +13,23 @@ use crate::parts::PartFacts;
 
 const CLASSES: usize = Category::COUNT;
 
-/// What a part's predictions come to.
+/// The quality of a part's predictions.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Quality {
     /// valid or test.
     pub part: &'static str,
     n: usize,
     accuracy: f64,
-    /// The accuracy of always saying the training data's most frequent category.
+    /// The accuracy of always predicting the most frequent category of train.
     majority: f64,
     /// Headlines by category (row) and prediction (column), in label order.
     confusion: [[usize; CLASSES]; CLASSES],
-    /// The same as shares of each row.
+    /// The confusion matrix as shares of each row.
     shares: [[f64; CLASSES]; CLASSES],
     classes: Vec<Class>,
 }
 
-/// How well a category is found. A ratio whose denominator is 0 is none.
+/// How well a category is predicted. A ratio with denominator 0 is `None`.
 #[derive(Debug, PartialEq, Serialize)]
 struct Class {
     letter: &'static str,
@@ -38,12 +39,11 @@ struct Class {
     n: usize,
 }
 
-/// Reads a run's `predictions.parquet` and judges its valid and test parts; `most_frequent` is the
-/// label that the training data has most of.
+/// Reads a run's `predictions.parquet` and evaluates its valid and test parts; `most_frequent` is
+/// the most frequent label of train.
 ///
 /// # Errors
-/// If the file is not what it should be, or if the predictions are of other headlines than the
-/// `parts`.
+/// If the file is malformed, or if the predictions are for other headlines than the `parts`.
 pub fn read(path: &Path, most_frequent: usize, parts: &[PartFacts]) -> Result<Vec<Quality>> {
     let frame = table::read(path, &["id", "split", "label", "predicted"])?;
     let rows = table::texts(&frame, "split", path)?
@@ -63,7 +63,7 @@ pub fn read(path: &Path, most_frequent: usize, parts: &[PartFacts]) -> Result<Ve
             .and_then(|(c, (l, p))| c.get_mut(l)?.get_mut(p));
         *cell.ok_or_else(|| {
             Failure::artifact(
-                format_args!("`{part}`, label {label}, predicted {predicted} is no prediction"),
+                format_args!("not a prediction: `{part}`, label {label}, predicted {predicted}"),
                 path,
             )
         })? += 1;
@@ -74,8 +74,8 @@ pub fn read(path: &Path, most_frequent: usize, parts: &[PartFacts]) -> Result<Ve
         .collect())
 }
 
-/// A run of other data has other headlines in its parts, or as many by chance, but not the same
-/// first ones.
+/// Refuses predictions for other data: their number differs or, if it is equal by chance, the first
+/// headlines do.
 fn refuse_other_headlines<'r>(
     rows: impl Iterator<Item = (&'r str, i64)>,
     path: &Path,
@@ -87,10 +87,10 @@ fn refuse_other_headlines<'r>(
         let ids = seen.get(part.name).map_or(&[][..], Vec::as_slice);
         if ids.len() != part.rows || !ids.starts_with(&part.first_ids()) {
             let what = format_args!(
-                "the predictions of `{}` are of other headlines than those of `tensors`",
+                "the predictions of `{}` are for other headlines than those of `tensors`",
                 part.name
             );
-            let remedy = "bring the run up to date: cargo xtask pipeline --to NODE, where NODE is the folder's name";
+            let remedy = "bring the run up to date: cargo xtask pipeline --to NODE, where NODE is the folder's name; or remove the folder, if it is of a run that is no longer configured";
             return Err(Failure::input(what, path.display(), remedy));
         }
     }
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn precision_recall_and_f1_are_scikit_learn_s() {
+    fn precision_recall_and_f1_match_scikit_learn() {
         // scikit-learn 1.9: precision_recall_fscore_support([0,0,0,1,1,2], [0,0,1,1,2,0],
         // labels=[0,1,2,3])
         let quality = judge("test", [[2, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [0; 4]], 1);

@@ -1,4 +1,4 @@
-//! The pages, from templates.
+//! Renders the pages from templates.
 
 use std::collections::BTreeMap;
 
@@ -65,19 +65,19 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
     ["index.html", "report.md"].into_iter().map(page).collect()
 }
 
-/// With no line break between a number and its unit.
+/// Puts a no-break space between a number and `%`.
 fn whole(text: &str) -> String {
     text.replace(" %", "\u{a0}%")
 }
 
-/// With a sign, and small numbers in powers of ten.
+/// Formats a number with its sign, and small ones in scientific notation.
 fn signed(x: f64) -> String {
     let text = if x != 0.0 && x.abs() < 5e-5 { format!("{x:+.1e}") } else { format!("{x:+.4}") };
     text.replace('-', "−")
 }
 
-/// Why a device was not there, as `train.sweep` says it, in Japanese. What is not known stays as it
-/// is.
+/// Translates the reason why a device was unavailable, as `train.sweep` writes it, into Japanese.
+/// Unknown phrases stay as they are.
 fn reason_japanese(reason: &str) -> String {
     let known = [
         ("this build cannot use CUDA", "このビルドはCUDAに対応していない"),
@@ -96,7 +96,7 @@ fn reason_japanese(reason: &str) -> String {
         .fold(reason.to_owned(), |text, (english, japanese)| text.replace(english, japanese))
 }
 
-/// Seconds to three digits.
+/// Formats seconds with three significant digits.
 fn seconds(x: f64) -> String {
     if x <= 0.0 {
         return "0".to_owned();
@@ -110,7 +110,7 @@ fn seconds(x: f64) -> String {
     format!("{x:.decimals$}")
 }
 
-/// 422937 as 422,937.
+/// Formats a number with thousands separators: 422937 as 422,937.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_said_in_japanese() {
+    fn a_reason_is_translated_into_japanese() {
         let reason = "this build cannot use CUDA, and this machine has no NVIDIA driver";
         assert!(!reason_japanese(reason).contains("this"), "{}", reason_japanese(reason));
     }
 
     #[test]
-    fn numbers_are_grouped_by_threes() {
+    fn digits_are_grouped_by_threes() {
         assert_eq!(
             [0, 999, 1000, 422_937, 1_000_000].map(thousands),
             ["0", "999", "1,000", "422,937", "1,000,000"]

@@ -1,4 +1,4 @@
-//! The training runs, each by itself and all beside each other, and the sweep over batch sizes.
+//! The training runs, each alone and all compared, and the sweep over batch sizes.
 
 use std::collections::BTreeMap;
 
@@ -16,15 +16,15 @@ use crate::quality::{self, Quality};
 /// A training run.
 #[derive(Serialize)]
 pub struct RunFacts {
-    /// The node.
+    /// The node's name, such as `train.slp`.
     pub node: String,
     device: String,
     features: usize,
     parameters: usize,
     started_from_given_weights: bool,
-    /// Its options, those that are not set left out.
+    /// The options that are set.
     pub options: OptionValues,
-    /// By part.
+    /// Loss and accuracy by part.
     pub scores: BTreeMap<&'static str, Score>,
     /// 95 % intervals of the accuracy on valid and test.
     pub intervals: BTreeMap<&'static str, (f64, f64)>,
@@ -33,11 +33,11 @@ pub struct RunFacts {
     stopped_early: bool,
     checkpoints: CheckpointSummary,
     seeds: Vec<SeedMetrics>,
-    /// Mean and standard deviation of the seeds' accuracy, by part; empty below two seeds.
+    /// Mean and standard deviation of the seeds' accuracy, by part; empty for fewer than two seeds.
     spread: BTreeMap<String, Spread>,
-    /// The predictions of valid and test.
+    /// The quality of the predictions for valid and test.
     quality: Vec<Quality>,
-    /// What was scored after each epoch.
+    /// The scores after each epoch.
     pub history: Vec<HistoryRow>,
 }
 
@@ -49,7 +49,7 @@ impl RunFacts {
         let path = stage.input(node, "history.jsonl")?;
         let history: Vec<HistoryRow> = json_lines(&path)?;
         if history.is_empty() {
-            return Err(Failure::artifact("there is no epoch", &path));
+            return Err(Failure::artifact("the history has no epochs", &path));
         }
         let result = metrics.result;
         let scores = BTreeMap::from([
@@ -68,7 +68,7 @@ impl RunFacts {
             parameters: config.parameters,
             started_from_given_weights: config.started_from_given_weights,
             options: set(config.options),
-            // On the rows that it was fitted to, chance is no matter of sampling.
+            // An interval describes sampling error, so there is none for the rows that were fitted.
             intervals: scores.iter().filter(|(part, _)| **part != "train").map(interval).collect(),
             scores,
             epochs: result.outcome.epochs,
@@ -86,12 +86,12 @@ impl RunFacts {
         })
     }
 
-    /// The net that it trains.
+    /// The kind of net, `slp` or `mlp`.
     pub fn net(&self) -> Option<&str> {
         self.options.get("net")?.as_str()
     }
 
-    /// Mean and deviation of the accuracy on test over the seeds, and how many those are.
+    /// Mean and standard deviation of the accuracy on test over the seeds, and the number of seeds.
     pub fn over_seeds(&self) -> Option<(Spread, usize)> {
         self.spread.get("test").map(|spread| (*spread, self.seeds.len()))
     }
@@ -107,7 +107,7 @@ impl RunFacts {
     }
 }
 
-/// All runs beside each other.
+/// The comparison of all runs.
 #[derive(Serialize)]
 pub struct Comparison {
     /// The options in which they differ.
@@ -116,16 +116,17 @@ pub struct Comparison {
     pub rows: Vec<ComparedRun>,
 }
 
-/// A run among others.
+/// A run in the comparison.
 #[derive(Serialize)]
 pub struct ComparedRun {
-    /// The node.
+    /// The node's name, such as `train.slp`.
     pub node: String,
-    /// The values of the options in which the runs differ; none where its net does not have one.
+    /// The values of the options in which the runs differ; `None` for an option that is not set or
+    /// that the net does not have.
     options: Vec<Option<serde_json::Value>>,
     epochs: u32,
     parameters: usize,
-    /// By part.
+    /// Loss and accuracy by part.
     pub scores: BTreeMap<&'static str, Score>,
     /// 95 % intervals of the accuracy on valid and test.
     pub intervals: BTreeMap<&'static str, (f64, f64)>,
@@ -137,7 +138,7 @@ impl Comparison {
         let options =
             comparison::differing(&runs.iter().map(|run| &run.options).collect::<Vec<_>>());
         let mut sorted: Vec<&RunFacts> = runs.iter().collect();
-        // Stable: of equally good ones the first by name.
+        // A stable sort: equally good runs stay in the order of their names.
         sorted.sort_by(|a, b| b.valid().total_cmp(&a.valid()));
         let row = |run: &RunFacts| ComparedRun {
             node: run.node.clone(),
@@ -156,13 +157,14 @@ impl Comparison {
 pub struct Sweep {
     rows: usize,
     features: usize,
-    /// Those that were timed.
+    /// The devices that were timed.
     pub devices: Vec<String>,
+    /// Each device that could not be timed, and why.
     unavailable: Vec<(String, String)>,
     options: OptionValues,
-    /// The machine that was timed.
+    /// The machine on which the times were taken.
     machine: Machine,
-    /// A row a batch size and device.
+    /// A row for each batch size and device.
     pub times: Vec<SweepRow>,
 }
 

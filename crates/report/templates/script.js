@@ -1,4 +1,4 @@
-// The page works without this: it adds copying, and takes the language from ?lang=ja.
+// The page works without this script, which adds copying, sorting, and the language of ?lang=ja.
 const title = document.querySelector("title");
 const titles = { en: title.textContent, ja: title.dataset.ja };
 const choose = () => {
@@ -16,7 +16,7 @@ const copy = async text => {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // A file that is opened from a disk may not write to the clipboard in some browsers.
+    // Some browsers do not let a page opened from a file write to the clipboard.
     const area = document.createElement("textarea");
     area.value = text;
     document.body.append(area);
@@ -42,7 +42,7 @@ document.querySelectorAll(".copy").forEach(button => {
   });
 });
 
-// A click on a column's head sorts the table of the runs by it.
+// A click on a column header sorts the table of runs by that column.
 document.querySelectorAll("table[aria-labelledby=t-runs]").forEach(table => {
   const body = table.tBodies[0];
   const key = cell => {
@@ -50,7 +50,11 @@ document.querySelectorAll("table[aria-labelledby=t-runs]").forEach(table => {
     const number = parseFloat(text.replace(/,/g, ""));
     return Number.isNaN(number) ? text : number;
   };
-  const order = (a, b) => typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
+  // A missing value comes last in both orders.
+  const order = (a, b, sign) =>
+    a === "–" || b === "–" ? (a === "–") - (b === "–")
+    : typeof a !== typeof b ? (typeof a === "number" ? -1 : 1)
+    : (a < b ? -1 : a > b ? 1 : 0) * sign;
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -58,11 +62,11 @@ document.querySelectorAll("table[aria-labelledby=t-runs]").forEach(table => {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      // The second click turns it round.
+      // A second click reverses the order.
       const down = head.getAttribute("aria-sort") === "ascending";
       [...table.tHead.rows[0].cells].forEach(other => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const rows = [...body.rows].sort((a, b) => order(key(a.cells[column]), key(b.cells[column])) * (down ? -1 : 1));
+      const rows = [...body.rows].sort((a, b) => order(key(a.cells[column]), key(b.cells[column]), down ? -1 : 1));
       body.append(...rows);
     });
   });

@@ -1,4 +1,4 @@
-//! What the stages before training say of their results.
+//! JSON artifacts of the stages before training.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// `ingest/summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct IngestSummary {
-    /// The archive's name, or what stands for it.
+    /// The archive's file name, or the name of built-in data.
     pub source: String,
     /// Rows that were read.
     pub rows: u64,
@@ -15,7 +15,7 @@ pub struct IngestSummary {
     pub kept: u64,
     /// Kept rows by publisher.
     pub publishers: Vec<(String, u64)>,
-    /// Rows that were left out because something is wrong with them.
+    /// Invalid rows, which were left out.
     #[serde(default)]
     pub bad_rows: u64,
     /// What is wrong with the first of them.
@@ -23,7 +23,7 @@ pub struct IngestSummary {
     pub bad: Vec<String>,
 }
 
-/// `split/summary.json`: by part and category, the number of headlines.
+/// `split/summary.json`: the number of headlines by part and category.
 pub type SplitSummary = BTreeMap<String, BTreeMap<String, usize>>;
 
 /// `embed/coverage.json`: which of the headlines' words have a vector.
@@ -31,15 +31,15 @@ pub type SplitSummary = BTreeMap<String, BTreeMap<String, usize>>;
 pub struct Coverage {
     /// The name of the vectors' source.
     pub source: String,
-    /// Components of a vector.
+    /// The number of components of a vector.
     pub dimension: usize,
-    /// Words of the source, if it is a file.
+    /// The number of words in the source, if it is a file.
     pub entries: Option<u64>,
     /// Distinct words of the headlines.
     pub distinct_words: usize,
     /// Those with a vector.
     pub distinct_words_known: usize,
-    /// Words of each part, repeated ones counted.
+    /// The words of each part, repeated ones counted.
     pub parts: BTreeMap<String, WordCount>,
     /// The most frequent words without a vector, each with its count.
     pub most_frequent_unknown: Vec<(String, u32)>,
@@ -54,7 +54,7 @@ pub struct WordCount {
     pub known: usize,
 }
 
-/// `tensors/summary.json`: by part, what its matrix looks like.
+/// `tensors/summary.json`: a description of each part's matrix.
 pub type TensorsSummary = BTreeMap<String, MatrixSummary>;
 
 /// The matrix of a part.

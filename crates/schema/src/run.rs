@@ -1,4 +1,4 @@
-//! What a training run leaves.
+//! JSON artifacts of a training run.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::OptionValues;
 
-/// `config.json` of a run; `O` is its options.
+/// `config.json` of a run; `O` is the type of its options.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunConfig<O = OptionValues> {
     /// The node.
     pub node: String,
     /// `cpu` or `cuda`.
     pub device: String,
-    /// Components of a row of features.
+    /// The number of features in a row.
     pub features: usize,
-    /// Numbers that training changes.
+    /// The number of trainable parameters.
     pub parameters: usize,
     /// Whether the option `init` gave the starting weights.
     pub started_from_given_weights: bool,
@@ -28,7 +28,7 @@ pub struct RunConfig<O = OptionValues> {
 pub struct Score {
     /// Mean cross-entropy, in nats.
     pub loss: f64,
-    /// Share of right predictions.
+    /// Share of correct predictions.
     pub accuracy: f64,
 }
 
@@ -46,11 +46,11 @@ pub struct Outcome {
 /// A trained net's scores on each part.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trained {
-    /// On the rows that it was fitted to.
+    /// On the rows that it was trained on.
     pub train: Score,
-    /// On the rows that choices are made by.
+    /// On the rows that choices are based on.
     pub valid: Score,
-    /// On the rows that nothing was chosen by.
+    /// On the rows that no choice was based on.
     pub test: Score,
     /// How training ended.
     #[serde(flatten)]
@@ -80,7 +80,7 @@ pub struct Metrics {
     pub checkpoints: CheckpointSummary,
     /// The results of all seeds, if there are more than one.
     pub seeds: Vec<SeedMetrics>,
-    /// Of the seeds' accuracy, by part; empty below two seeds.
+    /// The spread of the seeds' accuracies by part; empty with fewer than two seeds.
     pub spread: BTreeMap<String, Spread>,
 }
 
@@ -98,7 +98,7 @@ pub struct Spread {
 pub struct CheckpointSummary {
     /// How many there are.
     pub count: usize,
-    /// Their size.
+    /// Their size in bytes.
     pub bytes: u64,
     /// Names and shapes of the newest one's tensors.
     pub tensors: BTreeMap<String, Vec<usize>>,
@@ -115,11 +115,11 @@ pub struct HistoryRow {
     pub lr: f64,
     /// Mean cross-entropy on the training data, in nats.
     pub loss_train: f64,
-    /// Share of right predictions on the training data.
+    /// Share of correct predictions on the training data.
     pub accuracy_train: f64,
     /// Mean cross-entropy on the validation data, in nats.
     pub loss_valid: f64,
-    /// Share of right predictions on the validation data.
+    /// Share of correct predictions on the validation data.
     pub accuracy_valid: f64,
 }
 
@@ -132,7 +132,7 @@ pub struct TimingRow {
     pub seconds: f64,
 }
 
-/// `start.json`: what a single-layer net says of the first rows before it has learned anything.
+/// `start.json`: what a single-layer net computes for the first rows before it is trained.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// The headlines' numbers in the archive.
@@ -141,21 +141,21 @@ pub struct Start {
     pub labels: Vec<u32>,
     /// softmax(W x) of each row.
     pub probabilities: Vec<Vec<f32>>,
-    /// Of the first row alone.
+    /// Loss and gradient of the first row alone.
     pub first: StartStep,
-    /// Of all these rows.
+    /// Loss and gradient of all these rows.
     pub all: StartStep,
 }
 
 /// Loss and gradient of some rows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StartStep {
-    /// How many rows.
+    /// The number of rows.
     pub rows: usize,
     /// Mean cross-entropy, in nats.
     pub loss: f32,
     /// Euclidean length of the gradient of each category's weights.
     pub norms: Vec<f32>,
-    /// Its first components, a row a category.
+    /// The gradient's first components, one row per category.
     pub gradient: Vec<Vec<f32>>,
 }

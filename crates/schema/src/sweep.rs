@@ -1,21 +1,21 @@
-//! What `train.sweep` leaves.
+//! JSON artifacts of `train.sweep`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::OptionValues;
 
-/// `config.json` of the sweep; `O` is its options.
+/// `config.json` of the sweep; `O` is the type of its options.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SweepConfig<O = OptionValues> {
     /// The node.
     pub node: String,
-    /// Rows of an epoch.
+    /// The number of rows in an epoch.
     pub rows: usize,
-    /// Components of a row of features.
+    /// The number of features in a row.
     pub features: usize,
     /// Devices that were timed.
     pub devices: Vec<String>,
-    /// Devices that were not there, each with the reason.
+    /// Unavailable devices, each with the reason.
     pub unavailable: Vec<(String, String)>,
     /// Its options.
     pub options: O,
@@ -26,7 +26,7 @@ pub struct SweepConfig<O = OptionValues> {
 pub struct SweepRow {
     /// The device.
     pub device: String,
-    /// Rows a step.
+    /// Rows per step.
     pub batch_size: usize,
     /// What ran: `fused` or `autograd`.
     pub kernel: String,
@@ -39,10 +39,10 @@ pub struct SweepRow {
     pub seconds_all: Vec<f64>,
     /// Mean cross-entropy on the training data after the epoch, in nats.
     pub loss_train: f64,
-    /// Share of right predictions on the training data.
+    /// Share of correct predictions on the training data.
     pub accuracy_train: f64,
     /// Mean cross-entropy on the validation data, in nats.
     pub loss_valid: f64,
-    /// Share of right predictions on the validation data.
+    /// Share of correct predictions on the validation data.
     pub accuracy_valid: f64,
 }

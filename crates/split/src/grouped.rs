@@ -1,8 +1,8 @@
 //! A split that keeps groups whole.
 //!
 //! Headlines about one story are near-copies of each other; with some in train and some in
-//! test, the test measures memory. Here a story goes to one part. The largest stories are
-//! placed first, each where the counts of categories come closest to the wanted ones: a greedy
+//! test, the test would measure memorization. Here each story goes to one part. The largest stories
+//! are placed first, each where the counts of categories come closest to their targets: a greedy
 //! balance, as in scikit-learn's `StratifiedGroupKFold`, but for parts of unequal size.
 
 use std::collections::HashMap;
@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use crate::numpy::RandomState;
 
 /// Splits rows into parts whose sizes are in the proportions of `shares` (which sum to 1).
-/// `classes` are 0..`count`; rows with the same `groups` text end in the same part. The rows of
-/// a part are shuffled.
+/// `classes` are 0..`count`; rows with the same text in `groups` end up in the same part. The rows
+/// of a part are shuffled.
 pub fn split(
     classes: &[usize],
     count: usize,
@@ -68,8 +68,8 @@ fn tally(classes: &[usize], count: usize, rows: impl Iterator<Item = usize>) -> 
     counts
 }
 
-/// By how much the squared relative distance of a part's counts from its targets grows when a
-/// story is added to it.
+/// How much a part's distance from its targets grows when a story is added to it: the sum over the
+/// classes of the squared relative deviations, weighted by the targets.
 fn worsening(have: &[f64], story: &[f64], target: &[f64]) -> f64 {
     let distance = |n: f64, t: f64| if t > 0.0 { ((n - t) / t).powi(2) * t } else { 0.0 };
     have.iter()

@@ -3,13 +3,13 @@
 //! In: `ingest/headlines.parquet`. Out: `train.parquet`, `valid.parquet`, `test.parquet` with the
 //! same columns, rows in split order, and `summary.json`.
 //!
-//! Always holds: every headline is in exactly one part. Without `group_by`, the parts are bit for
-//! bit what scikit-learn gives: `train_test_split(test_size, random_state=seed,
-//! stratify=category)`, then the same with 0.5 on the rest. Memory holds some dozens of bytes a row
-//! (its category and its place, which a shuffle of all rows cannot do without) and never the rows
-//! themselves; with `group_by` the stories' names, too.
+//! Always holds: every headline is in exactly one part. Without `group_by`, the parts are exactly
+//! what scikit-learn gives: `train_test_split(test_size, random_state=seed, stratify=category)`,
+//! then the same with 0.5 on the rest. Memory holds some dozens of bytes a row (its category and
+//! its place, which a shuffle of all rows needs) and never the rows themselves; with `group_by`, it
+//! also holds the stories' names.
 
-// Indices here are made by the code around them; `get` would only hide a mistake.
+// Indices come from the code around them; `get` would only hide a mistake.
 #![allow(clippy::indexing_slicing)]
 
 mod grouped;
@@ -45,7 +45,7 @@ struct SplitOptions {
 pub fn run(stage: &Stage) -> Result<String> {
     let options: SplitOptions = stage.options()?;
     let path = stage.input("ingest", "headlines.parquet")?;
-    // scikit-learn sorts the classes; the letters' order, not the labels', is what counts.
+    // scikit-learn sorts the classes by letter, so their order is the letters', not the labels'.
     let mut letters: Vec<&str> = Category::ALL.iter().map(|c| c.letter()).collect();
     letters.sort_unstable();
     let mut classes = Vec::new();
@@ -74,7 +74,7 @@ pub fn run(stage: &Stage) -> Result<String> {
         stratify(&classes, &letters, &options)?
     };
     if let Some((name, _)) = PARTS.iter().zip(&parts).find(|(_, rows)| rows.is_empty()) {
-        let of = if options.group_by.is_some() { " of so few stories" } else { "" };
+        let of = if options.group_by.is_some() { " grouped by story" } else { "" };
         return Err(impossible(format_args!(
             "the {name} part would be empty: {} headlines{of} are too few",
             classes.len()

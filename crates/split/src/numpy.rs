@@ -3,7 +3,7 @@
 //!
 //! The generator is the Mersenne Twister MT19937 (Matsumoto and Nishimura, "Mersenne Twister: a
 //! 623-dimensionally equidistributed uniform pseudo-random number generator", 1998). numpy
-//! has frozen this stream (NEP 19), which is what makes agreeing with it worth while.
+//! has frozen this stream (NEP 19), so agreement with it will last.
 
 const N: usize = 624;
 const M: usize = 397;
@@ -47,8 +47,8 @@ impl RandomState {
         y ^ (y >> 18)
     }
 
-    /// A number of 0..=max by masked rejection: numpy's `random_interval`. Nothing is drawn for
-    /// a `max` of 0. Rows are counted in u32 here: numpy draws 64 bits only beyond that.
+    /// A number in 0..=max by masked rejection: numpy's `random_interval`. A `max` of 0 draws
+    /// nothing. u32 suffices for the number of rows: numpy draws 64 bits only beyond that.
     fn up_to(&mut self, max: u32) -> u32 {
         if max == 0 {
             return 0;
@@ -77,7 +77,7 @@ impl RandomState {
         order
     }
 
-    /// `choice(items, size, replace=False)`: it shuffles all and takes the first.
+    /// `choice(items, size, replace=False)`: shuffles all items and takes the first ones.
     pub fn choice(&mut self, items: &[usize], size: usize) -> Vec<usize> {
         self.permutation(items.len())
             .into_iter()
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stream_is_mt19937_s() {
+    fn the_stream_matches_mt19937() {
         // C++11, [rand.predef]: the 10000th number of mt19937 with seed 5489 is 4123659995.
         let mut random = RandomState::new(5489);
         let last = (0..10_000).map(|_| random.next_u32()).last();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn permutations_and_choices_are_numpy_s() {
+    fn permutations_and_choices_match_numpy() {
         // numpy 2: r = np.random.RandomState(123); r.permutation(10); r.choice([5, 7, 9], 2,
         // replace=False); r.permutation(3)
         let mut random = RandomState::new(123);

@@ -1,9 +1,9 @@
-//! Puts a table's rows into another order without holding the table.
+//! Reorders a table's rows without holding the table in memory.
 //!
-//! Rows go where they will lie, into shards of as many rows as a table is written at a time; a
-//! shard is then put in order and written. While all fits into [`BUDGET`] nothing touches the disk;
-//! beyond that the shards' rows go into files beside the result, one after the other, so that every
-//! byte is written and read once more, and memory stays where it is.
+//! Each row goes into the shard of its place; a shard has as many rows as a row group of the
+//! written table. A shard is then sorted and written. While all rows fit into [`BUDGET`], nothing
+//! touches the disk. Beyond that, the shards' rows are appended to files beside the result, so that
+//! every byte is written and read once more, and memory stays bounded.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -16,9 +16,9 @@ use polars::prelude::DataFrame;
 /// Bytes of rows that wait in memory, over all shards.
 const BUDGET: usize = 1 << 26;
 
-/// Writes the rows of the table at `from` into the tables `to`, each of so many rows. Row i goes to
-/// `places[i]`, counted through all of them. `scratch` is a folder that may be made, and is gone
-/// afterwards.
+/// Writes the rows of the table at `from` into the tables `to`, each with its number of rows. Row i
+/// goes to `places[i]`, counted across all tables. `scratch` is a folder for temporary files, which
+/// is removed at the end.
 pub fn scatter(from: &Path, places: &[u32], to: &[(PathBuf, usize)], scratch: &Path) -> Result<()> {
     within(from, places, to, scratch, BUDGET)
 }
@@ -30,7 +30,7 @@ fn within(
     scratch: &Path,
     budget: usize,
 ) -> Result<()> {
-    // What a killed run has left would be taken for rows.
+    // Rows that a killed run has left behind would be taken for rows of this one.
     match std::fs::remove_dir_all(scratch) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(Failure::io("remove", scratch, &e));
@@ -72,10 +72,10 @@ fn within(
     shards.end()
 }
 
-/// Rows on their way, by where they go.
+/// The rows read so far, by the shard of their place.
 struct Shards {
-    /// The first place of each, and its rows so far: place, id, texts with their lengths, time
-    /// stamp.
+    /// The first place of each shard, and its encoded rows so far: place within the shard, id,
+    /// texts with their lengths, time stamp.
     all: Vec<(usize, Vec<u8>)>,
     /// Bytes in memory.
     waiting: usize,
@@ -122,7 +122,7 @@ impl Shards {
         self.scratch.join(shard.to_string())
     }
 
-    /// Moves what is in memory into the shards' files.
+    /// Moves the rows in memory into the shards' files.
     fn spill(&mut self) -> Result<()> {
         std::fs::create_dir_all(&self.scratch)
             .map_err(|e| Failure::io("create folder", &self.scratch, &e))?;
@@ -153,7 +153,7 @@ impl Shards {
         }
         let lost = || {
             Failure::failed(
-                "a row was lost on its way",
+                "a row of a shard is missing or damaged",
                 path.display(),
                 "this is a bug; please report it",
             )
@@ -209,7 +209,7 @@ mod tests {
     use polars::prelude::{IntoColumn, NamedFrom, Series};
 
     #[test]
-    fn rows_lie_where_they_should_with_and_without_the_disk() {
+    fn rows_go_to_their_places_in_memory_and_through_the_disk() {
         let dir = tempfile::tempdir().expect("a folder");
         let from = dir.path().join("from.parquet");
         let n = 2 * GROUP_ROWS + 1000;

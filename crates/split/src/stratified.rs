@@ -13,7 +13,7 @@ pub enum Impossible {
 }
 
 /// Splits the rows whose classes are `classes` (0..`count`, in the classes' sorted order) into
-/// two lists of row numbers, of which the second has `test_size` of the rows, rounded up.
+/// two lists of row numbers; the second has the share `test_size` of the rows, rounded up.
 pub fn train_test_split(
     classes: &[usize],
     count: usize,
@@ -28,7 +28,7 @@ pub fn train_test_split(
     if let Some((class, rows)) = rows_of.iter().enumerate().find(|(_, rows)| rows.len() == 1) {
         return Err(Impossible::SmallClass(class, rows.len()));
     }
-    // scikit-learn knows only the classes that occur.
+    // scikit-learn sees only the classes that occur.
     rows_of.retain(|rows| !rows.is_empty());
     if n_train.min(n_test) < rows_of.len() {
         return Err(Impossible::SmallSide(n_train.min(n_test)));
@@ -52,7 +52,7 @@ pub fn train_test_split(
     Ok((train, test))
 }
 
-/// How many rows the two sides have: `ceil(test_size * n)` for the second.
+/// The number of rows on each side: `ceil(test_size * n)` on the second.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -63,8 +63,8 @@ pub fn sides(n: usize, test_size: f64) -> (usize, usize) {
     (n - test, test)
 }
 
-/// How many of `draws` fall to each class: the whole parts of the proportional shares, and one
-/// more for the largest remainders, ties drawn at random.
+/// Distributes `draws` over the classes: each gets the whole part of its proportional share, those
+/// with the largest remainders get one more, and ties are broken at random.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as numpy computes it")]
 fn approximate_mode(counts: &[usize], draws: usize, random: &mut RandomState) -> Vec<usize> {
     let sum: usize = counts.iter().sum();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn splits_are_scikit_learn_s() {
+    fn splits_match_scikit_learn() {
         // scikit-learn 1.9.1: train_test_split(np.arange(27), test_size=0.3, random_state=seed,
         // stratify=list(letters))
         let y = classes("bbbbbbbbbbbeeeeeeeeettttmmm");
@@ -131,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn the_published_counts_come_out() {
-        // The contract's: 13,356 headlines, b 5627, e 5294, m 910, t 1525; the tie between e and t
-        // in the second split is broken by scikit-learn's own draws.
+    fn the_published_data_splits_into_the_published_counts() {
+        // 13,356 headlines: b 5627, e 5294, m 910, t 1525. The tie between e and t in the second
+        // split is broken by scikit-learn's own draws.
         let y: Vec<usize> = [5627, 5294, 910, 1525]
             .into_iter()
             .enumerate()
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_split_is_refused() {
+    fn classes_that_cannot_be_split_are_refused() {
         assert_eq!(
             train_test_split(&classes("bbbe"), 4, 0.5, 1),
             Err(Impossible::SmallClass(1, 1))

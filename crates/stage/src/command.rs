@@ -1,7 +1,8 @@
-//! How a stage is called. A stage's `main.rs` hands [`main`] what it is and its `run`; the
-//! command line, the options, the events and the exit status are the same for all of them.
+//! The command line of a stage. A stage's `main.rs` passes [`main`] its description, its embedded
+//! files and its `run`; the command line, the options, the events and the exit status are the same
+//! for all stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,22 +18,21 @@ use crate::declaration::{self, Declaration, Pattern};
 use crate::options::Kind;
 use crate::{Event, Options, Progress, Schema};
 
-/// What a stage's crate embeds: its `node.toml` and the descriptions of options that it names.
+/// The files that a stage's crate embeds: its `node.toml` and the descriptions of options that it
+/// lists.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedded {
     /// The text of `node.toml`.
     pub nodes: &'static str,
-    /// By path beside it, the texts of the files that it names.
+    /// The texts of the descriptions of options, each with its path relative to `node.toml`.
     pub options: &'static [(&'static str, &'static str)],
 }
 
 impl Embedded {
-    /// The nodes.
     fn declarations(&self) -> Result<Vec<Declaration>> {
         declaration::parse(self.nodes).map_err(|e| bug(e, declaration::FILE))
     }
 
-    /// The options of a node.
     fn schema(&self, declared: &Declaration) -> Result<Schema> {
         let text = |file: &String| {
             self.options.iter().find(|(path, _)| path == file).map(|(_, text)| *text)
@@ -48,38 +48,47 @@ impl Embedded {
     }
 }
 
-/// Something is wrong with the stage itself.
+/// The failure for a mistake in the stage itself.
 fn bug(what: impl std::fmt::Display, place: &str) -> Failure {
     Failure::failed(what, place, "this is a bug in the stage; please report it")
 }
 
 /// One run of a stage: its options, where its inputs lie and where its outputs go.
 pub struct Stage {
-    /// The node that is run.
+    /// The node that runs.
     pub node: String,
-    /// Where to say how far it is.
+    /// Where to report progress.
     pub progress: Progress,
     /// The device to compute on, as the user named it.
     pub device: String,
-    /// Whether nothing may be downloaded.
+    /// Whether downloads are forbidden.
     pub offline: bool,
-    /// Whether to go on with an unfinished run that lies in the output folder.
+    /// Whether to resume an unfinished run in the output folder.
     pub resume: bool,
-    /// The commit of the workspace that runs it, where that is known.
+    /// The commit of the workspace, if it is known.
     pub commit: Option<String>,
     options: Options,
-    /// The options that are set, sources and paths aside: an artifact names no folder.
+    /// The options for `options.json`: those that are set, without sources and paths, because an
+    /// artifact must not name a folder.
     recorded: Options,
     declared: Declaration,
     /// Where the artifacts of other nodes lie, by node.
-    inputs: BTreeMap<String, PathBuf>,
-    artifacts: PathBuf,
+    inputs: BTreeMap<String, InputFolder>,
+    /// Where those of the others lie. `None` if `xtask` runs the stage: it names every folder.
+    artifacts: Option<PathBuf>,
     out: PathBuf,
     downloads: PathBuf,
 }
 
+/// Where the artifacts of another node lie.
+struct InputFolder {
+    folder: PathBuf,
+    /// The files that may be read. `None` leaves that to the declaration alone.
+    files: Option<BTreeSet<String>>,
+}
+
 impl Stage {
-    /// The options, typed.
+    /// The options, deserialised as a `T`.
     pub fn options<T: DeserializeOwned>(&self) -> Result<T> {
         let map = self.options.clone().into_iter().collect();
         serde_json::from_value(serde_json::Value::Object(map)).map_err(|e| {
@@ -94,26 +103,41 @@ impl Stage {
     /// The path of `file` among the artifacts of `node`.
     ///
     /// # Errors
-    /// If `node.toml` does not declare it: a file that is read without being in the key makes wrong
-    /// hits.
+    /// If `node.toml` does not declare the file, or `xtask` did not list it: reading a file that is
+    /// not in the key leads to wrong hits.
     pub fn input(&self, node: &str, file: &str) -> Result<PathBuf> {
-        if !self
-            .declared
-            .reads
-            .iter()
-            .any(|read| read.node.matches(node) && read.files.iter().any(|f| f == file))
-        {
-            let what = format_args!(
-                "`{}` reads {node}/{file}, which its {} does not declare",
-                self.node,
-                declaration::FILE
-            );
-            return Err(bug(what, &format!("node `{}`", self.node)));
+        let refuse = |by: &str| {
+            let what = format_args!("`{}` reads {node}/{file}, which {by}", self.node);
+            bug(what, &format!("node `{}`", self.node))
+        };
+        if !self.declares(node, file) {
+            return Err(refuse(&format!("its {} does not declare", declaration::FILE)));
         }
-        Ok(self.inputs.get(node).cloned().unwrap_or_else(|| self.artifacts.join(node)).join(file))
+        let unlisted = || refuse("is not among its inputs");
+        match (self.inputs.get(node), &self.artifacts) {
+            (Some(InputFolder { files: Some(files), .. }), _) if !files.contains(file) => {
+                Err(unlisted())
+            }
+            (Some(input), _) => Ok(input.folder.join(file)),
+            (None, Some(artifacts)) => Ok(artifacts.join(node).join(file)),
+            (None, None) => Err(unlisted()),
+        }
     }
 
-    /// The nodes of a kind, such as `train.*`, whose artifacts can be read, by name.
+    /// Whether `node.toml` declares the file. What it says about a node by name holds for that node
+    /// in place of what it says about nodes of its kind.
+    fn declares(&self, node: &str, file: &str) -> bool {
+        let reads = &self.declared.reads;
+        let is_named = reads.iter().any(|read| read.node.as_str() == node);
+        reads.iter().any(|read| {
+            let applies =
+                if is_named { read.node.as_str() == node } else { read.node.matches(node) };
+            applies && read.files.iter().any(|declared| declared == file)
+        })
+    }
+
+    /// The names of the nodes of a kind, such as `train.*`, whose artifacts can be read, in
+    /// alphabetical order.
     pub fn nodes(&self, kind: &str) -> Vec<&str> {
         let kind = Pattern::from(kind);
         let exact = |name: &str| self.declared.reads.iter().any(|read| read.node.as_str() == name);
@@ -134,7 +158,7 @@ impl Stage {
         &self.out
     }
 
-    /// Writes `value` as the JSON artifact `file`, readable by people.
+    /// Writes `value` as the JSON artifact `file`, indented for people to read.
     pub fn write_json(&self, file: &str, value: &impl Serialize) -> Result<()> {
         let path = self.output(file);
         let json = serde_json::to_string_pretty(value);
@@ -149,14 +173,14 @@ impl Stage {
     }
 }
 
-/// The artifact that says which options a result was made with.
+/// The artifact that lists the options of a result.
 pub const OPTIONS: &str = "options.json";
 
 /// The variable in which xtask gives a stage its options, as JSON.
 pub const OPTIONS_VARIABLE: &str = "KNOCKLINE_OPTIONS";
 
-/// Runs a stage's command line: parses it, calls `run`, reports its one-line summary or its
-/// failure, and gives the exit status.
+/// Runs a stage's command line: parses it, calls `run`, reports the one-line summary or the
+/// failure, and returns the exit status.
 pub fn main(
     about: &'static str,
     embedded: Embedded,
@@ -167,7 +191,7 @@ pub fn main(
         Err(failure) => return fail(&report_to(false, ""), failure, false),
     };
     let events = matches.get_flag("events");
-    // Held until the process ends, however it ends: a next run waits for that.
+    // Held until the process ends, even if it is killed: the next run waits for this.
     let _lock = matches.get_one::<PathBuf>("stage-lock").map(|path| {
         std::fs::OpenOptions::new()
             .create(true)
@@ -189,7 +213,7 @@ pub fn main(
         Ok(summary) => {
             stage.progress.send(&Event::Summary { text: summary.clone() });
             if !events {
-                // Who has closed stdout does not want the line.
+                // If stdout is closed, nobody wants the line.
                 let _ = writeln!(std::io::stdout(), "{summary}");
             }
             Exit::Done.into()
@@ -198,8 +222,9 @@ pub fn main(
     }
 }
 
-/// A parent that is killed cannot stop its stage; but the pipe to the stage's stdin closes. A
-/// stage that went on would write into a folder that the next run takes for its own.
+/// Ends this process when its parent dies. A parent that is killed cannot stop its stage, but the
+/// pipe to the stage's stdin closes. A stage that continued would write into a folder that the next
+/// run uses.
 fn end_with_the_parent() {
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
@@ -234,7 +259,7 @@ fn command(about: &'static str, embedded: Embedded) -> Result<Command> {
             embedded.schema(node)?.help()
         );
     }
-    // Where only one node has a name, that is the one.
+    // `--node` can be left out if the stage has exactly one node and its name is fixed.
     let has_one = matches!(&nodes[..], [only] if only.name.prefix().is_none());
     let node = Arg::new("node")
         .long("node")
@@ -257,10 +282,10 @@ fn command(about: &'static str, embedded: Embedded) -> Result<Command> {
         .arg(
             Arg::new("input")
                 .long("input")
-                .value_names(["NODE", "DIR"])
-                .num_args(2)
+                .value_names(["NODE", "DIR", "FILE"])
+                .num_args(2..)
                 .action(ArgAction::Append)
-                .help("take NODE's artifacts from DIR instead"),
+                .help("read NODE's artifacts from DIR, and only these files if any are named"),
         )
         .arg(
             Arg::new("out")
@@ -293,7 +318,7 @@ fn command(about: &'static str, embedded: Embedded) -> Result<Command> {
             Arg::new("resume")
                 .long("resume")
                 .action(ArgAction::SetTrue)
-                .help("go on with the unfinished run in --out, where the stage can"),
+                .help("resume the unfinished run in --out, if the stage can"),
         )
         .arg(
             Arg::new("offline").long("offline").action(ArgAction::SetTrue).help("download nothing"),
@@ -353,9 +378,10 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
     let artifacts = path("artifacts").unwrap_or_default();
     let out = path("out").unwrap_or_default();
     if !matches.get_flag("events") && out.join("manifest.json").exists() {
-        let remedy = "give another folder; `cargo xtask pipeline --only NODE` makes a result the pipeline's own";
+        let remedy =
+            "give another folder, or make the result with `cargo xtask pipeline --only NODE`";
         return Err(Failure::usage(
-            "the pipeline's own result lies there",
+            "the folder contains a result of the pipeline",
             format_args!("--out {}", out.display()),
             remedy,
         ));
@@ -369,9 +395,9 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
             .next()
             .is_some()
     {
-        let remedy = "give an empty folder, a new one, or one that holds an earlier result; --resume goes on with a run that was killed";
+        let remedy = "give an empty folder, a new one, or one with an earlier result; use --resume to resume a run that was killed";
         return Err(Failure::usage(
-            "the folder is not empty, and no result lies there",
+            "the folder is not empty, and it does not contain a result",
             format_args!("--out {}", out.display()),
             remedy,
         ));
@@ -389,15 +415,15 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         declared,
         downloads: path("downloads")
             .unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
-        artifacts,
+        artifacts: (!matches.get_flag("events")).then_some(artifacts),
         out,
     })
 }
 
-/// The option that says which net a run trains.
+/// The option that chooses the net that a run trains.
 const NET: &str = "net";
 
-/// The declaration of the node that is asked for.
+/// The declaration of the requested node.
 fn declare(all: &[Declaration], node: &str, net: Option<&str>) -> Result<Declaration> {
     if let Some(declared) = declaration::find(all, node, net) {
         return Ok(declared.clone());
@@ -409,7 +435,7 @@ fn declare(all: &[Declaration], node: &str, net: Option<&str>) -> Result<Declara
         return Err(Failure::usage(
             format_args!("there is no node `{node}` here"),
             "--node",
-            format_args!("there are {}", known.join(", ")),
+            format_args!("use one of {}", known.join(", ")),
         ));
     }
     let what = net
@@ -421,26 +447,28 @@ fn declare(all: &[Declaration], node: &str, net: Option<&str>) -> Result<Declara
     ))
 }
 
-/// Where the artifacts of other nodes lie: what the command line says, and for a person who runs
-/// the stage alone every node of a kind that has a folder.
+/// Where the artifacts of other nodes lie: the folders that the command line names and, if a person
+/// runs the stage alone, every existing folder of a node of a kind that it reads.
 fn inputs(
     matches: &ArgMatches,
     declared: &Declaration,
     artifacts: &Path,
-) -> BTreeMap<String, PathBuf> {
+) -> BTreeMap<String, InputFolder> {
     let mut inputs = BTreeMap::new();
     let kinds = || declared.reads.iter().filter(|read| read.node.prefix().is_some());
     if !matches.get_flag("events") {
         for entry in std::fs::read_dir(artifacts).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
             if kinds().any(|read| read.node.matches(&name)) {
-                inputs.insert(name, entry.path());
+                inputs.insert(name, InputFolder { folder: entry.path(), files: None });
             }
         }
     }
-    for mut pair in matches.get_occurrences::<String>("input").into_iter().flatten() {
-        if let (Some(node), Some(folder)) = (pair.next(), pair.next()) {
-            inputs.insert(node.clone(), PathBuf::from(folder));
+    for mut values in matches.get_occurrences::<String>("input").into_iter().flatten() {
+        if let (Some(node), Some(folder)) = (values.next(), values.next()) {
+            let files: BTreeSet<String> = values.cloned().collect();
+            let files = (!files.is_empty()).then_some(files);
+            inputs.insert(node.clone(), InputFolder { folder: PathBuf::from(folder), files });
         }
     }
     inputs
@@ -456,7 +484,7 @@ mod tests {
             name = "train.*"
             net = "slp"
             options = ["options.toml"]
-            reads = [{ node = "tensors", files = ["train.safetensors"] }, { node = "seed.*", files = ["seed"] }]
+            reads = [{ node = "tensors", files = ["train.safetensors"] }, { node = "seed.*", files = ["seed", "more"] }, { node = "seed.own", files = ["own"] }]
         "#,
         options: &[("options.toml", "[net]\nkind = \"text\"\nabout = \"net\"\n")],
     };
@@ -497,9 +525,12 @@ mod tests {
         );
         assert_eq!(stage.nodes("seed.*"), ["seed.a", "seed.b"]);
         assert!(stage.input("seed.b", "seed").expect("declared").ends_with("else=where/seed"));
-        for (node, file) in
-            [("tensors", "valid.safetensors"), ("split", "train.safetensors"), ("seed.a.b", "seed")]
-        {
+        for (node, file) in [
+            ("tensors", "valid.safetensors"),
+            ("split", "train.safetensors"),
+            ("seed.a.b", "seed"),
+            ("seed.own", "seed"),
+        ] {
             let refused = stage.input(node, file).expect_err("refused");
             assert!(
                 refused
@@ -507,6 +538,24 @@ mod tests {
                     .contains(&format!("{node}/{file}, which its node.toml does not declare")),
                 "{refused}"
             );
+        }
+    }
+
+    /// `xtask` lists the files that are in the key; the declaration alone is not enough then.
+    #[test]
+    fn a_stage_that_xtask_runs_reads_only_the_files_that_it_lists() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = |name: &str| dir.path().join(name).display().to_string();
+        let (out, artifacts, listed) = (folder("out"), folder("artifacts"), folder("artifacts/a"));
+        let args = ["--node", "train.x", "--set", "net=slp", "--out", &out, "--events"];
+        let inputs = ["--artifacts", &artifacts, "--input", "seed.a", &listed, "seed"];
+        let stage = stage(&[&args[..], &inputs].concat()).expect("a stage");
+        assert!(stage.input("seed.a", "seed").expect("listed").ends_with("artifacts/a/seed"));
+        for (node, file) in
+            [("seed.a", "more"), ("seed.b", "seed"), ("tensors", "train.safetensors")]
+        {
+            let refused = stage.input(node, file).expect_err("refused");
+            assert!(refused.what.ends_with("which is not among its inputs"), "{refused}");
         }
     }
 

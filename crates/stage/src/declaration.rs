@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A stage embeds the file and refuses to read anything else ([`crate::Stage::input`]); `xtask`
-//! reads the same file and makes the graph and the keys of it. So a file that reaches a result is
-//! always in the result's key.
+//! reads the same file and derives the graph and the keys from it. So a file that reaches a result
+//! is always in the result's key.
 
 use std::fmt::{self, Display};
 
@@ -18,7 +18,7 @@ use serde::Deserialize;
 /// The file's name in a stage's crate.
 pub const FILE: &str = "node.toml";
 
-/// One node, or with a name like `train.*` every node of that kind: the user names them.
+/// One node or, with a name like `train.*`, every node of that kind, whose names the user chooses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Declaration {
@@ -61,15 +61,15 @@ pub struct Read {
 pub struct Pattern(String);
 
 impl Pattern {
-    /// What stands for the `*` if `name` is of this kind.
+    /// The part of `name` that the `*` stands for, if `name` is of this kind.
     pub fn capture<'n>(&self, name: &'n str) -> Option<&'n str> {
         let rest = name.strip_prefix(self.prefix()?)?;
-        // The values of a matrix may have dots: `wide@lr=0.1`.
+        // Values of a matrix may contain dots: `wide@lr=0.1`.
         let label = rest.split('@').next().unwrap_or_default();
         (!label.is_empty() && !label.contains('.')).then_some(rest)
     }
 
-    /// What stands before the `*`, if there is one.
+    /// The part before the `*`, if there is one.
     pub fn prefix(&self) -> Option<&str> {
         self.0.strip_suffix('*')
     }
@@ -79,7 +79,7 @@ impl Pattern {
         self.0 == name || self.capture(name).is_some()
     }
 
-    /// As it is written.
+    /// The pattern as written in `node.toml`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -97,7 +97,7 @@ impl Display for Pattern {
     }
 }
 
-/// Reads a `node.toml`. The error is for the stage's author.
+/// Parses a `node.toml`. The error is for the stage's author.
 pub fn parse(text: &str) -> Result<Vec<Declaration>, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -117,7 +117,8 @@ pub fn parse(text: &str) -> Result<Vec<Declaration>, String> {
     Ok(nodes)
 }
 
-/// The declaration of the node `name` with this `net`: one that names it, or else one of its kind.
+/// The declaration of the node `name` with this `net`: one with exactly this name, or else one of
+/// its kind.
 pub fn find<'d>(all: &'d [Declaration], name: &str, net: Option<&str>) -> Option<&'d Declaration> {
     let fits = |d: &&Declaration| d.net.is_none() || d.net.as_deref() == net;
     let exact = all.iter().filter(fits).find(|d| d.name.as_str() == name);
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_name_is_found_before_a_kind() {
-        let all = parse(TRAIN).expect("a right file");
+        let all = parse(TRAIN).expect("a valid file");
         let options = |name, net| find(&all, name, net).map(|d| d.options.len());
         assert_eq!(options("train.wide", Some("mlp")), Some(2));
         assert_eq!(options("train.wide", Some("slp")), Some(1));
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_of_an_author_are_found() {
+    fn an_author_s_mistakes_are_found() {
         assert!(
             parse(&TRAIN.replace("\"mlp\"", "\"slp\""))
                 .unwrap_err()

@@ -1,9 +1,9 @@
-//! What a stage of the pipeline is: how it is called ([`command`]), what it declares
-//! ([`declaration`]), which options it takes ([`options`]) and how it says how far it is
-//! ([`progress`]).
+//! The interface of a pipeline stage: its command line ([`command`]), what it declares
+//! ([`declaration`]), its options ([`options`]) and how it reports progress ([`progress`]).
 //!
-//! Stages never depend on each other; they meet as files. This crate therefore knows no stage, no
-//! parquet, no tensors and no network. `cargo xtask`, which uses it too, builds in seconds.
+//! Stages never depend on each other; they meet as files. This crate therefore knows nothing about
+//! particular stages, parquet, tensors or the network. `cargo xtask`, which uses it too, builds in
+//! seconds.
 
 pub mod command;
 pub mod declaration;

@@ -1,4 +1,4 @@
-//! The machine that runs: what a measured time depends on.
+//! The machine that a stage runs on, which measured times depend on.
 
 use std::fmt::{self, Display};
 use std::fs;
@@ -9,26 +9,26 @@ use serde::{Deserialize, Serialize};
 
 use failure::{Failure, Result};
 
-/// The variable that says how many threads share a piece of work.
+/// The environment variable that sets how many threads share a piece of work.
 const THREADS: &str = "KNOCKLINE_THREADS";
-/// The most that it may say: a step of training has no more parts.
+/// The largest number that it may be set to: a training step has no more parts.
 const MOST_THREADS: usize = 256;
 
 /// A machine, as far as times depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's own name.
+    /// The name that the processor reports, or else the architecture.
     pub processor: String,
-    /// Processors that the system offers.
+    /// The number of processors that the system offers.
     pub processors: usize,
-    /// Threads that share a piece of work.
+    /// The number of threads that share a piece of work.
     pub threads: usize,
-    /// The names of NVIDIA's GPUs; empty without their driver.
+    /// The names of NVIDIA GPUs; empty without NVIDIA's driver.
     pub gpus: Vec<String>,
 }
 
 impl Machine {
-    /// This one.
+    /// The machine that this process runs on.
     ///
     /// # Errors
     /// If `KNOCKLINE_THREADS` is not a number of threads.
@@ -55,7 +55,7 @@ impl Display for Machine {
     }
 }
 
-/// How many threads `KNOCKLINE_THREADS` asks for.
+/// The number of threads that `KNOCKLINE_THREADS` asks for, if it is set.
 ///
 /// # Errors
 /// If it is set and is not a whole number from 1 to 256.
@@ -76,7 +76,7 @@ pub fn threads() -> Result<Option<usize>> {
 
 fn processor() -> String {
     let named = if cfg!(target_os = "linux") {
-        // Arm's say who made which part of which variant.
+        // Arm processors report their implementer, part and variant instead.
         let arm = || {
             let fields = ["CPU implementer", "CPU part", "CPU variant"]
                 .map(|name| field("/proc/cpuinfo", name));
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_says_in_words_what_times_depend_on() {
+    fn a_machine_is_described_by_what_times_depend_on() {
         let here = Machine::here().expect("a machine");
         assert!(!here.processor.is_empty() && here.processors > 0, "{here}");
         let other = Machine {

@@ -1,8 +1,7 @@
-//! Options as data: a stage describes its options in a TOML file of its own, and that one
-//! description gives the defaults, the checks, the `--help` text and the canonical form that
-//! goes into a node's key.
+//! Options as data: a stage describes its options in a TOML file, and this one description gives
+//! the defaults, the checks, the `--help` text and the canonical form that goes into a node's key.
 //!
-//! A description has a table per option, named as the option is:
+//! A description has a table for each option, named after it:
 //!
 //! ```toml
 //! [test_size]
@@ -25,21 +24,21 @@ use serde_json::Value as Json;
 /// The options of one node: every known name, `null` where an optional one is not set.
 pub type Options = BTreeMap<String, Json>;
 
-/// What values an option takes.
+/// The type of an option's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A whole number.
     Integer,
-    /// A list of whole numbers, none of them twice.
+    /// A list of whole numbers without repetitions.
     Integers,
     /// A finite number.
     Number,
     /// `true` or `false`.
     Boolean,
-    /// A text.
+    /// A string.
     Text,
-    /// A list of texts.
+    /// A list of strings.
     Texts,
     /// The path of a file. It enters the node's key by its content.
     Path,
@@ -47,8 +46,8 @@ pub enum Kind {
     Place,
     /// The SHA-256 of a file, in hex.
     Sha256,
-    /// Where data comes from: a path, a URL, a name of the stage's own, or a list of those.
-    /// A file enters the node's key by its content, never by its path.
+    /// Where data comes from: a path, a URL, a name built into the stage, or a list of these. A
+    /// file enters the node's key by its content, never by its path.
     Source,
 }
 
@@ -56,9 +55,9 @@ pub enum Kind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// What values it takes.
+    /// The type of its values.
     pub kind: Kind,
-    /// Its value where nobody sets one.
+    /// Its value if none is set.
     pub default: Option<toml::Value>,
     /// Smallest value.
     pub min: Option<f64>,
@@ -68,26 +67,27 @@ pub struct Entry {
     pub above: Option<f64>,
     /// Bound that the value must stay below.
     pub below: Option<f64>,
-    /// The texts that are allowed, where only some are.
+    /// The allowed strings, if not all are allowed.
     pub choices: Option<Vec<String>>,
     /// For a source: the option that holds the SHA-256 it must have.
     pub pin: Option<String>,
-    /// For a source: the names that are the stage's own and no path; one that ends in `:` is
-    /// followed by a number. For texts: the only ones that are allowed.
+    /// For a source: the names built into the stage, which are not paths; a name that ends in `:`
+    /// is followed by a number. For a list of strings: the only ones allowed.
     #[serde(default)]
     pub builtin: Vec<String>,
     /// Values that other options must have for this one to mean anything.
     #[serde(default)]
     pub only_with: BTreeMap<String, Json>,
-    /// The version that brought it, if that is not the first: at its default it is left out of
-    /// `options.json`, so that the option changes no byte of what could be made without it.
+    /// The version that introduced it, if that is not the first. While it has its default, it is
+    /// left out of `options.json`, so that adding the option changes no byte of the results that
+    /// could be made without it.
     pub since: Option<String>,
     /// One line for `--help`.
     pub about: String,
 }
 
-/// Whether a text can be a place for results: a path, or a URL of a kind that is known. `s3:/x`,
-/// `C:\\x` and `~/x` are paths to nobody who writes them.
+/// Whether a text can be a place for results: a path, or a URL with a known scheme. Nobody who
+/// writes `s3:/x`, `C:\\x` or `~/x` means a relative path, so these are refused.
 fn is_place(text: &str) -> bool {
     const SCHEMES: [&str; 10] =
         ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss", "http", "https", "file"];
@@ -111,7 +111,7 @@ fn is_place(text: &str) -> bool {
 pub struct Schema(pub BTreeMap<String, Entry>);
 
 impl Schema {
-    /// Reads descriptions, later ones over earlier ones. The error is for the stage's author.
+    /// Parses descriptions; later ones override earlier ones. The error is for the stage's author.
     pub fn parse(texts: &[impl AsRef<str>]) -> Result<Self, String> {
         let mut merged: BTreeMap<String, toml::Table> = BTreeMap::new();
         for text in texts {
@@ -139,7 +139,8 @@ impl Schema {
         self.0.iter().map(|(name, entry)| (name.clone(), entry.default_value())).collect()
     }
 
-    /// Sets `name` from a configuration file's value; the error says what is wrong with it.
+    /// Sets `name` from a configuration file's value. The error states what is wrong with the
+    /// value, without the option's name.
     pub fn set(
         &self,
         options: &mut Options,
@@ -156,7 +157,8 @@ impl Schema {
         Ok(())
     }
 
-    /// Sets `name` from a command line's text. Texts need no quotes; `none` unsets an optional one.
+    /// Sets `name` from a command line's text. Strings need no quotes; `none` unsets an option that
+    /// has no default.
     pub fn set_text(&self, options: &mut Options, name: &str, text: &str) -> Result<(), String> {
         let entry = self.0.get(name);
         if entry.is_some_and(|e| e.default.is_none()) && text == "none" {
@@ -169,7 +171,7 @@ impl Schema {
         let textual = entry.is_some_and(|e| {
             matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Place | Kind::Sha256)
         });
-        // `.3` and `3.` are numbers to people, if not to TOML.
+        // People write `.3` and `3.`, which are not numbers in TOML.
         let number = || {
             text.trim()
                 .parse::<f64>()
@@ -184,7 +186,7 @@ impl Schema {
         self.set(options, name, &value)
     }
 
-    /// The options as lines for `--help`.
+    /// The options, one per line, for `--help`.
     pub fn help(&self) -> String {
         let mut out = String::new();
         for (name, entry) in &self.0 {
@@ -197,14 +199,14 @@ impl Schema {
 }
 
 impl Entry {
-    /// Whether `source` is a name of the stage's own, and no path or URL.
+    /// Whether `source` is a name built into the stage rather than a path or a URL.
     pub fn is_builtin(&self, source: &str) -> bool {
         self.builtin
             .iter()
             .any(|b| if b.ends_with(':') { source.starts_with(b.as_str()) } else { source == b })
     }
 
-    /// Its default in canonical form.
+    /// Its default in canonical form; `null` without one.
     pub fn default_value(&self) -> Json {
         self.default.as_ref().and_then(|d| self.check(d).ok()).unwrap_or(Json::Null)
     }
@@ -249,7 +251,7 @@ impl Entry {
                 )),
                 _ => Ok(Json::from(s.as_str())),
             },
-            (Kind::Text, _) => wants("a text"),
+            (Kind::Text, _) => wants("a string"),
             (Kind::Source, toml::Value::String(s)) if !s.is_empty() => {
                 let prefix =
                     self.builtin.iter().find(|b| b.ends_with(':') && s.starts_with(b.as_str()));
@@ -273,12 +275,12 @@ impl Entry {
                 if self.kind == Kind::Texts && !self.builtin.is_empty() {
                     self.only_builtin(texts.iter().flatten())?;
                 }
-                texts.map_or_else(|| wants("a list of texts"), |t| Ok(Json::from(t)))
+                texts.map_or_else(|| wants("a list of strings"), |t| Ok(Json::from(t)))
             }
             (Kind::Source, _) => wants("a path, a URL or a list of those"),
             (Kind::Texts, _) => {
                 let example = self.builtin.first().map_or("…", String::as_str);
-                wants(&format!("a list of texts, such as [\"{example}\"]"))
+                wants(&format!("a list of strings, such as [\"{example}\"]"))
             }
             (Kind::Path, toml::Value::String(s)) if !s.is_empty() && !crate::source::is_url(s) => {
                 Ok(Json::from(s.as_str()))
@@ -297,7 +299,7 @@ impl Entry {
         }
     }
 
-    /// Whether each of the `texts` is one of the names that are allowed, and none is there twice.
+    /// Checks that each of the `texts` is allowed and that none is repeated.
     fn only_builtin<'t>(&self, texts: impl Iterator<Item = &'t &'t str>) -> Result<(), String> {
         let mut seen: Vec<&str> = Vec::new();
         for &text in texts {
@@ -313,7 +315,10 @@ impl Entry {
                     .iter()
                     .map(|b| if b.ends_with(':') { format!("{b}0") } else { b.clone() })
                     .collect();
-                return Err(format!("cannot have \"{text}\"; there are {}", names.join(", ")));
+                return Err(format!(
+                    "cannot have \"{text}\"; expected one of {}",
+                    names.join(", ")
+                ));
             }
             if seen.contains(&text) {
                 return Err(format!("has \"{text}\" twice"));
@@ -340,17 +345,28 @@ impl Entry {
     }
 }
 
-/// `; did you mean ...?` with the nearest of the `known` names, or all of them where none is near.
+/// `; did you mean ...?` with the nearest of the `known` names, or all of them if none is near.
 pub fn suggest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
-    const NEAR: f64 = 0.75;
     let known: Vec<&str> = known.collect();
-    let likeness = |name: &str| strsim::jaro_winkler(wrong, name);
-    match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
-        Some(nearest) if likeness(nearest) >= NEAR => format!("; did you mean `{nearest}`?"),
-        Some(_) if known.len() <= 20 => format!("; there are {}", known.join(", ")),
-        Some(_) => String::new(),
-        None => "; there are none here".to_owned(),
+    match nearest(wrong, known.iter().copied()) {
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None if known.is_empty() => "; there are none here".to_owned(),
+        None if known.len() <= 20 => format!("; expected one of {}", known.join(", ")),
+        None => String::new(),
     }
+}
+
+/// The `known` name that `wrong` is most likely a misspelling of, if one is near enough.
+pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    const NEAR: f64 = 0.75;
+    known
+        .map(|name| (strsim::jaro_winkler(wrong, name), name))
+        // Two letters that changed places make a short name quite unlike.
+        .filter(|(likeness, name)| {
+            *likeness >= NEAR || (wrong.len() > 2 && strsim::osa_distance(wrong, name) == 1)
+        })
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]
@@ -390,7 +406,7 @@ mod tests {
             "#,
             "[lr]\ndefault = 0.5",
         ])
-        .expect("a right schema")
+        .expect("a valid schema")
     }
 
     fn set(name: &str, text: &str) -> Result<Json, String> {
@@ -414,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_say_what_is_right() {
+    fn errors_state_what_is_allowed() {
         assert_eq!(set("lr", "-1"), Err("must be more than 0, not -1".into()));
         assert_eq!(set("lr", "nan").unwrap_err(), "must be a finite number, not nan");
         assert_eq!(set("seed", "1.5").unwrap_err(), "must be a whole number, not 1.5");
@@ -444,18 +460,18 @@ mod tests {
         );
         assert_eq!(set("devices", r#"["cpu", "cuda:1"]"#), Ok(Json::from(vec!["cpu", "cuda:1"])));
         for wrong in ["gpu", "cuda:", "cuda:x", "cuda:-1"] {
-            let expected = format!("cannot have \"{wrong}\"; there are cpu, cuda, cuda:0");
+            let expected = format!("cannot have \"{wrong}\"; expected one of cpu, cuda, cuda:0");
             assert_eq!(set("devices", &format!("[\"{wrong}\"]")).unwrap_err(), expected);
         }
         assert_eq!(set("devices", r#"["cpu", "cpu"]"#).unwrap_err(), "has \"cpu\" twice");
         assert_eq!(
             set("devices", "cpu").unwrap_err(),
-            "must be a list of texts, such as [\"cpu\"], not \"cpu\""
+            "must be a list of strings, such as [\"cpu\"], not \"cpu\""
         );
     }
 
     #[test]
-    fn texts_need_no_quotes_and_none_unsets() {
+    fn strings_need_no_quotes_and_none_unsets() {
         assert_eq!(set("source", "/tmp/a b.zip"), Ok(Json::from("/tmp/a b.zip")));
         assert_eq!(set("source", "123"), Ok(Json::from("123")));
         assert_eq!(set("source", r#"["a", "b"]"#), Ok(Json::from(vec!["a", "b"])));

@@ -1,6 +1,6 @@
-//! How a stage says how far it is: as [`Event`]s, one JSON object a line on stdout when `xtask`
-//! runs it, and as plain [`Lines`] on stderr when a person runs it alone. Progress bars are for
-//! `xtask`: what draws them is no part of a stage.
+//! Reports a stage's progress: as [`Event`]s, one JSON object per line on stdout, when `xtask` runs
+//! it, and as plain [`Lines`] on stderr when a person runs it alone. `xtask` draws the progress
+//! bars, so that the code for them is not part of any stage.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use failure::Failure;
 use serde::{Deserialize, Serialize};
 
-/// Something that a stage says while it runs.
+/// What a stage reports while it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -17,33 +17,33 @@ pub enum Event {
     Begin {
         /// What is done, as a verb: "reading", "training".
         what: String,
-        /// How much there is of it, where that is known.
+        /// The number of units, if it is known.
         total: Option<u64>,
         /// What is counted.
         unit: Unit,
     },
-    /// So much of it is done.
+    /// The current piece of work has progressed.
     At {
-        /// How many units.
+        /// How many units are done.
         done: u64,
-        /// What else there is to say, such as a loss.
+        /// Further information, such as a loss.
         note: String,
     },
-    /// Good to know.
+    /// Information for the user.
     Note {
-        /// What.
+        /// The text.
         text: String,
     },
-    /// The user should know this.
+    /// A warning for the user.
     Warn {
-        /// What.
+        /// The text.
         text: String,
     },
     /// A file was downloaded, now or earlier, and is used; this is kept in the manifest.
     Download {
         /// Its address, without user, password and query.
         url: String,
-        /// Its size.
+        /// Its size in bytes.
         bytes: u64,
         /// Its SHA-256, in hex.
         sha256: String,
@@ -72,14 +72,15 @@ pub enum Unit {
     Epochs,
 }
 
-/// Events faster than this are not worth drawing.
+/// Progress events that follow each other faster than this are not worth drawing.
 const PACE: Duration = Duration::from_millis(50);
-/// Where there is no terminal, a long piece of work says a line this often.
+/// Without a terminal, a long piece of work prints a line this often.
 const PLAIN_PACE: Duration = Duration::from_secs(5);
-/// Epochs say more than how far the work is; but a log of hundreds of lines is read by nobody.
+/// Lines about epochs contain more than the progress, so they come more often; but nobody reads a
+/// log of hundreds of lines.
 const PLAIN_EPOCHS: Duration = Duration::from_secs(1);
 
-/// The stage's end of the channel.
+/// The stage's end of the channel for events.
 pub struct Progress {
     sink: Mutex<Sink>,
 }
@@ -105,12 +106,12 @@ impl Progress {
         Self { sink: Mutex::new(Sink { lines, unit: Unit::Rows, last: None }) }
     }
 
-    /// A piece of work starts.
+    /// Reports that a piece of work starts.
     pub fn begin(&self, what: &str, total: Option<u64>, unit: Unit) {
         self.send(&Event::Begin { what: what.to_owned(), total, unit });
     }
 
-    /// So many units are done. Calls that come too fast cost next to nothing.
+    /// Reports that `done` units are done. Calls in quick succession cost next to nothing.
     pub fn at(&self, done: u64, note: impl FnOnce() -> String) {
         {
             let mut sink = self.lock();
@@ -123,7 +124,7 @@ impl Progress {
         self.send(&Event::At { done, note: note() });
     }
 
-    /// The user should know this.
+    /// Sends a warning for the user.
     pub fn warn(&self, text: impl Into<String>) {
         self.send(&Event::Warn { text: text.into() });
     }
@@ -136,7 +137,7 @@ impl Progress {
         }
         match &mut sink.lines {
             Some(lines) => lines.line(event).into_iter().for_each(|line| eprintln!("{line}")),
-            // A parent that has gone away is no reason to fail: the work is still wanted.
+            // A closed stdout is not a reason to fail: the work is still wanted.
             None => {
                 drop(
                     serde_json::to_string(event).map(|line| writeln!(std::io::stdout(), "{line}")),
@@ -150,15 +151,15 @@ impl Progress {
     }
 }
 
-/// Events as plain lines of text, for where there is no terminal to draw on and for a person who
-/// runs a stage alone.
+/// Turns events into plain lines of text, for output without a terminal and for a person who runs a
+/// stage alone.
 pub struct Lines {
     label: String,
     what: String,
     total: Option<u64>,
     unit: Unit,
     last: Instant,
-    /// Whether a line said how far this piece of work is.
+    /// Whether a line about the progress of this piece of work was printed.
     spoke: bool,
 }
 
@@ -197,7 +198,8 @@ impl Lines {
 
     fn at(&mut self, done: u64, note: &str) -> Option<String> {
         let pace = if self.unit == Unit::Epochs { PLAIN_EPOCHS } else { PLAIN_PACE };
-        // The last of a series of lines; a run that is over in a moment has its summary.
+        // The last epoch completes a series of lines; a run that ends within moments has its
+        // summary.
         let is_end = self.spoke && self.unit == Unit::Epochs && Some(done) == self.total;
         if !is_end && self.last.elapsed() < pace {
             return None;
@@ -224,7 +226,7 @@ mod tests {
         let events = [
             Event::Begin { what: "reading".into(), total: Some(7), unit: Unit::Bytes },
             Event::At { done: 3, note: "loss 0.5".into() },
-            Event::Failure { failure: Failure::input("bad", "row 1", "mend it") },
+            Event::Failure { failure: Failure::input("bad", "row 1", "fix it") },
         ];
         for event in events {
             let line = serde_json::to_string(&event).expect("serialises");
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_where_and_how_far_and_not_too_often() {
+    fn lines_name_the_node_and_its_progress_but_not_too_often() {
         let mut lines = Lines::new("train.mlp");
         let at = |done| Event::At { done, note: "loss 0.5".into() };
         assert_eq!(

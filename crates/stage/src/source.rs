@@ -1,15 +1,17 @@
-//! Where data comes from.
+//! Names of the sources that data comes from.
 
 use std::path::Path;
 
-/// Whether a source names something on the network, and no file.
+/// Whether a source is a URL rather than a path.
 pub fn is_url(source: &str) -> bool {
     source.contains("://")
 }
 
-/// What artifacts call a source: the file name of the first of `sources` that has one. Artifacts
-/// name no folder of the machine that made them, no query and no password; and mirrors of a file
-/// agree on its name.
+/// The name under which artifacts record a source: the first file name among `sources` that has a
+/// dot, or else the first of all.
+///
+/// An artifact must not contain a folder of the machine that made it, a query or a password; and
+/// mirrors of a file agree on its name.
 pub fn source_name(sources: &[&str]) -> String {
     let names = || sources.iter().map(|source| file_name(source));
     names().find(|name| name.contains('.')).or_else(|| names().next()).unwrap_or_default()
@@ -33,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_goes_by_its_file_name() {
+    fn a_source_is_recorded_by_its_file_name() {
         assert_eq!(source_name(&["/home/me/uci.zip"]), "uci.zip");
         assert_eq!(
             source_name(&["https://a.example/download?id=1.2", "https://b.example/x/v.bin.gz"]),

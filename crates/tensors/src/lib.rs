@@ -5,9 +5,9 @@
 //! and `summary.json`.
 //!
 //! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32 mean
-//! of its words' vectors, bit for bit numpy's, by however many threads; memory holds the vectors,
-//! what a row has beside its features, the titles of a group of rows, and the features of a few
-//! thousand.
+//! of its words' vectors, bit for bit as numpy computes it, for any number of threads; memory holds
+//! the vectors, each row's id and category, the titles of one group of rows, and the features of a
+//! few thousand rows.
 
 use std::panic::resume_unwind;
 use std::path::Path;
@@ -35,7 +35,7 @@ struct TensorsOptions {
     empty: Empty,
 }
 
-/// What becomes of a title with no known word.
+/// What happens to a title without a known word.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Empty {
@@ -43,9 +43,9 @@ enum Empty {
     Drop,
 }
 
-/// Rows that a thread makes and that are written at once.
+/// Rows that a thread makes at once and that are written together.
 const AT_ONCE: usize = 1024;
-/// So many rows and components are shown.
+/// Rows and components that the summary shows.
 const SHOWN: (usize, usize) = (4, 6);
 
 /// Runs the stage.
@@ -114,9 +114,9 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(format!("{}{note}", sizes.join(", ")))
 }
 
-/// Makes the features of `titles`, a few at a time on every thread, and gives them to `take` in
-/// order: the titles, their rows (without those that are left out), and how many known words each
-/// title has.
+/// Makes the features of `titles` on all threads and passes them to `take` in order, a few at a
+/// time: the titles, their rows (without those that are left out), and each title's number of known
+/// words.
 fn features_of(
     titles: &[&str],
     lookup: &Lookup,
@@ -151,7 +151,7 @@ fn features_of(
             })
             .collect();
         for (titles, (_, taken)) in pieces.zip(makers.iter().cycle()) {
-            // Who sends nothing more has panicked.
+            // A thread that sends nothing more has panicked.
             let Ok((matrix, known)) = taken.recv() else { break };
             take(titles, matrix, known)?;
         }
@@ -163,7 +163,7 @@ fn features_of(
     })
 }
 
-/// What is known of a part's rows before their features are made.
+/// The rows of a part, without their features.
 struct PartRows {
     ids: Vec<i64>,
     categories: Vec<Category>,
@@ -171,8 +171,8 @@ struct PartRows {
 }
 
 impl PartRows {
-    /// The rows of the table at `path`; those without a known word are left out where `dropped_by`
-    /// says what is known.
+    /// Reads the rows of the table at `path`; with `dropped_by`, rows without a word in it are left
+    /// out.
     fn read(path: &Path, dropped_by: Option<&Lookup>) -> Result<Self> {
         let mut rows = Self { ids: Vec::new(), categories: Vec::new(), dropped: 0 };
         let columns = if dropped_by.is_some() {

@@ -17,11 +17,11 @@ pub enum Category {
 impl Category {
     /// How many categories there are.
     pub const COUNT: usize = 4;
-    /// In the order of their labels: b=0, t=1, e=2, m=3.
+    /// All categories, in the order of their labels: b=0, t=1, e=2, m=3.
     pub const ALL: [Self; Self::COUNT] =
         [Self::Business, Self::Technology, Self::Entertainment, Self::Medicine];
 
-    /// The archive's letter.
+    /// The archive's letter for it.
     pub const fn letter(self) -> &'static str {
         match self {
             Self::Business => "b",
@@ -31,7 +31,7 @@ impl Category {
         }
     }
 
-    /// The word for a person.
+    /// The name that is shown to people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Business => "business",
@@ -41,7 +41,7 @@ impl Category {
         }
     }
 
-    /// The category of an archive's letter.
+    /// The category with this letter in the archive.
     pub fn from_letter(letter: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.letter() == letter)
     }

@@ -1,13 +1,14 @@
-//! From a headline to its feature vector: the categories, the parts and the tokenizer.
+//! What everything that reads headlines shares: the categories, the parts, letter case and the
+//! tokenizer.
 //!
-//! They are shared because they must be: `embed` collects the words that `tensors`
-//! averages, and a classifier must see its headlines as training saw them.
+//! They have to be shared: `embed` collects the words that `tensors` averages, and a classifier
+//! must see its headlines as training saw them.
 
 mod category;
 mod lowercase;
 mod tokenize;
 
-/// The parts of the data, in the order of all listings.
+/// The parts of the data, in the order in which they are listed.
 pub const PARTS: [&str; 3] = ["train", "valid", "test"];
 
 pub use category::Category;

@@ -1,16 +1,16 @@
-//! What the case of a word's letters means where its vector is looked for.
+//! What the case of a word's letters means when its vector is looked up.
 
 use std::borrow::Cow;
 
-/// When a word is looked for in lower case. The exercise keeps case.
+/// When a word is looked up in lower case. The exercise keeps case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lowercase {
-    /// A word is looked for as it is written.
+    /// A word is looked up as it is written.
     #[default]
     Never,
-    /// In lower case where it is not found as it is written.
+    /// It is looked up in lower case if it is not found as it is written.
     Fallback,
-    /// In lower case alone.
+    /// It is looked up in lower case only.
     Always,
 }
 
@@ -18,7 +18,7 @@ impl Lowercase {
     /// Every choice.
     pub const ALL: [Self; 3] = [Self::Never, Self::Fallback, Self::Always];
 
-    /// As the option `embed.lowercase` has it.
+    /// The value of the option `embed.lowercase`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Never => "never",
@@ -27,12 +27,12 @@ impl Lowercase {
         }
     }
 
-    /// The choice of that name.
+    /// The choice with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|choice| choice.name() == name)
     }
 
-    /// What a word is looked for as: first, and then.
+    /// The forms under which a word is looked up: the first, and then the second if there is one.
     pub fn forms(self, word: &str) -> (Cow<'_, str>, Option<Cow<'_, str>>) {
         match self {
             Self::Never => (Cow::Borrowed(word), None),
@@ -42,7 +42,7 @@ impl Lowercase {
     }
 }
 
-/// The word in lower case (Unicode's, as Python's `str.lower` has it), if it is not already.
+/// The word in lower case (Unicode's, like Python's `str.lower`), or `None` if it already is.
 pub fn lower(word: &str) -> Option<Cow<'_, str>> {
     if word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         return None;

@@ -1,5 +1,5 @@
 //! The words of a headline: each of Python's 32 `string.punctuation` characters becomes a
-//! space, then the title is cut at white space as Python's `str.split()` does. Case is kept.
+//! space, then the title is split at white space as Python's `str.split()` does. Case is kept.
 
 /// The words of `title`, in order.
 pub fn tokens(title: &str) -> impl Iterator<Item = &str> {
@@ -24,11 +24,12 @@ impl<'t> Iterator for Tokens<'t> {
 }
 
 impl Tokens<'_> {
-    /// Where the next character of a word is, or the next one of none.
+    /// The position of the next character that is part of a word, or of the next one that is not.
     fn seek(&self, of_a_word: bool) -> Option<usize> {
         let mut at = 0;
         while let Some(&byte) = self.rest.as_bytes().get(at) {
-            // Nearly all characters are ASCII, and a look at a table tells; the others are decoded.
+            // Nearly all characters are ASCII, and a table tells what they are; the others are
+            // decoded.
             let (separates, length) = if byte.is_ascii() {
                 (SEPARATORS.get(usize::from(byte)).copied().unwrap_or(false), 1)
             } else {
@@ -45,7 +46,7 @@ impl Tokens<'_> {
 }
 
 /// The ASCII characters that separate words.
-#[expect(clippy::indexing_slicing, reason = "a place outside of the table would not compile")]
+#[expect(clippy::indexing_slicing, reason = "an index outside the table would not compile")]
 const SEPARATORS: [bool; 128] = {
     let mut table = [false; 128];
     let mut c = 0_u8;

@@ -1,6 +1,8 @@
-//! An epoch of the single-layer net as candle's own examples train one: a `Linear`, its `SGD`, a
-//! loss, `backward_step`. The peer of `cargo xtask bench`; prints the seconds of each batch size as
-//! a JSON object.
+//! An epoch of the single-layer net, trained as in candle's own examples: a `Linear`, its `SGD`, a
+//! loss, `backward_step`.
+//!
+//! `cargo xtask bench` compares knockline's epochs with this one. Prints a JSON object with the
+//! seconds for each batch size.
 //!
 //!     cargo run --package train --example candle -- artifacts/tensors/train.safetensors 1 2 4
 

@@ -9,7 +9,7 @@ use crate::epoch::{EpochData, EpochError, EpochSettings, Regularisation};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
 
-/// Losses of so many steps are left on a GPU before they are looked at: each look waits for it.
+/// On a GPU, losses are read once for this many steps, since each read waits for the GPU.
 const UNSEEN: usize = 1024;
 
 /// Trains `net` for an epoch, a step at a time.
@@ -22,7 +22,7 @@ pub fn train_epoch(
 ) -> std::result::Result<(), EpochError> {
     let EpochData { part, order, lr } = data;
     let (x, y) = part.tensors()?;
-    // One gather an epoch is cheaper than one a batch; unshuffled rows lie right already.
+    // One gather per epoch is cheaper than one per batch. Unshuffled rows are in order already.
     let gathered = if order.is_sorted() {
         None
     } else {
@@ -41,12 +41,12 @@ pub fn train_epoch(
         losses.push(step(net, optimizer, settings.regularisation, random, batch, lr)?)?;
     }
     losses.look()?;
-    // A GPU works on while the host goes on; an epoch is done when its work is.
+    // A GPU works asynchronously; an epoch is done only when its work is.
     x.device().synchronize()?;
     Ok(())
 }
 
-/// The steps' losses, which are on the device until they are looked at.
+/// The losses of the steps, which stay on the device until they are read.
 struct Losses {
     seen: usize,
     unseen: Vec<Tensor>,
@@ -59,7 +59,7 @@ impl Losses {
         if self.unseen.len() < self.at_once { Ok(()) } else { self.look() }
     }
 
-    /// All of them must be finite.
+    /// Reads the losses that are still on the device; they must be finite.
     fn look(&mut self) -> std::result::Result<(), EpochError> {
         if self.unseen.is_empty() {
             return Ok(());
@@ -74,8 +74,8 @@ impl Losses {
     }
 }
 
-/// Takes one step on the batch `x` \[n, d\], `y` \[n\]; returns the loss before it, which is still
-/// on the device.
+/// Takes one step on the batch `x` \[n, d\], `y` \[n\], and returns the loss before it, still on
+/// the device.
 pub fn step(
     net: &mut Net,
     optimizer: &mut Optimizer,
@@ -90,12 +90,12 @@ pub fn step(
         if dropout > 0.0 { Some(&mut draw) } else { None };
     let loss = loss(&net.training_logits(x, Training { mask })?, y, label_smoothing)?;
     optimizer.step(net, &loss.backward()?, lr)?;
-    // Without the graph that it hangs on.
+    // Detached, so that it does not keep the step's graph alive.
     Ok(loss.detach())
 }
 
-/// Mean cross-entropy against labels of which a share is spread over all classes (Szegedy et al.,
-/// 2016, section 7), as PyTorch's `cross_entropy(label_smoothing=share)`.
+/// Mean cross-entropy with label smoothing: a `share` of each label is spread over all classes
+/// (Szegedy et al., 2016, section 7), as in PyTorch's `cross_entropy(label_smoothing=share)`.
 pub fn loss(logits: &Tensor, y: &Tensor, share: f64) -> Result<Tensor> {
     let plain = cross_entropy(logits, y)?;
     if share == 0.0 {
@@ -122,7 +122,7 @@ mod tests {
                 .into_iter()
                 .try_for_each(|loss| losses.push(Tensor::new(loss, &Device::Cpu).expect("a loss")));
             let Err(EpochError::Diverged(batch)) = done.and_then(|()| losses.look()) else {
-                panic!("not seen, {at_once} at once")
+                panic!("not found, reading {at_once} at once")
             };
             assert_eq!(batch, 4);
         }

@@ -13,7 +13,7 @@ use text::Category;
 
 use crate::device;
 
-/// One part.
+/// The rows of one part: train, valid or test.
 pub struct Part {
     /// The features, row after row.
     values: Values,
@@ -23,7 +23,7 @@ pub struct Part {
     /// The headlines' ids.
     pub ids: Vec<i64>,
     device: Device,
-    /// The same as tensors on the device, once they have been asked for.
+    /// Features and labels as tensors on the device, once they have been asked for.
     tensors: OnceLock<(Tensor, Tensor)>,
 }
 
@@ -33,14 +33,14 @@ pub struct Data {
     pub train: Part,
     /// For early stopping.
     pub valid: Part,
-    /// For the final figure alone.
+    /// For the final score only.
     pub test: Part,
     /// Components of a feature vector.
     pub dimension: usize,
 }
 
 impl Data {
-    /// Reads what `tensors` wrote.
+    /// Reads the files that `tensors` wrote.
     pub fn read(stage: &Stage, device: &Device) -> Result<Self> {
         let read = |part: &str, dimension| {
             Part::read(&stage.input("tensors", &format!("{part}.safetensors"))?, dimension, device)
@@ -51,8 +51,8 @@ impl Data {
         Ok(Self { train, valid, test, dimension })
     }
 
-    /// Puts what is needed there on the device, before a clock runs: on a GPU everything, on the
-    /// CPU what candle's automatic differentiation takes.
+    /// Copies data to the device before a clock starts: on a GPU all parts, on the CPU only what
+    /// candle's automatic differentiation needs.
     pub fn to_device(&self, autograd: bool) -> Result<()> {
         let all: &[&Part] = if self.train.device.is_cpu() {
             &[&self.train]
@@ -79,7 +79,7 @@ impl Part {
     fn read(path: &Path, dimension: Option<usize>, device: &Device) -> Result<(Self, usize)> {
         let wrong = |what: String| Failure::artifact(what, path);
         let (shape, x) = Arrays::map(path)?.into_f32("X", &[None, dimension])?;
-        let [n, d] = shape[..] else { return Err(wrong("X is no matrix".into())) };
+        let [n, d] = shape[..] else { return Err(wrong("X is not a matrix".into())) };
         if n == 0 || d == 0 {
             return Err(wrong(format!("X is empty: {n} rows of {d} columns")));
         }
@@ -109,7 +109,7 @@ impl Part {
         ))
     }
 
-    /// A part of these rows.
+    /// A part that consists of these rows.
     #[cfg(test)]
     pub fn of(values: Vec<f32>, dimension: usize, labels: Vec<u32>) -> Self {
         let tensors = OnceLock::new();
@@ -123,7 +123,6 @@ impl Part {
         }
     }
 
-    /// Where the features are.
     #[cfg(feature = "cuda")]
     pub fn device(&self) -> &Device {
         &self.device
@@ -134,20 +133,18 @@ impl Part {
         &self.values
     }
 
-    /// X, f32 \[n, d\], and y, u32 \[n\], on the device. They take memory of their own, which what
-    /// is done by hand needs none of.
+    /// X, f32 \[n, d\], and y, u32 \[n\], on the device. They are copies, which training by hand on
+    /// the CPU does not need.
     pub fn tensors(&self) -> candle_core::Result<&(Tensor, Tensor)> {
         if self.tensors.get().is_none() {
-            // Another thread's are as good; on a GPU there is one, since each thread has a stream
-            // of its own there.
+            // Another thread's tensors are as good. On a GPU there is only one thread, since each
+            // has a stream of its own there.
             let _ = self.tensors.set(self.first(self.len())?);
         }
-        self.tensors
-            .get()
-            .ok_or_else(|| candle_core::Error::Msg("the tensors are not there".into()))
+        self.tensors.get().ok_or_else(|| candle_core::Error::Msg("the tensors are missing".into()))
     }
 
-    /// The first rows as tensors.
+    /// The first `n` rows as tensors on the device.
     pub fn first(&self, n: usize) -> candle_core::Result<(Tensor, Tensor)> {
         let n = n.min(self.len());
         let (x, y) = (
@@ -160,7 +157,8 @@ impl Part {
         ))
     }
 
-    /// The features where a net on the device finds them.
+    /// The features in the form that a net on the device takes: values on the CPU, a tensor on a
+    /// GPU.
     pub fn rows(&self) -> candle_core::Result<Rows<'_>> {
         if self.device.is_cpu() {
             Ok(Rows::Values(self.values()))

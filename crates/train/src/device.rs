@@ -3,8 +3,8 @@
 use candle_core::Device;
 use failure::{Failure, Result};
 
-/// The device that the user named: `cpu`, `cuda` or `cuda:K`. (xtask has made one of these of
-/// `auto`.)
+/// Opens the device that the user named: `cpu`, `cuda` or `cuda:K`. (xtask has replaced `auto`
+/// with one of these.)
 pub fn open(name: &str) -> Result<Device> {
     let place = format!("--device {name}");
     let number = match name.split_once(':') {
@@ -20,7 +20,7 @@ pub fn open(name: &str) -> Result<Device> {
         }
     };
     let number = number.map_err(|_| {
-        Failure::usage("the device's number is no number", &place, "write cuda:0, cuda:1, …")
+        Failure::usage("the GPU's number is not a whole number", &place, "write cuda:0, cuda:1, …")
     })?;
     if !cfg!(feature = "cuda") {
         return Err(Failure::usage(
@@ -46,14 +46,13 @@ pub fn open(name: &str) -> Result<Device> {
     })
 }
 
-/// The first of CUDA's libraries that is not there. They are opened when they are needed, so that
-/// the program starts without them; candle would panic if one were missing then.
+/// The first of CUDA's libraries that is missing. They are opened when they are first needed, so
+/// that the program starts without them; candle would panic if one were missing then.
 #[cfg(all(feature = "cuda", feature = "dynamic-loading"))]
 fn missing() -> Option<&'static str> {
     use candle_core::cuda_backend::cudarc::{cublas, curand, driver};
 
-    // SAFETY: opening them runs their start-up code, which NVIDIA's libraries have to be trusted
-    // with.
+    // SAFETY: opening a library runs its start-up code, and NVIDIA's libraries have to be trusted.
     let libraries = unsafe {
         [
             ("driver (libcuda)", driver::sys::is_culib_present()),
@@ -64,14 +63,14 @@ fn missing() -> Option<&'static str> {
     libraries.into_iter().find(|(_, there)| !there).map(|(name, _)| name)
 }
 
-/// Without CUDA there is nothing to miss, and a program that is linked to its libraries does not
-/// start without them.
+/// Nothing can be missing: a build without CUDA needs no libraries, and a program that is linked to
+/// them does not start without them.
 #[cfg(not(all(feature = "cuda", feature = "dynamic-loading")))]
 fn missing() -> Option<&'static str> {
     None
 }
 
-/// For the user: what candle or the device says happened at `place`.
+/// Explains an error of candle or of the device at `place` to the user.
 pub fn failed(error: &candle_core::Error, place: &str) -> Failure {
     let said = error.to_string();
     match KNOWN.iter().find(|(name, ..)| said.contains(name)) {
@@ -82,14 +81,14 @@ pub fn failed(error: &candle_core::Error, place: &str) -> Failure {
 
 const FULL: (&str, &str) = (
     "the GPU's memory is full",
-    "see with `nvidia-smi` what else uses it, take a GPU with more (--device cuda:K), or use --device cpu",
+    "check with `nvidia-smi` what else uses it, use a GPU with more memory (--device cuda:K), or use --device cpu",
 );
 const OTHER_GPU: (&str, &str) = (
     "the program was built for another kind of GPU",
-    "build it with CUDA_COMPUTE_CAP set to this one's, such as 80, or use --device cpu",
+    "build it with CUDA_COMPUTE_CAP set to this GPU's compute capability, such as 80, or use --device cpu",
 );
 
-/// What a GPU's driver says that is no bug of anybody's: a part of it, what it means, and what to
+/// Errors from a GPU's driver that are not bugs: a part of the message, what it means, and what to
 /// do.
 const KNOWN: [(&str, &str, &str); 8] = [
     ("OUT_OF_MEMORY", FULL.0, FULL.1),
@@ -99,21 +98,21 @@ const KNOWN: [(&str, &str, &str); 8] = [
     (
         "UNSUPPORTED_PTX_VERSION",
         "the GPU's driver is older than the toolkit that the program was built with",
-        "use a newer driver (nvcc 13.0 wants 580 or later), build with an older toolkit, or use --device cpu",
+        "use a newer driver (nvcc 13.0 needs 580 or later), build with an older toolkit, or use --device cpu",
     ),
     (
         "COOPERATIVE_LAUNCH_TOO_LARGE",
         "the GPU is too small, or something else uses it",
-        "see `nvidia-smi`, or use --device cpu",
+        "check with `nvidia-smi` what else uses it, or use --device cpu",
     ),
     (
         "LAUNCH_TIMEOUT",
-        "the GPU also draws the screen, and an epoch took longer than it waits",
+        "the GPU also drives a screen, and an epoch exceeded its time limit",
         "use another GPU (--device cuda:K), or --device cpu",
     ),
     (
         "without its kernels",
-        "the program was built by a compiler that makes no kernels",
+        "the program was built without its GPU kernels",
         "build it with NVIDIA's nvcc",
     ),
 ];
@@ -126,14 +125,14 @@ mod tests {
     fn devices_have_names() {
         assert!(open("cpu").expect("the CPU").is_cpu());
         assert!(open("gpu").unwrap_err().what.contains("no device `gpu`"));
-        assert!(open("cuda:x").unwrap_err().what.contains("no number"));
+        assert!(open("cuda:x").unwrap_err().what.contains("not a whole number"));
         #[cfg(not(feature = "cuda"))]
         assert!(open("cuda:1").unwrap_err().remedy.contains("--features cuda"));
     }
 
     #[test]
     fn a_gpu_whose_memory_is_full_is_told_from_a_bug() {
-        // As cudarc 0.19 says it.
+        // As cudarc 0.19 reports it.
         let full = candle_core::Error::Msg(
             "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into(),
         );

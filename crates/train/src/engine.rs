@@ -1,4 +1,4 @@
-//! The ways to train an epoch, one of which a run chooses.
+//! The ways to train an epoch. A run chooses one of them.
 
 use candle_core::Device;
 use nets::{Net, Shape};
@@ -8,21 +8,21 @@ use crate::optimizer::Optimizer;
 use crate::random::Random;
 use crate::{autograd, multi, single};
 
-/// What trains a net. It is chosen once, before the first epoch.
+/// What trains a net. A run chooses once, before the first epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// The single-layer net, an epoch by hand.
+    /// An epoch of the single-layer net by hand.
     Single,
-    /// The multi-layer net, likewise.
+    /// An epoch of the multi-layer net by hand.
     Multi,
     /// Any net, by candle's automatic differentiation.
     Autograd,
 }
 
 impl Engine {
-    /// The engine for a net of this shape on this device, where the user wants the option `kernel`.
-    /// By hand everything can be done on the CPU, and on a GPU what its blocks' memory has room
-    /// for.
+    /// The engine for a net of this `shape` on this `device`. `kernel` is the user's option.
+    ///
+    /// On the CPU every net can be trained by hand, and on a GPU every net that fits its kernels.
     pub fn choose(kernel: Option<&str>, device: &Device, shape: Shape, dimension: usize) -> Self {
         match shape {
             _ if kernel != Some("fused") || !fits(device, shape, dimension) => Self::Autograd,
@@ -31,12 +31,12 @@ impl Engine {
         }
     }
 
-    /// As `sweep.jsonl` calls it.
+    /// The name in `sweep.jsonl`.
     pub const fn name(self) -> &'static str {
         if self.is_by_hand() { "fused" } else { "autograd" }
     }
 
-    /// Whether it works without candle's automatic differentiation.
+    /// Whether it trains without candle's automatic differentiation.
     pub const fn is_by_hand(self) -> bool {
         matches!(self, Self::Single | Self::Multi)
     }
@@ -58,7 +58,8 @@ impl Engine {
             Self::Multi => multi::train_epoch(settings, net, optimizer, random, data)?,
             Self::Autograd => autograd::train_epoch(settings, net, optimizer, random, data)?,
         }
-        // A step's loss is taken before it, so the last step's weights are still to be looked at.
+        // A step's loss is computed before the update, so the weights after the last step are
+        // unchecked.
         if net.is_finite()? {
             Ok(())
         } else {

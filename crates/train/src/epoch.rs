@@ -1,4 +1,4 @@
-//! What every way to train an epoch is given, and how it fails.
+//! What every engine takes to train an epoch, and how an epoch fails.
 
 use failure::Failure;
 
@@ -8,15 +8,15 @@ use crate::device;
 /// How the rows of an epoch are used; the same for every epoch of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct EpochSettings {
-    /// Rows a step.
+    /// Rows per step.
     pub batch_size: usize,
-    /// How many threads share a step that is done by hand.
+    /// How many threads share a step by hand.
     pub threads: usize,
     /// For the multi-layer net.
     pub regularisation: Regularisation,
 }
 
-/// What keeps a net from learning its training data by heart.
+/// What keeps a net from overfitting.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Regularisation {
     /// Share of hidden units that is dropped.
@@ -30,7 +30,7 @@ pub struct Regularisation {
 pub struct EpochData<'e> {
     /// The rows and labels.
     pub part: &'e Part,
-    /// The rows that are used, in this order.
+    /// The rows to use, in this order.
     pub order: &'e [u32],
     /// The learning rate.
     pub lr: f64,
@@ -39,7 +39,7 @@ pub struct EpochData<'e> {
 /// Why an epoch failed.
 #[derive(Debug)]
 pub enum EpochError {
-    /// The loss of this batch, counted from 1, or a weight after it is not finite.
+    /// The loss of this batch, counted from 1, or a weight after it, is not finite.
     Diverged(usize),
     /// A bug, or the device's memory is full.
     Candle(candle_core::Error),
@@ -52,14 +52,20 @@ impl From<candle_core::Error> for EpochError {
 }
 
 impl EpochError {
-    /// For the user; `place` is the node and the epoch.
+    /// Explains the error to the user; `place` names the node and the epoch.
     pub fn explain(self, node: &str, place: &str) -> Failure {
         match self {
-            Self::Diverged(batch) => Failure::failed(
-                "the loss is not finite",
-                format_args!("{place}, batch {batch}"),
-                format_args!("use a smaller learning rate: --set {node}.lr=…"),
-            ),
+            Self::Diverged(batch) => {
+                let remedy = match node.split_once('@') {
+                    Some((run, values)) if values.split('+').any(|v| v.starts_with("lr=")) => {
+                        format!("take the value out of `matrix.{run}.lr`, or use a smaller one")
+                    }
+                    Some((run, _)) => format!("use a smaller learning rate: --set {run}.lr=…"),
+                    None => format!("use a smaller learning rate: --set {node}.lr=…"),
+                };
+                let place = format!("{place}, batch {batch}");
+                Failure::failed("the loss is not finite", place, remedy)
+            }
             Self::Candle(error) => device::failed(&error, place),
         }
     }

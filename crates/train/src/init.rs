@@ -1,12 +1,12 @@
-//! The weights that a net starts with.
+//! The starting weights of a net.
 
 use candle_core::Result;
 use nets::{Net, Shape};
 
 use crate::random::Random;
 
-/// Draws a net's weights: from N(0, 1) for the single-layer net, as the exercise asks, and as
-/// PyTorch's `nn.Linear` starts for the multi-layer one.
+/// Draws a net's starting weights: from N(0, 1) for the single-layer net, as the exercise asks, and
+/// as in PyTorch's `nn.Linear` for the multi-layer net.
 pub fn draw(net: &mut Net, random: &mut Random) -> Result<()> {
     let Shape::MultiLayer { hidden, .. } = net.shape else {
         let count = net.parameters();

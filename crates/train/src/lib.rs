@@ -3,12 +3,13 @@
 //! In: `tensors/{train,valid,test}.safetensors`. Out, one folder per run: `model.safetensors`
 //! (`PyTorch`'s `state_dict` names and layout), `config.json`, `history.jsonl`, `timings.jsonl`,
 //! `metrics.json`, `predictions.parquet`, `checkpoints/`, `curves.svg`, `tensorboard/`, `start.*`
-//! for a single-layer net and `seeds/` where there are more seeds. `train.sweep` writes
-//! `sweep.jsonl` and `config.json`.
+//! for a single-layer net, and `seeds/` for further seeds. `train.sweep` writes `sweep.jsonl`,
+//! `config.json` and `machine.json`.
 //!
 //! Always holds: all randomness comes from one seeded generator; on the CPU the same inputs give
-//! the same bytes, clock readings (`timings.jsonl`, `sweep.jsonl`) aside, with any number of
-//! threads; a loss that is not finite ends the run with the epoch and the batch.
+//! the same bytes, except for clock readings (`timings.jsonl`, `sweep.jsonl`), with any number of
+//! threads; a loss that is not finite ends the run with an error that names the epoch and the
+//! batch.
 
 mod autograd;
 mod data;

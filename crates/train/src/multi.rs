@@ -1,5 +1,5 @@
-//! Between candle's tensors and what [`crate::multi::epoch`] works on: transposed, with rows filled
-//! up.
+//! Converts between candle's tensors and the layout of [`crate::multi::epoch`]: transposed, with
+//! padded rows.
 
 mod elementwise;
 pub mod epoch;
@@ -59,7 +59,7 @@ pub fn train_epoch(
 
 fn take(net: &Net, optimizer: &Optimizer) -> Result<Weights> {
     let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else {
-        return Err(Error::Msg("this is no multi-layer net".into()));
+        return Err(Error::Msg("this is not a multi-layer net".into()));
     };
     let read = |name: &str| -> Result<Weight> {
         let var =
@@ -91,7 +91,7 @@ fn take(net: &Net, optimizer: &Optimizer) -> Result<Weights> {
         relu_out,
         fc: fc?,
         fc_bias: fc_bias?,
-        // Its inputs are rows that are filled up, so it has as many rows as they have elements.
+        // Its inputs are padded rows, so it needs as many rows as they have elements.
         mid: with_rows(mid?, hidden),
         mid_bias: mid_bias?,
         scale: scale?,
@@ -128,7 +128,7 @@ fn put(net: &mut Net, optimizer: &mut Optimizer, weights: &Weights) -> Result<()
     net.set("bn.running_var", cut(&weights.running_var, &[weights.hidden]))
 }
 
-/// A vector filled up, or a matrix transposed and its rows filled up.
+/// The values of a vector, padded, or of a matrix, transposed and with padded rows.
 fn filled_up(tensor: &Tensor) -> Result<Vec<f32>> {
     if tensor.rank() < 2 {
         let mut values = tensor.to_vec1()?;
@@ -146,7 +146,7 @@ fn filled_up(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(all)
 }
 
-/// The other way round, into a tensor of these dimensions.
+/// The inverse of [`filled_up`]: the values of a tensor with these dimensions.
 fn cut(values: &[f32], dims: &[usize]) -> Vec<f32> {
     match *dims {
         [outputs, inputs] => {
@@ -180,7 +180,7 @@ mod tests {
         regularisation: (f64, f64),
     }
 
-    /// What trains.
+    /// How to train.
     #[derive(Debug, Clone, Copy)]
     enum How {
         ByHand(usize),
@@ -189,7 +189,7 @@ mod tests {
         Emulated,
     }
 
-    /// Two epochs: the state of net and optimizer.
+    /// The state of net and optimizer after two epochs.
     fn trained(case: Case, seed: u64, how: How) -> Vec<(String, Vec<f32>)> {
         let Case {
             rows,
@@ -280,7 +280,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Also where a batch has fewer rows than there are threads, or one.
+        /// Even if a batch has fewer rows than there are threads, or a single row.
         #[test]
         fn the_bits_do_not_depend_on_the_number_of_threads(
             rows in 1_usize..30, hidden in 1_usize..100, layers in 0_usize..3, batch_size in 1_usize..9, dropout in 0_usize..2,
@@ -304,8 +304,8 @@ mod tests {
             let batch_size = batch_size.max(8);
             prop_assume!(rows % batch_size == 0 || rows % batch_size >= 6);
             let regularisation = ([0.0, 0.3][dropout], [0.0, 0.1][smoothing]);
-            // The gradient of a bias before batch norm is 0 but for rounding, and AdamW's first
-            // steps are its sign.
+            // The gradient of a bias before batch norm is 0 except for rounding, and AdamW's first
+            // steps follow its sign.
             let layers = if rule.0 == Rule::AdamW { 0 } else { layers };
             let case = Case { rows, dimension, shape: (hidden, layers, relu_out), batch_size, rule, regularisation };
             let (by_hand, autograd) = (trained(case, seed, How::ByHand(1)), trained(case, seed, How::Autograd));
@@ -319,10 +319,10 @@ mod tests {
     #[cfg(feature = "emulator")]
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
-        /// Where autograd is no measure: AdamW's first steps are the sign of a gradient, which for
-        /// the bias before batch norm is 0 but for rounding (and the running mean follows that
-        /// bias), and a batch of one row has none of batch norm's statistics. Most other numbers
-        /// agree all the same.
+        /// Covers the cases for which autograd is not a reference. AdamW's first steps follow the
+        /// sign of a gradient, which for the bias before batch norm is 0 except for rounding (and
+        /// the running mean follows that bias). A batch of one row has no statistics for batch
+        /// norm. Even so, most other numbers agree.
         #[test]
         fn a_gpu_s_epoch_is_the_processor_s(
             rows in 1_usize..24, hidden in 1_usize..20, layers in 1_usize..3, adamw: bool, one: bool, dropout in 0_usize..2, seed: u64

@@ -7,12 +7,12 @@ use candle_core::{Result, Tensor, Var};
 use nets::Net;
 use serde::{Deserialize, Serialize};
 
-/// PyTorch's defaults of AdamW.
+/// AdamW's β₁ and β₂, PyTorch's defaults.
 pub const BETAS: (f64, f64) = (0.9, 0.999);
-/// Added to the root.
+/// Added to AdamW's root, PyTorch's default.
 pub const EPSILON: f64 = 1e-8;
 
-/// Which rule changes the weights.
+/// The rule by which a step changes the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
@@ -25,20 +25,20 @@ pub enum Rule {
 
 /// An optimizer and what it remembers between steps.
 pub struct Optimizer {
-    /// Its rule.
     pub rule: Rule,
-    /// Of stochastic gradient descent.
+    /// The momentum of stochastic gradient descent.
     pub momentum: f64,
-    /// As each rule has it.
+    /// An L2 penalty or decoupled weight decay, depending on the rule.
     pub weight_decay: f64,
     /// Steps done.
     pub steps: u64,
-    /// What it remembers of each weight, as `memory.weight`; the memories have PyTorch's names.
+    /// What it remembers of each weight, under the name `memory.weight`; the memories have
+    /// PyTorch's names.
     pub state: BTreeMap<String, Tensor>,
 }
 
 impl Optimizer {
-    /// An optimizer for the weights of `net` that has done no step.
+    /// An optimizer for the weights of `net`, before its first step.
     pub fn new(rule: Rule, momentum: f64, weight_decay: f64, net: &Net) -> Result<Self> {
         let mut optimizer = Self { rule, momentum, weight_decay, steps: 0, state: BTreeMap::new() };
         for memory in optimizer.memories() {
@@ -49,7 +49,7 @@ impl Optimizer {
         Ok(optimizer)
     }
 
-    /// What it remembers of a weight, by PyTorch's names.
+    /// The names of what it remembers of each weight, as in PyTorch.
     pub fn memories(&self) -> &'static [&'static str] {
         match self.rule {
             Rule::Sgd if self.momentum > 0.0 => &["momentum_buffer"],
@@ -109,13 +109,13 @@ impl Optimizer {
             .state
             .get(&key)
             .ok_or_else(|| candle_core::Error::Msg(format!("the optimizer has no `{key}`")))?;
-        // Detached, or each step's graph would hang on the one before.
+        // Detached, since otherwise each step's graph would keep the one before alive.
         let new = new(old)?.detach();
         self.state.insert(key, new.clone());
         Ok(new)
     }
 
-    /// Replaces the memory `name` by `values`, whose count must fit.
+    /// Replaces the values of the memory `name`; their count must match.
     pub fn set(&mut self, name: &str, values: Vec<f32>) -> Result<()> {
         if let Some(old) = self.state.get_mut(name) {
             *old = Tensor::from_vec(values, old.shape(), old.device())?;

@@ -1,5 +1,5 @@
-//! The one source of randomness of a run: starting weights and shuffling. candle's CPU generator
-//! cannot be seeded, so numbers are drawn here and handed to candle.
+//! A run's only source of randomness: starting weights, shuffling and dropout. candle's CPU
+//! generator cannot be seeded, so numbers are drawn here and passed to candle.
 
 use std::f64::consts::TAU;
 
@@ -7,14 +7,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// A seeded generator whose state can be written down.
+/// A seeded generator whose state can be saved.
 pub struct Random(ChaCha8Rng);
 
-/// Where a generator is in its stream.
+/// A generator's position in its stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GeneratorState {
     seed: String,
-    /// Words drawn so far; decimal, since JSON numbers are not that long.
+    /// Words drawn so far, as decimal text: the number may not fit into a JSON number.
     position: String,
 }
 
@@ -24,7 +24,7 @@ impl Random {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// The generator that was in `state`; `None` if that is no state.
+    /// The generator that was in this `state`, or `None` if the state is not valid.
     pub fn restore(state: &GeneratorState) -> Option<Self> {
         let mut seed = <ChaCha8Rng as SeedableRng>::Seed::default();
         if state.seed.len() != 2 * seed.len() {
@@ -38,7 +38,7 @@ impl Random {
         Some(Self(generator))
     }
 
-    /// Where it is now.
+    /// The generator's current state.
     pub fn state(&self) -> GeneratorState {
         let seed =
             self.0.get_seed().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();

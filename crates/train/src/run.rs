@@ -31,7 +31,7 @@ use crate::{device, init};
 use fit::{Plan, RunContext, fit};
 use schedule::Schedule;
 
-/// The options of both nets; the last ones are the multi-layer net's or the single-layer's.
+/// The options of both nets. Those that only one net has are `None` for the other.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RunOptions {
@@ -60,7 +60,7 @@ struct RunOptions {
     label_smoothing: Option<f64>,
 }
 
-/// Runs the stage for a node that trains.
+/// Runs a node that trains.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: RunOptions = stage.options()?;
     let device = device::open(&stage.device)?;
@@ -70,7 +70,7 @@ pub fn run(stage: &Stage) -> Result<String> {
 
     let config = RunConfig {
         node: stage.node.clone(),
-        // Which of several GPUs it was is no part of the key.
+        // Without the GPU's number, which is not part of the key.
         device: stage.device.split(':').next().unwrap_or_default().to_owned(),
         features: data.dimension,
         parameters: net.parameters(),
@@ -132,8 +132,9 @@ impl Trainer<'_> {
                     f.what,
                     f.place,
                     format_args!(
-                        "check the option `{}.init`: a safetensors file of this net's weights",
-                        stage.node
+                        "let the option `{}.init` name a safetensors file of this net's weights",
+                        // A node of a matrix has the options of its run.
+                        stage.node.split('@').next().unwrap_or_default()
                     ),
                 )
             };
@@ -159,7 +160,7 @@ impl Trainer<'_> {
             && !engine.is_by_hand()
             && folder == stage.out()
         {
-            let text = "a net of this size does not fit into the GPU's fused kernels; candle's automatic differentiation trains it";
+            let text = "the net is too large for the GPU's fused kernels; candle's automatic differentiation trains it";
             stage.progress.send(&Event::Note { text: text.to_owned() });
         }
         data.to_device(!engine.is_by_hand())?;
@@ -174,8 +175,9 @@ impl Trainer<'_> {
         Ok((net, result))
     }
 
-    /// Trains once for every seed of the options. The run's own seed, if it is among them, has been
-    /// trained; one that a killed run had finished is taken from its folder.
+    /// Trains once for every seed of the options. The run's own seed, if it is among them, has
+    /// already been trained; the result of a seed that an interrupted run has finished is read from
+    /// its folder.
     fn seeds(&mut self, own: &Trained) -> Result<Vec<SeedMetrics>> {
         let all = self.options.seeds.as_deref().unwrap_or_default();
         let mut done = Vec::new();
@@ -202,7 +204,7 @@ impl Trainer<'_> {
                 .map_err(|e| Failure::io("create folder", &folder, &e))?;
             let (_, result) = self.train(seed, &folder, Some(1))?;
             let seeded = SeedMetrics { seed, result };
-            // A run that is done needs no checkpoint to go on from.
+            // A finished run needs no checkpoint to resume from.
             let checkpoints = folder.join("checkpoints");
             std::fs::remove_dir_all(&checkpoints)
                 .map_err(|e| Failure::io("remove", &checkpoints, &e))?;
@@ -238,7 +240,7 @@ fn plan(options: &RunOptions, engine: Engine, checkpoints: Option<u32>) -> Plan 
     }
 }
 
-/// Of the seeds' accuracy, by part.
+/// The mean and standard deviation of the seeds' accuracy, by part.
 fn spread(seeds: &[SeedMetrics]) -> BTreeMap<String, Spread> {
     type PartScore = fn(&Trained) -> Score;
     let parts: [(_, PartScore); 3] =

@@ -6,7 +6,7 @@ use schema::Score;
 
 use crate::data::Part;
 
-/// The net's score on `part`. Sums are f64, so that they do not depend on the number of rows.
+/// The net's score on `part`. Sums are f64, so that many rows do not cost precision.
 pub fn score(net: &Net, part: &Part) -> Result<Score> {
     let (mut loss, mut right) = (0.0, 0_usize);
     let mut labels = part.labels.iter();

@@ -1,8 +1,8 @@
 //! One epoch of the single-layer net as a single in-place op on its weights.
 //!
-//! Through automatic differentiation a step at batch 1 is a dozen tensors and a graph for 2,400
-//! multiply-adds; here it is one pass over the weights (`single/kernel.rs`). Checked against
-//! candle's autograd and against finite differences in the tests below.
+//! With automatic differentiation, a step at batch size 1 takes a dozen tensors and a graph for
+//! 2,400 multiply-adds; here it is one pass over the weights (`single/kernel.rs`). The tests below
+//! compare it with candle's autograd and with finite differences.
 //!
 //! The formula: with p = softmax(W x) and the label's one-hot vector t, the gradient of the
 //! cross-entropy by W is (p − t) xᵀ (Bishop, "Pattern Recognition and Machine Learning", 2006,
@@ -30,13 +30,13 @@ pub fn train_epoch(
 ) -> std::result::Result<(), EpochError> {
     let EpochData { part, order, lr } = data;
     let Some(w) = net.weights.get("fc.weight") else {
-        return Err(candle_core::Error::Msg("no fc.weight".into()).into());
+        return Err(candle_core::Error::Msg("the net has no `fc.weight`".into()).into());
     };
     #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
     let op = SgdEpoch::new(part.values(), &part.labels, order, settings.batch_size, lr as f32);
     #[cfg(feature = "cuda")]
     let op = match part.device() {
-        // SAFETY: these tensors are made of the same rows and labels, and the part keeps them.
+        // SAFETY: these tensors have the same rows and labels, and the part keeps them.
         candle_core::Device::Cuda(device) => unsafe {
             op.on_gpu(crate::gpu::addresses(device, part.tensors()?)?)
         },
@@ -47,25 +47,25 @@ pub fn train_epoch(
     op.diverged().map_or(Ok(()), |batch| Err(EpochError::Diverged(batch)))
 }
 
-/// Batch number that stands for "none".
+/// The batch number that stands for "none".
 const NONE: usize = usize::MAX;
 
 /// An epoch of stochastic gradient descent on `W` \[4, d\], given `X` \[n, d\] and `y` \[n\], which
-/// lie outside of candle: X may be larger than memory.
+/// stay outside candle, since X may be larger than memory.
 pub struct SgdEpoch<'a> {
     /// X, row after row.
     x: &'a [f32],
     /// The labels.
     y: &'a [u32],
-    /// The rows in the order in which they are used.
+    /// The rows to use, in this order.
     order: &'a [u32],
-    /// Rows a step.
+    /// Rows per step.
     batch_size: usize,
     /// The learning rate.
     lr: f32,
     /// The first batch, counted from 1, whose loss was not finite.
     diverged: AtomicUsize,
-    /// Where rows and labels are on the GPU.
+    /// The addresses of rows and labels on the GPU.
     #[cfg(feature = "cuda")]
     resident: Option<crate::gpu::Resident>,
 }
@@ -88,13 +88,13 @@ impl<'a> SgdEpoch<'a> {
     /// The op for weights on a GPU, where `x` and `y` are at these addresses.
     ///
     /// # Safety
-    /// They are, and stay there until the op is done.
+    /// Both are at these addresses, and stay there until the op is done.
     #[cfg(feature = "cuda")]
     pub unsafe fn on_gpu(self, resident: crate::gpu::Resident) -> Self {
         Self { resident: Some(resident), ..self }
     }
 
-    /// Rows and columns of X, if it, `y` and weights of this layout fit together.
+    /// Rows and columns of X, if X, `y` and weights of this layout fit together.
     fn size(&self, wl: &Layout) -> Result<[usize; 2]> {
         let (n, d) = (self.y.len(), self.x.len() / self.y.len().max(1));
         if wl.shape().dims() != [CLASSES, d] || self.x.len() != n * d {
@@ -108,7 +108,7 @@ impl<'a> SgdEpoch<'a> {
         if self.order.iter().any(|&row| row as usize >= n)
             || self.y.iter().any(|&y| y as usize >= CLASSES)
         {
-            bail!("{}: a row or a label is not there", self.name());
+            bail!("{}: a row or a label is out of range", self.name());
         }
         Ok([n, d])
     }
@@ -159,8 +159,8 @@ impl InplaceOp1 for SgdEpoch<'_> {
             batch_size: self.batch_size,
             lr: self.lr,
         };
-        // SAFETY: W has its 4 × d numbers from `start`, as its layout says; the rest is `on_gpu`'s
-        // caller's word, and that the sizes fit was seen.
+        // SAFETY: W has 4 × d numbers from `start` on, as was checked with its layout; the caller
+        // of `on_gpu` guarantees the rest.
         let diverged = unsafe { epoch.run(&gpu) }?;
         self.diverged.store(diverged.unwrap_or(NONE), Ordering::Relaxed);
         Ok(())

@@ -1,6 +1,6 @@
 //! How long an epoch of the single-layer net takes, by batch size and device (problems 77 and 78).
 //!
-//! Each batch size gets a fresh net from the same weights and the same order of rows, `repeats`
+//! Each batch size trains a fresh net from the same weights, on the same order of rows, `repeats`
 //! times; the median counts. The data is on the device before the clock starts.
 
 use std::path::Path;
@@ -34,7 +34,7 @@ struct SweepOptions {
     kernel: String,
 }
 
-/// The node that is the sweep.
+/// The sweep's node.
 pub const NODE: &str = "train.sweep";
 
 /// Runs the sweep.
@@ -49,7 +49,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     let mut size = (0, 0);
     for (name, device) in &devices {
         let data = Data::read(stage, device)?;
-        // The first epoch on a GPU loads its kernels, too.
+        // A first, untimed epoch, since on a GPU the first one also loads the kernels.
         let largest = options.batch_sizes.iter().max().copied().unwrap_or(1);
         time(&data, device, name, largest, &SweepOptions { repeats: 1, ..options.clone() })?;
         size = (data.train.len(), data.dimension);
@@ -87,7 +87,8 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(summary.join("; "))
 }
 
-/// What to run on, and what is not there. A device that the user asked for must be there.
+/// The devices to run on, and the unavailable ones with the reasons. A device that the user asked
+/// for must be available.
 #[expect(clippy::type_complexity, reason = "named devices, and names with reasons")]
 fn choose(
     wanted: Option<&[String]>,
@@ -97,7 +98,7 @@ fn choose(
         let open = |name: &String| {
             device::open(name).map_err(|f| {
                 let remedy =
-                    "run with --device cuda, or take it out of the option `train.sweep.devices`";
+                    "run with --device cuda, or remove it from the option `train.sweep.devices`";
                 Failure::usage(f.what, format_args!("train.sweep.devices, `{name}`"), remedy)
             })
         };
@@ -108,7 +109,7 @@ fn choose(
     let mut unavailable = Vec::new();
     let cuda = if default == "cpu" { "cuda" } else { default };
     match device::open(cuda) {
-        // Which of several GPUs it was is no part of the key.
+        // Without the GPU's number, which is not part of the key.
         Ok(device) => devices.push(("cuda".to_owned(), device)),
         Err(failure) if default == "cpu" => {
             unavailable.push((cuda.to_owned(), failure.what + driver()));
@@ -118,7 +119,7 @@ fn choose(
     Ok((devices, unavailable))
 }
 
-/// What is known of a GPU that a build without CUDA cannot ask.
+/// What a build without CUDA can find out about a GPU.
 fn driver() -> &'static str {
     match (cfg!(target_os = "linux"), Path::new("/proc/driver/nvidia").exists()) {
         (true, false) => ", and this machine has no NVIDIA driver",
@@ -164,7 +165,7 @@ fn time(
         evaluations.push(start.elapsed().as_secs_f64());
     }
     let (train, valid) =
-        scores.ok_or_else(|| wrong(candle_core::Error::Msg("there was no repeat".into())))?;
+        scores.ok_or_else(|| wrong(candle_core::Error::Msg("there were no repeats".into())))?;
     if !(train.loss.is_finite() && valid.loss.is_finite()) {
         return Err(
             EpochError::Diverged(data.train.len().div_ceil(batch_size)).explain(NODE, &place)
@@ -184,7 +185,7 @@ fn time(
     })
 }
 
-/// The middle value; of two middle ones their mean.
+/// The middle value, or the mean of the two middle ones.
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

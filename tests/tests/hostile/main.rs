@@ -1,7 +1,7 @@
-//! Bad input of every kind, as a user meets it: what is said, with which status, and that nothing
-//! made earlier is touched.
+//! Bad input of every kind, as a user meets it: the error, the exit status, and that no earlier
+//! result is touched.
 //!
-//! The table of all of it is docs/bad-input.md; with KNOCKLINE_BLESS=1 this test writes it anew.
+//! docs/bad-input.md has the table of all cases; with KNOCKLINE_BLESS=1 this test writes it.
 
 #![allow(clippy::too_many_lines, reason = "a function is a table of cases")]
 #![allow(clippy::indexing_slicing, clippy::format_push_string)]
@@ -18,7 +18,7 @@ use e2e::{Artifacts, Ended, root, table, zip_of};
 
 use crate::world::{Case, Cases, World};
 
-/// The parts of an error as it is shown: what, where, and what to do.
+/// The parts of a printed error: what, where, and the hint.
 fn parts(err: &str) -> Option<[String; 3]> {
     let start = err
         .rfind("\nerror: ")
@@ -29,7 +29,7 @@ fn parts(err: &str) -> Option<[String; 3]> {
     Some([what, place, hint].map(|part| part.trim().to_owned()))
 }
 
-/// Without what differs from run to run: folders and ports.
+/// Removes what differs from run to run: folders, ports, names of downloads, free space.
 fn plain(text: &str, world: &World) -> String {
     let mut text = text
         .replace(&world.dir.path().display().to_string(), "DIR")
@@ -42,8 +42,8 @@ fn plain(text: &str, world: &World) -> String {
             text[at + 10..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |n| at + 10 + n);
         text.replace_range(at..end, "127.0.0.1");
     }
-    // The name of a download begins with a digest of its address, and a disk has room for something
-    // else every time.
+    // The name of a download begins with a digest of its address, which includes the port; the free
+    // space of a disk changes.
     let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
     for word in &mut words {
         if let Some(at) = word.find("downloads/") {
@@ -63,7 +63,7 @@ fn plain(text: &str, world: &World) -> String {
 }
 
 #[test]
-fn bad_input_is_refused_in_words_and_nothing_made_is_lost() {
+fn bad_input_is_refused_with_an_explanation_and_no_result_is_lost() {
     let world = World::new();
     let mut cases = Cases::default();
     sources::archives(&world, &mut cases);
@@ -74,13 +74,13 @@ fn bad_input_is_refused_in_words_and_nothing_made_is_lost() {
     let before = world.artifacts.bytes();
 
     let mut page = String::from(
-        "# Bad input\n\nWhat knockline says to bad input. `tests/tests/hostile` makes all of this, compares it with this page, and holds that no result made\nearlier is touched; `KNOCKLINE_BLESS=1 cargo test --package e2e --test hostile` writes the page. The exit status is 2 for the command line or\nconfiguration, 3 for input data, 4 for a download, 1 for the rest.\n",
+        "# Bad input\n\nHow knockline answers bad input. The test `tests/tests/hostile` makes every input below, compares the errors with this page, and checks that\nno earlier result is touched; `KNOCKLINE_BLESS=1 cargo test --package e2e --test hostile` writes the page. The exit status is 2 for errors in the\ncommand line or the configuration, 3 for input data, 4 for downloads, and 1 for all other errors.\n",
     );
     let (mut count, mut wrong) = (0, String::new());
     for (group, cases) in cases.0 {
         let _ = write!(
             page,
-            "\n## {group}\n\n| what | exit | what it says | where | what to do |\n| --- | --- | --- | --- | --- |\n"
+            "\n## {group}\n\n| input | exit | error | where | hint |\n| --- | --- | --- | --- | --- |\n"
         );
         for Case { what, code, says, command } in cases {
             count += 1;
@@ -117,7 +117,7 @@ fn bad_input_is_refused_in_words_and_nothing_made_is_lost() {
     let again = Ended::of(world.xtask(&["pipeline", "--to", "train.mlp"])).ok();
     assert_eq!(again.nodes("status", "hit").len(), 5, "{}", again.out);
 
-    // Systems differ in their own words.
+    // Messages of the operating system differ elsewhere.
     if cfg!(target_os = "linux") {
         let file = root().join("docs/bad-input.md");
         if std::env::var_os("KNOCKLINE_BLESS").is_some() {
@@ -127,14 +127,14 @@ fn bad_input_is_refused_in_words_and_nothing_made_is_lost() {
         let changed: Vec<&str> = page.lines().filter(|line| !kept.contains(line)).collect();
         assert!(
             page == kept,
-            "docs/bad-input.md is no longer what is said; see the top of this file\n{}",
+            "docs/bad-input.md is out of date; the top of this file tells how to write it\n{}",
             changed.join("\n")
         );
     }
 }
 
 #[test]
-fn bad_rows_that_are_allowed_are_counted_and_told() {
+fn allowed_bad_rows_are_counted_and_reported() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("news.csv");
     std::fs::write(&path, format!("x\n{}1\tagain\tu\tReuters\tb\ts\th\t1\n", table(400)))
@@ -145,11 +145,11 @@ fn bad_rows_that_are_allowed_are_counted_and_told() {
     assert!(ended.err.contains("left out: row 1 has 1 columns, not 8"), "{}", ended.err);
     let summary = artifacts.json("ingest/summary.json");
     assert_eq!((summary["kept"].as_u64(), summary["bad_rows"].as_u64()), (Some(400), Some(2)));
-    assert_eq!(summary["bad"][1], "row 402 has the id 1, as a row before it");
+    assert_eq!(summary["bad"][1], "row 402 repeats the id 1 of an earlier row");
 }
 
 #[test]
-fn what_was_downloaded_stands_in_the_manifest_without_secrets() {
+fn the_manifest_lists_downloads_without_secrets() {
     let body = zip_of(&[("newsCorpora.csv", table(400).as_bytes())]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -188,6 +188,6 @@ fn what_was_downloaded_stands_in_the_manifest_without_secrets() {
             }
         }
     }
-    // What was downloaded is enough offline.
+    // Offline, the downloaded file is used.
     artifacts.run(&["pipeline", "--to", "ingest", "--force", "ingest", "--offline"]).ok();
 }

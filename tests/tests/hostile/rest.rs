@@ -1,4 +1,4 @@
-//! What comes from elsewhere: downloads, artifacts, bundles, options, headlines to classify.
+//! Bad downloads, artifacts, bundles, options, and headlines to classify.
 
 use std::path::Path;
 
@@ -40,7 +40,7 @@ pub fn downloads(world: &World, cases: &mut Cases) {
     cases.add(
         "more than the disk has room for",
         4,
-        "MB are still to come",
+        "the download needs another",
         url("HTTP/1.1 200 OK\r\nContent-Length: 900000000000000000\r\nConnection: close\r\n\r\nPK"),
     );
     let small = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndata";
@@ -51,7 +51,7 @@ pub fn downloads(world: &World, cases: &mut Cases) {
         "SHA-256 is",
         world.set(&[&format!("ingest.source={}", serve(small)), &sum]),
     );
-    cases.add("what is no archive, downloaded", 3, "delete it to download it again", url(small));
+    cases.add("a download that is not an archive", 3, "delete it to download it again", url(small));
     cases.add(
         "nobody at the address",
         4,
@@ -61,12 +61,17 @@ pub fn downloads(world: &World, cases: &mut Cases) {
     cases.add(
         "another protocol",
         2,
-        "cannot download by ftp",
+        "cannot download over ftp",
         world.set(&["ingest.source=ftp://a.example/news.zip"]),
     );
-    cases.add("an address that is none", 2, "not a URL", world.set(&["ingest.source=http://"]));
+    cases.add(
+        "an address that is not a URL",
+        2,
+        "not a URL",
+        world.set(&["ingest.source=http://"]),
+    );
     let secret = "ingest.source=http://me:secret@a example/news.zip?token=secret";
-    cases.add("an address that is none, with secrets", 2, "not a URL", world.set(&[secret]));
+    cases.add("an address that is not a URL, with secrets", 2, "not a URL", world.set(&[secret]));
     let mut offline = url(small);
     offline.arg("--offline");
     cases.add("a download where --offline forbids it", 4, "--offline forbids a download", offline);
@@ -84,7 +89,7 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
         world.stage("train", "train.slp", "tensors", &files)
     };
     cases.add(
-        "tensors that are not there",
+        "missing tensors",
         3,
         "an artifact of an earlier stage is missing",
         world.stage("train", "train.slp", "tensors", &[("x", vec![])]),
@@ -96,7 +101,7 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
         "",
         train([&u64::MAX.to_le_bytes()[..], b"{}"].concat()),
     );
-    cases.add("tensors with a header that is no JSON", 3, "", train(tensors("not json", b"")));
+    cases.add("tensors with a header that is not JSON", 3, "", train(tensors("not json", b"")));
     let beyond = r#"{"X":{"dtype":"F32","shape":[1000000,300],"data_offsets":[0,1200000000]}}"#;
     cases.add("tensors that claim more than the file has", 3, "", train(tensors(beyond, &[0; 8])));
     let ids = r#""id":{"dtype":"I64","shape":[2],"data_offsets":[0,16]},"y":{"dtype":"I64","shape":[2],"data_offsets":[16,32]}"#;
@@ -107,7 +112,7 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
     cases.add("features of another type", 3, "array `X` is F64 [2, 2]", train(double));
     let vector = format!(r#"{{{ids},"X":{{"dtype":"F32","shape":[2],"data_offsets":[32,40]}}}}"#);
     cases.add(
-        "features that are no matrix",
+        "features that are not a matrix",
         3,
         "array `X` is F32 [2]",
         train(tensors(&vector, &[0; 40])),
@@ -168,7 +173,7 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
         ),
     );
     cases.add(
-        "a table that is none",
+        "a file that is not a table",
         3,
         "headlines.parquet",
         world.stage("split", "split", "ingest", &[("headlines.parquet", b"no parquet".to_vec())]),
@@ -204,16 +209,16 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
     cases.group("Bundles");
     let import = |path: &Path| world.xtask(&["cache", "import", &path.display().to_string()]);
     cases.add(
-        "a bundle that is not there",
+        "a bundle that does not exist",
         3,
         "cannot read the bundle",
         import(&world.dir.path().join("nothing.knockline")),
     );
-    cases.add("a folder", 3, "this is a folder and no bundle", import(world.dir.path()));
+    cases.add("a folder", 3, "this is a folder, not a bundle", import(world.dir.path()));
     cases.add(
-        "a file that is no bundle",
+        "a file that is not a bundle",
         3,
-        "this is no bundle",
+        "this is not a bundle",
         import(&world.put("page.knockline", b"<html>")),
     );
     let whole = world.dir.path().join("whole.knockline");
@@ -246,12 +251,12 @@ pub fn options(world: &World, cases: &mut Cases) {
         ("a word for a number", &["train.mlp.lr=fast"], "must be a number"),
         ("a fraction for a whole number", &["train.mlp.epochs=1.5"], "must be a whole number"),
         ("a negative learning rate", &["train.mlp.lr=-1"], "must be more than 0"),
-        ("a learning rate that is no number", &["train.mlp.lr=nan"], "must be a finite number"),
+        ("a learning rate that is not a number", &["train.mlp.lr=nan"], "must be a finite number"),
         ("batches of no rows", &["train.slp.batch_size=0"], "must be at least 1"),
         ("a share of more than all", &["split.test_size=1.5"], "less than 1"),
         ("an unknown choice", &["tensors.empty=zeros"], "did you mean `zero`?"),
         ("vectors of no components", &["embed.source=hash:0"], "a number from 1 to 65536"),
-        ("a checksum that is none", &["ingest.sha256=abc"], "64 hexadecimal digits"),
+        ("a checksum of three digits", &["ingest.sha256=abc"], "64 hexadecimal digits"),
         (
             "the sample among mirrors",
             &["ingest.source=[\"sample\", \"http://a.example/b.zip\"]"],
@@ -260,22 +265,22 @@ pub fn options(world: &World, cases: &mut Cases) {
         ("the same seed twice", &["train.mlp.seeds=[1, 1]"], "has 1 twice"),
         ("annealing that raises the rate", &["train.mlp.lr=1e-6"], "annealing lowers the rate"),
         (
-            "momentum of an optimizer that has none",
+            "momentum for an optimizer without momentum",
             &["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"],
-            "means nothing unless",
+            "has no effect unless",
         ),
-        ("a run without a net", &["train.wide.lr=1"], "a new one needs `train.wide.net`"),
-        ("an unknown net", &["train.wide.net=cnn"], "there are slp, mlp"),
+        ("a run without a net", &["train.wide.lr=1"], "a new run needs `train.wide.net`"),
+        ("an unknown net", &["train.wide.net=cnn"], "expected one of slp, mlp"),
         (
             "an option of the other net",
             &["train.slp.hidden=4"],
             "`train.slp.hidden` is not a known option",
         ),
-        ("a run's name with a blank", &["train.my run.net=slp"], "a run's name may have"),
-        ("a matrix that is no list", &["matrix.train.slp.lr=0.1"], "must be a list of values"),
+        ("a run's name with a blank", &["train.my run.net=slp"], "a run's name may contain only"),
+        ("a matrix that is not a list", &["matrix.train.slp.lr=0.1"], "must be a list of values"),
         ("a matrix with a wrong value", &["matrix.train.slp.lr=[0.1, -1]"], "must be more than 0"),
         (
-            "a matrix of a node that is no run",
+            "a matrix of a node that is not a training run",
             &["matrix.split.seed=[1, 2]"],
             "only a training run has a matrix",
         ),
@@ -314,7 +319,7 @@ pub fn options(world: &World, cases: &mut Cases) {
         world.xtask(&["pipeline", "--to", "split", "--force", "report"]),
     );
     cases.add(
-        "a learning rate that blows the net up",
+        "a learning rate that makes training diverge",
         1,
         "the loss is not finite",
         world.set_to("train.slp", &["train.slp.lr=1e38"]),
@@ -322,7 +327,7 @@ pub fn options(world: &World, cases: &mut Cases) {
 
     cases.group("Headlines to classify");
     let predict = |args: &[&str]| world.xtask(&[&["predict"], args].concat());
-    cases.add("a run that is none", 2, "", predict(&["--run", "train.mpl", "x"]));
+    cases.add("a run that does not exist", 2, "", predict(&["--run", "train.mpl", "x"]));
     cases.add(
         "a run that has not been trained",
         2,
@@ -330,7 +335,7 @@ pub fn options(world: &World, cases: &mut Cases) {
         predict(&["--run", "train.slp", "x"]),
     );
     let nothing = world.dir.path().join("nothing.txt").display().to_string();
-    cases.add("a file that is not there", 3, "nothing.txt", predict(&["--file", &nothing]));
+    cases.add("a file that does not exist", 3, "nothing.txt", predict(&["--file", &nothing]));
     let latin =
         world.put("latin.txt", b"Bank raises forecast\nCaf\xe9 opens\n").display().to_string();
     cases.add("a file that is not UTF-8", 3, "latin.txt", predict(&["--file", &latin]));

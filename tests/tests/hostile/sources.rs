@@ -1,4 +1,4 @@
-//! What a user gives: archives, their rows, word vectors.
+//! Bad sources: archives, their rows, word vectors.
 
 use e2e::{table, zip_of};
 
@@ -10,7 +10,7 @@ pub fn archives(world: &World, cases: &mut Cases) {
     let file = |name: &str, bytes: &[u8]| world.source("ingest", name, bytes);
     let missing =
         world.set(&[&format!("ingest.source={}", world.dir.path().join("nothing.zip").display())]);
-    cases.add("a path where nothing is", 3, "cannot read the source", missing);
+    cases.add("a path that does not exist", 3, "cannot read the source", missing);
     cases.add(
         "a folder",
         3,
@@ -50,7 +50,7 @@ pub fn archives(world: &World, cases: &mut Cases) {
         file("utf16.csv", b"\xff\xfe1\x00\t\x00F\x00\n\x00"),
     );
     cases.add(
-        "the table in another file's name",
+        "a table with another name",
         3,
         "has no newsCorpora.csv; it has a.csv",
         file("other.zip", &zip_of(&[("a.csv", b"x")])),
@@ -64,7 +64,7 @@ pub fn archives(world: &World, cases: &mut Cases) {
     );
     let climbs = zip_of(&[("../newsCorpora.csv", good.as_bytes())]);
     cases.add(
-        "a member whose name climbs out",
+        "a member whose name leads out of the folder",
         3,
         "has no newsCorpora.csv",
         file("climbs.zip", &climbs),
@@ -92,18 +92,18 @@ pub fn archives(world: &World, cases: &mut Cases) {
         file("locked.zip", &patched(good, &[(Some(6), Some(8), &[1, 0])])),
     );
     cases.add(
-        "a packing that nobody unpacks",
+        "an unsupported compression method",
         3,
-        "it is packed by",
+        "it is compressed with",
         file("odd.zip", &patched(good, &[(Some(8), Some(10), &[98, 0])])),
     );
     let link = patched(good, &[(None, Some(5), &[3]), (None, Some(38), &[0, 0, 0xff, 0xa1])]);
-    cases.add("a symbolic link", 3, "it is a link", file("link.zip", &link));
+    cases.add("a symbolic link", 3, "it is a symbolic link", file("link.zip", &link));
     let bomb = patched(good, &[(None, Some(24), &[0, 0, 0, 0xf0])]);
     cases.add(
-        "a member that claims four gigabytes of a few kilobytes",
+        "a few kilobytes that claim to unpack to four gigabytes",
         3,
-        "no headlines do",
+        "headlines never compress that well",
         file("bomb.zip", &bomb),
     );
     let more = patched(good, &[(None, Some(24), &[100, 0, 0, 0])]);
@@ -139,7 +139,7 @@ pub fn archives(world: &World, cases: &mut Cases) {
     );
     let mut latin = good.clone().into_bytes();
     latin[4] = 0xff;
-    cases.add("a byte that is no UTF-8", 3, "is not UTF-8", file("latin.csv", &latin));
+    cases.add("a byte that is not UTF-8", 3, "is not UTF-8", file("latin.csv", &latin));
     cases.add("a zero byte", 3, "has a zero byte", file("nul.csv", &first("markets", "mar\0kets")));
     cases.add(
         "an unknown category",
@@ -148,21 +148,21 @@ pub fn archives(world: &World, cases: &mut Cases) {
         file("category.csv", &first("\tb\t", "\tx\t")),
     );
     cases.add(
-        "an id that is no number",
+        "an id that is not a number",
         3,
         "has `one` as its id",
         file("id.csv", &first("1\t", "one\t")),
     );
     cases.add(
-        "a time stamp that is no number",
+        "a time stamp that is not a number",
         3,
         "as its timestamp",
         file("time.csv", &first("\t1394470370001\n", "\tnoon\n")),
     );
     cases.add(
-        "an id that comes twice",
+        "a duplicate id",
         3,
-        "row 2 has the id 1",
+        "row 2 repeats the id 1",
         file("twice.csv", &first("\n2\t", "\n1\t")),
     );
     cases.add(
@@ -177,10 +177,10 @@ pub fn archives(world: &World, cases: &mut Cases) {
         "a row is longer than",
         file("endless.csv", &vec![b'x'; 70 << 20]),
     );
-    cases.add("blank lines alone", 3, "there are no rows", file("blank.csv", b"\n\n\r\n"));
+    cases.add("only blank lines", 3, "there are no rows", file("blank.csv", b"\n\n\r\n"));
     let strangers = good.replace("Reuters", "Somebody");
     cases.add(
-        "no row of a chosen publisher",
+        "no row from a chosen publisher",
         3,
         "none of the 400 rows",
         file("strangers.csv", strangers.as_bytes()),
@@ -190,15 +190,15 @@ pub fn archives(world: &World, cases: &mut Cases) {
     cases.add(
         "more bad rows than are allowed",
         3,
-        "and 5 rows before it are bad",
+        "and 5 earlier rows are bad",
         world.set(&[&bad, "ingest.max_bad_rows=5"]),
     );
     let nothing = world.put("nothing.csv", b"a\nb\n");
     let nothing = format!("ingest.source={}", nothing.display());
     cases.add(
-        "bad rows alone, all of them allowed",
+        "only bad rows, all of them allowed",
         3,
-        "all of the 2 rows are wrong",
+        "all of the 2 rows are bad",
         world.set(&[&nothing, "ingest.max_bad_rows=9"]),
     );
     cases.add(
@@ -231,7 +231,7 @@ pub fn vectors(world: &World, cases: &mut Cases) {
         |header: &str, entries: &[Vec<u8>]| [header.as_bytes(), &entries.concat()].concat();
     let missing =
         world.set(&[&format!("embed.source={}", world.dir.path().join("nothing.bin").display())]);
-    cases.add("a path where nothing is", 3, "cannot read the source", missing);
+    cases.add("a path that does not exist", 3, "cannot read the source", missing);
     cases.add("an empty file", 3, "the file is empty", file("empty.bin", b""));
     cases.add(
         "a web page",
@@ -249,25 +249,25 @@ pub fn vectors(world: &World, cases: &mut Cases) {
     cases.add(
         "vectors of no components",
         3,
-        "vectors of 0 components",
+        "the vectors have 0 components",
         file("zero.bin", b"3 0\nbank \nfilm \n"),
     );
     cases.add(
         "vectors of a million components",
         3,
-        "vectors of 1000000 components",
+        "the vectors have 1000000 components",
         file("wide.bin", b"3 1000000\nbank "),
     );
     cases.add(
-        "a header with numbers that fit no machine",
+        "a header with numbers that are too large for any machine",
         3,
         "",
         file("huge.bin", b"99999999999999999999 99999999999999999999\nbank 1 2\n"),
     );
     cases.add(
-        "a header that lies about the components",
+        "a header with a wrong number of components",
         3,
-        "the header says 5 components, and the first vector has 2",
+        "the header promises 5 components, but the first vector has 2",
         file("lies.txt", b"2 5\nbank 1 2\nfilm 3 4\n"),
     );
     let cut = binary("2 2\n", &[entry("bank", &[1.0, 2.0]), b"film \x01\x02".to_vec()]);
@@ -296,15 +296,15 @@ pub fn vectors(world: &World, cases: &mut Cases) {
         file("inf.txt", b"bank 1 inf\nfilm 1 2\n"),
     );
     cases.add(
-        "no word of the headlines",
+        "a file without any word of the headlines",
         3,
         "none of the headlines'",
         file("foreign.txt", b"2 2\nBanque 1 2\nFilmes 3 4\n"),
     );
     cases.add(
-        "a component that is no number",
+        "a component that is not a number",
         3,
-        "a component of `film` is no number",
+        "a component of `film` is not a number",
         file("word.txt", b"2 2\nbank 1 2\nfilm 3 four\n"),
     );
     cases.add(
@@ -314,7 +314,7 @@ pub fn vectors(world: &World, cases: &mut Cases) {
         file("short.txt", b"2 2\nbank 1 2\nfilm 3\n"),
     );
     cases.add(
-        "a first line that is nothing",
+        "a first line that is neither header nor vector",
         3,
         "neither a header nor a word and its vector",
         file("prose.txt", b"these are not vectors\n"),
@@ -330,22 +330,17 @@ pub fn vectors(world: &World, cases: &mut Cases) {
     cases.add(
         "half a gzip file",
         3,
-        "cannot read on",
+        "cannot read:",
         file("half.bin.gz", &packed[..packed.len() / 2]),
     );
     let mut flipped = packed.clone();
     let at = flipped.len() - 6;
     flipped[at] ^= 1;
+    cases.add("a gzip file with a wrong checksum", 3, "cannot read:", file("crc.bin.gz", &flipped));
     cases.add(
-        "a gzip file with a wrong checksum",
+        "garbage after a gzip member",
         3,
-        "cannot read on",
-        file("crc.bin.gz", &flipped),
-    );
-    cases.add(
-        "garbage behind a gzip member",
-        3,
-        "cannot read on",
+        "cannot read:",
         file("tail.bin.gz", &[&packed[..], b"garbage garbage"].concat()),
     );
     let sum = format!("embed.sha256={}", "0".repeat(64));

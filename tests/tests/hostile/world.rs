@@ -1,4 +1,5 @@
-//! A folder of bad files, the artifacts that must stay as they are, and what makes bad files.
+//! A folder of bad files, the artifacts that must stay unchanged, and functions that make bad
+//! files.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Write as _};
@@ -10,17 +11,18 @@ use flate2::write::GzEncoder;
 
 use e2e::{Artifacts, root, table, zip_of};
 
-/// One thing that is wrong.
+/// One bad input.
 pub struct Case {
-    /// In words, for the table.
+    /// The input in words, for the table.
     pub what: String,
+    /// The expected exit status.
     pub code: i32,
-    /// What the message must have.
+    /// A text that the error must contain.
     pub says: String,
     pub command: Command,
 }
 
-/// All of them, in groups.
+/// All cases, in groups.
 #[derive(Default)]
 pub struct Cases(pub Vec<(&'static str, Vec<Case>)>);
 
@@ -35,12 +37,12 @@ impl Cases {
     }
 }
 
-/// A folder of bad files, and the artifacts that must stay as they are.
+/// A folder of bad files, and the artifacts that must stay unchanged.
 pub struct World {
     pub dir: tempfile::TempDir,
     pub artifacts: Artifacts,
     pub good: String,
-    /// Folders of inputs so far.
+    /// Number of input folders made so far.
     pub folders: Cell<usize>,
 }
 
@@ -66,7 +68,7 @@ impl World {
         path
     }
 
-    /// `cargo xtask` with these words, in the artifacts' folder.
+    /// `cargo xtask` with `args`, on the world's artifacts.
     pub fn xtask(&self, args: &[&str]) -> Command {
         self.artifacts.command(args)
     }
@@ -81,13 +83,13 @@ impl World {
         command
     }
 
-    /// The pipeline with the option `node.source` at a file of these bytes.
+    /// The pipeline with the option `node.source` set to a file with these bytes.
     pub fn source(&self, node: &str, name: &str, bytes: &[u8]) -> Command {
         let path = self.put(name, bytes);
         self.set(&[&format!("{node}.source={}", path.display())])
     }
 
-    /// A stage by itself, with a folder of artifacts of its own for one of its inputs.
+    /// A stage run alone, which reads one of its inputs from a folder with the given files.
     pub fn stage(
         &self,
         package: &str,
@@ -121,12 +123,12 @@ impl World {
     }
 }
 
-/// A safetensors file, by its format's definition: a length, a header and data.
+/// A safetensors file, as its format defines it: a length, a header and data.
 pub fn tensors(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
 }
 
-/// A part with `X` of these rows and two columns and the labels `y`.
+/// A part with the values `x` in rows of `columns`, and the labels `y`.
 pub fn part(x: &[f32], y: &[i64], columns: usize) -> Vec<u8> {
     let (a, b) = (y.len() * 8, y.len() * 16);
     let c = b + x.len() * 4;
@@ -143,8 +145,8 @@ pub fn part(x: &[f32], y: &[i64], columns: usize) -> Vec<u8> {
     tensors(&header, &data)
 }
 
-/// A zip archive whose two headers of the table are changed: by the place in the local header, that
-/// in the central one, and the bytes.
+/// A zip archive in which both headers of the table are changed. A change is an offset in the local
+/// header, one in the central header, and the bytes to write there.
 pub fn patched(good: &str, changes: &[(Option<usize>, Option<usize>, &[u8])]) -> Vec<u8> {
     let mut archive = zip_of(&[("newsCorpora.csv", good.as_bytes())]);
     let central = archive.windows(4).rposition(|w| w == b"PK\x01\x02").expect("a central header");
@@ -162,7 +164,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     packed.finish().expect("packs")
 }
 
-/// A server on loopback that answers everything with this.
+/// Starts a server on loopback that sends `answer` to every request; returns a URL with secrets.
 pub fn serve(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!(

@@ -1,8 +1,8 @@
-//! With the real cargo, on a workspace of two crates that compile in a moment.
+//! Tests with the real cargo, on a workspace of two crates that compile in a moment.
 
 use super::*;
 
-/// A library, and a program that prints its text and that of its own library.
+/// A workspace with a library and a package whose program prints the texts of both libraries.
 fn workspace() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let put = |path: &str, text: &str| {
@@ -33,7 +33,7 @@ fn workspace() -> tempfile::TempDir {
     dir
 }
 
-/// What the program says when xtask starts it.
+/// What the program prints when xtask starts it.
 fn said(root: &Path) -> String {
     let index = &Index::default();
     let binaries = Binaries::new(root, "cpu", &["tiny"], index);
@@ -42,13 +42,13 @@ fn said(root: &Path) -> String {
     String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
 }
 
-/// `cargo build` by somebody else.
+/// A `cargo build` outside xtask.
 fn build(root: &Path) {
     let builder = Cargo { root, device: "cpu" };
     assert!(!builder.build(&["tiny".to_owned()]).expect("builds").is_empty());
 }
 
-/// Replaces a file as `cp -p` or `rsync -a` does it: with an older time stamp.
+/// Replaces a file as `cp -p` or `rsync -a` does: with an older time stamp.
 fn put_back(path: &Path, text: &str, stamp: SystemTime) {
     std::fs::write(path, text).expect("writes");
     std::fs::File::options()
@@ -59,7 +59,7 @@ fn put_back(path: &Path, text: &str, stamp: SystemTime) {
 }
 
 #[test]
-fn a_program_of_an_edit_that_is_gone_again_is_built_again() {
+fn a_program_built_from_an_undone_edit_is_built_again() {
     if std::env::var_os("CARGO_TARGET_DIR").is_some() {
         return;
     }
@@ -84,14 +84,14 @@ fn a_program_of_an_edit_that_is_gone_again_is_built_again() {
             std::process::Command::new(root.join("target/debug/tiny")).output().expect("runs");
         assert!(
             String::from_utf8_lossy(&program.stdout).contains("two"),
-            "cargo believes the time stamp: the test can fail"
+            "cargo believes the time stamp, or this test would prove nothing"
         );
         assert_eq!(said(root), "base one, tiny one", "{file}");
     }
 }
 
 #[test]
-fn an_older_source_under_an_older_time_stamp_is_built() {
+fn an_older_source_with_an_older_time_stamp_is_built() {
     if std::env::var_os("CARGO_TARGET_DIR").is_some() {
         return;
     }
@@ -125,7 +125,7 @@ fn a_program_that_was_replaced_does_not_run() {
 }
 
 #[test]
-fn a_folder_that_was_led_elsewhere_while_somebody_built_is_built_again() {
+fn a_folder_that_was_swapped_during_a_build_is_built_again() {
     if std::env::var_os("CARGO_TARGET_DIR").is_some() {
         return;
     }

@@ -11,7 +11,7 @@ use crate::binaries::{Binaries, ended};
 use crate::context::Context;
 use crate::status;
 
-/// Hands on the current results of `nodes`, or of every node that has one.
+/// Exports the current results of `nodes`, or of every node that has one.
 pub fn export(context: Context<'_>, file: &Path, nodes: &[String]) -> Result<ExitCode> {
     let Context { root, config, store, json } = context;
     let chosen = with_results(context, nodes)?;
@@ -23,7 +23,7 @@ pub fn export(context: Context<'_>, file: &Path, nodes: &[String]) -> Result<Exi
     if nodes.is_empty() && !left_out.is_empty() {
         let names = left_out.join(" ");
         eprintln!(
-            "warning: not in the bundle, since they are in the remote alone: {names}; `cargo xtask cache pull {names}` fetches them"
+            "warning: left out of the bundle, as only the remote has them: {names}; `cargo xtask cache pull {names}` fetches them"
         );
     }
     warn_of_stale(context, &chosen, "exported")?;
@@ -32,26 +32,26 @@ pub fn export(context: Context<'_>, file: &Path, nodes: &[String]) -> Result<Exi
     bundle(root, store, &args, json)
 }
 
-/// Says which of `nodes` are not what the options describe: who gets them takes them for that.
+/// Warns of stale results among `nodes`: their recipients would take them for current ones.
 pub fn warn_of_stale(context: Context<'_>, nodes: &[NodeName], handed_on: &str) -> Result<()> {
     for state in status::states(context, "cpu")?
         .iter()
         .filter(|s| s.state == "stale" && nodes.contains(&s.node.name))
     {
         let (node, why) = (&state.node.name, state.reasons.first().map_or("", String::as_str));
-        eprintln!("warning: `{node}` is {handed_on} as it is, and is stale: {why}");
+        eprintln!("warning: `{node}` is stale, and is {handed_on} as it is: {why}");
     }
     Ok(())
 }
 
-/// Those of `nodes`, or of all, that have a result.
+/// The named nodes or, if none are named, every node that has a result.
 pub fn with_results(context: Context<'_>, nodes: &[String]) -> Result<Vec<NodeName>> {
     let (graph, store) = (&context.config.graph, context.store);
     let mut called = Vec::new();
     for name in nodes {
         called.extend(graph.called(name)?.into_iter().map(|node| &node.name));
     }
-    // In the graph's order, so that the same nodes give the same bundle, however they are named.
+    // In the graph's order, so that the order of the names does not change the bundle.
     let has_result = |name: &NodeName| matches!(Manifest::read(&store.current(name)), Ok(Some(_)));
     let wanted =
         |name: &&NodeName| if nodes.is_empty() { has_result(name) } else { called.contains(name) };
@@ -68,12 +68,12 @@ pub fn with_results(context: Context<'_>, nodes: &[String]) -> Result<Vec<NodeNa
     Ok(chosen)
 }
 
-/// Takes over the results that a bundle holds.
+/// Imports the results of a bundle.
 pub fn import(root: &Path, store: &Store, file: &Path, json: bool) -> Result<ExitCode> {
     bundle(root, store, &["import".as_ref(), file.as_os_str()], json)
 }
 
-/// Runs the bundles' own program: xtask itself needs no compression.
+/// Runs the program `bundle`, so that xtask itself needs no compression library.
 fn bundle(root: &Path, store: &Store, args: &[&OsStr], json: bool) -> Result<ExitCode> {
     let start = |program: &Path| {
         let mut command = Command::new(program);

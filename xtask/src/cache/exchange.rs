@@ -1,5 +1,5 @@
-//! `cargo xtask cache push` and `pull`: results to and from the remote. Here the remote is what the
-//! user asks for, so that one which fails is an error; `pipeline` only warns.
+//! `cargo xtask cache push` and `pull`: results to and from the remote. Here the user asks for the
+//! remote, so its failure is an error; `pipeline` only warns.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -17,24 +17,24 @@ use crate::graph::Node;
 use crate::line::size;
 use crate::recipe::Recipes;
 
-/// What to do where no remote is set.
+/// The failure of a command that needs a remote when none is set.
 fn no_remote() -> Failure {
     let remedy = "set it in pipeline.toml or a profile: `[cache]`, `remote = \"s3://bucket/folder\"`; or with --set cache.remote=…";
-    Failure::usage("there is no remote", "option `cache.remote`", remedy)
+    Failure::usage("no remote is set", "option `cache.remote`", remedy)
 }
 
-/// The failure that the remote's troubles are, if there were any.
+/// Fails with the remote's first trouble, if there was any.
 fn troubles(remote: &Remote<'_>) -> Result<()> {
     let Some(first) = remote.troubles.first() else { return Ok(()) };
     Err(Failure::download(
         first,
         "option `cache.remote`",
-        "see the warnings above; what came through is kept",
+        "see the warnings above; completed transfers are kept",
     ))
 }
 
-/// Puts the current results of `nodes`, or of every node that has one, into the remote; with
-/// `replace` also what is there.
+/// Uploads the current results of `nodes`, or of every node that has one; with `replace`, also
+/// results that the remote already has.
 pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()> {
     let Context { config, store, json: as_json, .. } = context;
     config.remote().ok_or_else(no_remote)?;
@@ -65,7 +65,7 @@ pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()>
         return Err(Failure::usage(
             "the remote is read only",
             "option `cache.remote`",
-            "push to one that can be written to",
+            "push to a remote that can be written to",
         ));
     }
     remote.finish();
@@ -85,7 +85,7 @@ pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()>
     troubles(&remote)
 }
 
-/// Fetches what `nodes`, or all, are to be and the remote has.
+/// Fetches the wanted results of `nodes`, or of all nodes, if the remote has them.
 pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> {
     let Context { root, config, store, json: as_json } = context;
     config.remote().ok_or_else(no_remote)?;
@@ -104,8 +104,8 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
         let state = match look(store, &recipes, &mut remote, node, &mut known)? {
             Whereabouts::Here => "here",
             Whereabouts::There(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
-            // What was to be fetched and could not be has been said.
             Whereabouts::There(_) if !is_wanted => "remote",
+            // A failed fetch has been reported already.
             Whereabouts::There(_) | Whereabouts::Missing => "missing",
         };
         if is_wanted {
@@ -136,7 +136,7 @@ enum Whereabouts {
     Missing,
 }
 
-/// Looks for a node's result here and there.
+/// Looks for a node's result, first here, then in the remote.
 fn look(
     store: &Store,
     recipes: &Recipes<'_>,
@@ -146,7 +146,7 @@ fn look(
 ) -> Result<Whereabouts> {
     let before = node.reads.iter().all(|input| known.contains_key(&input.node));
     if !before {
-        // Which result it is depends on one that is nowhere yet.
+        // Its key depends on a result that was not found.
         return Ok(Whereabouts::Missing);
     }
     let ingredients = recipes.content(node, |name| known.get(name))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask cache verify` and `gc`: the care of what is kept.
+//! `cargo xtask cache verify` and `gc`: check the store and clean it up.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,10 +7,11 @@ use cache::{Lock, NodeName, Store};
 use failure::{Failure, Result};
 use serde_json::json;
 
+use crate::context::Context;
 use crate::graph::Declared;
 use crate::line::size;
 
-/// Locks a store that must be there; a run in progress is waited for.
+/// Locks a store, which must exist; waits for a run in progress.
 pub fn locked(store: &Store) -> Result<Lock> {
     let folder = store.root().display();
     if !store.root().join(".knockline").exists() {
@@ -20,16 +21,16 @@ pub fn locked(store: &Store) -> Result<Lock> {
     store.lock(|| eprintln!("waiting for another run in {folder}"))
 }
 
-/// Rereads every result, and says what is damaged.
+/// Reads every result again, and reports what is damaged.
 pub fn verify(root: &Path, store: &Store, as_json: bool) -> Result<()> {
     let _lock = locked(store)?;
     let mut nodes = store.nodes();
-    // A folder that stands where a fixed node's result goes is looked at, too.
-    nodes.extend(
-        Declared::read(root)?
-            .fixed()
-            .filter_map(|(_, node)| NodeName::try_from(node.name.as_str()).ok()),
-    );
+    // A folder in the place of a node's result is checked even if it is not a result.
+    let declared = Declared::read(root)?;
+    let is_node = |name: &NodeName| declared.iter().any(|(_, node)| node.name.matches(name));
+    let folders = std::fs::read_dir(store.root()).into_iter().flatten().flatten();
+    let names = folders.filter_map(|entry| NodeName::try_from(entry.file_name().to_str()?).ok());
+    nodes.extend(names.filter(is_node));
     nodes.sort_unstable();
     nodes.dedup();
     let (mut damaged, mut foreign) = (0, 0);
@@ -74,12 +75,14 @@ pub fn verify(root: &Path, store: &Store, as_json: bool) -> Result<()> {
     Err(Failure::input(
         what,
         store.root().display(),
-        "what is needed is made again by the next `cargo xtask pipeline`; look for the cause in the disk",
+        "check the disk; the next `cargo xtask pipeline` makes what is needed again",
     ))
 }
 
-/// Drops what no current result needs; with `aside` also what was set aside.
-pub fn collect(store: &Store, dry_run: bool, aside: bool, as_json: bool) -> Result<()> {
+/// Drops what no current result needs; with `aside` also what was set aside. Results of nodes that
+/// are not in the configuration are listed.
+pub fn collect(context: Context<'_>, dry_run: bool, aside: bool) -> Result<()> {
+    let Context { config, store, json: as_json, .. } = context;
     let _lock = locked(store)?;
     if !dry_run {
         store.writable(format_args!("something is to be dropped"))?;
@@ -88,6 +91,8 @@ pub fn collect(store: &Store, dry_run: bool, aside: bool, as_json: bool) -> Resu
     store.notices().iter().for_each(|notice| eprintln!("warning: {notice}"));
     let mut out = std::io::stdout().lock();
     let bytes = collected.freed;
+    let mut unconfigured = store.nodes();
+    unconfigured.retain(|node| config.graph.find(node).is_none() && store.current(node).is_dir());
     if as_json {
         let set_aside: Vec<_> = collected
             .set_aside
@@ -97,7 +102,7 @@ pub fn collect(store: &Store, dry_run: bool, aside: bool, as_json: bool) -> Resu
         let _ = writeln!(
             out,
             "{}",
-            json!({ "bytes": bytes, "dropped": !dry_run, "aside": set_aside, "aside_dropped": aside && !dry_run })
+            json!({ "bytes": bytes, "dropped": !dry_run, "aside": set_aside, "aside_dropped": aside && !dry_run, "unconfigured": unconfigured })
         );
         return Ok(());
     }
@@ -110,6 +115,14 @@ pub fn collect(store: &Store, dry_run: bool, aside: bool, as_json: bool) -> Resu
     };
     for (bytes, path) in &collected.set_aside {
         let _ = writeln!(out, "set aside earlier: {} ({}), {then}", path.display(), size(*bytes));
+    }
+    for node in &unconfigured {
+        let folder = store.current(node);
+        let _ = writeln!(
+            out,
+            "kept: {node} is not in the configuration; delete {} if you do not need it",
+            folder.display()
+        );
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! The remote of `[cache]`, by way of a program of its own: xtask is built without a client for
-//! every store.
+//! The remote of `[cache]`, through the program `remote`: xtask is built without clients for object
+//! stores.
 //!
-//! A remote that is broken, slow, full or closed to us costs a warning and a miss, never a failed
-//! run.
+//! A remote that is broken, slow or full, or that denies access, costs a warning and a miss, never
+//! a failed run.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,32 +20,30 @@ use crate::binaries::Binaries;
 use crate::config::RemoteOptions;
 use crate::context::Context;
 
-/// The remote, started when it is first asked.
+/// The remote. Its program starts with the first request.
 pub struct Remote<'r> {
     root: &'r Path,
     store: &'r Store,
     board: &'r Board,
     options: Option<RemoteOptions>,
     program: Option<RemoteProgram>,
-    /// Whether nothing is to be put there.
+    /// Whether uploads are forbidden.
     read_only: bool,
-    /// Whether it is of no use any more to take results from, and to put results there.
+    /// Whether the remote is given up for fetching, and for uploading.
     over: (bool, bool),
-    /// What a warning says of what happens instead.
+    /// What happens instead, for warnings.
     instead: &'static str,
-    /// What was put there.
+    /// The results that were uploaded.
     pub pushed: Vec<Pushed>,
-    /// What went wrong, in words.
+    /// Descriptions of what went wrong.
     pub troubles: Vec<String>,
 }
 
-/// A result that was put there.
+/// A result that was uploaded.
 pub struct Pushed {
-    /// The node.
     pub node: NodeName,
-    /// The result's key.
     pub key: ContentKey,
-    /// Bytes that were sent: what was there already was not.
+    /// The bytes that were sent, without files that the remote already had.
     pub sent: u64,
 }
 
@@ -53,9 +51,9 @@ struct RemoteProgram {
     child: Child,
     stdin: ChildStdin,
     name: String,
-    /// To what is answered in turn.
+    /// Replies to requests that are answered in turn.
     replies: Receiver<Reply>,
-    /// To pushes.
+    /// Replies to pushes.
     pushes: Receiver<Reply>,
     waiting: usize,
 }
@@ -66,7 +64,7 @@ impl<'r> Remote<'r> {
         let Context { root, config, store, .. } = context;
         let options = config.remote();
         let read_only = options.as_ref().is_some_and(|o| o.read_only);
-        let instead = "what it cannot give is made here";
+        let instead = "what it does not deliver is made here";
         let over = (false, read_only);
         Self {
             root,
@@ -82,45 +80,46 @@ impl<'r> Remote<'r> {
         }
     }
 
-    /// With nothing put there.
+    /// Forbids uploads, if `read_only`.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only |= read_only;
         self.over.1 |= read_only;
         self
     }
 
-    /// Without what is not on this machine's disks.
+    /// Uses no remote that is not on this machine's disks, if `offline`.
     pub fn offline(mut self, offline: bool) -> Self {
         let far = |remote: &str| stage::is_url(remote) && !remote.starts_with("file://");
         self.options = self.options.filter(|options| !(offline && far(&options.remote)));
         self
     }
 
-    /// For commands that need it, and make nothing where it fails.
+    /// For commands that need the remote: they run no stage where it fails.
     pub fn required(mut self) -> Self {
-        self.instead = "`cargo xtask pipeline` makes what it cannot give, and replaces it";
+        self.instead =
+            "`cargo xtask pipeline` makes what it does not deliver, and replaces it there";
         self
     }
 
-    /// The manifest of a result of `node` that was seen there before, under `key` or any.
+    /// The manifest of a result of `node` that was seen in the remote before, under `key` if given.
     pub fn noted(&self, node: &NodeName, key: Option<&ContentKey>) -> Option<Manifest> {
         let manifest = self.store.elsewhere(&self.options.as_ref()?.remote, node)?;
         key.is_none_or(|key| &manifest.key == key).then_some(manifest)
     }
 
-    /// Keeps such a manifest.
+    /// Notes that the remote has the result of `manifest`.
     pub fn note(&self, manifest: &Manifest) -> Result<()> {
         self.options
             .as_ref()
             .map_or(Ok(()), |options| self.store.note_elsewhere(&options.remote, manifest))
     }
 
-    /// Whether there is one that may be asked.
+    /// Whether there is a remote to fetch results from.
     pub fn is_there(&self) -> bool {
         self.options.is_some() && !self.over.0
     }
 
-    /// Whether results can be put there, as far as is known.
+    /// Whether results can be uploaded, as far as is known.
     pub fn is_writable(&self) -> bool {
         !self.over.1
     }
@@ -135,15 +134,16 @@ impl<'r> Remote<'r> {
         (&manifest.node == node && &manifest.key == key).then_some(manifest)
     }
 
-    /// Fetches a result and makes it the current one; `false` if the remote does not give it whole.
+    /// Fetches a result and makes it the current one; `false` if the remote does not deliver
+    /// all of it.
     pub fn fetch(&mut self, manifest: &Manifest) -> Result<bool> {
         let Some(folder) = self.fetch_into(manifest, Vec::new())? else { return Ok(false) };
         self.store.adopt(&folder, manifest)?;
         Ok(true)
     }
 
-    /// The folder with these files of a result; they are fetched where that was not done before.
-    /// `None` if the remote does not give them.
+    /// The folder with these files of a result. Those that were not borrowed before are fetched;
+    /// `None` if the remote does not deliver them.
     pub fn borrow(&mut self, manifest: &Manifest, files: &[String]) -> Result<Option<PathBuf>> {
         let (folder, missing) = self.store.borrowed(manifest, files)?;
         if !missing.is_empty() {
@@ -181,8 +181,8 @@ impl<'r> Remote<'r> {
         Ok(None)
     }
 
-    /// Has it keep a current result, with `replace` in place of what is there; [`Remote::finish`]
-    /// waits until that is done.
+    /// Starts to upload a current result, with `replace` even if the remote has it already;
+    /// [`Remote::finish`] waits until that is done.
     pub fn push(&mut self, manifest: &Manifest, replace: bool) -> Result<()> {
         let ask = Ask::Push {
             manifest: text(manifest)?,
@@ -201,7 +201,7 @@ impl<'r> Remote<'r> {
         Ok(())
     }
 
-    /// Waits until everything is put there, and says what could not be.
+    /// Waits until all results are uploaded, and warns of those that could not be.
     pub fn finish(&mut self) {
         if let Some(program) = &mut self.program {
             program.send(&Ask::Finish);
@@ -209,7 +209,7 @@ impl<'r> Remote<'r> {
         self.take_pushed(true);
         if let Some(mut program) = self.program.take() {
             if self.over.1 && !self.read_only {
-                // What it has not put there by now, it is not to put there.
+                // Uploading was given up, so that what is still waiting must not be uploaded.
                 let _ = program.child.kill();
             }
             drop(program.stdin);
@@ -218,7 +218,7 @@ impl<'r> Remote<'r> {
         self.over = (true, true);
     }
 
-    /// Takes the replies to pushes: those that have come, or with `all` waits for the rest.
+    /// Takes the replies to pushes that have arrived; with `all`, waits for the rest.
     fn take_pushed(&mut self, all: bool) {
         while let Some(program) = self.program.as_mut().filter(|p| p.waiting > 0 && !self.over.1) {
             let reply =
@@ -231,11 +231,11 @@ impl<'r> Remote<'r> {
                 Some(Reply::Trouble { what, over, .. }) => {
                     program.waiting -= 1;
                     self.over.1 = over;
-                    self.warn(&format!("a result could not be put there: {what}"), true);
+                    self.warn(&format!("a result could not be uploaded: {what}"), true);
                 }
                 _ if all => {
                     self.over.1 = true;
-                    self.warn("its program ended before all results were put there", true);
+                    self.warn("its program ended before all results were uploaded", true);
                 }
                 _ => return,
             }
@@ -256,7 +256,7 @@ impl<'r> Remote<'r> {
                 self.warn("its program has ended", false);
             }
             Some(Reply::Trouble { what, over, .. }) => {
-                // What cannot be read is not written to, either: one warning is enough.
+                // A remote that cannot be read is not written to, either: one warning is enough.
                 self.over = (self.over.0 | over, self.over.1 | over);
                 self.warn(&what, false);
             }
@@ -287,8 +287,8 @@ impl<'r> Remote<'r> {
         let name = self.program.as_ref().map_or(String::new(), |p| format!(" {}", p.name));
         let and = match self.over {
             (true, _) => "it is left out for the rest of this run",
-            (_, true) if was_push => "nothing more is put there in this run",
-            _ if was_push => "the others are",
+            (_, true) if was_push => "nothing more is uploaded in this run",
+            _ if was_push => "other results still are",
             _ => self.instead,
         };
         let what = failure::without_credentials(what);
@@ -298,7 +298,8 @@ impl<'r> Remote<'r> {
 }
 
 impl RemoteProgram {
-    /// Builds and starts it. Gives whether nothing can be put there, or what went wrong.
+    /// Builds and starts the program. Also returns whether the remote is read-only; an error says
+    /// what went wrong.
     fn start(
         root: &Path,
         store: &Store,
@@ -331,7 +332,7 @@ impl RemoteProgram {
                 let Ok(reply) = serde_json::from_str(&line) else { continue };
                 let is_push =
                     matches!(reply, Reply::Pushed { .. } | Reply::Trouble { push: true, .. });
-                // Who has stopped listening is not told.
+                // Sending fails only if nobody listens any more.
                 let _ = if is_push { of_pushes.send(reply) } else { in_turn.send(reply) };
             }
         });

@@ -1,5 +1,5 @@
-//! What the configuration's files and the command line set, as it is written: settings in their
-//! order, not yet checked.
+//! The settings of the configuration's files and the command line as they are written: in order,
+//! and not yet checked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,24 @@ use crate::graph::Declared;
 /// The table whose tables list values to combine.
 const MATRIX: &str = "matrix";
 
-/// An option's value, as somebody wrote it.
+/// An option's value as it was written.
 pub struct Setting {
     pub option: String,
     pub value: Given,
     /// Where it was written, for messages.
     pub shown: String,
-    /// What its paths are relative to.
+    /// The folder that its paths are relative to.
     pub base: PathBuf,
+    /// Where it was written, as a number: the command line overrides the files.
+    pub layer: usize,
+}
+
+/// The values of an option that a matrix lists.
+pub struct MatrixOption {
+    pub values: Vec<Value>,
+    pub shown: String,
+    pub base: PathBuf,
+    pub layer: usize,
 }
 
 /// A value from a file, or a text from the command line.
@@ -30,21 +40,23 @@ pub enum Given {
     Text(String),
 }
 
-/// Every setting, by the table that it is in.
+/// All settings, by table.
 pub struct ConfigLayers<'d> {
     declared: &'d Declared,
     settings: BTreeMap<String, Vec<Setting>>,
-    /// By run and option, the values to combine.
-    pub matrices: BTreeMap<String, BTreeMap<String, (Vec<Value>, String)>>,
-    /// The names of the runs, in the order in which they were first written.
+    /// The values to combine, by run and option.
+    pub matrices: BTreeMap<String, BTreeMap<String, MatrixOption>>,
+    /// The names of the runs, in order of first mention.
     pub runs: Vec<String>,
-    /// Names that are no table's, and where they were written.
+    /// Names that belong to no table, each after the place where it was written.
     unknown: Vec<(String, String)>,
+    /// The current layer: how many files have been added.
+    layer: usize,
 }
 
 /// What a name like `train.mlp.lr` means.
 enum Meaning<'n> {
-    /// There are tables below it: `train`.
+    /// A parent of tables: `train`.
     Above,
     /// A table: `train.mlp`.
     Table,
@@ -61,20 +73,21 @@ impl<'d> ConfigLayers<'d> {
             matrices: BTreeMap::new(),
             runs: Vec::new(),
             unknown: Vec::new(),
+            layer: 0,
         }
     }
 
-    /// The settings of a table, later ones over earlier ones.
+    /// The settings of a table; later ones override earlier ones.
     pub fn of(&self, table: &str) -> &[Setting] {
         self.settings.get(table).map_or(&[], Vec::as_slice)
     }
 
-    /// The tables with a name of their own.
+    /// The tables with fixed names.
     fn fixed(&self) -> impl Iterator<Item = &str> {
         self.declared.fixed().map(|(_, node)| node.name.as_str()).chain([CACHE])
     }
 
-    /// What stands before the names of runs: `train.`.
+    /// The prefixes of runs' names: `train.`.
     fn prefixes(&self) -> impl Iterator<Item = &str> {
         self.declared.iter().filter_map(|(_, node)| node.name.prefix())
     }
@@ -109,7 +122,7 @@ impl<'d> ConfigLayers<'d> {
         }
     }
 
-    /// Takes a file's text.
+    /// Adds the settings in a file's text.
     pub fn file(
         &mut self,
         text: &str,
@@ -118,7 +131,7 @@ impl<'d> ConfigLayers<'d> {
         problems: &mut Problems,
     ) -> Result<(), toml::de::Error> {
         let table: Table = toml::from_str(text)?;
-        // The runs come in the order of the file; a table is sorted by name.
+        // Runs keep the order of the file, but a `Table` is sorted by name.
         let spanned = DeTable::parse(text)?;
         let mut found = Vec::new();
         for prefix in self.prefixes().map(|prefix| prefix.trim_end_matches('.')) {
@@ -131,6 +144,9 @@ impl<'d> ConfigLayers<'d> {
                 tables
                     .into_iter()
                     .flatten()
+                    .filter(|(key, value)| {
+                        value.get_ref().is_table() && !key.get_ref().contains('.')
+                    })
                     .map(|(key, _)| (key.span().start, format!("{prefix}.{}", key.get_ref()))),
             );
         }
@@ -139,10 +155,11 @@ impl<'d> ConfigLayers<'d> {
             self.note_run(&name);
         }
         self.table("", &table, shown, base, problems);
+        self.layer += 1;
         Ok(())
     }
 
-    /// Notes a run, if the name is one's.
+    /// Notes `name` as a run, unless it is another table's.
     fn note_run(&mut self, name: &str) {
         let is_run = !self.fixed().any(|table| table == name)
             && self.prefixes().any(|prefix| name.starts_with(prefix));
@@ -151,7 +168,7 @@ impl<'d> ConfigLayers<'d> {
         }
     }
 
-    /// Takes a table whose keys stand below `above`.
+    /// Adds the settings of a table whose keys stand below `above`.
     fn table(
         &mut self,
         above: &str,
@@ -163,6 +180,10 @@ impl<'d> ConfigLayers<'d> {
         for (key, value) in table {
             let name = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
             let in_matrix = in_matrix(&name);
+            if key.contains('.') {
+                problems.add(format!("{shown}: a name cannot contain a dot: \"{key}\""));
+                continue;
+            }
             match (self.place(in_matrix.unwrap_or(&name)), value) {
                 (Meaning::Unknown, _) if in_matrix != Some("") => {
                     self.unknown.push((shown.to_owned(), name));
@@ -176,12 +197,12 @@ impl<'d> ConfigLayers<'d> {
                 (Meaning::Option(table, option), _) => {
                     let (table, option) = (table.to_owned(), option.to_owned());
                     if in_matrix.is_some() {
-                        self.matrix(&table, &option, value, shown, problems);
+                        self.matrix(&table, &option, value, shown, base, problems);
                     } else {
                         self.push(&table, &option, Given::Toml(value.clone()), shown, base);
                     }
                 }
-                _ => problems.add(format!("{shown}: `{name}` is a table: [{name}]")),
+                _ => problems.add(format!("{shown}: `{name}` must be a table, [{name}]")),
             }
         }
     }
@@ -193,6 +214,7 @@ impl<'d> ConfigLayers<'d> {
             value,
             shown: shown.to_owned(),
             base: base.to_owned(),
+            layer: self.layer,
         };
         self.settings.entry(table.to_owned()).or_default().push(setting);
     }
@@ -203,21 +225,28 @@ impl<'d> ConfigLayers<'d> {
         option: &str,
         value: &Value,
         shown: &str,
+        base: &Path,
         problems: &mut Problems,
     ) {
         self.note_run(table);
         match value {
             Value::Array(values) if !values.is_empty() && self.runs.iter().any(|run| run == table) => {
-                self.matrices.entry(table.to_owned()).or_default().insert(option.to_owned(), (values.clone(), shown.to_owned()));
+                let listed = MatrixOption {
+                    values: values.clone(),
+                    shown: shown.to_owned(),
+                    base: base.to_owned(),
+                    layer: self.layer,
+                };
+                self.matrices.entry(table.to_owned()).or_default().insert(option.to_owned(), listed);
             }
             Value::Array(values) if !values.is_empty() => {
                 problems.add(format!("{shown}: `{MATRIX}.{table}`: only a training run has a matrix, and `{table}` is not one"));
             }
-            _ => problems.add(format!("{shown}: `{MATRIX}.{table}.{option}` must be a list of values, such as [1, 2], not {value}")),
+            _ => problems.add(format!("{shown}: `{MATRIX}.{table}.{option}` must be a list of values, such as [1, 2] or [\"a\", \"b\"], not {value}")),
         }
     }
 
-    /// Takes a `--set`. `schema` tells the options of a table.
+    /// Adds a `--set`. `options` gives the names of a table's options.
     pub fn set(
         &mut self,
         set: &str,
@@ -236,14 +265,13 @@ impl<'d> ConfigLayers<'d> {
                 self.push(table, option, Given::Text(text.to_owned()), &shown, base);
                 return;
             }
-            let value = toml::from_str::<Table>(&format!("v = {text}"))
-                .ok()
-                .and_then(|mut table| table.remove("v"));
+            let value = parse(text);
             self.matrix(
                 table,
                 option,
                 &value.unwrap_or_else(|| Value::String(text.to_owned())),
                 &shown,
+                base,
                 problems,
             );
             return;
@@ -265,7 +293,7 @@ impl<'d> ConfigLayers<'d> {
             .iter()
             .flat_map(|table| options(table).into_iter().map(move |o| format!("{table}.{o}")))
             .collect();
-        // `mlp.lr` is the end of one of them, and far from it letter by letter.
+        // `mlp.lr` is the end of `train.mlp.lr`, but far from it in edit distance.
         let end = format!(".{name}");
         let nearest = match known.iter().find(|option| option.ends_with(&end)) {
             Some(option) => format!("; did you mean `{option}`?"),
@@ -274,12 +302,12 @@ impl<'d> ConfigLayers<'d> {
         problems.add(format!("{shown}: `{name}` is not a known option{nearest}"));
     }
 
-    /// Every table that there is.
+    /// The names of all tables.
     pub fn tables(&self) -> Vec<String> {
         self.fixed().map(str::to_owned).chain(self.runs.iter().cloned()).collect()
     }
 
-    /// Says which names mean nothing.
+    /// Adds a problem for each name that belongs to no table.
     pub fn refuse_unknown(&self, problems: &mut Problems) {
         let tables = self.tables();
         for (shown, name) in &self.unknown {
@@ -291,7 +319,12 @@ impl<'d> ConfigLayers<'d> {
     }
 }
 
-/// The name below `matrix`, if it is there; the matrix itself has none.
+/// The TOML value that a text of the command line is, if it is one.
+pub fn parse(text: &str) -> Option<Value> {
+    toml::from_str::<Table>(&format!("v = {text}")).ok()?.remove("v")
+}
+
+/// The part of a name below `matrix`, if it is there; empty for `matrix` itself.
 fn in_matrix(name: &str) -> Option<&str> {
     let rest = name.strip_prefix(MATRIX)?;
     if rest.is_empty() { Some("") } else { rest.strip_prefix('.') }

@@ -1,4 +1,4 @@
-//! What builds programs here: it believes time stamps, as cargo does.
+//! The model's builder of programs: it believes time stamps, as cargo does.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::cargo::BuildUnit;
 /// When each library and program was built.
 pub type Built = Mutex<BTreeMap<String, SystemTime>>;
 
-/// It is made anew for each run; when things were built outlives it, as cargo's notes do.
+/// Each run makes its own builder; the build times outlive it, as cargo's fingerprints do.
 pub struct Builder<'b> {
     pub root: PathBuf,
     pub built: &'b Built,
@@ -26,7 +26,7 @@ impl Builder<'_> {
         std::fs::read_to_string(self.root.join(relative)).expect("reads")
     }
 
-    /// Builds a library or program if one of its `files` is newer than it or than what it `uses`.
+    /// Builds a library or program if one of its `files`, or something that it `uses`, is newer.
     fn unit(
         &self,
         name: &str,
@@ -48,10 +48,10 @@ impl Builder<'_> {
         let fresh = output.exists() && built.get(name).copied() >= newest;
         if !fresh {
             std::fs::create_dir_all(output.parent().expect("a parent")).expect("a folder");
-            // A new file, not the old one with another content.
+            // A new file, not the old one with new content.
             let _ = std::fs::remove_file(&output);
             std::fs::write(&output, text()).expect("writes");
-            // cargo notes when it began. What the world's clock gave last may be ahead of the
+            // cargo notes when it began. The last time from the world's clock may be ahead of the
             // system's by some nanoseconds.
             let after = newest.map_or_else(SystemTime::now, |newest| newest.max(SystemTime::now()));
             built.insert(name.to_owned(), after);
@@ -84,8 +84,8 @@ impl crate::cargo::Builder for Builder<'_> {
             let fresh =
                 self.unit(&name, &[&library], &["lib stage"], &file, || self.read(&library));
             units.push(unit("lib", package, &library, file.clone(), fresh));
-            // A program is linked of the libraries as they were built, whatever the sources are by
-            // now.
+            // A program is linked from the libraries as they were built, even if their sources have
+            // changed since.
             let linked = || {
                 format!(
                     "{}|{}",
@@ -96,7 +96,7 @@ impl crate::cargo::Builder for Builder<'_> {
             let uses = ["lib stage", name.as_str()];
             let (program, kept) = (package.clone(), format!("deps/{package}"));
             let fresh = self.unit(&format!("bin {package}"), &[&main], &uses, &kept, linked);
-            // The program is a second name of a file that cargo keeps for itself.
+            // As in cargo, the program is a second name of a file in `deps`.
             let to = self.root.join("target/debug").join(&program);
             let _ = std::fs::remove_file(&to);
             std::fs::hard_link(self.root.join("target/debug").join(&kept), to).expect("links");

@@ -1,4 +1,4 @@
-//! Does things in no order to speak of, and holds what comes out against the oracle.
+//! Performs random actions and compares the outcome with the oracle.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ use crate::graph::Node;
 use crate::pipeline::PipelineRun;
 use crate::selection::Selection;
 
-/// The node that is brought up to date, with all before it.
+/// The node that is brought up to date, with all nodes before it.
 const LAST: &str = "train.slp";
-/// What stands for a minute where the index is in use. Longer than a tick of the clock.
+/// Stands for the index's minute: longer than a tick of the clock.
 const SOON: Duration = Duration::from_millis(15);
 const NODES: [&str; 5] = ["ingest", "split", "embed", "tensors", LAST];
 
@@ -32,19 +32,20 @@ pub struct Player {
     world: Arc<Mutex<World>>,
     built: Built,
     random: u64,
-    /// How often each thing was done.
+    /// How often each action was performed.
     pub counts: BTreeMap<&'static str, u64>,
     seed: u64,
-    /// Sources as they were, with their time stamps.
+    /// Earlier sources, with their time stamps.
     history: Vec<(&'static str, String, SystemTime)>,
-    /// Programs as they were.
+    /// Earlier programs.
     programs: Vec<Vec<u8>>,
-    /// Files that knockline did not make: what is in them is found somewhere for good.
+    /// The contents of files that knockline did not make. Each must survive somewhere.
     strangers: Vec<String>,
-    /// Whether the index is in use: it trusts a file after [`SOON`], and what is done leaves the
-    /// files alone for as long. Nothing is written through the map then, which would take a minute.
+    /// Whether the index is in use. It then trusts a file after [`SOON`], and after each action the
+    /// files are left alone for longer than that. Nothing is written through the map then, since
+    /// that would need a real minute.
     trusting: bool,
-    /// What was done, for who has to find out why.
+    /// The actions so far, for the message of a failure.
     story: Vec<String>,
 }
 
@@ -82,12 +83,12 @@ impl Player {
         self.config.graph.find(name).expect("a node")
     }
 
-    /// The files of a node that somebody reads.
+    /// The files of a node that other nodes read.
     fn files_of(&self, name: &str) -> Vec<String> {
         files_of(&self.config.graph, name)
     }
 
-    /// The package of a stage.
+    /// A random stage's package.
     fn package(&mut self) -> String {
         let all = self.with(|world| stages(world.root()).expect("packages"));
         let at = self.below(all.len());
@@ -111,7 +112,7 @@ impl Player {
         self.with(|world| world.path(["artifacts", "elsewhere"][which]))
     }
 
-    /// Does something.
+    /// Performs a random action.
     pub fn act(&mut self) {
         match self.below(21) {
             0..3 => self.edit(),
@@ -150,11 +151,11 @@ impl Player {
             11 | 12 => {
                 let (node, after) = (self.one(&NODES), self.below(3) as u64);
                 self.note("kill", format_args!("{node} after {after}"));
-                // Forced, it has something to be killed in.
+                // A forced node runs, so that it can be killed.
                 let force = if self.below(2) == 0 { vec![node.to_owned()] } else { Vec::new() };
                 let meddle = match self.below(4) {
                     0 => Some(self.meddling()),
-                    // Checkpoints of what should not have been read.
+                    // Leaves checkpoints made from something that should not have been read.
                     1 if node != NODES[0] => {
                         let before = NODES
                             .into_iter()
@@ -205,7 +206,7 @@ impl Player {
         self.note("edit", format_args!("{package} {text:?}"));
     }
 
-    /// Puts an earlier source back, time stamp and all.
+    /// Restores an earlier source with its time stamp.
     fn restore(&mut self) {
         if self.history.is_empty() {
             return;
@@ -226,7 +227,7 @@ impl Player {
         self.note("build", package);
     }
 
-    /// What puts another program in a program's place, as a new file or into the old one.
+    /// A deed that replaces a program with another one, as a new file or in place.
     fn swap(&mut self) -> Deed {
         let package = self.package();
         let path = self.with(|world| world.path(&format!("target/debug/{package}")));
@@ -250,7 +251,7 @@ impl Player {
         })
     }
 
-    /// What somebody does in a run: something, or something and back again.
+    /// Random deeds during a run: a change, perhaps undone again.
     fn meddling(&mut self) -> Meddling {
         let (text, package, moment) = (
             self.one(&TEXTS),
@@ -290,7 +291,7 @@ impl Player {
         Meddling::new(all)
     }
 
-    /// What writes a file, and if `back` puts it back later with the time stamp that it had.
+    /// Deeds that write a file and, with `back`, restore it later with its time stamp.
     fn there_and_back(
         &self,
         file: String,
@@ -313,7 +314,7 @@ impl Player {
         all
     }
 
-    /// What changes a file of a result.
+    /// A deed that damages a file of a result.
     fn damage(&mut self, node: &'static str) -> Deed {
         let path = self.artifacts(0).join(node).join(&self.files_of(node)[0]);
         self.note("damage", path.display());
@@ -334,7 +335,7 @@ impl Player {
         self.note("gc", "");
     }
 
-    /// Hands a result to another folder, or back.
+    /// Moves a result in a bundle to the other folder of artifacts, or back.
     fn export_and_import(&mut self) {
         let (from, node) = (self.below(2), self.one(&NODES));
         let (from, to) = (self.artifacts(from), self.artifacts(1 - from));
@@ -345,7 +346,7 @@ impl Player {
         let (one, other) = (self.store(&from), self.store(&to));
         let Ok(lock) = one.lock(|| ()) else { return self.count("refused") };
         if bundle::export(&one, &[NodeName::try_from(node).expect("a name")], &bundle).is_err() {
-            // It was damaged, and that was found.
+            // The result was damaged, and that was found.
             return;
         }
         self.note("export", node);
@@ -356,7 +357,7 @@ impl Player {
         }
     }
 
-    /// Puts a file of somebody's into a folder of results, now and then where a result is to go.
+    /// Puts a user's file into a result's folder, now and then before there is a result.
     fn stranger(&mut self) {
         let node = self.one(&NODES);
         let folder = self.artifacts(0).join(node);
@@ -371,7 +372,7 @@ impl Player {
         self.note("stranger", node);
     }
 
-    /// Brings everything up to date, and if that works out looks whether it is.
+    /// Brings everything up to date, and if that succeeds, checks that it is.
     fn run(
         &mut self,
         selection: Selection,
@@ -394,7 +395,7 @@ impl Player {
             self.count("resumed");
         }
         match done {
-            // What was meddled with after it was read is right for what it was then.
+            // A result is right for what was read, even if that was meddled with afterwards.
             Ok(()) if !meddled => self.everything_is_right(),
             Ok(()) => {}
             Err(failure) => {
@@ -456,7 +457,7 @@ impl Player {
         (lines.into_inner(), resumed, done)
     }
 
-    /// The oracle: every node's files from the sources and the data as they are, node by node.
+    /// The oracle: computes every node's files from the current sources and data, node by node.
     fn everything_is_right(&self) {
         let mut made: BTreeMap<&str, String> = BTreeMap::new();
         for name in NODES {
@@ -502,7 +503,8 @@ impl Player {
         }
     }
 
-    /// At the end everything can be brought up to date, once what is in the way is moved.
+    /// Checks that everything can be brought up to date in the end, once foreign files are moved
+    /// out of the way.
     pub fn settle(&mut self) {
         for node in NODES {
             let folder = self.artifacts(0).join(node);
@@ -519,7 +521,7 @@ impl Player {
         }
         self.everything_is_right();
         self.nothing_is_lost();
-        // Nothing is run again for nothing.
+        // A second run finds only hits.
         let (lines, _, _) = self.pipeline(Selection::default(), None, &Meddling::default());
         assert!(lines.iter().all(|(_, status)| *status == "hit"), "{lines:?}\n{}", self.story());
     }

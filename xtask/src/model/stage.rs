@@ -1,33 +1,33 @@
-//! What runs a program here: a digest of the program's text and of what the stage reads, in place
-//! of a result.
+//! The model's runner of programs. A result is a digest of the program's text and of what the stage
+//! reads.
 
 use std::path::Path;
 use std::sync::Mutex;
 
-use cache::{Digest, Said};
+use cache::{Digest, StageReport};
 use failure::{Failure, Result};
 
 use crate::binaries::Binaries;
 use crate::graph::Graph;
 use crate::spawn::{Job, Runner};
 
-/// When somebody does something.
+/// When a deed is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Moment {
     /// The programs are about to be built.
     Build,
     /// A stage is about to read.
     Read,
-    /// The stage of this node is.
+    /// The stage of this node is about to read.
     ReadOf(&'static str),
-    /// It has read.
+    /// A stage has read, and is about to write.
     Write,
 }
 
-/// Something that somebody does.
+/// Something that is done to the checkout during a run.
 pub type Deed = Box<dyn FnOnce() + Send>;
 
-/// What somebody does in a run, and when; each once.
+/// Deeds during a run, each with its moment. Each is done once.
 #[derive(Default)]
 pub struct Meddling(Mutex<Vec<(Moment, Deed)>>);
 
@@ -36,12 +36,12 @@ impl Meddling {
         Self(Mutex::new(all))
     }
 
-    /// The moment has come.
+    /// Does the deeds of this moment.
     pub fn at(&self, moment: Moment) {
         self.when(|when| when == moment);
     }
 
-    /// The stage of a node is about to read.
+    /// Does the deeds of the moment in which the stage of a node is about to read.
     pub fn at_read_of(&self, node: &str) {
         self.when(|when| matches!(when, Moment::ReadOf(of) if of == node));
     }
@@ -57,24 +57,24 @@ impl Meddling {
 /// Epochs of training; each leaves a checkpoint.
 pub const EPOCHS: u64 = 3;
 
-/// Runs stages.
+/// The runner of stages.
 pub struct Stage<'s> {
     pub graph: &'s Graph,
     pub binaries: Binaries<'s>,
-    /// What somebody does meanwhile.
+    /// What is done to the checkout meanwhile.
     pub meddling: &'s Meddling,
-    /// The stage that is killed, and after how many epochs or files.
+    /// The node whose stage is killed, and after how many epochs or files.
     pub kill: Option<(&'static str, u64)>,
-    /// How often a run went on from a checkpoint.
+    /// How many epochs were taken from checkpoints.
     pub resumed: Mutex<u64>,
 }
 
-/// What a stage's files are digested from; the oracle asks for the same.
+/// The digest from which a stage's files are made; the oracle computes the same.
 pub fn recipe(program: &str, options: &str, inputs: &str) -> String {
     Digest::of(format!("{program}\n{options}\n{inputs}").as_bytes()).to_string()
 }
 
-/// The files of a node that somebody reads.
+/// The files of a node that other nodes read, or one file if there are none.
 pub fn files_of(graph: &Graph, node: &str) -> Vec<String> {
     let all: Vec<String> = graph.files_read_of(node).into_iter().map(str::to_owned).collect();
     if all.is_empty() { vec!["result".to_owned()] } else { all }
@@ -90,7 +90,7 @@ impl Runner for Stage<'_> {
         self.binaries.build_once()
     }
 
-    fn run(&self, job: &Job<'_>) -> Result<Said> {
+    fn run(&self, job: &Job<'_>) -> Result<StageReport> {
         let node = job.node;
         let program = self.binaries.start(
             &node.package,
@@ -141,6 +141,6 @@ impl Runner for Stage<'_> {
             }
             std::fs::write(job.work.join(&file), content(&state, &file)).expect("writes");
         }
-        Ok(Said::from(String::new()))
+        Ok(StageReport::from(String::new()))
     }
 }

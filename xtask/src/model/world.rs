@@ -1,4 +1,4 @@
-//! A checkout in a folder of its own: small crates, the real descriptions of options, and a file of
+//! A checkout in a temporary folder: small crates, the real descriptions of options, and a file of
 //! data.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::graph::Declared;
 
-/// The texts that a file of sources or data can have. They are few, so that each comes again.
+/// The texts that a source or the data can have. They are few, so that each comes up again.
 pub const TEXTS: [&str; 3] = ["one\n", "two\n", "six\n"];
 /// The crates whose sources are edited: one that all stages use, and those of the nodes that are
 /// run.
@@ -20,15 +20,15 @@ pub const CRATES: [&str; 6] = ["stage", "ingest", "split", "embed", "tensors", "
 /// The checkout.
 pub struct World {
     dir: TempDir,
-    /// A map of the data that stays open, so that what is written through it moves no time stamp.
+    /// A memory map of the data. It stays open, so that writes through it change no time stamp.
     map: Option<MmapMut>,
     last: SystemTime,
 }
 
 impl World {
-    /// Every source and the data have the first text.
+    /// Makes a checkout in which all sources and the data have the first text.
     pub fn new() -> Self {
-        // Nothing has to outlive a power cut here.
+        // In memory, if possible: nothing here has to survive a power cut.
         let memory = Path::new("/dev/shm");
         let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }
             .expect("a folder");
@@ -86,7 +86,7 @@ impl World {
     pub fn put_as_of(&mut self, relative: &str, text: &str, stamp: SystemTime) {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-        // Not cut off first: the data may be mapped.
+        // Not truncated first: the data may be mapped.
         let mut file = std::fs::File::options()
             .write(true)
             .create(true)
@@ -114,12 +114,12 @@ impl World {
         map.copy_from_slice(text.as_bytes());
     }
 
-    /// The texts of the sources that count for the program of a package.
+    /// The texts of the sources that a package's program is built from.
     pub fn sources_of(&self, package: &str) -> String {
         format!("{}|{}", self.read(&source(package)), self.read(&source("stage")))
     }
 
-    /// Every file below a folder, with what is in it.
+    /// Every file below a folder, with its content.
     pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut found = BTreeMap::new();
         let mut todo = vec![folder.to_owned()];
@@ -137,7 +137,7 @@ impl World {
     }
 }
 
-/// The file of a crate that is edited.
+/// The source file of a crate that the player edits.
 pub fn source(package: &str) -> String {
     format!("crates/{package}/src/lib.rs")
 }

@@ -1,5 +1,4 @@
-//! What has to hold before a stage runs, and after it has run, for its result to be what its key
-//! says.
+//! Checks, before and after a stage runs, that its result is the one that its key describes.
 
 use std::path::PathBuf;
 
@@ -11,8 +10,8 @@ use crate::graph::Node;
 use crate::recipe::Recipes;
 
 impl Session<'_> {
-    /// Refuses to run a node on results of different data, such as a net's of the sample beside a
-    /// net's of real headlines. Only results that are taken as they are can be such.
+    /// Refuses to run a node on results of different data, such as one net trained on the sample
+    /// and another on real headlines. That can happen only with results that are taken as they are.
     pub(super) fn refuse_mixed_data(&self, node: &Node) -> Result<()> {
         for name in node.reads.iter().map(|input| &input.node) {
             let before = self
@@ -29,7 +28,7 @@ impl Session<'_> {
                 };
                 if let Some(file) = one.made_of_another(other) {
                     let what = format_args!(
-                        "`{name}` was not made of the `{before}` that is here: its {file} was another"
+                        "`{name}` was not made from the current result of `{before}`: its {file} was different"
                     );
                     let remedy = format!(
                         "bring it up to date: cargo xtask pipeline --to {}, with the options that you want",
@@ -42,9 +41,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// What a stage may have read otherwise than its key says, in words. Every file is read again:
-    /// what the index knows can be wrong, and a wrong result in the store would be found again. The
-    /// program is not among it: it was held against the key when it started.
+    /// Lists how the files that a stage read may differ from its key. Every file is read again: the
+    /// index can be wrong, and a wrong result in the store would be found again. The program is
+    /// not checked here, since it was compared with the key when it started.
     pub(super) fn changes(&self, node: &Node, running: &Running) -> Vec<String> {
         let again = self.context.store.index.again();
         let given = Recipes::given(node, self.context.config, &again)
@@ -61,7 +60,7 @@ impl Session<'_> {
                 }
             }
         }
-        // One that was changed and changed back may have been read in between.
+        // The stage may have read a file between a change and its reversal.
         if changes.is_empty() && self.states(node, &running.inputs) != running.states {
             changes.push(format!("a file that `{}` reads was touched", node.name));
         }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// What the tests wait for in place of a minute: longer than a tick of any file system that they
+/// How long the tests wait in place of a minute: longer than a tick of any file system that they
 /// run on.
 const SOON: Duration = Duration::from_millis(50);
 
@@ -9,7 +9,7 @@ fn quick(index: Index) -> Index {
 }
 
 #[test]
-fn a_change_that_hides_behind_an_old_time_stamp_is_seen() {
+fn a_change_is_seen_even_if_the_time_stamp_is_restored() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("x");
     fs::write(&file, "one").expect("writes");
@@ -40,8 +40,8 @@ fn an_index_is_kept_and_survives_renames_and_garbage() {
     assert_eq!(Index::open(&kept).digest(&file).expect("reads"), Digest::of(b"one"));
 }
 
-/// An index that knows another content than the file's, under the file's own state: what a write
-/// through a memory map, which moves no time stamp, leaves behind.
+/// An index that has the digest of another content for the file's state, as after a write through a
+/// memory map that updates no time stamp.
 fn deceived(file: &Path) -> Index {
     let index = Index::default();
     index.lock().entries.insert(Index::state(file).expect("a state"), Digest::of(b"what it was"));
@@ -49,7 +49,7 @@ fn deceived(file: &Path) -> Index {
 }
 
 #[test]
-fn a_file_that_changed_within_the_last_minute_is_read_whatever_the_index_knows() {
+fn a_file_that_changed_within_the_last_minute_is_read_even_if_the_index_knows_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("x");
     fs::write(&file, "one").expect("writes");
@@ -58,7 +58,7 @@ fn a_file_that_changed_within_the_last_minute_is_read_whatever_the_index_knows()
     assert!(index.lock().entries.is_empty(), "and the index is corrected");
     std::thread::sleep(2 * SOON);
     let trusted = deceived(&file).settled_after(SOON).digest(&file).expect("looks");
-    assert_eq!(trusted, Digest::of(b"what it was"), "the test can fail");
+    assert_eq!(trusted, Digest::of(b"what it was"), "otherwise this test could not fail");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn reading_again_corrects_what_the_index_knows() {
 }
 
 #[test]
-fn a_path_that_was_led_elsewhere_and_back_has_another_state() {
+fn a_path_that_was_redirected_and_restored_has_a_new_state() {
     let dir = tempfile::tempdir().expect("a folder");
     let (link, file) = (dir.path().join("cur"), dir.path().join("cur/x"));
     for folder in ["a", "b"] {
@@ -96,7 +96,7 @@ fn a_path_that_was_led_elsewhere_and_back_has_another_state() {
 }
 
 #[test]
-fn a_sum_belongs_to_a_content_and_not_to_a_file() {
+fn a_sha256_belongs_to_a_content_and_not_to_a_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("x");
     fs::write(&file, "abc").expect("writes");

@@ -1,4 +1,4 @@
-//! What is knockline's in a folder of artifacts, and what becomes of what is not.
+//! What belongs to knockline in a folder of artifacts, and what happens to the rest.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,21 @@ use crate::disk::{make, paths, rename};
 use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{Digests as _, Manifest, NodeName};
 
-/// What may lie in a folder that knockline takes for its own though it has never run there.
+/// What a folder may contain that knockline takes for its own although it has never run there.
 const HARMLESS: [&str; 4] = [".knockline", ".gitignore", ".gitkeep", "README.md"];
 
-/// What systems put into folders by themselves.
+/// What systems put into folders on their own.
 const SYSTEMS: [&str; 4] = [".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"];
 
 impl Store {
-    /// Refuses a folder that has something in it and was not made by knockline.
+    /// Refuses a folder that is not empty and was not made by knockline.
     pub(super) fn refuse_if_foreign(&self) -> Result<()> {
         let entries = match std::fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(Failure::io("read folder", &self.root, &e)),
         };
-        // Results are known by their manifests also where somebody has removed everything else.
+        // Results are recognised by their manifests even if everything else was removed.
         let is_result = |entry: &std::fs::DirEntry| matches!(Manifest::read(&entry.path()), Ok(Some(manifest)) if entry.file_name() == manifest.node.as_str());
         let is_harmless = |entry: &std::fs::DirEntry| {
             HARMLESS.iter().chain(&SYSTEMS).any(|name| entry.file_name() == *name)
@@ -33,7 +33,7 @@ impl Store {
             None => Ok(()),
             Some(entry) => Err(Failure::usage(
                 format_args!(
-                    "the folder is not empty, and knockline did not make it: it has `{}`",
+                    "the folder is not empty, and knockline did not make it: it contains `{}`",
                     entry.file_name().display()
                 ),
                 self.root.display(),
@@ -42,19 +42,20 @@ impl Store {
         }
     }
 
-    /// Refuses to put a result where somebody else's folder or file lies.
+    /// Refuses to put a result in place of a folder or a file that knockline did not make.
     ///
     /// # Errors
-    /// If there is something in the place of a current result of `node` that has no manifest.
+    /// If there is a link in the place of the current result of `node`, or something else without a
+    /// manifest.
     pub fn refuse_foreign_node(&self, node: &NodeName) -> Result<()> {
         let current = self.current(node);
         if current.symlink_metadata().is_ok_and(|m| m.is_symlink()) {
-            let remedy = "make a link of the whole folder of artifacts instead, or name another one with --artifacts";
+            let remedy = "make the whole folder of artifacts a link instead, or choose another one with --artifacts";
             let what =
                 format_args!("`{node}` is a link, and results move by renaming their folders");
             return Err(Failure::usage(what, current.display(), remedy));
         }
-        // An empty folder is nobody's.
+        // An empty folder can be replaced.
         if current.symlink_metadata().is_err()
             || current.join(NAME).exists()
             || std::fs::remove_dir(&current).is_ok()
@@ -68,7 +69,7 @@ impl Store {
         ))
     }
 
-    /// Moves a damaged folder out of the way, and keeps it for a look.
+    /// Moves a damaged folder out of the way, and keeps it for inspection.
     pub(crate) fn set_aside(&self, folder: &Path, node: &NodeName) -> Result<PathBuf> {
         let to = self.free_place_aside(node)?;
         rename(folder, &to)?;
@@ -85,8 +86,8 @@ impl Store {
         Ok(aside.join(format!("{node}-{number}")))
     }
 
-    /// Moves what lies in a result's folder and is not of the result to `aside`, and says so.
-    /// Without a manifest that can be read, nothing in the folder is known to be knockline's.
+    /// Moves files in a result's folder that are not part of the result to `aside`, with a notice.
+    /// Without a readable manifest, no file in the folder is known to be knockline's.
     pub(crate) fn keep_strangers(&self, folder: &Path, node: &NodeName) -> Result<()> {
         if folder.symlink_metadata().is_err() {
             return Ok(());
@@ -94,8 +95,8 @@ impl Store {
         let manifest = Manifest::read(folder).ok().flatten();
         let is_ours = |path: &Path| {
             let Some(text) = path.to_str() else { return false };
-            // A listed file with another content is somebody's edit, or damage, which is kept as
-            // well.
+            // A listed file whose content has changed is a user's edit, or damage, and is kept,
+            // too.
             let listed = || {
                 manifest
                     .as_ref()
@@ -125,7 +126,7 @@ impl Store {
         let names =
             strangers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         self.notice(format!(
-            "{} had files that are not of the result: {names}; they are kept in {}",
+            "{} had files that are not part of the result: {names}; they are kept in {}",
             folder.display(),
             to.display()
         ));

@@ -6,7 +6,7 @@ use std::fs;
 #[cfg(unix)]
 use std::os::unix::ffi::OsStrExt as _;
 
-/// Changes a manifest's text and seals it again, as somebody who knows how.
+/// Changes a manifest's text and seals it again, as a forger would.
 fn forge(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).expect("reads");
     let (_, json) = text.split_once(",\n").expect("a seal");
@@ -65,11 +65,11 @@ fn a_forced_rerun_replaces_the_same_key() {
 fn damage_is_found_named_and_set_aside() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage); 5] = [
-        ("another content", |d| fs::write(d.join("model"), "0,1").expect("writes")),
+        ("has changed since it was made", |d| fs::write(d.join("model"), "0,1").expect("writes")),
         ("bytes, not", |d| fs::write(d.join("model"), "0").expect("writes")),
         ("cannot be read", |d| fs::remove_file(d.join("sub/history")).expect("removes")),
         ("the manifest is damaged", |d| fs::write(d.join(NAME), "{").expect("writes")),
-        ("its key is not that of its ingredients", |d| forge(&d.join(NAME), "\"0.1\"", "\"0.2\"")),
+        ("its key does not match its ingredients", |d| forge(&d.join(NAME), "\"0.1\"", "\"0.2\"")),
     ];
     for (want, damage) in damages {
         for stored in [false, true] {
@@ -116,7 +116,7 @@ fn a_manifest_cannot_point_outside_its_folder() {
     publish(&store, "0.1");
     let path = dir.path().join("train.slp").join(NAME);
     forge(&path, "\"sub/history\"", "\"../history\"");
-    assert!(find(&store, "0.1").damaged[0].contains("is not a path of an output"));
+    assert!(find(&store, "0.1").damaged[0].contains("is not a valid path of an output"));
 }
 
 #[test]
@@ -136,41 +136,41 @@ fn a_node_s_folder_without_a_manifest_is_refused_and_left_alone() {
         .expect_err("refused");
     assert!(failure.what.contains("not a result of knockline"), "{failure}");
     assert_eq!(fs::read_to_string(dir.path().join("train.slp/mine")).expect("reads"), "precious");
-    // What was made is kept in the store all the same.
+    // The new result is kept in the store nevertheless.
     fs::remove_dir_all(dir.path().join("train.slp")).expect("removes");
     assert!(find(&store, "0.1").manifest.is_some());
 }
 
 #[test]
-fn a_folder_with_something_in_it_is_taken_only_if_knockline_made_it() {
+fn a_folder_that_is_not_empty_is_used_only_if_knockline_made_it() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("README.md"), "harmless").expect("writes");
     drop(Store::open(dir.path()).lock(|| ()).expect("locks"));
     fs::write(dir.path().join("thesis.txt"), "mine").expect("writes");
-    drop(Store::open(dir.path()).lock(|| ()).expect("it is knockline's by now"));
+    drop(Store::open(dir.path()).lock(|| ()).expect("it is knockline's folder now"));
 
     let bare = tempfile::tempdir().expect("a folder");
     publish(&Store::open(bare.path()), "0.1");
     fs::remove_dir_all(bare.path().join(".knockline")).expect("removes");
-    drop(Store::open(bare.path()).lock(|| ()).expect("its results are still known"));
+    drop(Store::open(bare.path()).lock(|| ()).expect("its results are still recognised"));
 
     let other = tempfile::tempdir().expect("a folder");
     fs::create_dir(other.path().join("report")).expect("a folder");
     let failure = Store::open(other.path()).lock(|| ()).err().expect("refused");
     assert!(
-        failure.what.contains("it has `report`") && failure.exit == failure::Exit::Usage,
+        failure.what.contains("it contains `report`") && failure.exit == failure::Exit::Usage,
         "{failure}"
     );
-    assert!(!other.path().join(".knockline").exists(), "and nothing is put there");
+    assert!(!other.path().join(".knockline").exists(), "and nothing is created there");
 }
 
 #[test]
-fn files_that_others_put_into_a_result_s_folder_outlive_it() {
+fn files_that_a_user_put_into_a_result_s_folder_are_kept() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     publish(&store, "0.1");
     fs::write(store.current(&named("train.slp")).join("sub/notes.txt"), "mine").expect("writes");
-    // Made again under the same key, the folder is replaced and not kept.
+    // A result that is made again under the same key replaces the folder, which is not kept.
     publish(&store, "0.1");
     assert_eq!(
         fs::read_to_string(dir.path().join(".knockline/aside/train.slp-1/sub/notes.txt"))
@@ -178,7 +178,7 @@ fn files_that_others_put_into_a_result_s_folder_outlive_it() {
         "mine"
     );
     assert!(store.notices()[0].contains("sub/notes.txt"));
-    // So do edits of its own files, whatever their names are.
+    // Edits of the result's own files are kept, too, and so are files with unusual names.
     fs::write(store.current(&named("train.slp")).join("model"), "edited").expect("writes");
     #[cfg(unix)]
     fs::write(store.current(&named("train.slp")).join(std::ffi::OsStr::from_bytes(b"\xff")), "odd")
@@ -193,7 +193,7 @@ fn files_that_others_put_into_a_result_s_folder_outlive_it() {
 
 #[test]
 #[cfg(unix)]
-fn a_node_s_folder_that_is_a_link_is_refused_and_an_empty_one_is_taken() {
+fn a_node_s_folder_that_is_a_link_is_refused_and_an_empty_one_is_replaced() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     fs::create_dir(dir.path().join("elsewhere")).expect("a folder");
@@ -207,7 +207,7 @@ fn a_node_s_folder_that_is_a_link_is_refused_and_an_empty_one_is_taken() {
     );
     fs::remove_file(dir.path().join("train.slp")).expect("removes");
     fs::create_dir(dir.path().join("train.slp")).expect("a folder");
-    store.refuse_foreign_node(&named("train.slp")).expect("nobody's");
+    store.refuse_foreign_node(&named("train.slp")).expect("an empty folder");
     publish(&store, "0.1");
     assert_eq!(model(dir.path()), "0.1");
 }
@@ -228,7 +228,7 @@ fn a_result_that_was_finished_when_the_run_was_killed_is_kept() {
 }
 
 #[test]
-fn half_a_manifest_is_no_output() {
+fn a_partial_manifest_is_not_an_output() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     let work = store
@@ -245,7 +245,7 @@ fn half_a_manifest_is_no_output() {
 }
 
 #[test]
-fn of_what_a_killed_run_left_only_a_training_run_without_its_result_is_kept() {
+fn a_killed_run_leaves_only_a_training_run_without_its_result() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(dir.path());
     let half =
@@ -266,8 +266,8 @@ fn of_what_a_killed_run_left_only_a_training_run_without_its_result_is_kept() {
     );
     assert!(run.join("checkpoints/epoch-0001").exists());
     store.work(&named("train.slp"), &ingredients("0.1").content_key(), false).expect("a folder");
-    assert!(!run.join("checkpoints").exists(), "a run that starts anew starts with nothing");
-    // A forced run that was killed, beside the result that is there, is kept; one that is older
+    assert!(!run.join("checkpoints").exists(), "a run that is not resumed starts with nothing");
+    // A forced run that was killed and is newer than the existing result is kept; one that is older
     // than the result is not.
     publish(&store, "0.1");
     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -282,8 +282,8 @@ fn of_what_a_killed_run_left_only_a_training_run_without_its_result_is_kept() {
     assert!(!dir.path().join(".knockline/unfinished").exists());
 }
 
-/// Calls `work` again and again, each time killed one file operation later, until it comes through;
-/// after each kill `check` looks at what the next run finds. Returns how many kills that were.
+/// Calls `work` again and again, each time killed one file operation later, until it completes.
+/// After each kill, `check` looks at what the next run finds. Returns the number of kills.
 fn killed_everywhere(work: impl Fn(&Store), check: impl Fn(&Store, &Path)) -> u32 {
     let mut kills = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Tables as they come, and as they should not.
+//! Good and bad tables.
 
 use super::*;
 use proptest::prelude::*;
@@ -51,7 +51,7 @@ fn quotes_are_characters_and_other_publishers_are_left_out() {
 }
 
 #[test]
-fn a_wrong_row_is_named() {
+fn the_error_for_a_bad_row_names_it() {
     for (text, want) in [
         (ROW.replace("\tdX", ""), "row 2 has 7 columns, not 8"),
         (ROW.replace("\tdX", "\tdX\tdY"), "row 2 has 9 columns, not 8"),
@@ -60,11 +60,11 @@ fn a_wrong_row_is_named() {
             ROW.replace("1\tFed", "one\tFed"),
             "row 2 has `one` as its id, which is not a whole number",
         ),
-        (ROW.to_owned(), "row 2 has the id 1, as a row before it"),
-        (row(2).replace("hawk", "ha\0wk"), "row 2 has a zero byte, its byte 11"),
+        (ROW.to_owned(), "row 2 repeats the id 1 of an earlier row"),
+        (row(2).replace("hawk", "ha\0wk"), "row 2 has a zero byte at byte 11"),
         (
             row(2).replace("hawk", &"x".repeat(70_000)),
-            "row 2 has a title of 70015 bytes; 65536 are possible",
+            "row 2 has a title of 70015 bytes; at most 65536 are allowed",
         ),
     ] {
         let other = text.replace("Reuters", "Another");
@@ -73,11 +73,11 @@ fn a_wrong_row_is_named() {
         assert_eq!((failure.what.as_str(), failure.place.as_str()), (want, "x.csv, row 2"));
     }
     let invalid = [ROW.as_bytes(), &ROW.as_bytes()[..3], b"\xff", &ROW.as_bytes()[3..]].concat();
-    assert_eq!(parse(&invalid).err().expect("refused").what, "row 2 is not UTF-8 at its byte 3");
+    assert_eq!(parse(&invalid).err().expect("refused").what, "row 2 is not UTF-8 at byte 3");
 }
 
 #[test]
-fn line_ends_byte_order_marks_and_a_missing_last_newline_do_not_matter() {
+fn line_ends_byte_order_marks_and_a_missing_final_newline_do_not_matter() {
     let plain = parse([ROW, &row(2)].concat().as_bytes()).expect("parses").0;
     let dos = ["\u{feff}", &ROW.replace('\n', "\r\n"), row(2).trim_end()].concat();
     let tables = parse(dos.as_bytes()).expect("parses").0;
@@ -86,7 +86,7 @@ fn line_ends_byte_order_marks_and_a_missing_last_newline_do_not_matter() {
 }
 
 #[test]
-fn an_empty_title_stays_an_empty_text() {
+fn an_empty_title_stays_empty() {
     let (tables, _) = parse(ROW.replace("Fed's \"hawk\" speaks", "").as_bytes()).expect("parses");
     assert_eq!(titles(&tables), [""]);
 }
@@ -98,22 +98,22 @@ fn some_bad_rows_may_be_left_out_and_one_more_is_an_error() {
     assert_eq!((ids(&tables), counts.rows, counts.kept, counts.bad), (vec![1, 2, 3], 5, 3, 2));
     assert_eq!(
         counts.told,
-        ["row 2 has 1 columns, not 8", "row 5 has the id 1, as a row before it"]
+        ["row 2 has 1 columns, not 8", "row 5 repeats the id 1 of an earlier row"]
     );
     let failure = read_all(&mut Cursor::new(&text), &["*".into()], 1).err().expect("refused");
     assert_eq!(
         failure.what,
-        "row 5 has the id 1, as a row before it, and 1 rows before it are bad, too"
+        "row 5 repeats the id 1 of an earlier row, and 1 earlier rows are bad, too"
     );
     let all = read_all(&mut Cursor::new("x\ny\n"), &["*".into()], 9).err().expect("refused");
     assert_eq!(
         all.what,
-        "all of the 2 rows are wrong: row 1 has 1 columns, not 8; row 2 has 1 columns, not 8"
+        "all of the 2 rows are bad: row 1 has 1 columns, not 8; row 2 has 1 columns, not 8"
     );
 }
 
 #[test]
-fn nothing_kept_is_an_error() {
+fn a_table_without_kept_rows_is_refused() {
     assert!(parse(b"").err().expect("refused").what.contains("no rows"));
     assert!(
         parse(ROW.replace("Reuters", "X").as_bytes())
@@ -125,7 +125,7 @@ fn nothing_kept_is_an_error() {
 }
 
 #[test]
-fn many_rows_come_in_tables_of_the_same_size_and_a_failed_write_ends_it() {
+fn many_rows_fill_tables_of_equal_size_and_a_failed_write_stops_reading() {
     let text: String = (0..2 * TABLE_ROWS + 7).map(row).collect();
     let mut sizes = Vec::new();
     let mut size = |table: Table| {
@@ -146,12 +146,12 @@ fn many_rows_come_in_tables_of_the_same_size_and_a_failed_write_ends_it() {
 }
 
 #[test]
-fn a_row_without_end_is_refused() {
+fn an_endless_row_is_refused() {
     let failure = read_all(&mut std::io::repeat(b'x'), &["*".into()], 0).err().expect("refused");
     assert_eq!(failure.what, "a row is longer than 67108864 bytes");
 }
 
-/// A reader that gives a few bytes at a time.
+/// A reader that returns a few bytes at a time.
 struct Slow<'a>(&'a [u8], usize);
 impl std::io::Read for Slow<'_> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {

@@ -1,7 +1,8 @@
 //! Vectors of sixteen on AVX-512 and AVX2.
 //!
-//! `unsafe`, since the compiler cannot know that these instructions are there: a function that uses
-//! them asks the processor first, and every load and store is of a whole array or masked.
+//! `unsafe`, since the compiler cannot know that the processor has these instructions: a function
+//! that uses them checks the processor first, and every load and store is of a whole array or
+//! masked.
 
 #![expect(clippy::undocumented_unsafe_blocks, reason = "all for the two reasons above")]
 
@@ -24,7 +25,7 @@ pub fn with_avx512<W: Work>(work: W) -> W::Out {
         work.run::<Avx512>()
     }
     assert!(has_avx512(), "this processor has no AVX-512");
-    // Safety: it has, as was just asked.
+    // SAFETY: the processor has them, as was just checked.
     unsafe { inner(work) }
 }
 
@@ -34,12 +35,12 @@ pub fn with_avx2<W: Work>(work: W) -> W::Out {
         work.run::<Avx2>()
     }
     assert!(has_avx2(), "this processor has no AVX2");
-    // Safety: it has, as was just asked.
+    // SAFETY: the processor has them, as was just checked.
     unsafe { inner(work) }
 }
 
-/// Asks for the memory at an address, which need not be there: the instruction never fails, and
-/// every x86-64 has it.
+/// Prefetches the memory at an address, which need not be valid: the instruction never fails, and
+/// every x86-64 processor has it.
 #[inline(always)]
 pub fn prefetch(address: *const f32) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
@@ -150,7 +151,7 @@ impl Vector for Avx2 {
     }
 }
 
-/// The sums of four neighbours each, of four vectors of eight at once.
+/// The sums of every four neighbours, of four vectors of eight at once.
 #[inline(always)]
 unsafe fn quarters([a, b, c, d]: [__m256; 4]) -> __m256 {
     unsafe {
@@ -160,7 +161,7 @@ unsafe fn quarters([a, b, c, d]: [__m256; 4]) -> __m256 {
     }
 }
 
-/// The sums of four quarters: the first and the second lie in `low`.
+/// The sums of four quarters, the first two of which are in `low`.
 #[inline(always)]
 unsafe fn sums_of_quarters(low: __m256, high: __m256) -> [f32; 4] {
     unsafe {

@@ -1,35 +1,46 @@
-//! Every run's accuracy with its interval, the best on valid on top.
+//! The figure that compares runs: each run's accuracy with its interval, the best on valid on top.
 
-use curves::{Area, DrawError, FIRST, GRID, INK, SECOND};
+use curves::{Area, DrawError, FIRST, SECOND};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::style::{diamond, font};
+use super::style::{diamond, font, rows_mesh};
 use crate::runs::ComparedRun;
 
-/// More runs than this are not told apart; the table has all of them.
+/// The figure shows at most this many runs, to stay readable; the table has all of them.
 pub const MOST: usize = 30;
-/// Pixels of a run, of the axis below them and of the legend below that.
+/// Pixels of a run, of the axis below the runs, and of the legend below the axis.
 const ROW: u32 = 34;
 const AXIS: u32 = 66;
 const LEGEND: u32 = 26;
 const WIDTH: u32 = 640;
+/// The room for names has this many letters.
+const LETTERS: usize = 36;
 
-/// Width and height of the figure of so many runs, in pixels.
+/// Width and height of the figure for `runs` runs, in pixels.
 pub fn size(runs: usize) -> (u32, u32) {
     (WIDTH, u32::try_from(runs.clamp(1, MOST)).unwrap_or(1) * ROW + AXIS + LEGEND)
 }
 
-/// A dot for valid and a diamond for test, each on its 95 % interval.
+/// A name that fits: of a longer one the end, where the runs of a matrix differ.
+fn shortened(name: &str) -> String {
+    let too_many = name.chars().count().saturating_sub(LETTERS);
+    if too_many == 0 {
+        return name.to_owned();
+    }
+    format!("…{}", name.chars().skip(too_many + 1).collect::<String>())
+}
+
+/// Draws a dot for valid and a diamond for test, each on its 95 % interval.
 pub fn draw(area: &Area<'_>, runs: &[ComparedRun], ja: bool) -> Result<(), DrawError> {
     let shown: Vec<&ComparedRun> = runs.iter().take(MOST).collect();
     if shown.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = shown
+    let names: Vec<String> = shown
         .iter()
         .rev()
-        .map(|run| run.node.strip_prefix("train.").unwrap_or(&run.node))
+        .map(|run| shortened(run.node.strip_prefix("train.").unwrap_or(&run.node)))
         .collect();
     let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let label = u32::try_from(longest).unwrap_or(u32::MAX).saturating_mul(8).clamp(60, 300);
@@ -44,23 +55,7 @@ pub fn draw(area: &Area<'_>, runs: &[ComparedRun], ja: bool) -> Result<(), DrawE
         .x_label_area_size(46)
         .y_label_area_size(label)
         .build_cartesian_2d(low - room..high + room, (0..shown.len() - 1).into_segmented())?;
-    chart
-        .configure_mesh()
-        .disable_y_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(14))
-        .x_desc(if ja { "正解率" } else { "accuracy" })
-        .x_labels(6)
-        .x_label_formatter(&|x| format!("{:.1} %", x * 100.0))
-        .y_labels(shown.len())
-        .y_label_formatter(&|y| match y {
-            SegmentValue::CenterOf(i) => names.get(*i).copied().unwrap_or_default().to_owned(),
-            _ => String::new(),
-        })
-        .draw()?;
+    rows_mesh(&mut chart, &names, if ja { "正解率" } else { "accuracy" }, 1)?;
     for (i, run) in shown.iter().rev().enumerate() {
         let middle = SegmentValue::CenterOf(i);
         for (part, offset) in [("valid", -6), ("test", 6)] {

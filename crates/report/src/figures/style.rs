@@ -1,14 +1,49 @@
-//! What the figures have in common.
+//! The text style and the marker that several figures use.
 
-use curves::{INK, SECOND};
+use curves::{DrawError, GRID, INK, SECOND};
+use plotters::coord::ranged1d::SegmentedCoord;
+use plotters::coord::types::{RangedCoordf64, RangedCoordusize};
 use plotters::prelude::*;
+
+/// A chart with a row for each name, and shares on the horizontal axis.
+pub type RowChart<'c, 'a> =
+    ChartContext<'c, SVGBackend<'a>, Cartesian2d<RangedCoordf64, SegmentedCoord<RangedCoordusize>>>;
+
+/// Draws the names of the rows, and percentages with so many decimals below the `title`d axis.
+pub fn rows_mesh(
+    chart: &mut RowChart<'_, '_>,
+    names: &[impl AsRef<str>],
+    title: &str,
+    decimals: usize,
+) -> Result<(), DrawError> {
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .label_style(font(14))
+        .axis_desc_style(font(14))
+        .x_desc(title)
+        .x_labels(6)
+        .x_label_formatter(&|x| format!("{:.decimals$} %", x * 100.0))
+        .y_labels(names.len())
+        .y_label_formatter(&|y| match y {
+            SegmentValue::CenterOf(i) => {
+                names.get(*i).map(|name| name.as_ref().to_owned()).unwrap_or_default()
+            }
+            _ => String::new(),
+        })
+        .draw()?;
+    Ok(())
+}
 
 /// Text of this size, in pixels.
 pub fn font(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
-/// An open diamond around a place in pixels.
+/// An open diamond, centred on a point in pixels.
 pub fn diamond((x, y): (i32, i32)) -> PathElement<(i32, i32)> {
     const R: i32 = 6;
     PathElement::new(

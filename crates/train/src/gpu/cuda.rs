@@ -1,4 +1,4 @@
-//! An NVIDIA GPU as a machine, by way of candle's device.
+//! An NVIDIA GPU as a [`Launcher`], through candle's device.
 
 use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::cudarc::driver::{
@@ -11,7 +11,6 @@ use super::{Launch, Launcher, Parameters, Resident};
 /// kernels.cu, compiled by build.rs.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-/// A GPU.
 pub struct Gpu(pub CudaDevice);
 
 /// Parameters as cudarc takes them.
@@ -19,11 +18,10 @@ pub struct Gpu(pub CudaDevice);
 #[derive(Clone, Copy)]
 struct Argument<P>(P);
 
-// SAFETY: a kernel's parameters, laid out as in C.
+// SAFETY: a kernel's parameters are laid out as in C.
 unsafe impl<P: Parameters> DeviceRepr for Argument<P> {}
 
-// SAFETY: a slice keeps its place and size, and `get` synchronises the one stream that everything
-// is in.
+// SAFETY: a slice keeps its address and size, and `get` synchronises the only stream that is used.
 unsafe impl Launcher for Gpu {
     type Words = CudaSlice<u32>;
 
@@ -46,7 +44,7 @@ unsafe impl Launcher for Gpu {
     }
 
     fn address(&self, words: &mut Self::Words) -> u64 {
-        // Everything here is in one stream, so there is nothing to wait for when it is used.
+        // Everything here is in one stream, so using the address needs no synchronisation.
         words.device_ptr_mut(&self.0.cuda_stream()).0
     }
 
@@ -70,20 +68,20 @@ unsafe impl Launcher for Gpu {
             block_dim: (launch.threads, 1, 1),
             shared_mem_bytes,
         };
-        // SAFETY: the caller's word. Blocks that wait for each other must all be there, which only
-        // a cooperative launch sees to.
+        // SAFETY: the caller guarantees the addresses. Blocks that wait for each other must all run
+        // at once, which only a cooperative launch guarantees.
         unsafe { builder.launch_cooperative(config) }.map_err(Error::wrap)?;
         Ok(())
     }
 }
 
-/// The addresses of the features, f32 \[n, d\], and labels, u32 \[n\], which are there as long as
-/// the tensors.
+/// The addresses of the features, f32 \[n, d\], and labels, u32 \[n\], valid as long as the tensors
+/// live.
 pub fn addresses(device: &CudaDevice, (x, y): &(Tensor, Tensor)) -> Result<Resident> {
     let stream = device.cuda_stream();
     let start = |tensor: &Tensor| {
         let start = tensor.layout().contiguous_offsets().map(|(start, _)| start as u64);
-        start.ok_or_else(|| Error::Msg("a tensor has gaps".into()))
+        start.ok_or_else(|| Error::Msg("a tensor is not contiguous".into()))
     };
     let (x_storage, _) = x.storage_and_layout();
     let (y_storage, _) = y.storage_and_layout();

@@ -1,5 +1,6 @@
-// Runs kernels.cu on the processor, to test it where there is no GPU: every thread of every block is a fiber, and gives way to the
-// next one where it waits for others. It says nothing about speed, and nothing about what a GPU reorders.
+// Runs kernels.cu on the CPU, to test it on machines without a GPU. Every thread of every block is
+// a fiber, which gives way to the next one wherever it waits for others. The emulator shows neither
+// a GPU's speed nor the effects of a GPU's reordering.
 
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@ struct Place {
   u32 x;
 };
 
-// Threads that meet: the last one to come lets the others go.
+// A barrier: the last thread to arrive releases the others.
 struct Meeting {
   u32 size, arrived, number;
 };
@@ -116,7 +117,8 @@ template <typename P> void prepare(void (*run)(P), const void *parameters) {
 
 } // namespace
 
-// Runs a kernel to its end; false if there is none of this name, or its parameters have another size.
+// Runs a kernel to its end. Returns false if no kernel has this name, or if its parameters have
+// another size.
 extern "C" bool knockline_emulate(const char *name, u32 block_count, u32 threads, u32 shared_bytes, const void *parameters, size_t size) {
   const bool single = size == sizeof(SingleEpoch);
   if (single && !strcmp(name, "single_rows_128")) prepare(single_rows_128, parameters);
@@ -127,7 +129,7 @@ extern "C" bool knockline_emulate(const char *name, u32 block_count, u32 threads
   else return false;
   blockDim.x = threads;
   gridDim.x = block_count;
-  // What is not written before it is read is to be seen.
+  // NaN, so that reading a word before it is written shows in the results.
   blocks.assign(block_count, Block{std::vector<float>(shared_bytes / 4, NAN), Meeting{threads, 0, 0}, std::vector<Meeting>(threads / 32, Meeting{32, 0, 0}), std::vector<u32>(threads)});
   fibers.clear();
   fibers.resize((size_t)block_count * threads);

@@ -1,4 +1,4 @@
-//! `emulator.cpp` as a machine: memory is the process's own.
+//! `emulator.cpp` as a [`Launcher`], whose memory is the process's own.
 
 use std::ffi::{CString, c_char, c_void};
 
@@ -17,10 +17,10 @@ unsafe extern "C" {
     ) -> bool;
 }
 
-/// Runs kernels on the processor, one thread after the other; slowly.
+/// Runs kernels on the CPU, one thread at a time and slowly.
 pub struct Emulator;
 
-// SAFETY: boxes keep their place and size, and `launch` returns when the kernel is done.
+// SAFETY: a box keeps its address and size, and `launch` returns when the kernel is done.
 unsafe impl Launcher for Emulator {
     type Words = Box<[u32]>;
 
@@ -49,13 +49,13 @@ unsafe impl Launcher for Emulator {
     }
 
     unsafe fn launch<P: Parameters>(&self, launch: Launch, parameters: &P) -> Result<()> {
-        // The emulator has one memory for the thread that runs.
+        // The emulator keeps its state in globals, so it can run only one kernel at a time.
         static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
         let _one = ONE.lock().map_err(|e| Error::Msg(e.to_string()))?;
         let name = CString::new(launch.kernel).map_err(Error::wrap)?;
         let shared = u32::try_from(4 * launch.shared).map_err(Error::wrap)?;
-        // SAFETY: the parameters are a kernel's, of this size; that their addresses hold is the
-        // caller's word.
+        // SAFETY: the emulator refuses parameters of another size; the caller guarantees the
+        // addresses among them.
         let known = unsafe {
             knockline_emulate(
                 name.as_ptr(),

@@ -1,9 +1,11 @@
-// The epochs of both nets for an NVIDIA GPU, each a single launch; the formulas are those of single.rs and multi/epoch.rs.
+// The epochs of both nets on an NVIDIA GPU. The formulas are those of single.rs and multi/epoch.rs.
 //
-// A step takes a few microseconds here, and a launch takes as long: so the loop over the batches is inside, and blocks that need each
-// other's results meet on the device. Sums have a fixed order, so a run repeated on the same GPU has the same bits.
+// A step takes a few microseconds, as long as a launch. So the loop over the batches is inside the
+// kernel, and blocks that need each other's results meet on the device. Sums have a fixed order, so
+// a run that is repeated on the same GPU gives the same bits.
 //
-// emulator.cpp compiles this file for the processor, to test it where there is no GPU. What is shared by a block is asked for by SHARED.
+// emulator.cpp compiles this file for the CPU, to test it on machines without a GPU. SHARED
+// declares the memory that a block's threads share.
 
 #ifndef SHARED
 #define SHARED(name) extern __shared__ float name[]
@@ -12,7 +14,7 @@
 typedef unsigned int u32;
 
 #define CLASSES 4
-// Threads of a warp, and the mask that names them all.
+// The threads of a warp, and the mask of all of them.
 #define WARP 32
 #define ALL 0xffffffffu
 
@@ -25,7 +27,8 @@ struct Four {
   float v[4];
 };
 
-// The four sums over a warp, in all of its threads. Each exchange halves what is left to add up: 6 shuffles and 4 to tell everybody, not 20.
+// The four sums over a warp, in every thread. Each of the first exchanges halves the values that
+// are left to add up: 6 shuffles, and 4 that give the sums to all threads, instead of 20.
 __device__ Four sum_over_warp(Four z) {
   const bool upper = threadIdx.x & 16, odd = threadIdx.x & 8;
   float a = upper ? z.v[2] : z.v[0], b = upper ? z.v[3] : z.v[1];
@@ -47,7 +50,8 @@ __device__ float sum_over_warp(float z) {
   return z;
 }
 
-// A warp multiplies a vector with four that lie `stride` apart in the block's memory.
+// A warp's dot products of a vector with four others, which are `stride` apart in the block's
+// memory.
 __device__ Four products(const float *vector, const float *four, u32 stride, u32 length) {
   Four z = {{0, 0, 0, 0}};
 #pragma unroll 4
@@ -59,9 +63,10 @@ __device__ Four products(const float *vector, const float *four, u32 stride, u32
   return sum_over_warp(z);
 }
 
-// (p − t) × share, where t is the label, of which `smoothing` is spread over all classes; `finite` is whether all logits are finite, and so the loss.
+// (p − t) × share, where t is the label with `smoothing` of it spread over all classes. `finite` is
+// set to whether all logits, and so the loss, are finite.
 __device__ Four by_logits(Four z, u32 label, float smoothing, float share, bool *finite) {
-  // fmaxf passes over NaN, but its exponential is NaN, too.
+  // fmaxf ignores NaN, but the exponential of NaN is NaN.
   const float most = fmaxf(fmaxf(z.v[0], z.v[1]), fmaxf(z.v[2], z.v[3]));
   *finite = isfinite(z.v[0] + z.v[1] + z.v[2] + z.v[3]);
   Four p;
@@ -80,12 +85,13 @@ __device__ Four by_logits(Four z, u32 label, float smoothing, float share, bool 
   return p;
 }
 
-// Every block waits here for all others. They are all on the device at once, which a cooperative launch sees to.
+// Every block waits here for all others. A cooperative launch guarantees that they are all on the
+// device at once.
 __device__ void meet(u32 *arrived, u32 *meetings) {
   __syncthreads();
   *meetings += 1;
   if (threadIdx.x == 0) {
-    // What was written before is to be seen by whoever goes on after.
+    // Whoever continues after the meeting must see what was written before it.
     __threadfence();
     atomicAdd(arrived, 1);
     // The counter may wrap around.
@@ -104,19 +110,21 @@ struct SingleEpoch {
   const u32 *order;  // [n]
   float *partial;    // [2, blocks, 4, d]
   u32 *arrived;      // 0
-  u32 *diverged;     // the first batch, from 1, with logits that are no finite numbers; else the largest number
+  u32 *diverged;     // the first batch, from 1, with logits that are not finite; if none, the largest u32
   u32 n, d, batch;
   float lr;
 };
 
-// Batch 1: one warp holds all weights in registers, N columns a thread, and AHEAD rows that are on their way.
+// Batch size 1: one warp holds all weights in registers, N columns per thread, and loads AHEAD rows
+// in advance.
 template <int N, int AHEAD>
 __device__ void single_rows(const SingleEpoch &p) {
   const u32 lane = threadIdx.x;
   float w[CLASSES][N], x[AHEAD][N];
   for (int k = 0; k < CLASSES; k++)
     for (int j = 0; j < N; j++) w[k][j] = lane + WARP * j < p.d ? p.w[k * p.d + lane + WARP * j] : 0;
-  // Places and labels of 32 rows at a time, a thread each; those of the next 32 come meanwhile.
+  // Positions and labels of 32 rows at a time, one per thread; those of the next 32 are loaded
+  // meanwhile.
   u32 row = lane < p.n ? p.order[lane] : 0;
   u32 label = p.y[row];
   u32 row_next = WARP + lane < p.n ? p.order[WARP + lane] : 0;
@@ -147,7 +155,7 @@ __device__ void single_rows(const SingleEpoch &p) {
 #pragma unroll
             for (int k = 0; k < CLASSES; k++) w[k][j] -= e.v[k] * x[a][j];
         }
-        // Behind the last row it is row 0, which does no harm.
+        // Beyond the last row this loads row 0, which does no harm.
         const u32 next = s + a + AHEAD;
         const u32 place = __shfl_sync(ALL, next < WARP ? row : row_next, next % WARP);
         const float *from = p.x + (size_t)place * p.d;
@@ -169,11 +177,12 @@ extern "C" __global__ void __launch_bounds__(WARP) single_rows_128(SingleEpoch p
 extern "C" __global__ void __launch_bounds__(WARP) single_rows_320(SingleEpoch p) { single_rows<10, 4>(p); }
 extern "C" __global__ void __launch_bounds__(WARP) single_rows_512(SingleEpoch p) { single_rows<16, 2>(p); }
 
-// Rows of a batch that a block takes at once.
+// Rows of a batch that a block takes at a time.
 #define TILE 64u
 
-// Any batch size. Each block has the weights in its own memory and takes its share of a batch's rows: a row's four products are a warp's,
-// and a column's gradient a thread's. With several blocks each adds up the gradients of all, so that all have the same weights.
+// Any batch size. Each block has the weights in its own memory and takes its share of a batch's
+// rows: a warp computes a row's four products, and a thread a column's gradient. If there are
+// several blocks, each adds up the gradients of all, so that all have the same weights.
 extern "C" __global__ void __launch_bounds__(512) single_batches(SingleEpoch p) {
   SHARED(shared);
   const u32 d = p.d, t = threadIdx.x, threads = blockDim.x;
@@ -211,7 +220,7 @@ extern "C" __global__ void __launch_bounds__(512) single_batches(SingleEpoch p) 
       __syncthreads();
     }
     if (gridDim.x > 1) {
-      // Two of them, since a block may be a step ahead of one that still reads.
+      // Two buffers, used in turn: a block may be a step ahead of one that is still reading.
       float *all = p.partial + (size_t)(step & 1) * gridDim.x * CLASSES * d;
       for (u32 c = t; c < d; c += threads)
         for (int k = 0; k < CLASSES; k++) all[((size_t)blockIdx.x * CLASSES + k) * d + c] = gradient[k * d + c];
@@ -233,20 +242,22 @@ extern "C" __global__ void __launch_bounds__(512) single_batches(SingleEpoch p) 
 
 // ---- The multi-layer net ----
 
-// How weights change, as update.rs has it.
+// The update rules, as in update.rs.
 #define SGD 0
 #define MOMENTUM 1
 #define ADAMW 2
 
 struct MultiEpoch {
-  // All weights, one after the other, and what the optimizer remembers of each and its gradient in the same places:
-  // fc.weight [hidden, d], fc.bias, fc_mid.weight [hidden, hidden], fc_mid.bias, bn.weight, bn.bias, fc_out.weight [4, hidden], fc_out.bias.
+  // All weights, one after the other; what the optimizer remembers of each, and its gradient, have
+  // the same layout:
+  // fc.weight [hidden, d], fc.bias, fc_mid.weight [hidden, hidden], fc_mid.bias, bn.weight,
+  // bn.bias, fc_out.weight [4, hidden], fc_out.bias.
   float *value, *first, *second, *gradient;
   float *running_mean, *running_var;  // [hidden]
   const float *x;                     // [rows, d]
   const u32 *y;                       // [rows]
   const u32 *order;                   // [n]
-  const float *masks;                 // dropout's factors from the first step on, [steps, layers + 1, batch, hidden], or null
+  const float *masks;                 // dropout's factors for this launch's steps, [steps, layers + 1, batch, hidden], or null
   float *h;                           // [layers + 1, batch, hidden]
   float *normal;                      // [layers, batch, hidden]
   float *inverse;                     // [layers, hidden]
@@ -255,14 +266,15 @@ struct MultiEpoch {
   float *errors;                      // [batch, 4]
   u32 *arrived;                       // 0
   u32 *diverged;                      // as above
-  double beta1_power, beta2_power;    // AdamW's after the steps that were done before
+  double beta1_power, beta2_power;    // AdamW's, after the steps before this launch
   u32 n, d, hidden, layers, batch;
   u32 first_step, last_step;  // of this launch
   u32 relu_out, rule;
   float lr, momentum, weight_decay, kept, smoothing;
 };
 
-// Changes weight i. `rates` are AdamW's of this step: what the root is divided by, and the learning rate.
+// Changes weight i by its gradient g. `rates` are AdamW's for this step: the divisor of the root,
+// and the learning rate.
 __device__ void change(const MultiEpoch &p, const float *rates, size_t i, float g) {
   float w = p.value[i];
   if (p.rule == ADAMW) {
@@ -277,7 +289,8 @@ __device__ void change(const MultiEpoch &p, const float *rates, size_t i, float 
   p.value[i] = w;
 }
 
-// Copies four rows of a matrix of `columns` into the block's memory, zeros where there are none.
+// Copies four rows of a matrix with this many `columns` into the block's memory; only `there` of
+// them exist, and the others become zeros.
 __device__ void stage(float *four, const float *rows, u32 there, u32 columns) {
   for (u32 k = 0; k < 4; k++)
     for (u32 c = threadIdx.x; c < columns; c += blockDim.x) four[k * columns + c] = k < there ? rows[(size_t)k * columns + c] : 0;
@@ -286,7 +299,8 @@ __device__ void stage(float *four, const float *rows, u32 there, u32 columns) {
 
 __device__ float relu(float v) { return v < 0 ? 0 : v; }
 
-// A block has four hidden units at a time, those of all its rows: batch norm needs no other block. Two meetings a layer, and three.
+// A block takes four hidden units at a time, for all rows, so that batch norm needs no other block.
+// A step has two meetings per layer and three more.
 extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
   SHARED(shared);
   const u32 t = threadIdx.x, threads = blockDim.x, lane = t % WARP, warp = t / WARP, warps = threads / WARP;
@@ -303,7 +317,8 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
     const u32 *rows = p.order + start;
     const float *masks = p.masks ? p.masks + (size_t)(step - p.first_step) * (layers + 1) * plane : 0;
     if (p.rule == ADAMW && t == 0) {
-      // By one thread: most GPUs have few units for double precision. Whoever uses it has met the others before.
+      // By one thread, since most GPUs have few units for double precision. Every thread that uses
+      // the rates has met this one before.
       beta1_power *= 0.9;
       beta2_power *= 0.999;
       rates[0] = (float)sqrt(1 - beta2_power);
@@ -340,7 +355,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
             if (lane == k && k < own) normal[(size_t)r * hidden + u + k] = z.v[k] + p.value[mid_bias + u + k];
         }
         __syncthreads();
-        // A warp a unit.
+        // One warp per unit.
         for (u32 k = warp; k < own; k += warps) {
           float mean = 0, variance = 0;
           for (u32 r = lane; r < m; r += WARP) mean += normal[(size_t)r * hidden + u + k];
@@ -357,7 +372,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
             float *running = p.running_mean + u + k;
             *running = *running * (1 - BATCH_NORM_MOMENTUM) + mean * BATCH_NORM_MOMENTUM;
             running = p.running_var + u + k;
-            // What is remembered is divided by n − 1, and a batch of one row has none.
+            // The running variance is divided by n − 1, and a batch of one row has none.
             if (m > 1) *running = *running * (1 - BATCH_NORM_MOMENTUM) + variance * (BATCH_NORM_MOMENTUM * m / (m - 1));
           }
         }
@@ -395,7 +410,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
     }
     meet(p.arrived, &meetings);
 
-    // By the last H, and the last layer's own weights.
+    // The gradient by the last H, and the last layer's own weights.
     for (u32 group = blockIdx.x; group < groups; group += gridDim.x) {
       const u32 u = 4 * group, own = min(4u, hidden - u);
       for (u32 i = t; i < 4 * m; i += threads) {
@@ -430,7 +445,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
       float *by_z = p.by_z + layer * plane;
       for (u32 group = blockIdx.x; group < groups; group += gridDim.x) {
         const u32 u = 4 * group, own = min(4u, hidden - u);
-        // Through relu, dropout and batch norm: a warp a unit.
+        // Back through relu, dropout and batch norm: one warp per unit.
         for (u32 k = warp; k < own; k += warps) {
           float of_g = 0, of_gn = 0, of_z = 0;
           for (u32 r = lane; r < m; r += WARP) {
@@ -449,7 +464,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
           }
           of_z = sum_over_warp(of_z);
           if (lane == 0) {
-            // The layers are one and the same, so their gradients add up.
+            // The layers share their weights, so their gradients add up.
             float *gradient = p.gradient + u + k;
             gradient[mid_bias] = (last ? 0 : gradient[mid_bias]) + of_z;
             gradient[scale] = (last ? 0 : gradient[scale]) + of_gn;
@@ -492,7 +507,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
       }
     }
 
-    // The first layer: nobody else needs these weights.
+    // The first layer: no other block needs these weights.
     for (u32 group = blockIdx.x; group < groups; group += gridDim.x) {
       const u32 u = 4 * group, own = min(4u, hidden - u);
       for (u32 k = warp; k < own; k += warps) {
@@ -521,7 +536,7 @@ extern "C" __global__ void __launch_bounds__(256) multi_epoch(MultiEpoch p) {
     }
 
     if (layers > 0) {
-      // Only now has everybody read the middle weights.
+      // Only now has every block read the middle weights.
       meet(p.arrived, &meetings);
       for (u32 group = blockIdx.x; group < groups; group += gridDim.x) {
         const u32 u = 4 * group, own = min(4u, hidden - u);

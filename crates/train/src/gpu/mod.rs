@@ -1,11 +1,12 @@
-//! The epochs of both nets on an NVIDIA GPU: `kernels.cu`, and what starts it.
+//! The epochs of both nets on an NVIDIA GPU: `kernels.cu`, and the code that starts its kernels.
 //!
-//! Neither the host nor another kernel has a part in an epoch: rows and labels are on the device
-//! from the start, the order goes there before it, and the number of a batch that has diverged
-//! comes back after it. The multi-layer net's weights come back, too, since every epoch's are kept.
+//! An epoch involves neither the host nor another kernel: rows and labels are on the device from
+//! the start, the order is copied there before the epoch, and the number of a batch that has
+//! diverged is copied back after it. So are the multi-layer net's weights, since every epoch's are
+//! kept.
 //!
-//! The kernels run on a [`Launcher`]: a GPU, or where there is none the emulator in `emulator.cpp`,
-//! which the tests compare with the epochs by hand on the processor (`--features emulator`).
+//! The kernels run on a [`Launcher`]: a GPU or, without one, the emulator in `emulator.cpp`, which
+//! the tests compare with the epochs by hand on the CPU (`--features emulator`).
 
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -22,11 +23,10 @@ pub use multi::MultiLayerGpuEpoch;
 #[cfg(feature = "cuda")]
 pub use multi::fits as fits_multi;
 
-/// A type whose values are a kernel's only argument, laid out as in C.
+/// A kernel's only argument, laid out as in C.
 ///
 /// # Safety
-/// It is `repr(C)`, as the kernel that is started with it has it, and has no bytes that mean
-/// nothing.
+/// The type is `repr(C)`, as its kernel declares it, and has no padding.
 pub unsafe trait Parameters: Copy + 'static {}
 
 /// How a kernel is started.
@@ -39,31 +39,31 @@ pub struct Launch {
     pub shared: usize,
 }
 
-/// What runs the kernels.
+/// A machine that runs the kernels.
 ///
 /// # Safety
-/// What `put` and `zeros` return has as many words as they were given or told, at `address`, as
-/// long as it is there; and `get` waits for what was started.
+/// The memory that `put` and `zeros` return has as many words as were given or asked for, and stays
+/// at `address` as long as it lives. `get` waits for everything that was started before.
 pub unsafe trait Launcher {
-    /// Memory there, in words of 32 bits.
+    /// Memory of the machine, in words of 32 bits.
     type Words;
-    /// Copies words there.
+    /// Copies words to the machine.
     fn put(&self, words: &[u32]) -> Result<Self::Words>;
-    /// Zeros.
+    /// Allocates this many `words`, all zero.
     fn zeros(&self, words: usize) -> Result<Self::Words>;
-    /// Copies them back, when what was started before is done.
+    /// Copies words back, once everything that was started before is done.
     fn get(&self, words: &Self::Words) -> Result<Vec<u32>>;
-    /// How many there are.
+    /// The number of words.
     fn size(&self, words: &Self::Words) -> usize;
-    /// Where they are.
+    /// The address of the words.
     fn address(&self, words: &mut Self::Words) -> u64;
-    /// Blocks that can be there at once, one a multiprocessor.
+    /// How many blocks can run at once, one per multiprocessor.
     fn most_blocks(&self) -> Result<u32>;
-    /// Runs a kernel.
+    /// Starts a kernel.
     ///
     /// # Safety
-    /// The addresses among the parameters are those of memory that is there until the kernel is
-    /// done, and of the sizes that it expects.
+    /// The addresses among the parameters point to memory of the sizes that the kernel expects,
+    /// which lives until the kernel is done.
     unsafe fn launch<P: Parameters>(&self, launch: Launch, parameters: &P) -> Result<()>;
 }
 
@@ -80,12 +80,12 @@ pub struct Resident {
 const NONE: u32 = u32::MAX;
 /// Words that a block's threads can share on every GPU.
 const SHARED: usize = 48 * 1024 / 4;
-/// Rows that a block takes at once, as kernels.cu has it.
+/// Rows that a block takes at a time, as in kernels.cu.
 const TILE: usize = 64;
-/// More blocks would read each other's gradients for longer than they take to compute.
+/// More blocks would spend longer reading each other's gradients than computing them.
 const MOST_BLOCKS: u32 = 16;
 
-/// As in kernels.cu.
+/// `SingleEpoch` in kernels.cu.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct SingleLayerArguments {
@@ -102,10 +102,10 @@ struct SingleLayerArguments {
     lr: f32,
 }
 
-// SAFETY: seven addresses and four words, with nothing between them.
+// SAFETY: seven addresses and four words, without padding.
 unsafe impl Parameters for SingleLayerArguments {}
 
-/// Whether the single-layer net of this dimension can be trained in one launch.
+/// Whether a single-layer net with `d` features can be trained in one launch.
 pub fn fits_single(d: usize) -> bool {
     2 * CLASSES * d + CLASSES * TILE <= SHARED
 }
@@ -133,37 +133,37 @@ fn single_launch(d: usize, batch_size: usize, most_blocks: u32) -> Launch {
 /// An epoch of the single-layer net on a machine.
 #[derive(Clone, Copy)]
 pub struct SingleLayerGpuEpoch<'e> {
-    /// Where the weights are, \[4, d\].
+    /// The address of the weights, \[4, d\].
     pub w: u64,
     pub resident: Resident,
-    /// Rows and columns there.
+    /// Rows and columns of the features.
     pub size: [usize; 2],
-    /// The rows that are used, in this order.
+    /// The rows to use, in this order.
     pub order: &'e [u32],
     pub batch_size: usize,
     pub lr: f32,
 }
 
 impl SingleLayerGpuEpoch<'_> {
-    /// Trains the weights. The number is the first batch, from 1, whose loss is not finite.
+    /// Trains the weights, and returns the first batch, counted from 1, whose loss is not finite.
     ///
     /// # Safety
-    /// `w` is the address of 4 × d words, the rows and labels are those of at least as many rows,
-    /// and labels are less than 4.
+    /// `w` is the address of 4 × d words, `resident` has rows and labels for all of `size`, and
+    /// labels are less than 4.
     pub unsafe fn run<M: Launcher>(&self, machine: &M) -> Result<Option<usize>> {
         let launch = single_launch(self.size[1], self.batch_size, machine.most_blocks()?);
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { self.run_by(machine, launch) }
     }
 
-    /// The same, by a launch of the caller's.
+    /// The same with this `launch`.
     ///
     /// # Safety
-    /// That of [`SingleLayerGpuEpoch::run`].
+    /// As for [`SingleLayerGpuEpoch::run`].
     unsafe fn run_by<M: Launcher>(&self, machine: &M, launch: Launch) -> Result<Option<usize>> {
         let Self { w, resident, size: [rows, d], order, batch_size, lr } = *self;
         if !fits_single(d) || order.iter().any(|&row| row as usize >= rows) {
-            candle_core::bail!("an epoch of {rows} rows of {d} does not fit");
+            candle_core::bail!("an epoch of {rows} rows of {d} features does not fit");
         }
         if order.is_empty() {
             return Ok(None);
@@ -182,12 +182,12 @@ impl SingleLayerGpuEpoch<'_> {
             diverged: signs_at + 4,
             n: word(order.len())?,
             d: word(d)?,
-            // A batch that is larger than the rows is all of them.
+            // A batch has at most all of the rows.
             batch: word(batch_size.min(order.len()))?,
             lr,
         };
-        // SAFETY: every row of `order` is there, as the caller says of `resident` and `w`; `get`
-        // waits for the kernel.
+        // SAFETY: every row of `order` exists, as was checked; the caller guarantees `resident` and
+        // `w`; `get` waits for the kernel.
         unsafe { machine.launch(launch, &parameters)? };
         let diverged = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE);
         Ok(diverged.map(|batch| batch as usize))
@@ -195,11 +195,11 @@ impl SingleLayerGpuEpoch<'_> {
 }
 
 fn word(n: usize) -> Result<u32> {
-    // A sum of two of them is to fit, too.
+    // The sum of two such numbers must fit, too.
     u32::try_from(n)
         .ok()
         .filter(|&n| n <= u32::MAX / 2)
-        .ok_or_else(|| candle_core::Error::Msg(format!("{n} is more than a GPU's kernel counts")))
+        .ok_or_else(|| candle_core::Error::Msg(format!("{n} is too large for a GPU's kernel")))
 }
 
 #[cfg(all(test, feature = "emulator"))]
@@ -228,7 +228,7 @@ mod tests {
         );
         let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
         let at = w.as_mut_ptr() as u64;
-        // SAFETY: the sizes are as they should be.
+        // SAFETY: the vectors have the sizes that the epoch expects.
         let diverged = unsafe {
             SingleLayerGpuEpoch {
                 w: at,
@@ -294,7 +294,7 @@ mod tests {
             let mut w = [0.5_f32; CLASSES * 3];
             let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
             let launch = Launch { threads: 32, ..single_launch(d, batch_size, 1) };
-            // SAFETY: the sizes are as they should be.
+            // SAFETY: the vectors have the sizes that the epoch expects.
             let diverged = unsafe {
                 SingleLayerGpuEpoch {
                     w: w.as_mut_ptr() as u64,

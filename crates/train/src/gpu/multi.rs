@@ -1,4 +1,5 @@
-//! An epoch of the multi-layer net on a machine: its weights in one piece there, and back.
+//! An epoch of the multi-layer net on a [`Launcher`], to which its weights are copied in one piece,
+//! and back.
 
 use candle_core::{Error, Result, Tensor};
 use kernels::softmax::CLASSES;
@@ -9,17 +10,17 @@ use crate::epoch::{EpochError, EpochSettings};
 use crate::optimizer::{BETAS, Optimizer, Rule};
 use crate::random::Random;
 
-/// Threads of a block.
+/// Threads per block.
 const THREADS: u32 = 256;
-/// Hidden units that a block has at once.
+/// Hidden units that a block takes at a time.
 const UNITS: usize = 4;
-/// Words of a block's memory beside its units' weights.
+/// Words of a block's memory besides its units' weights.
 const SUMS: usize = 12;
-/// Words that the masks of the steps of one launch may take. Few in tests, so that there is more
-/// than one launch.
+/// The most words for the masks of one launch's steps. Few in tests, so that there is more than one
+/// launch.
 const MASKS: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 
-/// As in kernels.cu.
+/// `MultiEpoch` in kernels.cu.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct MultiLayerArguments {
@@ -59,15 +60,15 @@ struct MultiLayerArguments {
     smoothing: f32,
 }
 
-// SAFETY: eighteen addresses, two doubles and fourteen words, with nothing between them or behind
-// them.
+// SAFETY: eighteen addresses, two doubles and fourteen words, without padding.
 unsafe impl Parameters for MultiLayerArguments {}
 
-/// Units or components beyond which the kernel, whose products are made for small nets, is left for
-/// candle's.
+/// The most units or components for the kernel, whose products are made for small nets. Candle
+/// trains wider nets.
 const WIDEST: usize = 1024;
 
-/// Whether a net of this shape is for the kernel: a block's memory has the weights of four units.
+/// Whether the kernel can train a net of this shape: a block's memory must hold the weights of four
+/// units.
 pub fn fits(shape: Shape, dimension: usize) -> bool {
     match shape {
         Shape::MultiLayer { hidden, .. } => {
@@ -77,14 +78,14 @@ pub fn fits(shape: Shape, dimension: usize) -> bool {
     }
 }
 
-/// An epoch on a machine.
+/// An epoch of the multi-layer net on a machine.
 #[derive(Clone, Copy)]
 pub struct MultiLayerGpuEpoch<'e> {
     pub settings: EpochSettings,
     pub resident: Resident,
-    /// How many rows there are.
+    /// How many rows `resident` has.
     pub rows: usize,
-    /// Those that are used, in this order.
+    /// The rows to use, in this order.
     pub order: &'e [u32],
     pub lr: f64,
 }
@@ -93,8 +94,8 @@ impl MultiLayerGpuEpoch<'_> {
     /// Trains the multi-layer net.
     ///
     /// # Safety
-    /// `resident` is the address of `rows` rows of the net's dimension and of as many labels, which
-    /// are less than 4.
+    /// `resident` has the addresses of `rows` rows of the net's dimension and of as many labels,
+    /// which are less than 4.
     pub unsafe fn run<M: Launcher>(
         &self,
         machine: &M,
@@ -103,7 +104,7 @@ impl MultiLayerGpuEpoch<'_> {
         random: &mut Random,
     ) -> std::result::Result<(), EpochError> {
         let mut there = There::put(machine, net, optimizer)?;
-        // SAFETY: the caller's word.
+        // SAFETY: the caller guarantees it.
         unsafe { self.steps(machine, &mut there, net, optimizer, random)? };
         there.get(machine, net, optimizer)?;
         optimizer.steps += self.order.len().div_ceil(self.settings.batch_size.max(1)) as u64;
@@ -142,9 +143,9 @@ impl<W> There<W> {
             running_mean: buffer("bn.running_mean")?,
             running_var: buffer("bn.running_var")?,
         };
-        // The kernel takes the sizes from the shape.
+        // The kernel takes the sizes from the shape, so the weights must have them.
         let Shape::MultiLayer { hidden, .. } = net.shape else {
-            candle_core::bail!("this is no multi-layer net")
+            candle_core::bail!("this is not a multi-layer net")
         };
         let count = hidden * (net.dimension + 1)
             + hidden * (hidden + 1)
@@ -155,7 +156,7 @@ impl<W> There<W> {
             [(&there.value, count), (&there.running_mean, hidden), (&there.running_var, hidden)];
         let remembered = [(&there.first, count), (&there.second, count)].into_iter().take(memories);
         if sizes.into_iter().chain(remembered).any(|(words, size)| machine.size(words) != size) {
-            candle_core::bail!("the net's weights are not those of its shape");
+            candle_core::bail!("the net's weights do not fit its shape");
         }
         Ok(there)
     }
@@ -192,7 +193,7 @@ impl<W> There<W> {
 
 impl MultiLayerGpuEpoch<'_> {
     /// # Safety
-    /// That of [`MultiLayerGpuEpoch::run`].
+    /// As for [`MultiLayerGpuEpoch::run`].
     unsafe fn steps<M: Launcher>(
         &self,
         machine: &M,
@@ -203,14 +204,14 @@ impl MultiLayerGpuEpoch<'_> {
     ) -> std::result::Result<(), EpochError> {
         let Self { settings, resident, rows, order, lr } = *self;
         let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else {
-            return Err(Error::Msg("this is no multi-layer net".into()).into());
+            return Err(Error::Msg("this is not a multi-layer net".into()).into());
         };
         if !fits(net.shape, net.dimension)
             || order.is_empty()
             || order.iter().any(|&row| row as usize >= rows)
         {
             return Err(Error::Msg(format!(
-                "an epoch of {rows} rows of {} does not fit",
+                "an epoch of {rows} rows of {} features does not fit",
                 net.dimension
             ))
             .into());
@@ -276,7 +277,7 @@ impl MultiLayerGpuEpoch<'_> {
             shared: SUMS + UNITS * hidden.max(net.dimension),
         };
         let dropout = settings.regularisation.dropout;
-        // Without dropout it is one launch.
+        // Without dropout, one launch takes all steps.
         let at_once =
             if dropout > 0.0 { (MASKS / ((layers + 1) * plane)).clamp(1, steps) } else { steps };
         for start in (0..steps).step_by(at_once) {
@@ -296,15 +297,15 @@ impl MultiLayerGpuEpoch<'_> {
             (parameters.arrived, parameters.diverged) = (signs_at, signs_at + 4);
             parameters.masks = masks.as_mut().map_or(0, |words| machine.address(words));
             (parameters.first_step, parameters.last_step) = (word(start)?, word(end)?);
-            // SAFETY: all memory above has the sizes of kernels.cu and is there until `get` has
-            // waited for the kernel; every row of `order` is there, as the caller says of
-            // `resident`.
+            // SAFETY: all memory above has the sizes that kernels.cu expects, and lives until `get`
+            // has waited for the kernel; every row of `order` exists, as was checked; the caller
+            // guarantees `resident`.
             unsafe { machine.launch(launch, &parameters)? };
             if let Some(batch) = machine.get(&signs)?.get(1).copied().filter(|&batch| batch != NONE)
             {
                 return Err(EpochError::Diverged(batch as usize));
             }
-            // AdamW's powers, for the launch after.
+            // AdamW's powers for the next launch.
             let done = i32::try_from(optimizer.steps + end as u64).unwrap_or(i32::MAX);
             (parameters.beta1_power, parameters.beta2_power) =
                 (BETAS.0.powi(done), BETAS.1.powi(done));
@@ -318,14 +319,13 @@ impl MultiLayerGpuEpoch<'_> {
 fn flat<'t>(tensors: impl Iterator<Item = Option<&'t Tensor>>) -> Result<Vec<u32>> {
     let mut all = Vec::new();
     for tensor in tensors {
-        let tensor = tensor.ok_or_else(|| Error::Msg("a weight is not there".into()))?;
+        let tensor = tensor.ok_or_else(|| Error::Msg("a weight is missing".into()))?;
         all.extend(tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits));
     }
     Ok(all)
 }
 
-/// Dropout's factors for the steps from `start` to `end`, drawn in the order in which training on
-/// the processor draws them.
+/// Dropout's factors for the steps from `start` to `end`, drawn in the same order as on the CPU.
 fn draw(
     random: &mut Random,
     dropout: f64,

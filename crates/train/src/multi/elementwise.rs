@@ -1,5 +1,4 @@
-//! What is done to matrices element by element in a step of [`crate::multi::epoch`], on the columns
-//! of one thread.
+//! The element-wise operations of a step of [`crate::multi::epoch`], on the columns of one thread.
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
@@ -12,7 +11,7 @@ const EPSILON: f32 = BATCH_NORM_EPSILON as f32;
 #[expect(clippy::cast_possible_truncation, reason = "the statistics are f32")]
 const MOMENTUM: f32 = BATCH_NORM_MOMENTUM as f32;
 
-/// Through a ReLU.
+/// Applies a ReLU.
 #[inline(always)]
 pub fn relu(values: &mut [f32]) {
     for v in values {
@@ -20,7 +19,7 @@ pub fn relu(values: &mut [f32]) {
     }
 }
 
-/// Dropout's factors, where there are any.
+/// Multiplies by dropout's factors, if there are any.
 #[inline(always)]
 pub fn drop_units(values: &mut [f32], mask: Option<&Vec<f32>>) {
     for (v, m) in values.iter_mut().zip(mask.into_iter().flatten()) {
@@ -28,7 +27,7 @@ pub fn drop_units(values: &mut [f32], mask: Option<&Vec<f32>>) {
     }
 }
 
-/// Z becomes N; the running statistics remember mean and variance.
+/// Turns Z into N, and updates the running statistics by its mean and variance.
 #[inline(always)]
 pub fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], side: &mut Side) {
     let width = side.width();
@@ -66,13 +65,13 @@ pub fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], s
         }
     };
     remember(&mut side.running_mean, mean, 1.0);
-    // The variance that is remembered is divided by n − 1; a batch of one row has none.
+    // The running variance is divided by n − 1; a batch of one row has none.
     if n > 1 {
         remember(&mut side.running_var, variance, n as f32 / (n - 1) as f32);
     }
 }
 
-/// Through dropout and relu: what was dropped or below 0 has no part in the loss.
+/// Back through dropout and relu: what was dropped or below 0 has no part in the loss.
 #[inline(always)]
 pub fn by_relu(by_h: &mut [f32], h: &[f32], mask: Option<&Vec<f32>>) {
     for (g, h) in by_h.iter_mut().zip(h) {
@@ -81,7 +80,7 @@ pub fn by_relu(by_h: &mut [f32], h: &[f32], mask: Option<&Vec<f32>>) {
     drop_units(by_h, mask);
 }
 
-/// The gradient by γ N + β becomes that by Z; γ's and β's are added to theirs.
+/// Turns the gradient by γ N + β into that by Z, and adds up the gradients of γ and β.
 #[inline(always)]
 pub fn by_batch_norm(
     by_z: &mut [f32],
@@ -129,7 +128,7 @@ pub fn by_batch_norm(
     }
 }
 
-/// The sums of columns as many as there are sums.
+/// The sums of the columns, of which there are as many as `sums`.
 #[inline(always)]
 pub fn column_sums(sums: &mut [f32], values: &[f32]) {
     sums.fill(0.0);

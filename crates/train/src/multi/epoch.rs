@@ -1,27 +1,27 @@
 //! An epoch of the multi-layer net, forward and backward by hand.
 //!
-//! Through automatic differentiation at batch 64 four fifths of the time went into copies,
-//! allocations and the graph; here nothing is allocated within an epoch, dropout's masks aside.
-//! Checked against candle's autograd in the tests of `multi.rs`.
+//! With automatic differentiation at batch size 64, four fifths of the time went into copies,
+//! allocations and the graph. Here nothing is allocated within an epoch, except for dropout's
+//! masks. The tests of `multi.rs` compare it with candle's autograd.
 //!
-//! The net, with the batch's rows below each other: H₀ = relu(X W₁ᵀ + b₁), then `layers` times Z =
-//! H W_mᵀ + b_m, N = (Z − mean) / √(variance + ε), H = relu(γ N + β), then logits = H W_oᵀ + b_o,
-//! in a relu if `relu_out`. Backward: with p the probabilities and t the target, ∂/∂logits = (p −
-//! t) / n; through batch norm (Ioffe and Szegedy, 2015, section 3) ∂/∂Z = (γ / √(variance + ε)) (G
-//! − mean(G) − N mean(G N)), where G = ∂/∂(γ N + β).
+//! The net, with the batch's rows below each other: H₀ = relu(X W₁ᵀ + b₁); then `layers` times Z =
+//! H W_mᵀ + b_m, N = (Z − mean) / √(variance + ε), H = relu(γ N + β); then logits = H W_oᵀ + b_o,
+//! through a relu if `relu_out`. Backward: with p the probabilities and t the target, ∂/∂logits =
+//! (p − t) / n; through batch norm (Ioffe and Szegedy, 2015, section 3) ∂/∂Z = (γ / √(variance +
+//! ε)) (G − mean(G) − N mean(G N)), where G = ∂/∂(γ N + β).
 //!
-//! Matrices of weights lie transposed, [inputs, outputs], with rows filled up to whole vectors by
-//! zeros, which no step changes: their gradient is 0.
+//! Weight matrices are stored transposed, [inputs, outputs], with rows padded to whole vectors by
+//! zeros. No step changes these zeros, since their gradient is 0.
 //!
-//! Several threads share every step: each has some of the hidden units, with the weights that lead
+//! Several threads share every step. Each has some of the hidden units, with the weights that lead
 //! to them (`shard.rs`), computes those columns of every matrix, and shows them to the others.
-//! Every element is computed by one thread, in an order that does not depend on how many there are;
-//! so neither do the bits.
+//! Every element is computed by one thread, in an order that does not depend on the number of
+//! threads, so the bits do not depend on it either.
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 #![expect(
     clippy::indexing_slicing,
-    reason = "one place a layer and a thread, and rows of known sizes"
+    reason = "one place per layer and thread, and rows of known sizes"
 )]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ use crate::multi::shard::{Side, Weights, padded};
 use crate::multi::update::{Update, Weight, step};
 use crate::random::Random;
 
-/// An epoch.
+/// An epoch: its data, and how to train on it.
 pub struct MultiLayerEpoch<'e> {
     pub x: &'e [f32],
     pub y: &'e [u32],
@@ -53,7 +53,7 @@ pub struct MultiLayerEpoch<'e> {
 }
 
 impl MultiLayerEpoch<'_> {
-    /// Trains for an epoch. The error is the first batch, from 1, whose loss is not finite.
+    /// Trains for an epoch. The error is the first batch, counted from 1, whose loss is not finite.
     pub fn run(&self, weights: &mut Weights, random: &mut Random) -> Result<(), usize> {
         let count = self.threads.clamp(1, padded(weights.hidden) / LANES);
         let (sides, mid, out) = weights.split(count);
@@ -92,22 +92,22 @@ impl MultiLayerEpoch<'_> {
     }
 }
 
-/// What the threads show each other. Between two meetings each writes its own and reads what was
-/// written before.
+/// What the threads show each other. Between two meetings, each writes its own part and reads what
+/// was written before.
 struct Shown<'s> {
-    /// The batch's rows, of which each thread has some.
+    /// The batch's rows, shared out among the threads.
     x: Vec<RwLock<Vec<f32>>>,
-    /// H₀ and every layer's H, by thread: [rows, its units].
+    /// H₀ and every layer's H, by thread: [rows, the thread's units].
     h: Vec<Vec<RwLock<Vec<f32>>>>,
     /// The gradient by every layer's Z, likewise.
     by_z: Vec<Vec<RwLock<Vec<f32>>>>,
     /// The logits of each thread's rows, and then the gradient by them.
     logits: Vec<RwLock<Vec<f32>>>,
-    /// [hidden, its units].
+    /// [hidden, the thread's units], by thread.
     mid: Vec<RwLock<Weight>>,
-    /// [its units, 4].
+    /// [the thread's units, 4], by thread.
     out: Vec<RwLock<Weight>>,
-    /// Dropout's factors for all units, a matrix a layer.
+    /// Dropout's factors for all units, one matrix per layer.
     masks: RwLock<Vec<Vec<f32>>>,
     random: Mutex<&'s mut Random>,
     diverged: AtomicBool,
@@ -131,7 +131,7 @@ struct ShardEpoch<'p, 's> {
     n: usize,
 }
 
-/// What a batch needs, made once.
+/// The memory that a batch needs, allocated once.
 struct Scratch {
     /// Every layer's N, and 1 / √(variance + ε).
     normal: Vec<Vec<f32>>,
@@ -192,8 +192,8 @@ impl Work for ShardEpoch<'_, '_> {
 }
 
 impl ShardEpoch<'_, '_> {
-    /// This thread's units of dropout's factors. One thread draws for all, row by row, as one alone
-    /// does.
+    /// Dropout's factors for this thread's units. One thread draws for all, row by row, in the
+    /// order of a single thread.
     #[inline(always)]
     fn draw(&self, s: &mut Scratch, rows: usize) {
         let Side { hidden, layers, .. } = self.side;
@@ -278,7 +278,7 @@ impl ShardEpoch<'_, '_> {
         }
     }
 
-    /// The logits of this thread's rows, which become the gradient by them.
+    /// Computes the logits of this thread's rows, and turns them into the gradient by them.
     #[inline(always)]
     fn logits<V: Vector>(&self, batch: &[u32]) {
         let rows = self.member.share(batch.len());
@@ -313,7 +313,7 @@ impl ShardEpoch<'_, '_> {
             weight.gradient.fill(0.0);
         }
         if layers > 0 {
-            // Before the others may change theirs.
+            // Before the others may change their part.
             for (other, units) in self.shown.mid.iter().zip(&self.side.all) {
                 let own = &read(other).value[self.side.units.start * units.len()..];
                 transpose(
@@ -433,8 +433,8 @@ impl ShardEpoch<'_, '_> {
         }
     }
 
-    /// Changes every weight that the net uses; as in PyTorch, one that has no gradient does not
-    /// decay, either.
+    /// Changes every weight that the net uses. As in PyTorch, a weight without a gradient does not
+    /// decay either.
     #[inline(always)]
     fn step(&mut self, update: &Update) {
         let me = self.member.index;
@@ -452,8 +452,8 @@ impl ShardEpoch<'_, '_> {
     }
 }
 
-/// Logits of these rows of the batch become the gradient by them; `false` if one of them is not
-/// finite.
+/// Turns the logits of these `rows` of the batch into the gradient by them. Returns `false` if a
+/// logit is not finite.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "shares are f32")]
 fn by_logits(
@@ -483,6 +483,6 @@ fn by_logits(
             *g = if passes { (p - target) * share } else { 0.0 };
         }
     }
-    // What fills the rows up has no part in the loss; its weights are 0, and so it is.
+    // The padding has no part in the loss: its weights are 0, and so are its values.
     true
 }

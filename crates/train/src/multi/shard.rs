@@ -1,5 +1,5 @@
-//! The multi-layer net's weights as [`crate::multi::epoch`] works on them: whole, and as the sides
-//! that threads have.
+//! The multi-layer net's weights in the layout of [`crate::multi::epoch`]: whole, and split into
+//! one [`Side`] per thread.
 
 use std::ops::Range;
 
@@ -29,47 +29,47 @@ pub struct Weights {
     pub running_var: Vec<f32>,
 }
 
-/// Some of the hidden units, and the weights that lead to them. The middle and the last matrix are
-/// shown to other threads, and so lie elsewhere.
+/// Some of the hidden units, and the weights that lead to them. Other threads read the middle and
+/// the last matrix, so these are kept elsewhere.
 pub struct Side {
     pub dimension: usize,
     pub hidden: usize,
     pub layers: usize,
     pub relu_out: bool,
-    /// Its units, in whole vectors.
+    /// The side's units, in whole vectors.
     pub units: Range<usize>,
-    /// Every side's.
+    /// The units of every side.
     pub all: Vec<Range<usize>>,
     pub fc: Weight,
     pub fc_bias: Weight,
     pub mid_bias: Weight,
     pub scale: Weight,
     pub shift: Weight,
-    /// Every side has all of it, and changes it alike.
+    /// Every side has all of it, and changes it in the same way.
     pub out_bias: Weight,
     pub running_mean: Vec<f32>,
     pub running_var: Vec<f32>,
 }
 
-/// The width of rows of so many elements.
+/// The width of padded rows of `n` elements.
 pub fn padded(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
 
 impl Side {
-    /// How many units it has, those that fill a vector up included.
+    /// How many units the side has, including padding.
     pub fn width(&self) -> usize {
         self.units.len()
     }
 
-    /// How many of some units are no filling.
+    /// How many of these units are not padding.
     pub fn real(&self, units: &Range<usize>) -> usize {
         units.end.min(self.hidden).saturating_sub(units.start)
     }
 }
 
 impl Weights {
-    /// `count` sides, and their parts of the middle and the last matrix.
+    /// Splits the weights into `count` sides, and their parts of the middle and the last matrix.
     pub fn split(&self, count: usize) -> (Vec<Side>, Vec<Weight>, Vec<Weight>) {
         let width = padded(self.hidden);
         let units = |index: usize| {
@@ -94,14 +94,14 @@ impl Weights {
             running_var: columns(&self.running_var, width, units),
         };
         let mid = all.iter().map(|units| self.mid.columns(width, units)).collect();
-        // Whole rows, and so one range of a matrix of one row.
+        // Whole rows, and so a single range of the matrix, taken as one row.
         let rows = |units: &Range<usize>| {
             self.out.columns(width * LANES, &(units.start * LANES..units.end * LANES))
         };
         (all.iter().map(side).collect(), mid, all.iter().map(rows).collect())
     }
 
-    /// Takes back what [`Weights::split`] gave.
+    /// Takes back what [`Weights::split`] has returned.
     pub fn join(&mut self, sides: &[Side], mid: &[Weight], out: &[Weight]) {
         let width = padded(self.hidden);
         for ((side, mid), out) in sides.iter().zip(mid).zip(out) {
@@ -138,7 +138,7 @@ impl Weight {
     }
 }
 
-/// Some columns of a matrix with rows of `width`.
+/// These columns of a matrix with rows of `width` elements.
 fn columns(matrix: &[f32], width: usize, of: &Range<usize>) -> Vec<f32> {
     matrix
         .chunks_exact(width)

@@ -1,4 +1,4 @@
-//! A step of an optimizer on plain numbers; the rules are [`crate::optimizer::Optimizer`]'s.
+//! An optimizer's step on plain numbers, by the rules of [`crate::optimizer::Optimizer`].
 
 #![allow(clippy::inline_always, reason = "see kernels::simd")]
 
@@ -13,7 +13,7 @@ pub struct Weight {
     pub memory: [Vec<f32>; 2],
 }
 
-/// How weights change.
+/// How a step changes weights.
 #[derive(Clone, Copy)]
 pub struct Update {
     pub rule: Rule,

@@ -1,4 +1,4 @@
-//! Everything that a run needs to go on after an epoch, in one safetensors file per epoch.
+//! Everything that a run needs to resume after an epoch, in one safetensors file per epoch.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::optimizer::{Optimizer, Rule};
 use crate::random::{GeneratorState, Random};
 use crate::run::stopping::Stopping;
 
-/// The optimizer's tensors stand beside the net's, below this name.
+/// The prefix of the optimizer's tensors, which are stored beside the net's.
 const OPTIMIZER: &str = "optimizer.";
 
-/// What a checkpoint holds beside the tensors.
+/// What a checkpoint holds besides the tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunState {
     /// The node it belongs to.
@@ -27,15 +27,15 @@ pub struct RunState {
     pub epoch: u32,
     /// The learning rate of that epoch; the schedule follows from the epoch.
     pub lr: f64,
-    /// The optimizer.
+    /// The optimizer's rule.
     pub optimizer: Rule,
-    /// Its steps so far.
+    /// The optimizer's steps so far.
     pub steps: u64,
-    /// Early stopping's memory.
+    /// The state of early stopping.
     pub stopping: Stopping,
     /// The epoch with the lowest validation loss so far, and that loss.
     pub best: (u32, f64),
-    /// Where the random generator is.
+    /// The state of the random generator.
     pub random: GeneratorState,
 }
 
@@ -53,7 +53,7 @@ fn tensors(net: &Net, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
     all
 }
 
-/// Writes a checkpoint under its name only when it is whole.
+/// Writes a checkpoint, which appears under its name only once it is whole.
 pub fn write(folder: &Path, net: &Net, optimizer: &Optimizer, progress: &RunState) -> Result<()> {
     let path = path(folder, progress.epoch);
     let note = serde_json::to_string(progress)
@@ -62,7 +62,7 @@ pub fn write(folder: &Path, net: &Net, optimizer: &Optimizer, progress: &RunStat
     atomic::write_atomically(&path, &bytes).map_err(|e| Failure::io("write", &path, &e))
 }
 
-/// The epochs whose checkpoints lie in a run's folder, rising.
+/// The epochs that have a checkpoint in a run's folder, in ascending order.
 pub fn epochs(folder: &Path) -> Vec<u32> {
     let epoch =
         |name: &str| name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?.parse().ok();
@@ -72,7 +72,7 @@ pub fn epochs(folder: &Path) -> Vec<u32> {
     epochs
 }
 
-/// Removes all checkpoints up to `epoch` but the newest `keep` and that of the epoch `best`.
+/// Removes all checkpoints up to `epoch`, except the newest `keep` and that of the epoch `best`.
 pub fn prune(folder: &Path, epoch: u32, keep: u32, best: Option<u32>) -> Result<()> {
     for old in epochs(folder)
         .into_iter()
@@ -84,8 +84,11 @@ pub fn prune(folder: &Path, epoch: u32, keep: u32, best: Option<u32>) -> Result<
     Ok(())
 }
 
-/// The newest epoch up to `most` whose checkpoint is whole and of this `node` and `seed`, with net
-/// and optimizer filled from it; `None`, and both as they were, where the run has to start anew.
+/// Fills net and optimizer from the newest checkpoint that is whole, belongs to this `node` and
+/// `seed`, and is of an epoch up to `most`.
+///
+/// Without such a checkpoint, leaves both as they were and returns `None`: the run has to start
+/// from scratch.
 pub fn newest(
     folder: &Path,
     (node, seed): (&str, u64),
@@ -97,7 +100,7 @@ pub fn newest(
     epochs.rev().find_map(|epoch| read(folder, (node, seed), epoch, net, optimizer).ok())
 }
 
-/// Fills net and optimizer from an epoch's checkpoint and returns what else was in it.
+/// Fills net and optimizer from an epoch's checkpoint, and returns the rest of its content.
 pub fn read(
     folder: &Path,
     (node, seed): (&str, u64),
@@ -115,9 +118,9 @@ pub fn read(
     let whole = whole.filter(|p| Random::restore(&p.random).is_some());
     let wrong = || {
         Failure::input(
-            "this is no checkpoint of the run",
+            "this is not a checkpoint of the run",
             path.display(),
-            "start the run anew, with `cargo xtask pipeline --fresh`",
+            "start the run from scratch: `cargo xtask pipeline --fresh`",
         )
     };
     let progress = whole.ok_or_else(wrong)?;
@@ -211,7 +214,7 @@ mod tests {
         let mut same = made(1, 5);
         for run in [("train.slp", 123), ("train.mlp", 7)] {
             let failure = read(dir.path(), run, 1, &mut same.0, &mut same.1).unwrap_err();
-            assert!(failure.what.contains("no checkpoint of the run"), "{failure}");
+            assert!(failure.what.contains("not a checkpoint of the run"), "{failure}");
         }
     }
 

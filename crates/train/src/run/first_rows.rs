@@ -1,5 +1,5 @@
-//! What the single-layer net says before it has learned anything: probabilities, loss and
-//! gradient of the first rows with the starting weights (problems 71 and 72).
+//! The single-layer net before any training: probabilities, loss and gradient of the first rows
+//! with the starting weights (problems 71 and 72).
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::device;
 
 /// The exercise takes x₁ alone and x₁ to x₄ together.
 const ROWS: usize = 4;
-/// So many of a gradient's columns are shown.
+/// How many of a gradient's columns `start.json` shows.
 const SHOWN: usize = 6;
 
 /// Mean cross-entropy of the rows `x` \[n, d\] and its gradient by W, \[4, d\], by candle's

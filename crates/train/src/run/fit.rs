@@ -21,46 +21,44 @@ use crate::run::schedule::Schedule;
 use crate::run::stopping::Stopping;
 use crate::score::score;
 
-/// A run that takes longer says where it can be watched.
+/// A run that takes longer prints where it can be watched.
 const WATCHABLE: Duration = Duration::from_secs(1);
 
 /// How a net is trained.
 #[derive(Clone, Copy)]
 pub struct Plan {
-    /// Epochs at most.
+    /// The most epochs that it may take.
     pub epochs: u32,
     /// What trains an epoch.
     pub engine: Engine,
-    /// How each epoch goes.
+    /// How each epoch uses its rows.
     pub settings: EpochSettings,
-    /// Reshuffle the rows every epoch.
+    /// Whether to reshuffle the rows every epoch.
     pub shuffle: bool,
     /// The learning rate.
     pub schedule: Schedule,
     /// Early stopping's patience, in epochs.
     pub patience: Option<u32>,
-    /// Keep the epoch with the lowest validation loss, not the last.
+    /// Whether to keep the epoch with the lowest validation loss instead of the last.
     pub keep_best: bool,
-    /// How many checkpoints stay; all of them without a number.
+    /// How many checkpoints to keep; `None` keeps all.
     pub checkpoints: Option<u32>,
 }
 
-/// Whose run it is and where it goes.
+/// Which run it is, and where its files go.
 pub struct RunContext<'r> {
-    /// The node.
     pub node: &'r str,
-    /// The seed.
     pub seed: u64,
-    /// The run's folder, which is there.
+    /// The run's folder, which must exist.
     pub folder: &'r Path,
-    /// Where to say how far it is.
+    /// Where to report progress.
     pub progress: &'r Progress,
-    /// Go on with what lies in the folder.
+    /// Whether to resume from what is in the folder.
     pub resume: bool,
 }
 
-/// Trains `net` and leaves the kept weights in it. History, timings, curves and checkpoints go into
-/// the run's folder as they come.
+/// Trains `net`, and leaves the weights to keep in it. History, timings, curves and checkpoints are
+/// written to the run's folder after each epoch.
 pub fn fit(
     net: &mut Net,
     optimizer: &mut Optimizer,
@@ -72,7 +70,8 @@ pub fn fit(
     let RunContext { node, seed, folder, progress, resume } = *run;
     let checkpoints = folder.join("checkpoints");
     if !resume && checkpoints.exists() {
-        // Another run's, if a stage is run by hand into a folder that was used before.
+        // They belong to another run if the stage was started by hand in a folder that was used
+        // before.
         std::fs::remove_dir_all(&checkpoints)
             .map_err(|e| Failure::io("remove", &checkpoints, &e))?;
     }
@@ -87,7 +86,7 @@ pub fn fit(
         && let Some(generator) = Random::restore(&state.random)
     {
         random = generator;
-        progress.send(&Event::Note { text: format!("going on after epoch {}", state.epoch) });
+        progress.send(&Event::Note { text: format!("resuming after epoch {}", state.epoch) });
         outcome =
             Outcome { epochs: state.epoch, epoch_kept: 0, stopped_early: state.stopping.is_over() };
         (stopping, best) = (state.stopping, state.best);
@@ -103,7 +102,7 @@ pub fn fit(
     let epochs_left = if outcome.stopped_early { 0 } else { plan.epochs };
     for epoch in outcome.epochs + 1..=epochs_left {
         let lr = plan.schedule.rate(epoch);
-        // Shuffled from the start each time, so that a checkpoint need not hold the order.
+        // Shuffled from the same start each time, so that a checkpoint need not hold the order.
         order.clear();
         order.extend(0..u32::try_from(data.train.len()).unwrap_or(u32::MAX));
         if plan.shuffle {
@@ -117,7 +116,8 @@ pub fn fit(
         let row = done.and_then(|()| evaluate(net, data, epoch, lr, batches));
         let row = row.map_err(|e| e.explain(node, &format!("{node}, epoch {epoch}")))?;
         history.push(&row)?;
-        // The checkpoint counts only if the history reaches as far, so it must not outlive it.
+        // A checkpoint counts only if the history reaches as far, so it must not outlive the
+        // history.
         history.sync()?;
         timings.push(&TimingRow { epoch, seconds })?;
         watch.push(&row)?;
@@ -148,7 +148,7 @@ pub fn fit(
         if outcome.stopped_early {
             break;
         }
-        // Nobody looks at the curves of a run that is over in a moment.
+        // Nobody watches the curves of a run that is over in a moment.
         if began.take_if(|began| began.elapsed() > WATCHABLE).is_some() {
             let folder = folder.display();
             progress.send(&Event::Note {
@@ -158,7 +158,7 @@ pub fn fit(
             });
         }
     }
-    // Once more, for a run that was killed just before it did.
+    // Again, for a run that was killed just before it pruned.
     prune(folder, plan, outcome.epochs, best.0)?;
     watch.draw()?;
     outcome.epoch_kept = if plan.keep_best { best.0 } else { outcome.epochs };
@@ -168,7 +168,7 @@ pub fn fit(
     Ok(outcome)
 }
 
-/// What an epoch has come to on train and valid.
+/// Loss and accuracy on train and valid after an epoch.
 fn evaluate(
     net: &Net,
     data: &Data,

@@ -1,4 +1,4 @@
-//! A file of JSON lines that is written as they come.
+//! A file of JSON lines that is written line by line.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -15,7 +15,8 @@ pub struct Jsonl {
 }
 
 impl Jsonl {
-    /// The whole lines of a file that an unfinished run left, up to the first that is none.
+    /// The rows of a file that an unfinished run left, up to the first line that is cut off or not
+    /// such a row.
     pub fn read<T: DeserializeOwned>(path: &Path) -> Vec<T> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.split_inclusive('\n')
@@ -24,14 +25,14 @@ impl Jsonl {
             .collect()
     }
 
-    /// Keeps the first `rows` lines of an unfinished run and writes on below them.
+    /// Opens a file to add lines, and keeps the first `rows` lines of an unfinished run.
     pub fn open(path: &Path, rows: u32) -> Result<Self> {
         let fail = |e| Failure::io("write", path, &e);
         let kept: String = match std::fs::read_to_string(path) {
             Ok(text) => text.split_inclusive('\n').take(rows as usize).collect(),
             Err(_) => String::new(),
         };
-        // By way of another name: a kill in between must not cost the lines that are kept.
+        // Written under another name first: a kill in between must not lose the lines to keep.
         atomic::write_atomically(path, kept.as_bytes()).map_err(fail)?;
         let file = OpenOptions::new().append(true).open(path).map_err(fail)?;
         Ok(Self { path: path.to_owned(), file })
@@ -44,8 +45,9 @@ impl Jsonl {
 
     /// Adds a line.
     pub fn push(&mut self, row: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_string(row)
-            .map_err(|e| Failure::failed(e, self.path.display(), "this is a bug"))?;
+        let mut line = serde_json::to_string(row).map_err(|e| {
+            Failure::failed(e, self.path.display(), "this is a bug; please report it")
+        })?;
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(|e| Failure::io("write", &self.path, &e))
     }

@@ -1,5 +1,5 @@
-//! What can be looked at while a run trains: its learning curves as an SVG and as TensorBoard's
-//! event files.
+//! What can be watched while a run trains: its learning curves as an SVG and as TensorBoard's event
+//! files.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use schema::HistoryRow;
 
 use crate::run::tensorboard::EventFiles;
 
-/// Up to so many epochs the figure is redrawn after each.
+/// Up to this many epochs, the figure is redrawn after each.
 const ALWAYS: usize = 200;
-/// After that no more often than anybody can see: many epochs take a while to draw.
+/// Beyond that, it is redrawn at most this often: many epochs take a while to draw.
 const PACE: Duration = Duration::from_millis(100);
 
 /// The curves of a run.
@@ -23,7 +23,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Curves in a run's `folder`, with the `rows` of a run that goes on.
+    /// Starts the curves in a run's `folder`, with the `rows` so far of a resumed run.
     pub fn open(folder: &Path, rows: Vec<HistoryRow>) -> Result<Self> {
         let board = EventFiles::create(&folder.join("tensorboard"), &rows)?;
         Ok(Self { path: folder.join("curves.svg"), rows, drawn: Instant::now(), board })
@@ -39,13 +39,14 @@ impl Watch {
         Ok(())
     }
 
-    /// Draws the figure: whole or not at all, since somebody may be looking.
+    /// Draws the figure, atomically, since somebody may be looking.
     pub fn draw(&mut self) -> Result<()> {
         self.drawn = Instant::now();
         let svg = curves::draw_both(&self.rows).map_err(|e| {
             Failure::failed(e, self.path.display(), "this is a bug; please report it")
         })?;
-        atomic::write_atomically(&self.path, svg.as_bytes())
+        // The result is synced as a whole when it is complete.
+        atomic::write_unsynced(&self.path, svg.as_bytes())
             .map_err(|e| Failure::io("write", &self.path, &e))
     }
 }

@@ -1,4 +1,4 @@
-//! `predictions.parquet`: what the net says of every headline of the valid and test parts.
+//! `predictions.parquet`: the net's predictions for every headline of the valid and test parts.
 
 use std::path::Path;
 

@@ -2,19 +2,19 @@
 
 use std::f64::consts::PI;
 
-/// How the learning rate goes.
+/// How the learning rate changes from epoch to epoch.
 #[derive(Clone, Copy, Debug)]
 pub enum Schedule {
-    /// The same all the time.
+    /// The same in every epoch.
     Constant(f64),
     /// Cosine annealing (Loshchilov and Hutter, "SGDR", 2017, equation 5) without restarts, as
     /// PyTorch's `CosineAnnealingLR(T_max=epochs, eta_min=to)`.
     Cosine {
-        /// The first epoch's.
+        /// The rate of the first epoch.
         from: f64,
-        /// What it comes to after `epochs`.
+        /// The rate after `epochs`.
         to: f64,
-        /// How many epochs that takes.
+        /// How many epochs the annealing takes.
         epochs: u32,
     },
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Stops when the validation loss has not fallen for `patience` epochs in a row. As in the
-/// published answer, an epoch is held against the one before it, not against the best.
+/// published answer, an epoch is compared with the one before it, not with the best.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stopping {
     patience: Option<u32>,
@@ -17,12 +17,12 @@ impl Stopping {
         Self { patience, last: None, in_a_row: 0 }
     }
 
-    /// Whether it has said to stop.
+    /// Whether `patience` is used up.
     pub fn is_over(&self) -> bool {
         self.patience.is_some_and(|patience| self.in_a_row >= patience)
     }
 
-    /// Takes an epoch's validation loss; `true`: stop here.
+    /// Takes an epoch's validation loss, and returns whether to stop after it.
     pub fn stop_after(&mut self, loss: f64) -> bool {
         let fell = self.last.is_none_or(|last| loss < last);
         self.in_a_row = if fell { 0 } else { self.in_a_row + 1 };

@@ -4,7 +4,7 @@
 //! an `Event` message of protocol buffers (tensorflow/core/lib/io/record_writer.h and
 //! tensorflow/core/util/event.proto). Only the four fields that a curve needs are written.
 //!
-//! An event's `wall_time` is its epoch and no clock reading, so that the same run gives the same
+//! An event's `wall_time` is its epoch, not a clock reading, so that the same run gives the same
 //! bytes.
 
 use std::fs::{File, OpenOptions};
@@ -15,14 +15,14 @@ use crc::{CRC_32_ISCSI, Crc};
 use failure::{Failure, Result};
 use schema::HistoryRow;
 
-/// What the file is called; TensorBoard looks for `tfevents`.
+/// The file's name; TensorBoard looks for `tfevents` in it.
 const NAME: &str = "events.out.tfevents.0.knockline";
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// A named value of a row.
 type Scalar = (&'static str, fn(&HistoryRow) -> f64);
 
-/// Files by folder. Curves of the same name in two folders are drawn over each other.
+/// Each folder's scalars. TensorBoard draws curves of the same name from two folders in one chart.
 const FILES: [(&str, &[Scalar]); 2] = [
     ("train", &[("loss", |r| r.loss_train), ("accuracy", |r| r.accuracy_train), ("lr", |r| r.lr)]),
     ("valid", &[("loss", |r| r.loss_valid), ("accuracy", |r| r.accuracy_valid)]),
@@ -34,7 +34,7 @@ pub struct EventFiles {
 }
 
 impl EventFiles {
-    /// Starts the files in `folder` anew, with the `rows` of a run that goes on.
+    /// Creates the files in `folder` from scratch, with the `rows` so far of a resumed run.
     pub fn create(folder: &Path, rows: &[HistoryRow]) -> Result<Self> {
         let mut files = Vec::new();
         for (name, scalars) in FILES {
@@ -85,7 +85,8 @@ fn event(row: &HistoryRow, scalars: &[Scalar]) -> Vec<u8> {
 }
 
 fn record(data: &[u8]) -> Vec<u8> {
-    // Rotated and shifted, so that the checksum of data with checksums in it is no trivial one.
+    // Rotated and offset, so that the checksum of data that contains checksums is not a trivial
+    // one.
     let masked =
         |bytes: &[u8]| CRC.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes();
     let length = (data.len() as u64).to_le_bytes();

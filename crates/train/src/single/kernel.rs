@@ -1,22 +1,22 @@
 //! The arithmetic of an epoch of the single-layer net, on vector registers.
 //!
-//! At batch 1 each row needs the weights that the row before has left, so a step would wait for its
-//! softmax: dot products, exponentials and a division, one after the other, in which the registers
-//! have nothing to do. But the weights need not be there for the next row's logits: with W' = W − η
-//! e xᵀ,
+//! At batch size 1, each row needs the weights that the row before has left, so a step would wait
+//! for its softmax: dot products, exponentials and a division, one after the other, while the
+//! registers have nothing to do. But the next row's logits need not wait for those weights. With W'
+//! = W − η e xᵀ,
 //!
-//! W' x' = W x' − η e (xᵀ x'),
+//! W' x' = W x' − η e (xᵀ x').
 //!
-//! so that the pass over the weights that multiplies them with the next row can run while the
-//! softmax of this row is still being computed, and what the step changes is added afterwards, as
-//! four numbers. One pass does the step of the row before, and the products with the row after.
+//! So the pass over the weights that multiplies them with the next row runs while the softmax of
+//! this row is still being computed, and the effect of the step, four numbers, is added afterwards.
+//! One pass does the step of the row before and the products with the row after.
 //!
-//! In larger batches several rows share each load of a weight.
+//! In larger batches, several rows share each load of a weight.
 
 #![allow(
     clippy::inline_always,
     clippy::needless_range_loop,
-    reason = "what is not inlined into a function that may use the registers cannot use them, as an iterator's closure may not be"
+    reason = "see kernels::simd: an iterator's closure may not be inlined"
 )]
 
 use kernels::linear::{Group, Matrix, dots, packed, unpack, vector};
@@ -24,11 +24,11 @@ use kernels::simd::{LANES, Vector, Work, dispatch};
 pub use kernels::softmax::CLASSES;
 use kernels::softmax::softmax;
 
-/// How many rows ahead memory is asked for: the order is known, and jumps.
+/// How many rows ahead memory is prefetched: the order is known, but jumps.
 const AHEAD: usize = 4;
 
-/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, from 1, whose loss is
-/// not finite; the last step's weights are for the caller to look at.
+/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, counted from 1, whose
+/// loss is not finite; the caller has to check the weights after the last step.
 pub fn epoch(
     w: &mut [f32],
     x: &[f32],
@@ -54,7 +54,7 @@ struct Problem<'p> {
 }
 
 impl Problem<'_> {
-    /// The row at a place of the order; behind its end, the last one.
+    /// The row at position `i` of the order; beyond its end, the last row.
     #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "sizes are checked by the op, and the loop is hot")]
     fn row(&self, i: usize) -> &[f32] {
@@ -81,7 +81,7 @@ impl Work for SingleLayerEpoch<'_> {
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
-    reason = "sizes are checked by the op, the places are constant, and an iterator's closure would not be inlined"
+    reason = "sizes are checked by the op, the indices are constant, and an iterator's closure would not be inlined"
 )]
 fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
     let &Problem { y, order, lr, .. } = problem;
@@ -103,7 +103,7 @@ fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
         let label = y[order[i] as usize] as usize;
         let mut errors = [0.0; CLASSES];
         for k in 0..CLASSES {
-            // Not by a store at the label: the load of all four would wait for it.
+            // Without a separate store at the label: the load of all four would wait for it.
             errors[k] = -lr * (p[k] - if k == label { 1.0 } else { 0.0 });
         }
         for k in 0..CLASSES {
@@ -117,8 +117,8 @@ fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     Ok(())
 }
 
-/// A pass over the weights: `factors` times the first row is added to them, and they are multiplied
-/// with the third row, which is multiplied with the second, too.
+/// A pass over the weights: adds `factors` times the first row to them, and multiplies them with
+/// the third row, and the second row with the third.
 struct WeightPass<'r, V> {
     factors: [V; CLASSES],
     rows: [&'r [f32]; 3],
@@ -133,7 +133,8 @@ impl<'r, V: Vector> WeightPass<'r, V> {
         Self { factors, rows, ahead, sums: [V::zero(); CLASSES], gram: V::zero() }
     }
 
-    /// Over some of the weights, which begin with those of the `from`th sixteen features.
+    /// Passes over some of the weights, beginning with those of the `from`th group of sixteen
+    /// features.
     #[inline(always)]
     fn go(&mut self, w: &mut [Group], from: usize) {
         let skip =
@@ -151,7 +152,7 @@ impl<'r, V: Vector> WeightPass<'r, V> {
     }
 
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "constant places")]
+    #[expect(clippy::indexing_slicing, reason = "constant indices")]
     fn update(&mut self, w: &mut Group, [a, b, c]: [V; 3]) {
         self.gram = b.mul_add(c, self.gram);
         for k in 0..CLASSES {
@@ -161,10 +162,9 @@ impl<'r, V: Vector> WeightPass<'r, V> {
         }
     }
 
-    /// The weights' products with the third row, once the second row's step with `factors` is done,
-    /// too.
+    /// The weights' products with the third row, as after the second row's step with `factors`.
     #[inline(always)]
-    #[expect(clippy::indexing_slicing, reason = "constant places")]
+    #[expect(clippy::indexing_slicing, reason = "constant indices")]
     fn end(mut self, factors: [V; CLASSES]) -> [f32; CLASSES] {
         for k in 0..CLASSES {
             self.sums[k] = self.gram.mul_add(factors[k], self.sums[k]);
@@ -176,7 +176,7 @@ impl<'r, V: Vector> WeightPass<'r, V> {
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
-    reason = "constant places; an iterator's closure would not be inlined"
+    reason = "constant indices; an iterator's closure would not be inlined"
 )]
 fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
     let mut gradient: Matrix = vec![Group::ZERO; w.len()];
@@ -216,12 +216,12 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     Ok(())
 }
 
-/// A step on `R` rows from the place `at` of the order on, so few that their gradient needs no
-/// place of its own; `false` if a logit is not finite.
+/// A step on `R` rows from position `at` of the order on, few enough that their gradient need not
+/// be stored. Returns `false` if a logit is not finite.
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
-    reason = "sizes are checked by the op, the places are constant, and an iterator's closure would not be inlined"
+    reason = "sizes are checked by the op, the indices are constant, and an iterator's closure would not be inlined"
 )]
 fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usize) -> bool {
     let &Problem { y, order, lr, .. } = problem;
@@ -265,13 +265,13 @@ fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usi
     true
 }
 
-/// Adds the gradient of `R` rows from the place `at` of the order on, and gives `R`; `None` if a
+/// Adds the gradient of `R` rows from position `at` of the order on. Returns `R`, or `None` if a
 /// logit is not finite.
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
     clippy::question_mark,
-    reason = "sizes are checked by the op, the places are constant, and an iterator's closure would not be inlined"
+    reason = "sizes are checked by the op, the indices are constant, and an iterator's closure would not be inlined"
 )]
 fn rows<V: Vector, const R: usize>(
     w: &Matrix,
