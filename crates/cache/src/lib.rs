@@ -13,11 +13,12 @@ mod index;
 pub mod key;
 mod lock;
 mod lockfile;
+mod maintenance;
 mod manifest;
 mod name;
 mod sources;
 mod store;
-mod tend;
+
 mod test_files;
 pub mod wire;
 
@@ -26,10 +27,10 @@ pub use index::{Again, Digests, Index, SETTLED};
 pub use key::{ContentKey, Ingredients, RecipeKey};
 pub use lock::Lock;
 pub use lockfile::Lockfile;
+pub use maintenance::{Checked, Collected};
 pub use manifest::{
     Download, FORMAT as MANIFEST_FORMAT, Manifest, ManifestError, Output, StageReport,
 };
 pub use name::NodeName;
 pub use sources::Workspace;
 pub use store::{CheckedOut, Store};
-pub use tend::{Checked, Collected};

@@ -199,8 +199,8 @@ impl Store {
         let Ok(Some(old)) = Manifest::read(&current) else { return Ok(()) };
         let place = self.stored(node, &old.key);
         place.parent().map_or(Ok(()), make)?;
-        self.keep_strangers(&current, node)?;
-        self.keep_strangers(&place, node)?;
+        self.set_aside_foreign_files(&current, node)?;
+        self.set_aside_foreign_files(&place, node)?;
         self.discard(&place)?;
         rename(&current, &place)
     }
@@ -411,7 +411,7 @@ impl Store {
             make(parent)?;
         }
         // The old result of this key is removed only when the new one has its name.
-        self.keep_strangers(&stored, &manifest.node)?;
+        self.set_aside_foreign_files(&stored, &manifest.node)?;
         let old = self.to_trash(&stored)?;
         rename(folder, &stored)?;
         // The folders above it are removed if they are empty now.
@@ -431,12 +431,12 @@ impl Store {
         match Manifest::read(&current) {
             // Even if it is damaged: a result in the store is checked before it is used.
             Ok(Some(old)) if &old.node == node => {
-                self.keep_strangers(&current, node)?;
+                self.set_aside_foreign_files(&current, node)?;
                 let place = self.stored(node, &old.key);
                 if &old.key == key {
                     self.discard(&current)?;
                 } else {
-                    self.keep_strangers(&place, node)?;
+                    self.set_aside_foreign_files(&place, node)?;
                     self.discard(&place)?;
                     rename(&current, &place)?;
                 }

@@ -87,7 +87,7 @@ pub enum Reply {
         sent: u64,
     },
     /// A request failed.
-    Trouble {
+    Failed {
         /// What went wrong, in words.
         what: String,
         /// Whether the request was a push.

@@ -58,7 +58,7 @@ pub fn gemm<V: Vector>(
         width.is_multiple_of(LANES) && result.len() >= rows * width && right.len() >= inner * width
     );
     assert!(rows == 0 || inner == 0 || at.len() > (rows - 1) * down + (inner - 1) * step);
-    let (bias, goes_on) = match start {
+    let (bias, accumulate) = match start {
         Initial::Zero => (std::ptr::null(), false),
         Initial::Bias(bias) => {
             assert!(bias.len() >= width);
@@ -78,7 +78,7 @@ pub fn gemm<V: Vector>(
             step,
             right: right.as_ptr(),
             bias,
-            goes_on,
+            accumulate,
             column,
         };
         // SAFETY: the sizes were just checked.
@@ -115,7 +115,7 @@ struct Tile {
     step: usize,
     right: *const f32,
     bias: *const f32,
-    goes_on: bool,
+    accumulate: bool,
     column: usize,
 }
 
@@ -159,7 +159,7 @@ impl Tile {
                     }
                 }
             }
-            if self.goes_on {
+            if self.accumulate {
                 for r in 0..R {
                     for n in 0..N {
                         sums[r][n] = V::load(

@@ -104,7 +104,7 @@ fn run(cli: &PredictCli) -> Result<()> {
                 Ok(true) => {
                     count += 1;
                     bytes += title.len();
-                    if bytes > LARGEST || !titles.more_waits() {
+                    if bytes > LARGEST || !titles.has_buffered_line() {
                         break;
                     }
                 }

@@ -77,7 +77,7 @@ impl Titles {
     }
 
     /// Whether another headline is available without waiting for input.
-    pub fn more_waits(&self) -> bool {
+    pub fn has_buffered_line(&self) -> bool {
         !self.given.is_empty()
             || self.sources.front().is_some_and(|s| s.reader.buffer().contains(&b'\n'))
     }

@@ -214,6 +214,6 @@ pub async fn put(
         return Err(error);
     }
     writer.shutdown().await.map_err(RemoteError::of_writer)?;
-    place.is_mended(&output.digest);
+    place.clear_damaged(&output.digest);
     Ok(sent)
 }

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match run(&RemoteCli::parse()) {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
-            say(&Reply::Trouble {
+            say(&Reply::Failed {
                 what: format!("{} ({})", failure.what, failure.place),
                 push: false,
                 over: true,
@@ -100,7 +100,7 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
             }
             Err(e) => Err(RemoteError::Store(format!("cannot parse the request of xtask: {e}"))),
         };
-        say(&reply.unwrap_or_else(|error| Reply::Trouble {
+        say(&reply.unwrap_or_else(|error| Reply::Failed {
             what: error.to_string(),
             push: false,
             over: error.is_over(),
@@ -139,11 +139,11 @@ fn push_all(place: &RemoteStore, runtime: &Runtime, queue: &Receiver<(String, bo
         let reply = match push(place, runtime, &manifest, replace, &folder) {
             Ok(reply) => reply,
             Err(error) => {
-                Reply::Trouble { what: error.to_string(), push: true, over: error.is_over() }
+                Reply::Failed { what: error.to_string(), push: true, over: error.is_over() }
             }
         };
         say(&reply);
-        if matches!(reply, Reply::Trouble { over: true, .. }) {
+        if matches!(reply, Reply::Failed { over: true, .. }) {
             return;
         }
     }

@@ -161,7 +161,7 @@ impl RemoteStore {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(digest)
     }
 
-    pub(crate) fn is_mended(&self, digest: &Digest) {
+    pub(crate) fn clear_damaged(&self, digest: &Digest) {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 }

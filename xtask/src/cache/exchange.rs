@@ -103,10 +103,10 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
         let is_wanted = nodes.is_empty() || called.contains(&&node.name);
         let state = match look(store, &recipes, &mut remote, node, &mut known)? {
             Whereabouts::Here => "here",
-            Whereabouts::There(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
-            Whereabouts::There(_) if !is_wanted => "remote",
+            Whereabouts::InRemote(manifest) if is_wanted && remote.fetch(&manifest)? => "pulled",
+            Whereabouts::InRemote(_) if !is_wanted => "remote",
             // A failed fetch has been reported already.
-            Whereabouts::There(_) | Whereabouts::Missing => "missing",
+            Whereabouts::InRemote(_) | Whereabouts::Missing => "missing",
         };
         if is_wanted {
             let manifest = known.get(&node.name);
@@ -132,7 +132,7 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
 
 enum Whereabouts {
     Here,
-    There(Manifest),
+    InRemote(Manifest),
     Missing,
 }
 
@@ -165,5 +165,5 @@ fn look(
     manifest.recipe = recipes.recipe_after(node, &upstream)?;
     remote.note(&manifest)?;
     known.insert(node.name.clone(), manifest.clone());
-    Ok(Whereabouts::There(manifest))
+    Ok(Whereabouts::InRemote(manifest))
 }

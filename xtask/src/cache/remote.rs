@@ -228,7 +228,7 @@ impl<'r> Remote<'r> {
                     program.waiting -= 1;
                     self.pushed.push(Pushed { node, key, sent });
                 }
-                Some(Reply::Trouble { what, over, .. }) => {
+                Some(Reply::Failed { what, over, .. }) => {
                     program.waiting -= 1;
                     self.over.1 = over;
                     self.warn(&format!("a result could not be uploaded: {what}"), true);
@@ -255,7 +255,7 @@ impl<'r> Remote<'r> {
                 self.over = (true, true);
                 self.warn("its program has ended", false);
             }
-            Some(Reply::Trouble { what, over, .. }) => {
+            Some(Reply::Failed { what, over, .. }) => {
                 // A remote that cannot be read is not written to, either: one warning is enough.
                 self.over = (self.over.0 | over, self.over.1 | over);
                 self.warn(&what, false);
@@ -331,7 +331,7 @@ impl RemoteProgram {
             for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
                 let Ok(reply) = serde_json::from_str(&line) else { continue };
                 let is_push =
-                    matches!(reply, Reply::Pushed { .. } | Reply::Trouble { push: true, .. });
+                    matches!(reply, Reply::Pushed { .. } | Reply::Failed { push: true, .. });
                 // Sending fails only if nobody listens any more.
                 let _ = if is_push { of_pushes.send(reply) } else { in_turn.send(reply) };
             }
@@ -340,7 +340,7 @@ impl RemoteProgram {
             Ok(Reply::Ready { name, read_only }) => {
                 Ok((Self { child, stdin, name, replies, pushes, waiting: 0 }, read_only))
             }
-            Ok(Reply::Trouble { what, .. }) => Err(what),
+            Ok(Reply::Failed { what, .. }) => Err(what),
             _ => Err("its program has ended".to_owned()),
         }
     }

@@ -10,7 +10,7 @@ use cache::{Digest, NodeName, Store};
 use failure::Result;
 
 use super::builder::{Builder, Built};
-use super::stage::{Deed, EPOCHS, Meddling, Moment, Stage, content, files_of, recipe};
+use super::stage::{Action, EPOCHS, Meddling, ModelStage, Moment, content, files_of, recipe};
 use super::world::{CRATES, TEXTS, World, source};
 use crate::binaries::{Binaries, stages};
 use crate::cargo::Builder as _;
@@ -228,7 +228,7 @@ impl Player {
     }
 
     /// A deed that replaces a program with another one, as a new file or in place.
-    fn swap(&mut self) -> Deed {
+    fn swap(&mut self) -> Action {
         let package = self.package();
         let path = self.with(|world| world.path(&format!("target/debug/{package}")));
         if let Ok(program) = std::fs::read(&path) {
@@ -263,12 +263,12 @@ impl Player {
         self.story.push(format!("meanwhile at {moment:?}, and back: {back}: {package} {text:?}"));
         let all = match self.below(5) {
             0 => vec![(moment, self.swap())],
-            1 => self.there_and_back(source, text, moment, back),
-            2 => self.there_and_back(data, text, moment, back),
+            1 => self.change_and_restore(source, text, moment, back),
+            2 => self.change_and_restore(data, text, moment, back),
             3 if self.trusting => Vec::new(),
             3 => {
                 let world = self.world.clone();
-                let write: Deed =
+                let write: Action =
                     Box::new(move || world.lock().expect("no panic").write_through_the_map(text));
                 vec![(moment, write)]
             }
@@ -276,13 +276,13 @@ impl Player {
                 let node = self.one(&NODES);
                 let path = self.artifacts(0).join(node).join(&self.files_of(node)[0]);
                 let (damage, was) = (self.damage(node), std::fs::read(&path).ok());
-                let mend: Deed = Box::new(move || {
+                let restore: Action = Box::new(move || {
                     if let Some(was) = was.filter(|_| path.exists()) {
                         std::fs::write(path, was).expect("writes");
                     }
                 });
                 if back {
-                    vec![(moment, damage), (Moment::Write, mend)]
+                    vec![(moment, damage), (Moment::Write, restore)]
                 } else {
                     vec![(moment, damage)]
                 }
@@ -292,16 +292,16 @@ impl Player {
     }
 
     /// Deeds that write a file and, with `back`, restore it later with its time stamp.
-    fn there_and_back(
+    fn change_and_restore(
         &self,
         file: String,
         text: &'static str,
         moment: Moment,
         back: bool,
-    ) -> Vec<(Moment, Deed)> {
+    ) -> Vec<(Moment, Action)> {
         let (was, stamp) = self.with(|world| (world.read(&file), world.stamp(&file)));
         let (there, again, and_again) = (self.world.clone(), self.world.clone(), file.clone());
-        let mut all: Vec<(Moment, Deed)> =
+        let mut all: Vec<(Moment, Action)> =
             vec![(moment, Box::new(move || there.lock().expect("no panic").put(&file, text)))];
         if back {
             all.push((
@@ -315,7 +315,7 @@ impl Player {
     }
 
     /// A deed that damages a file of a result.
-    fn damage(&mut self, node: &'static str) -> Deed {
+    fn damage(&mut self, node: &'static str) -> Action {
         let path = self.artifacts(0).join(node).join(&self.files_of(node)[0]);
         self.note("damage", path.display());
         Box::new(move || {
@@ -437,8 +437,13 @@ impl Player {
             &stages(&root).expect("packages"),
             &store.index,
         );
-        let runner =
-            &Stage { graph: &config.graph, binaries, meddling, kill, resumed: Mutex::default() };
+        let runner = &ModelStage {
+            graph: &config.graph,
+            binaries,
+            meddling,
+            kill,
+            resumed: Mutex::default(),
+        };
         let lines = RefCell::new(Vec::new());
         let say = &|line: &crate::line::Line| {
             lines.borrow_mut().push((line.node.to_string(), line.status));

@@ -25,14 +25,14 @@ pub enum Moment {
 }
 
 /// Something that is done to the checkout during a run.
-pub type Deed = Box<dyn FnOnce() + Send>;
+pub type Action = Box<dyn FnOnce() + Send>;
 
 /// Deeds during a run, each with its moment. Each is done once.
 #[derive(Default)]
-pub struct Meddling(Mutex<Vec<(Moment, Deed)>>);
+pub struct Meddling(Mutex<Vec<(Moment, Action)>>);
 
 impl Meddling {
-    pub fn new(all: Vec<(Moment, Deed)>) -> Self {
+    pub fn new(all: Vec<(Moment, Action)>) -> Self {
         Self(Mutex::new(all))
     }
 
@@ -58,7 +58,7 @@ impl Meddling {
 pub const EPOCHS: u64 = 3;
 
 /// The runner of stages.
-pub struct Stage<'s> {
+pub struct ModelStage<'s> {
     pub graph: &'s Graph,
     pub binaries: Binaries<'s>,
     /// What is done to the checkout meanwhile.
@@ -85,7 +85,7 @@ pub fn content(recipe: &str, file: &str) -> String {
     format!("{file} of {recipe}\n")
 }
 
-impl Runner for Stage<'_> {
+impl Runner for ModelStage<'_> {
     fn ready(&self) -> Result<()> {
         self.binaries.build_once()
     }

@@ -88,7 +88,7 @@ impl Store {
 
     /// Moves files in a result's folder that are not part of the result to `aside`, with a notice.
     /// Without a readable manifest, no file in the folder is known to be knockline's.
-    pub(crate) fn keep_strangers(&self, folder: &Path, node: &NodeName) -> Result<()> {
+    pub(crate) fn set_aside_foreign_files(&self, folder: &Path, node: &NodeName) -> Result<()> {
         if folder.symlink_metadata().is_err() {
             return Ok(());
         }
@@ -112,19 +112,19 @@ impl Store {
                 || path.file_name().is_some_and(|name| SYSTEMS.iter().any(|s| name == *s))
                 || same()
         };
-        let strangers: Vec<PathBuf> =
+        let foreign: Vec<PathBuf> =
             paths(folder)?.into_iter().filter(|path| !is_ours(path)).collect();
-        if strangers.is_empty() {
+        if foreign.is_empty() {
             return Ok(());
         }
         let to = self.free_place_aside(node)?;
-        for path in &strangers {
+        for path in &foreign {
             let to = to.join(path);
             to.parent().map_or(Ok(()), make)?;
             rename(&folder.join(path), &to)?;
         }
         let names =
-            strangers.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+            foreign.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         self.notice(format!(
             "{} had files that are not part of the result: {names}; they are kept in {}",
             folder.display(),

@@ -103,17 +103,17 @@ impl MultiLayerGpuEpoch<'_> {
         optimizer: &mut Optimizer,
         random: &mut Random,
     ) -> std::result::Result<(), EpochError> {
-        let mut there = There::put(machine, net, optimizer)?;
+        let mut state = DeviceState::put(machine, net, optimizer)?;
         // SAFETY: the caller guarantees it.
-        unsafe { self.steps(machine, &mut there, net, optimizer, random)? };
-        there.get(machine, net, optimizer)?;
+        unsafe { self.steps(machine, &mut state, net, optimizer, random)? };
+        state.get(machine, net, optimizer)?;
         optimizer.steps += self.order.len().div_ceil(self.settings.batch_size.max(1)) as u64;
         Ok(())
     }
 }
 
 /// A net and its optimizer on the machine.
-struct There<W> {
+struct DeviceState<W> {
     value: W,
     first: W,
     second: W,
@@ -121,7 +121,7 @@ struct There<W> {
     running_var: W,
 }
 
-impl<W> There<W> {
+impl<W> DeviceState<W> {
     fn put<M: Launcher<Words = W>>(machine: &M, net: &Net, optimizer: &Optimizer) -> Result<Self> {
         let buffer = |name: &str| machine.put(&flat([net.buffers.get(name)].into_iter())?);
         let remembered = |which: usize| match optimizer.memories().get(which) {
@@ -132,7 +132,7 @@ impl<W> There<W> {
             )?),
             None => machine.zeros(1),
         };
-        let there = Self {
+        let state = Self {
             value: machine.put(&flat(
                 MULTI_LAYER_WEIGHTS
                     .iter()
@@ -153,12 +153,12 @@ impl<W> There<W> {
             + CLASSES * (hidden + 1);
         let memories = optimizer.memories().len();
         let sizes =
-            [(&there.value, count), (&there.running_mean, hidden), (&there.running_var, hidden)];
-        let remembered = [(&there.first, count), (&there.second, count)].into_iter().take(memories);
+            [(&state.value, count), (&state.running_mean, hidden), (&state.running_var, hidden)];
+        let remembered = [(&state.first, count), (&state.second, count)].into_iter().take(memories);
         if sizes.into_iter().chain(remembered).any(|(words, size)| machine.size(words) != size) {
             candle_core::bail!("the net's weights do not fit its shape");
         }
-        Ok(there)
+        Ok(state)
     }
 
     fn get<M: Launcher<Words = W>>(
@@ -197,7 +197,7 @@ impl MultiLayerGpuEpoch<'_> {
     unsafe fn steps<M: Launcher>(
         &self,
         machine: &M,
-        there: &mut There<M::Words>,
+        state: &mut DeviceState<M::Words>,
         net: &Net,
         optimizer: &Optimizer,
         random: &mut Random,
@@ -230,12 +230,12 @@ impl MultiLayerGpuEpoch<'_> {
         let done = i32::try_from(optimizer.steps).unwrap_or(i32::MAX);
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
         let mut parameters = MultiLayerArguments {
-            value: machine.address(&mut there.value),
-            first: machine.address(&mut there.first),
-            second: machine.address(&mut there.second),
+            value: machine.address(&mut state.value),
+            first: machine.address(&mut state.first),
+            second: machine.address(&mut state.second),
             gradient: machine.address(&mut gradient),
-            running_mean: machine.address(&mut there.running_mean),
-            running_var: machine.address(&mut there.running_var),
+            running_mean: machine.address(&mut state.running_mean),
+            running_var: machine.address(&mut state.running_var),
             x: resident.x,
             y: resident.y,
             order: machine.address(&mut places),

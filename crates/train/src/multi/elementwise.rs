@@ -4,7 +4,7 @@
 
 use nets::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 
-use crate::multi::shard::Side;
+use crate::multi::shard::Shard;
 
 #[expect(clippy::cast_possible_truncation, reason = "the statistics are f32")]
 const EPSILON: f32 = BATCH_NORM_EPSILON as f32;
@@ -29,10 +29,10 @@ pub fn drop_units(values: &mut [f32], mask: Option<&Vec<f32>>) {
 
 /// Turns Z into N, and updates the running statistics by its mean and variance.
 #[inline(always)]
-pub fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], side: &mut Side) {
-    let width = side.width();
+pub fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], shard: &mut Shard) {
+    let width = shard.width();
     let n = z.len() / width;
-    let share = 1.0 / n as f32;
+    let per_row = 1.0 / n as f32;
     let [mean, variance] = sums;
     mean.fill(0.0);
     variance.fill(0.0);
@@ -42,7 +42,7 @@ pub fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], s
         }
     }
     for m in mean.iter_mut() {
-        *m *= share;
+        *m *= per_row;
     }
     for row in z.chunks_exact_mut(width) {
         for ((z, m), v) in row.iter_mut().zip(mean.iter()).zip(variance.iter_mut()) {
@@ -51,7 +51,7 @@ pub fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], s
         }
     }
     for (v, i) in variance.iter_mut().zip(inverse.iter_mut()) {
-        *v *= share;
+        *v *= per_row;
         *i = 1.0 / (*v + EPSILON).sqrt();
     }
     for row in z.chunks_exact_mut(width) {
@@ -64,10 +64,10 @@ pub fn normalise(z: &mut [f32], inverse: &mut [f32], sums: &mut [Vec<f32>; 2], s
             *r = *r * (1.0 - MOMENTUM) + new * (MOMENTUM * factor);
         }
     };
-    remember(&mut side.running_mean, mean, 1.0);
+    remember(&mut shard.running_mean, mean, 1.0);
     // The running variance is divided by n − 1; a batch of one row has none.
     if n > 1 {
-        remember(&mut side.running_var, variance, n as f32 / (n - 1) as f32);
+        remember(&mut shard.running_var, variance, n as f32 / (n - 1) as f32);
     }
 }
 
@@ -88,9 +88,9 @@ pub fn by_batch_norm(
     normal: &[f32],
     inverse: &[f32],
     sums: &mut [Vec<f32>; 2],
-    side: &mut Side,
+    shard: &mut Shard,
 ) {
-    let width = side.width();
+    let width = shard.width();
     let rows = by_h.len() / width;
     let [of_g, of_gn] = sums;
     of_g.fill(0.0);
@@ -101,11 +101,11 @@ pub fn by_batch_norm(
             *b += g * n;
         }
     }
-    for ((gradient, by_shift), (a, b)) in side
+    for ((gradient, by_shift), (a, b)) in shard
         .scale
         .gradient
         .iter_mut()
-        .zip(side.shift.gradient.iter_mut())
+        .zip(shard.shift.gradient.iter_mut())
         .zip(of_g.iter_mut().zip(of_gn.iter_mut()))
     {
         *gradient += *b;
@@ -121,7 +121,7 @@ pub fn by_batch_norm(
             .zip(g)
             .zip(n)
             .zip(of_g.iter().zip(of_gn.iter()))
-            .zip(inverse.iter().zip(&side.scale.value));
+            .zip(inverse.iter().zip(&shard.scale.value));
         for ((((z, g), n), (mean_g, mean_gn)), (inverse, scale)) in parts {
             *z = scale * inverse * (g - mean_g - n * mean_gn);
         }

@@ -35,7 +35,7 @@ use kernels::team::{self, Member};
 use crate::multi::elementwise::{
     add, add_rows, by_batch_norm, by_relu, column_sums, drop_units, normalise, relu, transpose,
 };
-use crate::multi::shard::{Side, Weights, padded};
+use crate::multi::shard::{Shard, Weights, padded};
 use crate::multi::update::{Update, Weight, step};
 use crate::random::Random;
 
@@ -56,11 +56,11 @@ impl MultiLayerEpoch<'_> {
     /// Trains for an epoch. The error is the first batch, counted from 1, whose loss is not finite.
     pub fn run(&self, weights: &mut Weights, random: &mut Random) -> Result<(), usize> {
         let count = self.threads.clamp(1, padded(weights.hidden) / LANES);
-        let (sides, mid, out) = weights.split(count);
+        let (shards, mid, out) = weights.split(count);
         let n = self.batch_size.min(self.order.len());
         let many = |count: usize| {
             (0..count).map(|_| {
-                sides.iter().map(|side| RwLock::new(vec![0.0; n * side.width()])).collect()
+                shards.iter().map(|shard| RwLock::new(vec![0.0; n * shard.width()])).collect()
             })
         };
         let shown = Shown {
@@ -71,23 +71,24 @@ impl MultiLayerEpoch<'_> {
                 .collect(),
             h: many(weights.layers + 1).collect(),
             by_z: many(weights.layers).collect(),
-            logits: sides.iter().map(|_| RwLock::new(vec![0.0; n * LANES])).collect(),
+            logits: shards.iter().map(|_| RwLock::new(vec![0.0; n * LANES])).collect(),
             mid: mid.into_iter().map(RwLock::new).collect(),
             out: out.into_iter().map(RwLock::new).collect(),
             masks: RwLock::default(),
             random: Mutex::new(random),
             diverged: AtomicBool::new(false),
         };
-        let sides: Vec<Mutex<Option<Side>>> =
-            sides.into_iter().map(|side| Mutex::new(Some(side))).collect();
+        let shards: Vec<Mutex<Option<Shard>>> =
+            shards.into_iter().map(|shard| Mutex::new(Some(shard))).collect();
         let done = team::run(count, |member| {
-            let side = sides[member.index].lock().unwrap_or_else(PoisonError::into_inner).take();
-            side.map(|side| dispatch(ShardEpoch { epoch: self, shown: &shown, member, side, n }))
+            let shard = shards[member.index].lock().unwrap_or_else(PoisonError::into_inner).take();
+            shard.map(|shard| dispatch(ShardEpoch { epoch: self, shown: &shown, member, shard, n }))
         });
-        let (sides, ends): (Vec<Side>, Vec<Result<(), usize>>) = done.into_iter().flatten().unzip();
+        let (shards, ends): (Vec<Shard>, Vec<Result<(), usize>>) =
+            done.into_iter().flatten().unzip();
         let inner = |one: RwLock<Weight>| one.into_inner().unwrap_or_else(PoisonError::into_inner);
         let of = |all: Vec<RwLock<Weight>>| all.into_iter().map(inner).collect::<Vec<_>>();
-        weights.join(&sides, &of(shown.mid), &of(shown.out));
+        weights.join(&shards, &of(shown.mid), &of(shown.out));
         ends.into_iter().collect()
     }
 }
@@ -126,7 +127,7 @@ struct ShardEpoch<'p, 's> {
     epoch: &'p MultiLayerEpoch<'p>,
     shown: &'p Shown<'s>,
     member: Member<'p>,
-    side: Side,
+    shard: Shard,
     /// Rows of the largest batch.
     n: usize,
 }
@@ -146,21 +147,21 @@ struct Scratch {
 }
 
 impl Work for ShardEpoch<'_, '_> {
-    type Out = (Side, Result<(), usize>);
+    type Out = (Shard, Result<(), usize>);
     #[inline(always)]
     fn run<V: Vector>(mut self) -> Self::Out {
         let MultiLayerEpoch { x, order, batch_size, dropout, .. } = *self.epoch;
-        let (d, width, layers) = (self.side.dimension, self.side.width(), self.side.layers);
+        let (d, width, layers) = (self.shard.dimension, self.shard.width(), self.shard.layers);
         let many = |count: usize, size: usize| vec![vec![0.0; size]; count];
         let mut scratch = Scratch {
             normal: many(layers, self.n * width),
             inverse: many(layers, width),
             masks: Vec::new(),
             by_h: vec![0.0; self.n * width],
-            mid_transposed: vec![0.0; padded(self.side.hidden) * width],
+            mid_transposed: vec![0.0; padded(self.shard.hidden) * width],
             out_transposed: vec![0.0; CLASSES * width],
             sums: [vec![0.0; width], vec![0.0; width]],
-            product: vec![0.0; padded(self.side.hidden) * width],
+            product: vec![0.0; padded(self.shard.hidden) * width],
         };
         let mut update = self.epoch.update;
         for (number, batch) in order.chunks(batch_size).enumerate() {
@@ -180,14 +181,14 @@ impl Work for ShardEpoch<'_, '_> {
             self.logits::<V>(batch);
             self.member.meet();
             if self.shown.diverged.load(Ordering::Relaxed) {
-                return (self.side, Err(number + 1));
+                return (self.shard, Err(number + 1));
             }
             self.backward::<V>(&mut scratch, batch.len());
             update.steps += 1;
             self.step(&update);
             self.member.meet();
         }
-        (self.side, Ok(()))
+        (self.shard, Ok(()))
     }
 }
 
@@ -196,7 +197,7 @@ impl ShardEpoch<'_, '_> {
     /// order of a single thread.
     #[inline(always)]
     fn draw(&self, s: &mut Scratch, rows: usize) {
-        let Side { hidden, layers, .. } = self.side;
+        let Shard { hidden, layers, .. } = self.shard;
         if self.member.index == 0 {
             let mut random = self.shown.random.lock().unwrap_or_else(PoisonError::into_inner);
             *write(&self.shown.masks) =
@@ -205,10 +206,10 @@ impl ShardEpoch<'_, '_> {
         self.member.meet();
         s.masks.clear();
         for all in read(&self.shown.masks).iter() {
-            let mut own = vec![0.0; rows * self.side.width()];
-            for (to, from) in own.chunks_exact_mut(self.side.width()).zip(all.chunks_exact(hidden))
+            let mut own = vec![0.0; rows * self.shard.width()];
+            for (to, from) in own.chunks_exact_mut(self.shard.width()).zip(all.chunks_exact(hidden))
             {
-                for (to, from) in to.iter_mut().zip(&from[self.side.units.start.min(hidden)..]) {
+                for (to, from) in to.iter_mut().zip(&from[self.shard.units.start.min(hidden)..]) {
                     *to = *from;
                 }
             }
@@ -218,7 +219,7 @@ impl ShardEpoch<'_, '_> {
 
     #[inline(always)]
     fn forward<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
-        let (d, width, me) = (self.side.dimension, self.side.width(), self.member.index);
+        let (d, width, me) = (self.shard.dimension, self.shard.width(), self.member.index);
         {
             let mut h = write(&self.shown.h[0][me]);
             for (index, x) in self.shown.x.iter().enumerate() {
@@ -228,24 +229,24 @@ impl ShardEpoch<'_, '_> {
                     &mut h[part.start * width..],
                     width,
                     left,
-                    &self.side.fc.value,
-                    Initial::Bias(&self.side.fc_bias.value),
+                    &self.shard.fc.value,
+                    Initial::Bias(&self.shard.fc_bias.value),
                 );
             }
             relu(&mut h[..rows * width]);
             drop_units(&mut h, s.masks.first());
         }
         self.member.meet();
-        for layer in 0..self.side.layers {
+        for layer in 0..self.shard.layers {
             {
                 let mid = read(&self.shown.mid[me]);
-                let mut start = Initial::Bias(&self.side.mid_bias.value);
-                for (other, units) in self.shown.h[layer].iter().zip(&self.side.all) {
+                let mut start = Initial::Bias(&self.shard.mid_bias.value);
+                for (other, units) in self.shown.h[layer].iter().zip(&self.shard.all) {
                     let down = units.len();
                     let left = Left {
                         at: &read(other),
                         rows,
-                        inner: self.side.real(units),
+                        inner: self.shard.real(units),
                         down,
                         right: 1,
                     };
@@ -259,14 +260,14 @@ impl ShardEpoch<'_, '_> {
                     start = Initial::Result;
                 }
                 let z = &mut s.normal[layer][..rows * width];
-                normalise(z, &mut s.inverse[layer], &mut s.sums, &mut self.side);
+                normalise(z, &mut s.inverse[layer], &mut s.sums, &mut self.shard);
                 let mut h = write(&self.shown.h[layer + 1][me]);
                 for (h, normal) in h.chunks_exact_mut(width).zip(z.chunks_exact(width)) {
                     for (((h, n), scale), shift) in h
                         .iter_mut()
                         .zip(normal)
-                        .zip(&self.side.scale.value)
-                        .zip(&self.side.shift.value)
+                        .zip(&self.shard.scale.value)
+                        .zip(&self.shard.shift.value)
                     {
                         *h = scale * n + shift;
                     }
@@ -283,22 +284,22 @@ impl ShardEpoch<'_, '_> {
     fn logits<V: Vector>(&self, batch: &[u32]) {
         let rows = self.member.share(batch.len());
         let mut logits = write(&self.shown.logits[self.member.index]);
-        let mut start = Initial::Bias(&self.side.out_bias.value);
+        let mut start = Initial::Bias(&self.shard.out_bias.value);
         for ((h, out), units) in
-            self.shown.h[self.side.layers].iter().zip(&self.shown.out).zip(&self.side.all)
+            self.shown.h[self.shard.layers].iter().zip(&self.shown.out).zip(&self.shard.all)
         {
             let (h, down) = (read(h), units.len());
             let left = Left {
                 at: &h[rows.start * down..],
                 rows: rows.len(),
-                inner: self.side.real(units),
+                inner: self.shard.real(units),
                 down,
                 right: 1,
             };
             gemm::<V>(&mut logits, LANES, left, &read(out).value, start);
             start = Initial::Result;
         }
-        if !by_logits(self.side.relu_out, &mut logits, self.epoch, batch, rows) {
+        if !by_logits(self.shard.relu_out, &mut logits, self.epoch, batch, rows) {
             self.shown.diverged.store(true, Ordering::Relaxed);
         }
     }
@@ -306,22 +307,22 @@ impl ShardEpoch<'_, '_> {
     #[inline(always)]
     fn backward<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
         let (d, width, layers, me) =
-            (self.side.dimension, self.side.width(), self.side.layers, self.member.index);
+            (self.shard.dimension, self.shard.width(), self.shard.layers, self.member.index);
         self.last_layer::<V>(s, rows);
-        let Side { mid_bias, scale, shift, .. } = &mut self.side;
+        let Shard { mid_bias, scale, shift, .. } = &mut self.shard;
         for weight in [mid_bias, scale, shift] {
             weight.gradient.fill(0.0);
         }
         if layers > 0 {
             // Before the others may change their part.
-            for (other, units) in self.shown.mid.iter().zip(&self.side.all) {
-                let own = &read(other).value[self.side.units.start * units.len()..];
+            for (other, units) in self.shown.mid.iter().zip(&self.shard.all) {
+                let own = &read(other).value[self.shard.units.start * units.len()..];
                 transpose(
                     &mut s.mid_transposed[units.start * width..],
                     own,
                     width,
                     units.len(),
-                    self.side.real(units),
+                    self.shard.real(units),
                 );
             }
         }
@@ -339,13 +340,13 @@ impl ShardEpoch<'_, '_> {
                 &s.normal[layer],
                 &s.inverse[layer],
                 &mut s.sums,
-                &mut self.side,
+                &mut self.shard,
             );
             drop(by_z);
             self.member.meet();
             let by_z = read(&self.shown.by_z[layer][me]);
             let mut mid = write(&self.shown.mid[me]);
-            for (other, units) in self.shown.h[layer].iter().zip(&self.side.all) {
+            for (other, units) in self.shown.h[layer].iter().zip(&self.shard.all) {
                 let left = Left {
                     at: &read(other),
                     rows: units.len(),
@@ -362,13 +363,13 @@ impl ShardEpoch<'_, '_> {
                 }
             }
             column_sums(&mut s.sums[0], &by_z[..rows * width]);
-            add(&mut self.side.mid_bias.gradient, &s.sums[0]);
+            add(&mut self.shard.mid_bias.gradient, &s.sums[0]);
             let mut start = Initial::Zero;
-            for (other, units) in self.shown.by_z[layer].iter().zip(&self.side.all) {
+            for (other, units) in self.shown.by_z[layer].iter().zip(&self.shard.all) {
                 let left = Left {
                     at: &read(other),
                     rows,
-                    inner: self.side.real(units),
+                    inner: self.shard.real(units),
                     down: units.len(),
                     right: 1,
                 };
@@ -388,7 +389,7 @@ impl ShardEpoch<'_, '_> {
             let part = team::share(index, self.member.size, rows);
             let left = Left { at: &read(x), rows: d, inner: part.len(), down: 1, right: d };
             gemm::<V>(
-                &mut self.side.fc.gradient,
+                &mut self.shard.fc.gradient,
                 width,
                 left,
                 &s.by_h[part.start * width..],
@@ -396,17 +397,17 @@ impl ShardEpoch<'_, '_> {
             );
             start = Initial::Result;
         }
-        column_sums(&mut self.side.fc_bias.gradient, &s.by_h[..rows * width]);
+        column_sums(&mut self.shard.fc_bias.gradient, &s.by_h[..rows * width]);
     }
 
     /// Back from the logits to the last H.
     #[inline(always)]
     fn last_layer<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
-        let (width, me) = (self.side.width(), self.member.index);
-        let h = read(&self.shown.h[self.side.layers][me]);
+        let (width, me) = (self.shard.width(), self.member.index);
+        let h = read(&self.shown.h[self.shard.layers][me]);
         let mut out = write(&self.shown.out[me]);
         transpose(&mut s.out_transposed, &out.value, width, LANES, CLASSES);
-        self.side.out_bias.gradient.fill(0.0);
+        self.shard.out_bias.gradient.fill(0.0);
         let mut start = Initial::Zero;
         for (index, other) in self.shown.logits.iter().enumerate() {
             let part = team::share(index, self.member.size, rows);
@@ -420,7 +421,7 @@ impl ShardEpoch<'_, '_> {
             };
             gemm::<V>(&mut out.gradient, LANES, left, &logits, start);
             start = Initial::Result;
-            add_rows(&mut self.side.out_bias.gradient, &logits[..part.len() * LANES]);
+            add_rows(&mut self.shard.out_bias.gradient, &logits[..part.len() * LANES]);
             let left =
                 Left { at: &logits, rows: part.len(), inner: CLASSES, down: LANES, right: 1 };
             gemm::<V>(
@@ -438,7 +439,7 @@ impl ShardEpoch<'_, '_> {
     #[inline(always)]
     fn step(&mut self, update: &Update) {
         let me = self.member.index;
-        let Side { fc, fc_bias, mid_bias, scale, shift, out_bias, layers, .. } = &mut self.side;
+        let Shard { fc, fc_bias, mid_bias, scale, shift, out_bias, layers, .. } = &mut self.shard;
         for weight in [fc, fc_bias, out_bias] {
             step(weight, update);
         }

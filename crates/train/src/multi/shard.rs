@@ -1,5 +1,5 @@
 //! The multi-layer net's weights in the layout of [`crate::multi::epoch`]: whole, and split into
-//! one [`Side`] per thread.
+//! one [`Shard`] per thread.
 
 use std::ops::Range;
 
@@ -31,21 +31,21 @@ pub struct Weights {
 
 /// Some of the hidden units, and the weights that lead to them. Other threads read the middle and
 /// the last matrix, so these are kept elsewhere.
-pub struct Side {
+pub struct Shard {
     pub dimension: usize,
     pub hidden: usize,
     pub layers: usize,
     pub relu_out: bool,
-    /// The side's units, in whole vectors.
+    /// The shard's units, in whole vectors.
     pub units: Range<usize>,
-    /// The units of every side.
+    /// The units of every shard.
     pub all: Vec<Range<usize>>,
     pub fc: Weight,
     pub fc_bias: Weight,
     pub mid_bias: Weight,
     pub scale: Weight,
     pub shift: Weight,
-    /// Every side has all of it, and changes it in the same way.
+    /// Every shard has all of it, and changes it in the same way.
     pub out_bias: Weight,
     pub running_mean: Vec<f32>,
     pub running_var: Vec<f32>,
@@ -56,8 +56,8 @@ pub fn padded(n: usize) -> usize {
     n.next_multiple_of(LANES)
 }
 
-impl Side {
-    /// How many units the side has, including padding.
+impl Shard {
+    /// How many units the shard has, including padding.
     pub fn width(&self) -> usize {
         self.units.len()
     }
@@ -69,15 +69,15 @@ impl Side {
 }
 
 impl Weights {
-    /// Splits the weights into `count` sides, and their parts of the middle and the last matrix.
-    pub fn split(&self, count: usize) -> (Vec<Side>, Vec<Weight>, Vec<Weight>) {
+    /// Splits the weights into `count` shards, and their parts of the middle and the last matrix.
+    pub fn split(&self, count: usize) -> (Vec<Shard>, Vec<Weight>, Vec<Weight>) {
         let width = padded(self.hidden);
         let units = |index: usize| {
             let vectors = share(index, count, width / LANES);
             vectors.start * LANES..vectors.end * LANES
         };
         let all: Vec<Range<usize>> = (0..count).map(units).collect();
-        let side = |units: &Range<usize>| Side {
+        let shard = |units: &Range<usize>| Shard {
             dimension: self.dimension,
             hidden: self.hidden,
             layers: self.layers,
@@ -98,24 +98,24 @@ impl Weights {
         let rows = |units: &Range<usize>| {
             self.out.columns(width * LANES, &(units.start * LANES..units.end * LANES))
         };
-        (all.iter().map(side).collect(), mid, all.iter().map(rows).collect())
+        (all.iter().map(shard).collect(), mid, all.iter().map(rows).collect())
     }
 
     /// Takes back what [`Weights::split`] has returned.
-    pub fn join(&mut self, sides: &[Side], mid: &[Weight], out: &[Weight]) {
+    pub fn join(&mut self, shards: &[Shard], mid: &[Weight], out: &[Weight]) {
         let width = padded(self.hidden);
-        for ((side, mid), out) in sides.iter().zip(mid).zip(out) {
-            let units = &side.units;
-            self.fc.put(width, units, &side.fc);
-            self.fc_bias.put(width, units, &side.fc_bias);
+        for ((shard, mid), out) in shards.iter().zip(mid).zip(out) {
+            let units = &shard.units;
+            self.fc.put(width, units, &shard.fc);
+            self.fc_bias.put(width, units, &shard.fc_bias);
             self.mid.put(width, units, mid);
-            self.mid_bias.put(width, units, &side.mid_bias);
-            self.scale.put(width, units, &side.scale);
-            self.shift.put(width, units, &side.shift);
+            self.mid_bias.put(width, units, &shard.mid_bias);
+            self.scale.put(width, units, &shard.scale);
+            self.shift.put(width, units, &shard.shift);
             self.out.put(width * LANES, &(units.start * LANES..units.end * LANES), out);
-            put(&mut self.running_mean, width, units, &side.running_mean);
-            put(&mut self.running_var, width, units, &side.running_var);
-            self.out_bias = side.out_bias.clone();
+            put(&mut self.running_mean, width, units, &shard.running_mean);
+            put(&mut self.running_var, width, units, &shard.running_var);
+            self.out_bias = shard.out_bias.clone();
         }
     }
 }

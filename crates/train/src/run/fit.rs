@@ -16,7 +16,7 @@ use crate::optimizer::Optimizer;
 use crate::random::Random;
 use crate::run::checkpoint::{self, RunState};
 use crate::run::jsonl::Jsonl;
-use crate::run::live::Watch;
+use crate::run::live::LiveCurves;
 use crate::run::schedule::Schedule;
 use crate::run::stopping::Stopping;
 use crate::score::score;
@@ -94,7 +94,7 @@ pub fn fit(
     rows.truncate(outcome.epochs as usize);
     let mut history = Jsonl::open(&folder.join("history.jsonl"), outcome.epochs)?;
     let mut timings = Jsonl::open(&folder.join("timings.jsonl"), outcome.epochs)?;
-    let mut watch = Watch::open(folder, rows)?;
+    let mut live = LiveCurves::open(folder, rows)?;
     let mut order: Vec<u32> = Vec::new();
 
     progress.begin("training", Some(u64::from(plan.epochs)), Unit::Epochs);
@@ -120,7 +120,7 @@ pub fn fit(
         // history.
         history.sync()?;
         timings.push(&TimingRow { epoch, seconds })?;
-        watch.push(&row)?;
+        live.push(&row)?;
         if row.loss_valid < best.1 {
             best = (epoch, row.loss_valid);
         }
@@ -160,7 +160,7 @@ pub fn fit(
     }
     // Again, for a run that was killed just before it pruned.
     prune(folder, plan, outcome.epochs, best.0)?;
-    watch.draw()?;
+    live.draw()?;
     outcome.epoch_kept = if plan.keep_best { best.0 } else { outcome.epochs };
     if outcome.epoch_kept != outcome.epochs {
         checkpoint::read(folder, (node, seed), outcome.epoch_kept, net, optimizer)?;

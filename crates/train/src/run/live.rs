@@ -15,14 +15,14 @@ const ALWAYS: usize = 200;
 const PACE: Duration = Duration::from_millis(100);
 
 /// The curves of a run.
-pub struct Watch {
+pub struct LiveCurves {
     path: PathBuf,
     rows: Vec<HistoryRow>,
     drawn: Instant,
     board: EventFiles,
 }
 
-impl Watch {
+impl LiveCurves {
     /// Starts the curves in a run's `folder`, with the `rows` so far of a resumed run.
     pub fn open(folder: &Path, rows: Vec<HistoryRow>) -> Result<Self> {
         let board = EventFiles::create(&folder.join("tensorboard"), &rows)?;

@@ -119,7 +119,7 @@ impl Store {
             let name = node.file_name().and_then(|name| NodeName::try_from(name.to_str()?).ok());
             for result in folders(&node) {
                 if let Some(name) = name.as_ref().filter(|_| !keep) {
-                    self.keep_strangers(&result, name)?;
+                    self.set_aside_foreign_files(&result, name)?;
                 }
                 freed += size(&result)?;
             }
