@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use serde_json::Value as Json;
-use stage::is_url;
-use stage::{Options, Schema};
+use stage::{Options, Schema, is_url};
 use stage::{options::Kind, options::suggest};
 
 use crate::graph::{Declared, Graph, Node};

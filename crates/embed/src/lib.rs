@@ -25,8 +25,7 @@ use formats::table;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use schema::{Coverage, WordCount};
 use serde::Deserialize;
-use stage::Unit;
-use stage::{Embedded, Progress, Stage};
+use stage::{Embedded, Progress, Stage, Unit};
 use text::{Lowercase, PARTS};
 use vocabulary::{Counter, FoundVectors, Vocabulary};
 

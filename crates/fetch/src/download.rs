@@ -13,8 +13,7 @@ use reqwest::header::{
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use stage::Unit;
-use stage::{Event, Progress};
+use stage::{Event, Progress, Unit};
 
 use crate::checksum::{self, Sum};
 use crate::{Downloads, Obtained, drive, masquerade};

@@ -21,8 +21,7 @@ use fetch::Sources;
 use formats::table;
 use schema::IngestSummary;
 use serde::Deserialize;
-use stage::Unit;
-use stage::{Embedded, Stage};
+use stage::{Embedded, Stage, Unit};
 
 use crate::rows::{RowFilter, Table};
 

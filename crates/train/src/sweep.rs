@@ -11,8 +11,7 @@ use failure::{Failure, Result};
 use nets::{Net, Shape};
 use schema::{SweepConfig, SweepRow};
 use serde::{Deserialize, Serialize};
-use stage::Unit;
-use stage::{Machine, Stage};
+use stage::{Machine, Stage, Unit};
 
 use crate::data::Data;
 use crate::engine::Engine;

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use failure::{Failure, Result};
 use nets::Net;
 use schema::{HistoryRow, Outcome, TimingRow};
-use stage::Unit;
-use stage::{Event, Progress};
+use stage::{Event, Progress, Unit};
 
 use crate::data::Data;
 use crate::engine::Engine;
