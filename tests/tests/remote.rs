@@ -265,7 +265,7 @@ fn push_and_pull_use_a_folder_and_pull_also_a_web_server() {
         if remote.starts_with("http") {
             let refused = other.run(&["cache", "push"]);
             assert!(
-                refused.code == Some(2) && refused.err.contains("read only"),
+                refused.code == Some(2) && refused.err.contains("read-only"),
                 "{}",
                 refused.err
             );

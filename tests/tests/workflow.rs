@@ -85,7 +85,9 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
     let action =
         std::fs::read_to_string(root().join(".github/actions/stage/action.yml")).expect("reads");
     assert!(
-        action.contains("pattern: bundle-*") && action.contains("name: bundle-${{ inputs.name }}")
+        action.contains("pattern: ${{ inputs.needs }}")
+            && action.contains("default: bundle-*")
+            && action.contains("name: bundle-${{ inputs.name }}")
     );
 }
 

@@ -100,7 +100,11 @@ pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
     }
     if all.is_empty() && damaged > 0 {
         return Err(Failure::input(
-            "every result of a training run here is damaged",
+            if arguments.runs.is_empty() {
+                "every result of a training run here is damaged"
+            } else {
+                "every result of the named runs is damaged"
+            },
             store.root().display(),
             "make them again: cargo xtask pipeline",
         ));

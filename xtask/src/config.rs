@@ -460,7 +460,10 @@ mod tests {
         assert_eq!(option(&config, "train.a", "batch_size"), 1);
         for (sets, want) in [
             (&["train.mpl.lr=0.1"][..], "there is no run `train.mpl`; did you mean `train.mlp`?"),
-            (&["train.x.net=slp", "train.X.net=slp"], "gives two runs the name `train.X`"),
+            (
+                &["train.x.net=slp", "train.X.net=slp"],
+                "`train.x` and `train.X` differ only in case",
+            ),
             (&["train.other.lr=1"], "there is no run `train.other`; a new run needs"),
             (&["train.x.net=cnn"], "`train.x.net` cannot be \"cnn\"; expected one of slp, mlp"),
             (&["train.x.net=slp", "train.x.hidden=4"], "`train.x.hidden` is not a known option"),
@@ -514,6 +517,10 @@ mod tests {
         assert_eq!(names(&paths)[..2], ["train.slp@init=x.st", "train.slp@init=y.st"]);
         let here = std::env::current_dir().expect("a folder").join("a/x.st");
         assert_eq!(option(&paths, "train.slp@init=x.st", "init"), here.display().to_string());
+        // A `--set` after another one overrides it, so it must have an effect.
+        let useless = ["matrix.train.slp.lr=[0.1, 0.2]", "train.slp.lr=0.5"];
+        let failure = read(&useless).err().expect("refused");
+        assert!(failure.place.contains("`train.slp.lr` has no effect"), "{failure}");
         let many: Vec<String> = (1..=1001).map(|n| n.to_string()).collect();
         let failure =
             read(&[&format!("matrix.train.slp.seed=[{}]", many.join(","))]).err().expect("refused");

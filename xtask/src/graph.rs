@@ -223,7 +223,7 @@ impl Graph {
             return Err(Failure::usage(
                 what,
                 "command line",
-                "run `cargo xtask graph` to see the nodes",
+                "run `cargo xtask graph` to see the nodes; a run that --set defines needs its --set options each time",
             ));
         }
         Ok(nodes)

@@ -94,8 +94,13 @@ fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
         return Ok(found.clone());
     }
     let names: Vec<&str> = known.iter().map(NodeName::as_str).collect();
+    let remedy = format!("use one of {}", names.join(", "));
+    if known.iter().any(|name| name.is_called(run)) {
+        let what = format_args!("`{run}` is a matrix of runs, and one is needed");
+        return Err(Failure::usage(what, "--run", remedy));
+    }
     let what = format_args!("`{run}` is not a training run{}", suggest(run, names.iter().copied()));
-    Err(Failure::usage(what, "--run", format_args!("use one of {}", names.join(", "))))
+    Err(Failure::usage(what, "--run", remedy))
 }
 
 /// Checks that the run and the word vectors exist and are undamaged, and that the run was trained

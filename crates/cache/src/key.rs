@@ -134,9 +134,25 @@ impl Ingredients {
             self.0.keys().chain(new.0.keys()).collect();
         let change = |name: &&String| match (self.0.get(*name), new.0.get(*name)) {
             (Some(old), Some(new)) if old == new => None,
+            (Some(_), None) if let Some(node) = new.lacks(name) => {
+                Some(format!("`{node}` is no longer an input"))
+            }
+            (None, Some(_)) if let Some(node) = self.lacks(name) => {
+                Some(format!("`{node}` is a new input"))
+            }
             (old, new) => Some(describe(name, old, new)),
         };
-        names.iter().filter_map(change).collect()
+        let mut changes: Vec<String> = names.iter().filter_map(change).collect();
+        // Each of a node's files gives the same line.
+        changes.dedup();
+        changes
+    }
+
+    /// The node of an artifact, if none of its artifacts is among these ingredients.
+    fn lacks<'n>(&self, input: &'n str) -> Option<&'n str> {
+        let (node, _) = input.strip_prefix("input ")?.split_once('/')?;
+        let prefix = format!("input {node}/");
+        (!self.0.keys().any(|name| name.starts_with(&prefix))).then_some(node)
     }
 }
 
@@ -196,6 +212,17 @@ mod tests {
     fn key_differs_when_the_format_of_keys_does() {
         assert_ne!(of(&[]).digest(), of(&[("format", "0")]).digest());
         assert_eq!(of(&[]).digest(), of(&[("format", FORMAT)]).digest());
+    }
+
+    #[test]
+    fn a_node_that_is_no_longer_read_is_named_once() {
+        let old = of(&[("input a/x", "1"), ("input a/y", "1"), ("input b/x", "1")]);
+        let new = of(&[("input b/x", "2"), ("input b/y", "1")]);
+        assert_eq!(
+            old.changes(&new),
+            ["`a` is no longer an input", "`b/x` differs", "`b/y` differs"]
+        );
+        assert_eq!(new.changes(&old)[0], "`a` is a new input");
     }
 
     #[test]

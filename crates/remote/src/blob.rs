@@ -31,7 +31,9 @@ pub async fn within<T>(
 ) -> Result<T, RemoteError> {
     let limit = place.limit(bytes);
     let late = |_| {
-        RemoteError::Store(format!("it did not end within {} s ({bytes} bytes)", limit.as_secs()))
+        // A look-up does not know how many bytes will come.
+        let size = if bytes == 0 { String::new() } else { format!(" ({bytes} bytes)") };
+        RemoteError::Store(format!("it did not end within {} s{size}", limit.as_secs()))
     };
     tokio::time::timeout(limit, work).await.map_err(late)?
 }

@@ -431,7 +431,8 @@ fn declare(all: &[Declaration], node: &str, net: Option<&str>) -> Result<Declara
     let nets: Vec<&str> =
         all.iter().filter(|d| d.name.matches(node)).filter_map(|d| d.net.as_deref()).collect();
     if nets.is_empty() {
-        let known: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
+        let mut known: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
+        known.dedup();
         return Err(Failure::usage(
             format_args!("there is no node `{node}` here"),
             "--node",

@@ -50,8 +50,8 @@ fn plain(text: &str, world: &World) -> String {
             word.replace_range(at + 10..at + 22, "…");
         }
     }
-    if let Some(at) = words.windows(2).position(|w| w[0] == "room" && w[1] == "for") {
-        words[at + 2] = "…".into();
+    if let Some(at) = words.windows(2).position(|w| w[0] == "MB" && w[1] == "free") {
+        words[at - 1] = "…".into();
     }
     words
         .join(" ")

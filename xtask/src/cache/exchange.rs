@@ -63,7 +63,7 @@ pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()>
     }
     if !remote.is_writable() && remote.troubles.is_empty() {
         return Err(Failure::usage(
-            "the remote is read only",
+            "the remote is read-only",
             "option `cache.remote`",
             "push to a remote that can be written to",
         ));

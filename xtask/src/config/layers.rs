@@ -50,7 +50,7 @@ pub struct ConfigLayers<'d> {
     pub runs: Vec<String>,
     /// Names that belong to no table, each after the place where it was written.
     unknown: Vec<(String, String)>,
-    /// The current layer: how many files have been added.
+    /// The current layer: how many files and `--set` options have been added.
     layer: usize,
 }
 
@@ -259,6 +259,8 @@ impl<'d> ConfigLayers<'d> {
             return;
         };
         let shown = format!("--set {set}");
+        // Each overrides what stands before it.
+        self.layer += 1;
         let in_matrix = in_matrix(name);
         if let Meaning::Option(table, option) = self.place(in_matrix.unwrap_or(name)) {
             if in_matrix.is_none() {

@@ -58,11 +58,19 @@ pub fn resolve(
             })
         {
             match one(name, &combination, layers, schemas, problems) {
-                // Some file systems do not tell letters apart by their case.
-                Some(run) if runs.iter().any(|o| o.name.eq_ignore_ascii_case(&run.name)) => {
+                Some(run) if runs.iter().any(|other| other.name == run.name) => {
                     problems.add(format!("`matrix.{name}` gives two runs the name `{}`", run.name));
                 }
-                Some(run) => runs.push(run),
+                Some(run) => {
+                    let alike = |other: &&NamedRun| other.name.eq_ignore_ascii_case(&run.name);
+                    if let Some(other) = runs.iter().find(alike) {
+                        problems.add(format!(
+                            "`{}` and `{}` differ only in case, which some file systems ignore; rename one",
+                            other.name, run.name
+                        ));
+                    }
+                    runs.push(run);
+                }
                 None if problems.0.len() >= before + SHOWN => break,
                 None => {}
             }
