@@ -11,9 +11,11 @@ pub mod machine;
 pub mod options;
 pub mod progress;
 pub mod source;
+mod stage;
 
-pub use command::{Embedded, OPTIONS, OPTIONS_VARIABLE, Stage, main};
+pub use command::{Embedded, OPTIONS, OPTIONS_VARIABLE, main};
 pub use machine::Machine;
 pub use options::{Options, Schema};
 pub use progress::{Event, Progress, Unit};
 pub use source::{is_url, source_name};
+pub use stage::Stage;
