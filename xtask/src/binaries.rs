@@ -20,8 +20,8 @@ use failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cargo::{BuildUnit, Builder, Cargo};
+use crate::declared::Declared;
 use crate::device;
-use crate::graph::Declared;
 
 /// The file beside the programs that notes what each library and program was built from.
 const STAMP: &str = "knockline-built.json";

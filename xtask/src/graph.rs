@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use cache::NodeName;
 use failure::{Failure, Result};
 use serde_json::json;
+use stage::declaration::{self, Declaration};
 use stage::options::suggest;
-use stage::{declaration, declaration::Declaration};
+
+use crate::declared::Declared;
 
 /// A node of the graph.
 #[derive(Debug)]
@@ -45,77 +46,6 @@ impl Node {
     /// Whether it reads files of `other`.
     pub fn reads_from(&self, other: &str) -> bool {
         self.reads.iter().any(|input| input.node == *other)
-    }
-}
-
-/// The declarations of all stage crates.
-pub struct Declared(Vec<(String, Vec<Declaration>)>);
-
-impl Declared {
-    /// Reads each `crates/PACKAGE/node.toml` of the workspace.
-    pub fn read(root: &Path) -> Result<Self> {
-        let crates = root.join("crates");
-        let entries =
-            std::fs::read_dir(&crates).map_err(|e| Failure::io("read folder", &crates, &e))?;
-        let mut packages: Vec<String> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        packages.sort_unstable();
-        let mut all = Vec::new();
-        for package in packages {
-            let path = crates.join(&package).join(declaration::FILE);
-            let text = match std::fs::read_to_string(&path) {
-                Ok(text) => text,
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                    ) =>
-                {
-                    continue;
-                }
-                Err(e) => return Err(Failure::io("read", &path, &e)),
-            };
-            let refuse = |e: String| Failure::usage(e, path.display(), "correct the declaration");
-            let nodes = declaration::parse(&text).map_err(refuse)?;
-            let others = || all.iter().flat_map(|(_, nodes): &(String, Vec<Declaration>)| nodes);
-            if let Some(twice) = nodes.iter().find(|n| others().any(|other| other.name == n.name)) {
-                return Err(refuse(format!("another crate declares `{}`, too", twice.name)));
-            }
-            all.push((package, nodes));
-        }
-        Ok(Self(all))
-    }
-
-    /// Every declaration with its package.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Declaration)> {
-        self.0
-            .iter()
-            .flat_map(|(package, nodes)| nodes.iter().map(move |node| (package.as_str(), node)))
-    }
-
-    /// The nodes with fixed names.
-    pub fn fixed(&self) -> impl Iterator<Item = (&str, &Declaration)> {
-        self.iter().filter(|(_, declared)| declared.name.prefix().is_none())
-    }
-
-    /// The package and the declaration of the node `name` with this `net`.
-    pub fn find(&self, name: &str, net: Option<&str>) -> Option<(&str, &Declaration)> {
-        self.0.iter().find_map(|(package, nodes)| {
-            Some((package.as_str(), declaration::find(nodes, name, net)?))
-        })
-    }
-
-    /// The nets that a run of this name can have.
-    pub fn nets(&self, name: &str) -> Vec<&str> {
-        self.iter()
-            .filter(|(_, d)| d.name.matches(name))
-            .filter_map(|(_, d)| d.net.as_deref())
-            .collect()
-    }
-
-    /// The names of all packages that run nodes.
-    pub fn packages(&self) -> Vec<String> {
-        self.0.iter().map(|(package, _)| package.clone()).collect()
     }
 }
 
@@ -350,6 +280,8 @@ pub enum GraphFormat {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn root() -> &'static Path {

@@ -11,6 +11,7 @@ mod commit;
 mod compare;
 pub mod config;
 mod context;
+mod declared;
 mod device;
 pub mod graph;
 mod interrupt;

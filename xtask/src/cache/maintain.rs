@@ -8,7 +8,7 @@ use failure::{Failure, Result};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::graph::Declared;
+use crate::declared::Declared;
 use crate::line::size;
 
 /// Locks a store, which must exist; waits for a run in progress.

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::{CACHE, Problems};
-use crate::graph::Declared;
+use crate::declared::Declared;
 
 /// The table whose tables list values to combine.
 const MATRIX: &str = "matrix";

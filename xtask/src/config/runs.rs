@@ -233,7 +233,7 @@ fn in_a_name(value: Option<&Json>, is_path: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Declared;
+    use crate::declared::Declared;
 
     /// The mistakes of a configuration file with a `--set` after it.
     fn mistakes(file: &str, set: Option<&str>) -> Vec<String> {

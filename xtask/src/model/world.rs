@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use memmap2::MmapMut;
 use tempfile::TempDir;
 
-use crate::graph::Declared;
+use crate::declared::Declared;
 
 /// The texts that a source or the data can have. They are few, so that each comes up again.
 pub const TEXTS: [&str; 3] = ["one\n", "two\n", "six\n"];
