@@ -9,6 +9,7 @@
 mod checksum;
 mod download;
 mod drive;
+mod error;
 mod masquerade;
 
 use std::path::{Path, PathBuf};
