@@ -6,6 +6,7 @@ use std::path::Path;
 use cache::{Digest, Digests, Ingredients, Manifest, NodeName, RecipeKey, Workspace};
 use failure::{Failure, Result};
 use serde_json::Value as Json;
+use stage::declaration::setting;
 use stage::{Machine, is_url, source_name};
 
 use crate::config::Config;
@@ -176,8 +177,7 @@ fn options(
             source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect());
         let sources: Vec<&str> = items.into_iter().filter_map(Json::as_str).collect();
         let ingredient = format!("input {}.{name}", node.name);
-        // A node of a matrix has the options of its run.
-        let place = format!("{}.{name}", node.name.split('@').next().unwrap_or_default());
+        let place = setting(&node.name, &name);
         let value = match &sources[..] {
             [one] if config.is_builtin(node, &name, one) => (*one).to_owned(),
             _ => {

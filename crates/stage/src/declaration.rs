@@ -125,6 +125,14 @@ pub fn find<'d>(all: &'d [Declaration], name: &str, net: Option<&str>) -> Option
     exact.or_else(|| all.iter().filter(fits).find(|d| d.name.matches(name)))
 }
 
+/// An option of a node as the user sets it: `train.mlp.lr`. A node of a matrix has its run's
+/// options, but for those that the matrix lists: `train.wide.lr`, `matrix.train.wide.hidden`.
+pub fn setting(node: &str, option: &str) -> String {
+    let Some((run, values)) = node.split_once('@') else { return format!("{node}.{option}") };
+    let is_listed = values.split('+').any(|value| value.split('=').next() == Some(option));
+    format!("{}{run}.{option}", if is_listed { "matrix." } else { "" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +152,14 @@ mod tests {
         options = []
         measures_time = true
     "#;
+
+    #[test]
+    fn a_setting_is_the_run_s_or_the_matrix_s() {
+        assert_eq!(setting("embed", "seed"), "embed.seed");
+        let node = "train.wide@hidden=100+lr=0.01";
+        assert_eq!(setting(node, "lr"), "matrix.train.wide.lr");
+        assert_eq!(setting(node, "epochs"), "train.wide.epochs");
+    }
 
     #[test]
     fn a_name_is_found_before_a_kind() {

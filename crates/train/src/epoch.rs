@@ -1,6 +1,7 @@
 //! What every engine takes to train an epoch, and how an epoch fails.
 
 use failure::Failure;
+use stage::declaration::setting;
 
 use crate::data::Part;
 use crate::device;
@@ -55,17 +56,11 @@ impl EpochError {
     /// Explains the error to the user; `place` names the node and the epoch.
     pub fn explain(self, node: &str, place: &str) -> Failure {
         match self {
-            Self::Diverged(batch) => {
-                let remedy = match node.split_once('@') {
-                    Some((run, values)) if values.split('+').any(|v| v.starts_with("lr=")) => {
-                        format!("take the value out of `matrix.{run}.lr`, or use a smaller one")
-                    }
-                    Some((run, _)) => format!("use a smaller learning rate: --set {run}.lr=…"),
-                    None => format!("use a smaller learning rate: --set {node}.lr=…"),
-                };
-                let place = format!("{place}, batch {batch}");
-                Failure::failed("the loss is not finite", place, remedy)
-            }
+            Self::Diverged(batch) => Failure::failed(
+                "the loss is not finite",
+                format_args!("{place}, batch {batch}"),
+                format_args!("use a smaller learning rate: --set {}=…", setting(node, "lr")),
+            ),
             Self::Candle(error) => device::failed(&error, place),
         }
     }

@@ -19,6 +19,7 @@ use formats::Arrays;
 use nets::{Net, Shape, file, probabilities};
 use schema::{CheckpointSummary, Metrics, RunConfig, Score, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
+use stage::declaration::setting;
 use stage::{Event, Stage};
 
 use crate::data::Data;
@@ -132,9 +133,8 @@ impl Trainer<'_> {
                     f.what,
                     f.place,
                     format_args!(
-                        "let the option `{}.init` name a safetensors file of this net's weights",
-                        // A node of a matrix has the options of its run.
-                        stage.node.split('@').next().unwrap_or_default()
+                        "let the option `{}` name a safetensors file of this net's weights",
+                        setting(&stage.node, "init")
                     ),
                 )
             };

@@ -269,7 +269,11 @@ pub fn options(world: &World, cases: &mut Cases) {
             &["train.mlp.optimizer=adamw", "train.mlp.momentum=0.9"],
             "has no effect unless",
         ),
-        ("a run without a net", &["train.wide.lr=1"], "a new run needs `train.wide.net`"),
+        (
+            "a run without a net",
+            &["train.wide.lr=1"],
+            "the run `train.wide` has no net; set `train.wide.net`",
+        ),
         ("an unknown net", &["train.wide.net=cnn"], "expected one of slp, mlp"),
         (
             "an option of the other net",

@@ -200,10 +200,12 @@ fn without_net(name: &str, layers: &ConfigLayers<'_>, schemas: &Schemas<'_>) -> 
         layers.of(name).first().map_or_else(String::new, |setting| format!("{}: ", setting.shown));
     let nets: Vec<String> =
         schemas.declared.nets(name).iter().map(|net| format!("\"{net}\"")).collect();
-    let needs = format!("new run needs `{name}.{NET}` = {}", nets.join(" or "));
+    let nets = nets.join(" or ");
     match meant {
-        Some(meant) => format!("{shown}there is no run `{name}`{meant} A {needs}"),
-        None => format!("{shown}there is no run `{name}`; a {needs}"),
+        Some(meant) => format!(
+            "{shown}there is no run `{name}`{meant} A new run needs `{name}.{NET}` = {nets}"
+        ),
+        None => format!("{shown}the run `{name}` has no net; set `{name}.{NET}` = {nets}"),
     }
 }
 

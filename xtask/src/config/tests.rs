@@ -131,7 +131,10 @@ fn a_new_run_has_the_options_of_its_net() {
     for (sets, want) in [
         (&["train.mpl.lr=0.1"][..], "there is no run `train.mpl`; did you mean `train.mlp`?"),
         (&["train.x.net=slp", "train.X.net=slp"], "`train.x` and `train.X` differ only in case"),
-        (&["train.other.lr=1"], "there is no run `train.other`; a new run needs"),
+        (
+            &["train.other.lr=1"],
+            "the run `train.other` has no net; set `train.other.net` = \"slp\" or \"mlp\"",
+        ),
         (&["train.x.net=cnn"], "`train.x.net` cannot be \"cnn\"; expected one of slp, mlp"),
         (&["train.x.net=slp", "train.x.hidden=4"], "`train.x.hidden` is not a known option"),
         (&["train.x y.net=slp"], "a run's name may contain only letters, digits, _ and -"),
