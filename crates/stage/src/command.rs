@@ -13,7 +13,7 @@ use failure::{Exit, Failure, Result};
 
 use crate::declaration::{self, Declaration};
 use crate::options::Kind;
-use crate::stage::{InputFolder, Stage};
+use crate::stage::{InputFolder, Stage, bug};
 use crate::{Event, Options, Progress, Schema};
 
 /// The files that a stage's crate embeds: its `node.toml` and the descriptions of options that it
@@ -44,11 +44,6 @@ impl Embedded {
         })?;
         Schema::parse(&texts).map_err(|e| bug(e, &format!("options of `{}`", declared.name)))
     }
-}
-
-/// The failure for a mistake in the stage itself.
-pub(crate) fn bug(what: impl std::fmt::Display, place: &str) -> Failure {
-    Failure::failed(what, place, "this is a bug in the stage; please report it")
 }
 
 /// The artifact that lists the options of a result.

@@ -8,9 +8,13 @@ use serde::de::DeserializeOwned;
 
 use failure::{Failure, Result};
 
-use crate::command::bug;
 use crate::declaration::{self, Declaration, Pattern};
 use crate::{Options, Progress};
+
+/// The failure for a mistake in the stage itself.
+pub(crate) fn bug(what: impl std::fmt::Display, place: &str) -> Failure {
+    Failure::failed(what, place, "this is a bug in the stage; please report it")
+}
 
 /// One run of a stage: its options, where its inputs lie and where its outputs go.
 pub struct Stage {
