@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use xtask::config::Config;
-use xtask::graph::Declared;
+use xtask::declared::Declared;
 
 static ROOT: LazyLock<std::path::PathBuf> =
     LazyLock::new(|| Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned());

@@ -11,7 +11,7 @@ mod commit;
 mod compare;
 pub mod config;
 mod context;
-mod declared;
+pub mod declared;
 mod device;
 pub mod graph;
 mod interrupt;
