@@ -5,6 +5,8 @@
 
 #[path = "../../crates/ingest/src/archive.rs"]
 mod archive;
+#[path = "../../crates/ingest/src/counts.rs"]
+mod counts;
 #[path = "../../crates/ingest/src/ids.rs"]
 mod ids;
 #[path = "../../crates/ingest/src/rows.rs"]
@@ -16,7 +18,8 @@ fuzz_target!(|data: &[u8]| {
     let publishers = ["*".to_owned()];
     let mut kept = 0;
     let mut consume = |reader: &mut dyn std::io::Read, _: u64, place: &str| {
-        let wanted = rows::RowFilter { publishers: &publishers, most_bad: 3 };
+        let labels = schema::Labels::news();
+        let wanted = rows::RowFilter { publishers: &publishers, labels: &labels, most_bad: 3 };
         let write = |table: rows::Table| {
             kept += table.texts(0).count() as u64;
             Ok(())

@@ -2,6 +2,8 @@
 #![no_main]
 #![allow(dead_code)]
 
+#[path = "../../crates/ingest/src/counts.rs"]
+mod counts;
 #[path = "../../crates/ingest/src/ids.rs"]
 mod ids;
 #[path = "../../crates/ingest/src/rows.rs"]
@@ -37,7 +39,8 @@ fn slowly(data: &[u8]) -> (Vec<String>, u64) {
 
 fuzz_target!(|data: &[u8]| {
     let publishers = ["*".to_owned()];
-    let wanted = rows::RowFilter { publishers: &publishers, most_bad: 5 };
+    let labels = schema::Labels::news();
+    let wanted = rows::RowFilter { publishers: &publishers, labels: &labels, most_bad: 5 };
     let mut titles = Vec::new();
     let write = |table: rows::Table| {
         titles.extend(table.texts(0).map(str::to_owned));

@@ -175,6 +175,7 @@ fn wrong_archives_are_refused_and_nothing_is_lost() {
         std::fs::write(&path, bytes).expect("writes");
         source(&path)
     };
+    let news = "ingest.format=news";
     let good = table(400);
     refused(
         &[&source(&dir.path().join("nothing.zip"))],
@@ -183,14 +184,14 @@ fn wrong_archives_are_refused_and_nothing_is_lost() {
     );
     refused(&[&put("page.zip", b"<!DOCTYPE html><html>")], 3, &["a web page"]);
     refused(
-        &[&put("other.zip", &zip_of(&[("a.csv", b"x")]))],
+        &[&put("other.zip", &zip_of(&[("a.csv", b"x")])), news],
         3,
         &["has no newsCorpora.csv; it has a.csv"],
     );
     let archive = zip_of(&[("newsCorpora.csv", good.as_bytes())]);
     refused(&[&put("cut.zip", &archive[..archive.len() / 2])], 3, &["cannot read the zip archive"]);
     refused(
-        &[&put("short.csv", good.replacen("\tReuters", "", 1).as_bytes())],
+        &[&put("short.csv", good.replacen("\tReuters", "", 1).as_bytes()), news],
         3,
         &["row 1 has 7 columns, not 8"],
     );

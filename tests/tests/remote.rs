@@ -60,7 +60,7 @@ fn a_second_machine_runs_what_the_first_has_not_run_and_fetches_only_its_inputs(
     let borrowed = files(&second.path().join(".knockline/borrowed"));
     assert!(
         borrowed.iter().all(|f| f.display().to_string().contains("/tensors/"))
-            && borrowed.len() == 3,
+            && borrowed.len() == 4,
         "{borrowed:?}"
     );
     first.run(&["pipeline", "--to", "train.slp"]).ok();

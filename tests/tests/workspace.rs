@@ -76,7 +76,7 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
     assert_eq!(users("reqwest"), ["fetch", "remote"]);
     assert_eq!(users("object_store"), ["remote"]);
     assert_eq!(users("fetch"), ["embed", "ingest"]);
-    assert_eq!(users("polars"), ["embed", "formats", "ingest", "split", "train"]);
+    assert_eq!(users("polars"), ["embed", "formats", "ingest", "report", "split", "train"]);
     assert_eq!(users("cache"), ["bundle", "remote", "xtask"]);
     assert!(
         users("bundle").is_empty() && users("remote").is_empty(),

@@ -221,13 +221,17 @@ impl Config {
         self.tables.get(node.name.as_str()).map(|(_, options)| options.clone()).unwrap_or_default()
     }
 
-    /// The options of a node that name sources, each with the option that pins it, if any.
-    pub fn sources(&self, node: &Node) -> Vec<(String, Option<String>)> {
+    /// The options of a node that name sources.
+    pub fn sources(&self, node: &Node) -> Vec<SourceOption> {
         let entries =
             self.tables.get(node.name.as_str()).into_iter().flat_map(|(schema, _)| &schema.0);
         entries
-            .filter(|(_, e)| matches!(e.kind, Kind::Source | Kind::Path))
-            .map(|(name, e)| (name.clone(), e.pin.clone()))
+            .filter(|(_, e)| e.kind.names_files())
+            .map(|(name, e)| SourceOption {
+                name: name.clone(),
+                pin: e.pin.clone(),
+                reads_all: e.kind == Kind::Files,
+            })
             .collect()
     }
 
@@ -235,7 +239,7 @@ impl Config {
     pub fn source_paths(&self, node: &Node) -> Vec<String> {
         let options = self.options(node);
         let mut paths = Vec::new();
-        for (name, _) in self.sources(node) {
+        for SourceOption { name, .. } in self.sources(node) {
             let source = options.get(&name);
             let items = source.and_then(Json::as_array).map_or_else(
                 || source.into_iter().collect(),
@@ -282,7 +286,7 @@ fn apply(
 /// those in a file to the workspace.
 fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
     let Some(entry) =
-        schema.0.get(option).filter(|e| matches!(e.kind, Kind::Source | Kind::Path | Kind::Place))
+        schema.0.get(option).filter(|e| e.kind.names_files() || e.kind == Kind::Place)
     else {
         return;
     };
@@ -299,6 +303,16 @@ fn absolute(schema: &Schema, options: &mut Options, option: &str, base: &Path) {
         Some(one) => resolve(one),
         None => {}
     }
+}
+
+/// An option that names sources.
+pub struct SourceOption {
+    /// Its name.
+    pub name: String,
+    /// The option that holds the checksum of its file.
+    pub pin: Option<String>,
+    /// Whether all of its sources are read, and not only the first that can be.
+    pub reads_all: bool,
 }
 
 fn no_profile(root: &Path, profile: &str) -> Failure {

@@ -26,8 +26,8 @@ pub struct PredictArguments {
     #[arg(long, value_name = "NODE", default_value = "train.mlp")]
     run: String,
     /// How many categories to show, the most likely first
-    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
-    top_k: u8,
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
 }
 
 /// Runs the command; the program prints each answer as soon as it is known.

@@ -1,15 +1,16 @@
 //! Makes the keys of nodes from the configuration and the workspace.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use cache::{Digest, Digests, Ingredients, Manifest, NodeName, RecipeKey, Workspace};
 use failure::{Failure, Result};
 use serde_json::Value as Json;
 use stage::declaration::setting;
-use stage::{Machine, is_url, source_name};
+use stage::{Machine, files, is_url, source_name};
 
-use crate::config::Config;
+use crate::config::{Config, SourceOption};
 use crate::graph::Node;
 
 /// Why a node's key is not known.
@@ -171,7 +172,7 @@ fn options(
     digests: &dyn Digests,
 ) -> Result<()> {
     let mut options = config.options(node);
-    for (name, pin) in config.sources(node) {
+    for SourceOption { name, pin, reads_all } in config.sources(node) {
         let Some(source) = options.remove(&name).filter(|s| !s.is_null()) else { continue };
         let items: Vec<&Json> =
             source.as_array().map_or_else(|| vec![&source], |items| items.iter().collect());
@@ -184,6 +185,7 @@ fn options(
                 let content =
                     match pin.as_ref().and_then(|pin| options.get(pin)).and_then(Json::as_str) {
                         Some(sum) => pinned(sum, &sources, &place, digests)?,
+                        None if reads_all => every(&sources, &place, digests)?,
                         None => unpinned(&sources, &place, digests)?,
                     };
                 // Artifacts contain the file name of a source that can be pinned, so that the name
@@ -230,24 +232,52 @@ fn unpinned(sources: &[&str], place: &str, digests: &dyn Digests) -> Result<Stri
     let mut all = Vec::new();
     let mut last = None;
     for source in sources {
-        if is_url(source) {
-            // As a digest: an address may contain a password or a token.
-            all.push(format!("address {}", Digest::of(source.as_bytes())));
-            continue;
-        }
-        match digests.digest(Path::new(source)) {
-            Ok(digest) => all.push(format!("blake3 {digest}")),
+        match content(source, digests) {
+            Ok(content) => all.push(content),
             Err(error) => last = Some((source, error)),
         }
     }
     match last {
-        Some((source, error)) if all.is_empty() => Err(Failure::input(
-            format_args!("cannot read the source: {error}"),
-            source,
-            format_args!("check the option `{place}`"),
-        )),
+        Some((source, error)) if all.is_empty() => Err(unreadable(&error, source, place)),
         _ => Ok(all.join(" ")),
     }
+}
+
+/// The ingredient for sources that are all read: their names, which results contain, and contents.
+fn every(sources: &[&str], place: &str, digests: &dyn Digests) -> Result<String> {
+    let mut all = String::new();
+    for source in sources {
+        let content = content(source, digests).map_err(|e| unreadable(&e, source, place))?;
+        let _ = writeln!(all, "{} {content}", source_name(&[source]));
+    }
+    Ok(format!("files {}", Digest::of(all.as_bytes())))
+}
+
+/// The content of a file, of a folder or of the files that match a pattern; or a URL's address, as
+/// a digest, since it may contain a password or a token.
+fn content(source: &str, digests: &dyn Digests) -> std::io::Result<String> {
+    if is_url(source) {
+        return Ok(format!("address {}", Digest::of(source.as_bytes())));
+    }
+    let files = files::expand(source)?;
+    if let [file] = &files[..]
+        && file.path == Path::new(source)
+    {
+        return Ok(format!("blake3 {}", digests.digest(&file.path)?));
+    }
+    let mut all = String::new();
+    for file in files {
+        let _ = writeln!(all, "{} {}", digests.digest(&file.path)?, file.name);
+    }
+    Ok(format!("files {}", Digest::of(all.as_bytes())))
+}
+
+fn unreadable(error: &std::io::Error, source: &str, place: &str) -> Failure {
+    Failure::input(
+        format_args!("cannot read the source: {error}"),
+        source,
+        format_args!("check the option `{place}`"),
+    )
 }
 
 #[cfg(test)]

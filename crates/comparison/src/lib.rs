@@ -39,9 +39,7 @@ pub fn differing(runs: &[&OptionValues]) -> Vec<String> {
 /// A run's figures by name, such as `accuracy_valid`.
 pub fn metrics(of: &Metrics) -> BTreeMap<String, f64> {
     let mut all = BTreeMap::new();
-    for (part, Score { loss, accuracy }) in
-        [("train", of.result.train), ("valid", of.result.valid), ("test", of.result.test)]
-    {
+    for (part, Score { loss, accuracy }) in of.result.scores() {
         all.insert(format!("loss_{part}"), loss);
         all.insert(format!("accuracy_{part}"), accuracy);
     }

@@ -29,8 +29,6 @@ const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const REDIRECTS: usize = 10;
 /// The number of bytes that are read of a page that asks for confirmation.
 const LONGEST_PAGE: u64 = 1 << 20;
-/// The number of first bytes that are enough to recognise what a file is.
-const START: u64 = 512;
 /// A download of unknown length stops when the disk has no more free bytes than this.
 const RESERVE: u64 = 1 << 26;
 /// The number of new bytes that count as progress.
@@ -263,7 +261,7 @@ fn beginning(response: &mut Response) -> Result<Vec<u8>, DownloadError> {
         DownloadError::Transient(format!("the connection broke at the beginning: {e}"), None)
     };
     let mut first = Vec::new();
-    response.take(START).read_to_end(&mut first).map_err(broke)?;
+    response.take(masquerade::START as u64).read_to_end(&mut first).map_err(broke)?;
     let Some(what) = masquerade::recognise(&first) else { return Ok(first) };
     if what == masquerade::PAGE {
         let _ = response.take(LONGEST_PAGE).read_to_end(&mut first);

@@ -24,18 +24,32 @@ pub fn recognise(start: &[u8]) -> Option<&'static str> {
         () if begins("<!doctype html") || begins("<html") => Some(PAGE),
         () if begins("version https://git-lfs") => Some("a Git LFS pointer"),
         () if begins("<?xml") || begins("<error") => Some("an XML error message"),
-        () if begins("{\"") || begins("{ \"") || begins("{\n") => Some("a JSON message"),
+        () if is_json_message(text) => Some("a JSON message"),
         () => None,
     }
 }
 
-/// Refuses the file at `path` if it is not data.
+/// The number of first bytes that are enough to recognise what a file is.
+pub const START: usize = 512;
+
+/// Whether a text is a JSON object that is as short as messages are. JSON lines have several
+/// objects or a longer one.
+fn is_json_message(text: &[u8]) -> bool {
+    let is_object = [&b"{\""[..], b"{ \"", b"{\n"].iter().any(|start| text.starts_with(start));
+    is_object && text.len() < START && !text.windows(2).any(|pair| pair == b"\n{")
+}
+
+/// Refuses the file at `path` if it is not data. A file that is called JSON may be JSON.
 pub fn check_file(path: &Path) -> Result<()> {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(512).read_to_end(&mut start));
+    let read = File::open(path).and_then(|f| f.take(START as u64).read_to_end(&mut start));
     read.map_err(|e| Failure::io("read", path, &e))?;
+    let is_json = path.extension().is_some_and(|end| {
+        ["json", "jsonl", "ndjson"].iter().any(|json| end.eq_ignore_ascii_case(json))
+    });
     match recognise(&start) {
         None => Ok(()),
+        Some(_) if is_json && start.trim_ascii_start().starts_with(b"{") => Ok(()),
         Some(what) => Err(Failure::input(sentence(what), path.display(), REMEDY)),
     }
 }
@@ -54,6 +68,8 @@ mod tests {
         assert!(recognise(b"\n <!DOCTYPE html><html>").is_some());
         assert!(recognise(b"version https://git-lfs.github.com/spec/v1\n").is_some());
         assert!(recognise(b"{\"error\": 404}").is_some());
+        assert!(recognise(b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n").is_none());
+        assert!(recognise(format!("{{\"text\": \"{}", "a".repeat(600)).as_bytes()).is_none());
         assert!(recognise(b"<?xml version='1.0'?><Error>").is_some());
         assert!(recognise(b"PK\x03\x04").is_none());
         assert!(recognise(b"3000000 300\n</s> ").is_none());

@@ -8,8 +8,8 @@ use polars::io::parquet::write::BatchedWriter;
 use polars::polars_utils::compression::ZstdLevel;
 use polars::prelude::{
     Column, DataFrame, DataType, Int64Chunked, IntoColumn, NamedFrom, NewChunkedArray,
-    ParquetCompression, ParquetReader, ParquetWriter, PolarsError, PolarsResult, Schema, SchemaRef,
-    SerReader, Series, StringChunked,
+    ParquetCompression, ParquetReader, ParquetWriter, PlSmallStr, PolarsError, PolarsResult,
+    Schema, SchemaRef, SerReader, Series, StringChunked,
 };
 
 /// The columns of the archive and of every table of headlines, in its order.
@@ -24,29 +24,26 @@ pub fn headline_schema() -> SchemaRef {
     std::sync::Arc::new(HEADLINE_COLUMNS.iter().map(|name| ((*name).into(), kind(name))).collect())
 }
 
-/// A table of headlines, from the numbers of the first and the last column and the texts of each
-/// column between them, which `texts` returns by its index.
-pub fn headlines<'t, T: Iterator<Item = &'t str>>(
-    ids: &[i64],
+/// A table with the columns of `schema`, from the numbers and the texts of its columns, which
+/// `numbers` and `texts` return by their index among the columns of that type.
+pub fn of_columns<'t, T: Iterator<Item = &'t str>>(
+    schema: &Schema,
+    rows: usize,
+    numbers: impl Fn(usize) -> &'t [i64],
     texts: impl Fn(usize) -> T,
-    timestamps: &[i64],
 ) -> PolarsResult<DataFrame> {
-    let mut between = 0;
-    let column = |name: &&str| -> Column {
-        match *name {
-            "id" => Series::new((*name).into(), ids).into_column(),
-            "timestamp" => Series::new((*name).into(), timestamps).into_column(),
-            name => {
-                between += 1;
-                StringChunked::from_iter_values(name.into(), texts(between - 1)).into_column()
-            }
+    let (mut of_numbers, mut of_texts) = (0.., 0..);
+    let next = |from: &mut std::ops::RangeFrom<usize>| from.next().unwrap_or_default();
+    let column = |(name, kind): (&PlSmallStr, &DataType)| -> Column {
+        if *kind == DataType::Int64 {
+            Series::new(name.clone(), numbers(next(&mut of_numbers))).into_column()
+        } else {
+            let texts = texts(next(&mut of_texts));
+            StringChunked::from_iter_values(name.clone(), texts).into_column()
         }
     };
-    DataFrame::new(ids.len(), HEADLINE_COLUMNS.iter().map(column).collect())
+    DataFrame::new(rows, schema.iter().map(column).collect())
 }
-
-/// How many columns of texts there are, between the numbers.
-pub const TEXT_COLUMNS: usize = HEADLINE_COLUMNS.len() - 2;
 
 /// Rows that [`groups`] reads at once, and that [`write()`] puts into a row group.
 pub const GROUP_ROWS: usize = 1 << 16;
@@ -102,6 +99,30 @@ fn cannot_write(error: &PolarsError, path: &Path) -> Failure {
     )
 }
 
+/// The columns of the table at `path`, which must be whole numbers and texts.
+pub fn schema(path: &Path) -> Result<SchemaRef> {
+    let file = File::open(path).map_err(|e| missing(path, &e))?;
+    let frame = ParquetReader::new(file).with_slice(Some((0, 0))).finish();
+    let schema = frame.map_err(|e| not_expected(&e, path))?.schema().clone();
+    for (name, kind) in schema.iter() {
+        if !matches!(kind, DataType::Int64 | DataType::String) {
+            return Err(Failure::artifact(format_args!("column `{name}` is {kind}"), path));
+        }
+    }
+    Ok(schema)
+}
+
+/// Whether the table at `path` has a column of this name, of whatever type.
+pub fn has_column(path: &Path, name: &str) -> Result<bool> {
+    let file = File::open(path).map_err(|e| missing(path, &e))?;
+    let frame = ParquetReader::new(file).with_slice(Some((0, 0))).finish();
+    Ok(frame.map_err(|e| not_expected(&e, path))?.schema().contains(name))
+}
+
+fn not_expected(error: &PolarsError, path: &Path) -> Failure {
+    Failure::artifact(format_args!("not the expected parquet table: {error}"), path)
+}
+
 /// Reads the `columns` of the table at `path`, which must exist and have no nulls.
 pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
     part(path, columns, None)
@@ -110,10 +131,11 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
 fn part(path: &Path, columns: &[&str], slice: Option<(usize, usize)>) -> Result<DataFrame> {
     let file = File::open(path).map_err(|e| missing(path, &e))?;
     let names = columns.iter().map(|&c| c.to_owned()).collect();
-    let frame =
-        ParquetReader::new(file).with_columns(Some(names)).with_slice(slice).finish().map_err(
-            |e| Failure::artifact(format_args!("not the expected parquet table: {e}"), path),
-        )?;
+    let frame = ParquetReader::new(file)
+        .with_columns(Some(names))
+        .with_slice(slice)
+        .finish()
+        .map_err(|e| not_expected(&e, path))?;
     for column in frame.columns() {
         if column.null_count() > 0 {
             return Err(Failure::artifact(

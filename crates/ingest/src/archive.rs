@@ -22,25 +22,23 @@ const SMALL: u64 = 1 << 28;
 /// Consumes the stream: its bytes, their expected number, and the stream's name for messages.
 pub type Consumer<'a, T> = &'a mut dyn FnMut(&mut dyn Read, u64, &str) -> Result<T>;
 
-/// Streams the table at `path`, which is a zip archive or the table itself.
+/// Whether the file at `path` begins as a zip archive does.
+pub fn is_zip(path: &Path) -> bool {
+    let mut magic = [0; 2];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"PK"
+}
+
+/// Whether the file at `path` is a zip archive with the table of headlines.
+pub fn has_news(path: &Path) -> bool {
+    let archive = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
+    archive.is_some_and(|archive| archive.index_for_name(MEMBER).is_some())
+}
+
+/// Streams the table in the archive at `path`.
 pub fn stream<T>(path: &Path, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
-    let fail = |e: std::io::Error| Failure::io("read", path, &e);
-    let mut file = File::open(path).map_err(fail)?;
-    let mut magic = Vec::new();
-    (&mut file).take(4).read_to_end(&mut magic).map_err(fail)?;
-    file.rewind().map_err(fail)?;
-    if magic.starts_with(b"PK") {
-        return member(BufReader::with_capacity(1 << 17, file), origin, consume);
-    }
-    if magic.starts_with(b"\x1f\x8b") {
-        return Err(Failure::input(
-            "this is a gzip file",
-            path.display(),
-            "give the .zip archive or the .csv table",
-        ));
-    }
-    let size = file.metadata().map_err(fail)?.len();
-    consume(&mut file, size, origin)
+    let file = File::open(path).map_err(|e| Failure::io("read", path, &e))?;
+    member(BufReader::with_capacity(1 << 17, file), origin, consume)
 }
 
 /// Streams the table of a zip archive that is in memory.
@@ -48,18 +46,50 @@ pub fn stream_bytes<T>(bytes: Vec<u8>, origin: &str, consume: Consumer<'_, T>) -
     member(Cursor::new(bytes), origin, consume)
 }
 
-fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
-    let refuse = |e: ZipError| {
-        let remedy = match e {
-            ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
-                "unpack it with another program, and give the table itself"
-            }
-            _ => "get the archive again; it may have been cut off",
-        };
-        Failure::input(format_args!("cannot read the zip archive: {e}"), origin, remedy)
+/// Calls `take` with the stream, the name and the place in errors of each of a zip archive's
+/// files, sorted by name. Hidden files are left out.
+pub fn members<R: Read + Seek>(
+    reader: R,
+    origin: &str,
+    take: &mut dyn FnMut(&mut dyn Read, &str, &str) -> Result<()>,
+) -> Result<()> {
+    let (mut archive, length) = open(reader, origin)?;
+    let is_hidden = |name: &str| {
+        name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX" || part.is_empty())
     };
-    let length = reader.seek(SeekFrom::End(0)).map_err(|e| refuse(e.into()))?;
-    let mut archive = ZipArchive::new(reader).map_err(refuse)?;
+    let mut names: Vec<String> =
+        archive.file_names().filter_map(std::result::Result::ok).map(Into::into).collect();
+    names.retain(|name| !is_hidden(name));
+    names.sort_unstable();
+    if names.is_empty() {
+        return Err(Failure::input("the archive has no files", origin, "give one with data"));
+    }
+    for name in names {
+        let Some(index) = archive.index_for_name(&name) else { continue };
+        let mut take = |reader: &mut dyn Read, _, place: &str| take(reader, &name, place);
+        stream_member(&mut archive, index, &name, origin, length, &mut take)?;
+    }
+    Ok(())
+}
+
+fn refuse(error: &ZipError, origin: &str) -> Failure {
+    let remedy = match error {
+        ZipError::UnsupportedArchive(_) | ZipError::CompressionMethodNotSupported(_) => {
+            "unpack it with another program, and give the table itself"
+        }
+        _ => "get the archive again; it may have been cut off",
+    };
+    Failure::input(format_args!("cannot read the zip archive: {error}"), origin, remedy)
+}
+
+/// The archive, and its length in bytes.
+fn open<R: Read + Seek>(mut reader: R, origin: &str) -> Result<(ZipArchive<R>, u64)> {
+    let length = reader.seek(SeekFrom::End(0)).map_err(|e| refuse(&e.into(), origin))?;
+    Ok((ZipArchive::new(reader).map_err(|e| refuse(&e, origin))?, length))
+}
+
+fn member<R: Read + Seek, T>(reader: R, origin: &str, consume: Consumer<'_, T>) -> Result<T> {
+    let (mut archive, length) = open(reader, origin)?;
     let Some(index) = archive.index_for_name(MEMBER) else {
         let shown = |name: &str| name.chars().take(80).collect::<String>();
         let names: Vec<_> = archive
@@ -74,7 +104,19 @@ fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, 
             "give the UCI News Aggregator archive, or the table itself",
         ));
     };
-    let mut file = archive.by_index(index).map_err(refuse)?;
+    stream_member(&mut archive, index, MEMBER, origin, length, consume)
+}
+
+/// Streams a member of an archive of so many bytes.
+fn stream_member<R: Read + Seek, T>(
+    archive: &mut ZipArchive<R>,
+    index: usize,
+    name: &str,
+    origin: &str,
+    length: u64,
+    consume: Consumer<'_, T>,
+) -> Result<T> {
+    let mut file = archive.by_index(index).map_err(|e| refuse(&e, origin))?;
     // The sizes in the header may exceed what the archive holds.
     let (size, packed) = (file.size(), file.compressed_size().min(length));
     let method = file.compression();
@@ -82,14 +124,14 @@ fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, 
         let remedy = "unpack it with another program, and give the table itself";
         return Err(Failure::input(
             format_args!("it is compressed with {method}, which is not supported"),
-            format_args!("{origin}, {MEMBER}"),
+            format_args!("{origin}, {name}"),
             remedy,
         ));
     }
     let wrong = |what: String| {
         Failure::input(
             what,
-            format_args!("{origin}, {MEMBER}"),
+            format_args!("{origin}, {name}"),
             "get the archive again from a source that you trust",
         )
     };
@@ -102,7 +144,7 @@ fn member<R: Read + Seek, T>(mut reader: R, origin: &str, consume: Consumer<'_, 
         )));
     }
     // `zip` refuses a member that unpacks to more than its declared size.
-    consume(&mut file, size, &format!("{origin}, {MEMBER}"))
+    consume(&mut file, size, &format!("{origin}, {name}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,26 @@
 //! The words of the embedded sample. All of its headlines are made up for this project; names of
 //! real companies and people stand for kinds of news, not for events.
 
-use text::Category;
+/// A category of the sample.
+#[derive(Clone, Copy)]
+pub enum Category {
+    Business,
+    Technology,
+    Entertainment,
+    Medicine,
+}
+
+impl Category {
+    /// The news archive's letter for it.
+    pub const fn letter(self) -> &'static str {
+        match self {
+            Self::Business => "b",
+            Self::Technology => "t",
+            Self::Entertainment => "e",
+            Self::Medicine => "m",
+        }
+    }
+}
 
 /// The words that a category's headlines are made of.
 pub struct Lexicon {

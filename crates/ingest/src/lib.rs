@@ -1,29 +1,34 @@
-//! The first stage: from the news archive to a table of headlines.
+//! The first stage: from the news archive, or from anybody's labelled texts, to a table of
+//! headlines and a list of labels.
 //!
 //! In: the embedded sample, the UCI archive (`NewsAggregatorDataset.zip`, or the `newsCorpora.csv`
-//! in it), or URLs of either. Out: `headlines.parquet`, the chosen publishers' rows in file order,
-//! and `summary.json`.
+//! in it), files of labelled texts ([`texts`]), or URLs of any of them. Out: `headlines.parquet`,
+//! the wanted rows in file order, `labels.json` and `summary.json`.
 //!
-//! Always holds: the archive is streamed, never unpacked to disk or held in memory; a `"` is a
-//! character like any other; a bad row is an error that names its number or, where `max_bad_rows`
-//! allows it, is left out and counted.
+//! Always holds: the archive is streamed, never unpacked to disk or held in memory; a `"` in it is
+//! a character like any other; a bad row is an error that names its number or, where
+//! `max_bad_rows` allows it, is left out and counted.
 
 mod archive;
+mod counts;
 mod grammar;
 mod ids;
 mod rows;
 mod sample;
+mod texts;
 
 use std::io::Read;
 
 use failure::{Failure, Result};
 use fetch::Sources;
 use formats::table;
-use schema::IngestSummary;
+use schema::{IngestSummary, Labels};
 use serde::Deserialize;
 use stage::{Embedded, Stage, Unit};
 
+use crate::counts::Counts;
 use crate::rows::{RowFilter, Table};
+use crate::texts::{ColumnNames, Format, TextFile, TextOptions};
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded {
@@ -44,50 +49,43 @@ struct IngestOptions {
     expect_kept: Option<u64>,
     publishers: Vec<String>,
     max_bad_rows: u64,
+    files: Option<Vec<String>>,
+    format: String,
+    labels: Option<Vec<String>>,
+    separator: Option<String>,
+    quoting: Option<bool>,
+    header: bool,
+    #[serde(rename = "columns.text")]
+    text: Option<Vec<String>>,
+    #[serde(rename = "columns.label")]
+    label: Option<String>,
+    #[serde(rename = "columns.id")]
+    id: Option<String>,
+    #[serde(rename = "columns.group")]
+    group: Option<String>,
+    #[serde(rename = "columns.part")]
+    part: Option<String>,
+}
+
+/// The rows that were read.
+struct Ingested {
+    counts: Counts,
+    labels: Labels,
+    /// The source's name, for the summary.
+    source: String,
+    /// Where the rows come from, for errors.
+    place: String,
+    /// The format, if it is not the news archive's.
+    format: Option<String>,
 }
 
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: IngestOptions = stage.options()?;
-    let mut table =
-        table::Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
-    let mut place = String::new();
-    let mut consume = |reader: &mut dyn Read, size: u64, name: &str| {
-        stage.progress.begin("reading", Some(size), Unit::Bytes);
-        name.clone_into(&mut place);
-        let wanted = RowFilter { publishers: &options.publishers, most_bad: options.max_bad_rows };
-        let write = |rows: Table| {
-            let [ids, timestamps] = rows.numbers();
-            let frame = table::headlines(&ids, |at| rows.texts(at), &timestamps);
-            table.push(
-                &frame.map_err(|e| Failure::failed(e, name, "this is a bug; please report it"))?,
-            )
-        };
-        rows::read(reader, name, wanted, write, |done| stage.progress.at(done, String::new))
-    };
-    let (counts, source) = if *options.source == ["sample"] {
-        (archive::stream_bytes(sample::zip()?, SAMPLE, &mut consume)?, SAMPLE.to_owned())
-    } else if let [one] = &*options.source
-        && let Some(rows) = one.strip_prefix("sample:")
-    {
-        let rows = rows.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| {
-            Failure::usage(
-                format_args!("`{one}` does not give a number of rows"),
-                "option `ingest.source`",
-                "write sample:1000000",
-            )
-        })?;
-        let mut stream = sample::Stream::new(rows);
-        let size = stream.size();
-        (consume(&mut stream, size, one)?, one.clone())
-    } else {
-        let file = options.source.file(options.sha256.as_deref(), stage)?;
-        let counts =
-            archive::stream(&file.path, &file.origin, &mut consume).map_err(|e| file.explain(e))?;
-        (counts, options.source.name())
-    };
+    let read = ingest(&options, stage)?;
+    let Ingested { counts, labels, source, place, format } = read;
     check_counts(options.expect_rows, options.expect_kept, counts.rows, counts.kept, &place)?;
-    table.finish()?;
+    stage.write_json(Labels::FILE, &labels)?;
     let line = format!("{} of {} headlines kept", counts.kept, counts.rows);
     for what in &counts.told {
         stage.progress.warn(format!("left out: {what}"));
@@ -101,12 +99,143 @@ pub fn run(stage: &Stage) -> Result<String> {
     }
     let line =
         if counts.bad > 0 { format!("{line}, {} bad ones left out", counts.bad) } else { line };
-    let rows::Counts { rows, kept, publishers, bad: bad_rows, told: bad, .. } = counts;
+    let Counts { rows, kept, publishers, bad: bad_rows, told: bad, .. } = counts;
     stage.write_json(
         "summary.json",
-        &IngestSummary { source, rows, kept, publishers, bad_rows, bad },
+        &IngestSummary { source, format, rows, kept, publishers, bad_rows, bad },
     )?;
     Ok(line)
+}
+
+/// Reads the rows and writes `headlines.parquet`.
+fn ingest(options: &IngestOptions, stage: &Stage) -> Result<Ingested> {
+    let text_options = text_options(options)?;
+    if let Some(files) = &options.files {
+        return labelled(&texts::files(files, stage)?, &text_options, options, stage);
+    }
+    if *options.source == ["sample"] {
+        return news(options, stage, SAMPLE.to_owned(), |consume| {
+            archive::stream_bytes(sample::zip()?, SAMPLE, consume)
+        });
+    }
+    if let [one] = &*options.source
+        && let Some(rows) = one.strip_prefix("sample:")
+    {
+        let rows = rows.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| {
+            Failure::usage(
+                format_args!("`{one}` does not give a number of rows"),
+                "option `ingest.source`",
+                "write sample:1000000",
+            )
+        })?;
+        let mut stream = sample::Stream::new(rows);
+        let size = stream.size();
+        return news(options, stage, one.clone(), |consume| consume(&mut stream, size, one));
+    }
+    let files = match &*options.source {
+        [one] if !stage::is_url(one) && options.sha256.is_none() => {
+            texts::files(std::slice::from_ref(one), stage)?
+        }
+        sources => vec![texts::obtained(sources, options.sha256.as_deref(), stage)?],
+    };
+    labelled(&files, &text_options, options, stage)
+}
+
+/// Reads files of the news archive or of labelled texts.
+fn labelled(
+    files: &[TextFile],
+    text_options: &TextOptions,
+    options: &IngestOptions,
+    stage: &Stage,
+) -> Result<Ingested> {
+    let source = match files {
+        [one] => one.name().to_owned(),
+        [first, .., last] => format!("{} … {} ({} files)", first.name(), last.name(), files.len()),
+        [] => String::new(),
+    };
+    if let [file] = files
+        && texts::are_news(file, text_options, stage)?
+    {
+        return news(options, stage, source, |consume| {
+            texts::stream_news(file, text_options, stage, consume).map_err(|e| file.explain(e))
+        });
+    }
+    let (counts, labels, format) = texts::read(files, text_options, stage)?;
+    Ok(Ingested { counts, labels, place: source.clone(), source, format: Some(format) })
+}
+
+/// Reads the news archive's table, which `stream` passes on.
+fn news(
+    options: &IngestOptions,
+    stage: &Stage,
+    source: String,
+    stream: impl FnOnce(archive::Consumer<'_, Counts>) -> Result<Counts>,
+) -> Result<Ingested> {
+    let labels = listed(options)?.unwrap_or_else(Labels::news);
+    let mut table =
+        table::Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
+    let mut place = String::new();
+    let counts = stream(&mut |reader: &mut dyn Read, size: u64, name: &str| {
+        stage.progress.begin("reading", Some(size), Unit::Bytes);
+        name.clone_into(&mut place);
+        let wanted = RowFilter {
+            publishers: &options.publishers,
+            labels: &labels,
+            most_bad: options.max_bad_rows,
+        };
+        let write = |rows: Table| {
+            let [ids, timestamps] = rows.numbers();
+            let frame = table::of_columns(
+                &table::headline_schema(),
+                ids.len(),
+                |at| if at == 0 { &ids } else { &timestamps },
+                |at| rows.texts(at),
+            );
+            table.push(
+                &frame.map_err(|e| Failure::failed(e, name, "this is a bug; please report it"))?,
+            )
+        };
+        rows::read(reader, name, wanted, write, |done| stage.progress.at(done, String::new))
+    })?;
+    table.finish()?;
+    Ok(Ingested { counts, labels, source, place, format: None })
+}
+
+/// The labels that the options list.
+fn listed(options: &IngestOptions) -> Result<Option<Labels>> {
+    let labels = options.labels.clone().map(Labels::new).transpose();
+    labels.map_err(|what| {
+        Failure::usage(what, "option `ingest.labels`", "list each label once, or leave it out")
+    })
+}
+
+fn text_options(options: &IngestOptions) -> Result<TextOptions> {
+    let separator = match options.separator.as_deref().map(str::as_bytes) {
+        None => None,
+        Some([one]) if !matches!(one, b'"' | b'\n' | b'\r') => Some(*one),
+        Some(_) => {
+            return Err(Failure::usage(
+                "the separator must be one ASCII character",
+                "option `ingest.separator`",
+                "write \",\", \";\" or \"\\t\"",
+            ));
+        }
+    };
+    Ok(TextOptions {
+        format: Format::from_name(&options.format),
+        separator,
+        quoting: options.quoting,
+        header: options.header,
+        columns: ColumnNames {
+            text: options.text.clone(),
+            label: options.label.clone(),
+            id: options.id.clone(),
+            group: options.group.clone(),
+            part: options.part.clone(),
+        },
+        labels: listed(options)?,
+        most_bad: options.max_bad_rows,
+    })
 }
 
 // `rows` cuts a row into columns by itself; both have to agree on their number.

@@ -9,8 +9,9 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use failure::{Failure, Result};
-use text::Category;
+use schema::Labels;
 
+use crate::counts::{BadRows, Counts};
 use crate::ids::Ids;
 
 /// Bytes that are read at once. A row may be longer.
@@ -28,31 +29,14 @@ const WAITING: usize = 2;
 pub const COLUMNS: usize = 8;
 /// Bytes of the longest title that is accepted.
 const LONGEST_TITLE: usize = 1 << 16;
-/// Maximum number of bad rows that are described.
-const TOLD: usize = 8;
-
-/// How many rows a stream had.
-pub struct Counts {
-    /// All rows, without blank lines.
-    pub rows: u64,
-    /// Rows that were kept.
-    pub kept: u64,
-    /// Kept rows of each chosen publisher; empty if all publishers were wanted.
-    pub publishers: Vec<(String, u64)>,
-    /// Bad rows that were left out.
-    pub bad: u64,
-    /// What is wrong with the first bad rows.
-    pub told: Vec<String>,
-    /// Whether every id was checked for duplicates. Ids with more than a million gaps would take
-    /// too much memory.
-    pub ids_checked: bool,
-}
 
 /// Which rows are wanted.
 #[derive(Clone, Copy)]
 pub struct RowFilter<'w> {
     /// The publishers, or `["*"]` for all.
     pub publishers: &'w [String],
+    /// The categories. A row with another one is bad.
+    pub labels: &'w Labels,
     /// How many bad rows may be left out.
     pub most_bad: u64,
 }
@@ -85,19 +69,11 @@ fn check(counts: Counts, place: &str) -> Result<Counts> {
     if counts.kept > 0 {
         return Ok(counts);
     }
-    let none = "there are no rows".to_owned();
-    let (what, remedy) = match counts.rows {
-        0 => (none, "check the file"),
-        rows if rows == counts.bad => (
-            format!("all of the {rows} rows are bad: {}", counts.told.join("; ")),
-            "check the file",
-        ),
-        rows => (
-            format!("none of the {rows} rows is from a chosen publisher"),
-            "check the option `ingest.publishers`",
-        ),
-    };
-    Err(Failure::input(what, place, remedy))
+    if counts.rows == counts.bad {
+        return Err(counts.nothing_kept(place, "check the file"));
+    }
+    let what = format_args!("none of the {} rows is from a chosen publisher", counts.rows);
+    Err(Failure::input(what, place, "check the option `ingest.publishers`"))
 }
 
 /// Sends the stream's bytes in blocks of whole rows, until its end or until the receiver is gone.
@@ -159,10 +135,17 @@ fn choose(
     let all = wanted.publishers.iter().any(|p| p == "*");
     let publishers =
         if all { Vec::new() } else { wanted.publishers.iter().map(|p| (p.clone(), 0)).collect() };
-    let counts =
-        Counts { rows: 0, kept: 0, publishers, bad: 0, told: Vec::new(), ids_checked: true };
-    let mut choice =
-        PublisherChoice { all, counts, number: 0, ids: Ids::default(), table: Table::default() };
+    let mut choice = PublisherChoice {
+        all,
+        labels: wanted.labels,
+        rows: 0,
+        kept: 0,
+        publishers,
+        bad: BadRows::new(wanted.most_bad),
+        number: 0,
+        ids: Ids::default(),
+        table: Table::default(),
+    };
     for block in blocks {
         let mut rest = &block[..];
         while !rest.is_empty() {
@@ -174,54 +157,46 @@ fn choose(
             if line.is_empty() {
                 continue;
             }
-            choice.counts.rows += 1;
+            choice.rows += 1;
             if let Err(what) = choice.line(line) {
-                choice.bad(&what, place, wanted.most_bad)?;
+                choice.bad.add(&what, place, "row", choice.number)?;
             }
             // If the receiver is gone, writing has failed and reports why.
             if choice.table.is_full() && tables.send(std::mem::take(&mut choice.table)).is_err() {
-                return Ok(choice.counts);
+                return Ok(choice.counts());
             }
         }
     }
-    choice.counts.ids_checked = !choice.ids.is_full();
     if !choice.table.rows.is_empty() {
-        let _ = tables.send(choice.table);
+        let _ = tables.send(std::mem::take(&mut choice.table));
     }
-    Ok(choice.counts)
+    Ok(choice.counts())
 }
 
 /// The choice of rows, and the rows chosen so far.
-struct PublisherChoice {
+struct PublisherChoice<'c> {
     all: bool,
-    counts: Counts,
+    labels: &'c Labels,
+    rows: u64,
+    kept: u64,
+    publishers: Vec<(String, u64)>,
+    bad: BadRows,
     /// The number of the current row, as an editor counts lines: including blank ones.
     number: u64,
     ids: Ids,
     table: Table,
 }
 
-impl PublisherChoice {
-    /// Leaves the current row out, or fails if `most` rows have been left out already.
-    fn bad(&mut self, what: &str, place: &str, most: u64) -> Result<()> {
-        let row = self.number;
-        self.counts.bad += 1;
-        if self.counts.bad > most {
-            let before = if most > 0 {
-                format!(", and {most} earlier rows are bad, too")
-            } else {
-                String::new()
-            };
-            return Err(Failure::input(
-                format_args!("row {row} {what}{before}"),
-                format_args!("{place}, row {row}"),
-                "correct or remove the row, get the archive again, or raise `ingest.max_bad_rows`",
-            ));
+impl PublisherChoice<'_> {
+    fn counts(self) -> Counts {
+        Counts {
+            rows: self.rows,
+            kept: self.kept,
+            publishers: self.publishers,
+            bad: self.bad.count,
+            told: self.bad.told,
+            ids_checked: !self.ids.is_full(),
         }
-        if self.counts.told.len() < TOLD {
-            self.counts.told.push(format!("row {row} {what}"));
-        }
-        Ok(())
     }
 
     fn line(&mut self, line: &[u8]) -> std::result::Result<(), String> {
@@ -237,7 +212,7 @@ impl PublisherChoice {
             })
         };
         let numbers = [number("id", id)?, number("timestamp", timestamp)?];
-        if std::str::from_utf8(category).ok().and_then(Category::from_letter).is_none() {
+        if std::str::from_utf8(category).ok().and_then(|c| self.labels.find(c)).is_none() {
             return Err(format!("has the unknown category `{}`", lossy(category)));
         }
         if title.len() > LONGEST_TITLE {
@@ -253,12 +228,12 @@ impl PublisherChoice {
             return Err(format!("repeats the id {} of an earlier row", numbers[0]));
         }
         if !self.all {
-            match self.counts.publishers.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {
+            match self.publishers.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {
                 Some((_, count)) => *count += 1,
                 None => return Ok(()),
             }
         }
-        self.counts.kept += 1;
+        self.kept += 1;
         self.table.push(text, fields.map(<[u8]>::len), numbers);
         Ok(())
     }

@@ -14,12 +14,11 @@ use std::io::{Cursor, Read, Write as _};
 use failure::{Failure, Result};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use text::Category;
 use zip::result::ZipError;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 use crate::archive::MEMBER;
-use crate::grammar::{COMMON, Lexicon, OTHERS, SHAPES, UPDATES, lexicon};
+use crate::grammar::{COMMON, Category, Lexicon, OTHERS, SHAPES, UPDATES, lexicon};
 
 /// Rows of the sample; about three in four are from the five publishers.
 const ROWS: u64 = 5600;

@@ -14,9 +14,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use kernels::gemm::{Initial, Left, gemm};
-use kernels::linear::{Group, Matrix, dots, packed, vector};
+use kernels::linear::{GROUP, Group, Matrix, dots, packed, vector};
 use kernels::simd::{LANES, Vector, Work, dispatch};
-use kernels::softmax::CLASSES;
 use kernels::team;
 
 /// Rows that share the loads of the weights.
@@ -41,7 +40,7 @@ impl Work for SingleLayer<'_> {
         let row = |i: usize| &x[order[i % order.len()] * d..][..d];
         for block in (0..order.len()).step_by(AT_ONCE) {
             let rows = [row(block), row(block + 1), row(block + 2), row(block + 3)];
-            let logits = dots::<V, AT_ONCE>(w, rows);
+            let logits = dots::<V, AT_ONCE, GROUP>(w, rows);
             sum += logits[0][0];
             let ahead = [row(block + 4), row(block + 5), row(block + 6), row(block + 7)];
             let factor = V::all(1e-3);
@@ -49,7 +48,7 @@ impl Work for SingleLayer<'_> {
                 for r in 0..AT_ONCE {
                     V::prefetch(ahead[r].as_ptr().wrapping_add(j * LANES));
                 }
-                for k in 0..CLASSES {
+                for k in 0..GROUP {
                     let mut sums = V::load(&g.0[k]);
                     for r in 0..AT_ONCE {
                         sums = vector::<V>(rows[r], j).mul_add(factor, sums);
@@ -103,7 +102,7 @@ fn main() {
         std::process::exit(2);
     };
     let x: Vec<f32> = (0..rows * d).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
-    let w = packed(&vec![0.1; CLASSES * d]);
+    let w = packed(&vec![0.1; GROUP * d], GROUP);
     // A step that has no divisor in common with the number of rows visits each of them once.
     let step = (rows / 2..rows)
         .find(|step| (2..=*step).all(|p| !(step % p == 0 && rows % p == 0)))

@@ -1,7 +1,7 @@
 //! The arithmetic that training and prediction spend their time in: vectors of sixteen numbers
-//! ([`simd`]), products of small matrices on them ([`gemm`]), the map to four logits ([`linear`]),
-//! the mean of word vectors ([`mean`]), the softmax of four logits ([`mod@softmax`]), and threads
-//! that meet often enough to share a step of training ([`team`]).
+//! ([`simd`]), products of small matrices on them ([`gemm`]), the map to logits ([`linear`]), the
+//! mean of word vectors ([`mean`]), the softmax ([`mod@softmax`]), and threads that meet often
+//! enough to share a step of training ([`team`]).
 //!
 //! Always holds: the same bits on every processor and with any number of threads.
 

@@ -4,15 +4,15 @@ use std::path::Path;
 
 use candle_core::Device;
 use failure::{Failure, Result};
-use schema::RunConfig;
+use schema::{Labels, RunConfig};
 use serde::Deserialize;
-use text::Category;
 
 use crate::{Inference, Net, Shape, file, softmax};
 
 /// A trained net on the CPU.
 pub struct Classifier {
     net: Inference,
+    labels: Labels,
 }
 
 #[derive(Deserialize)]
@@ -23,8 +23,8 @@ struct NetOptions {
 }
 
 impl Classifier {
-    /// Reads the net in a training run's `folder`: `config.json` describes it, and
-    /// `model.safetensors` has its weights.
+    /// Reads the net in a training run's `folder`: `config.json` describes it, `labels.json` has the
+    /// classes' names, and `model.safetensors` the weights.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         let bytes = std::fs::read(&path).map_err(|e| {
@@ -35,11 +35,12 @@ impl Classifier {
         })?;
         let shape =
             Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
-        let mut net = Net::zeros(shape, config.features, &Device::Cpu)
+        let labels = Labels::read(&folder.join(Labels::FILE))?;
+        let mut net = Net::zeros(shape, config.features, labels.len(), &Device::Cpu)
             .map_err(|e| Failure::artifact(e, &path))?;
         file::read_net(&folder.join("model.safetensors"), &mut net)?;
         let net = Inference::of(&net).map_err(|e| Failure::artifact(e, &path))?;
-        Ok(Self { net })
+        Ok(Self { net, labels })
     }
 
     /// Components of a row of features.
@@ -47,10 +48,17 @@ impl Classifier {
         self.net.dimension()
     }
 
-    /// The probabilities of each row of `x`, in label order. They do not depend on the rows beside
-    /// it.
-    pub fn probabilities(&self, x: &[f32]) -> Vec<[f32; Category::COUNT]> {
-        self.net.logits(x, 1).into_iter().map(softmax).collect()
+    /// The classes' names.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// The probabilities of each row of `x`, in label order, one row after the other. They do not
+    /// depend on the rows beside it.
+    pub fn probabilities(&self, x: &[f32]) -> Vec<f32> {
+        let mut all = self.net.logits(x, 1);
+        all.chunks_exact_mut(self.net.classes()).for_each(softmax);
+        all
     }
 }
 
@@ -61,8 +69,9 @@ mod tests {
 
     #[test]
     fn a_row_s_answer_does_not_depend_on_its_neighbours() {
+        const CLASSES: usize = 19;
         let shape = Shape::MultiLayer { hidden: 200, layers: 1, relu_out: true };
-        let mut net = Net::zeros(shape, 300, &Device::Cpu).expect("a net");
+        let mut net = Net::zeros(shape, 300, CLASSES, &Device::Cpu).expect("a net");
         let mut state = 1_u32;
         let mut number = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -74,7 +83,8 @@ mod tests {
             net.set(&name, (0..tensor.elem_count()).map(|_| number() / 8.0 + positive).collect())
                 .expect("sets");
         }
-        let classifier = Classifier { net: Inference::of(&net).expect("a net") };
+        let labels = Labels::new((0..CLASSES).map(|k| k.to_string()).collect()).expect("labels");
+        let classifier = Classifier { net: Inference::of(&net).expect("a net"), labels };
         let x: Vec<f32> = (0..300 * 1000).map(|_| number()).collect();
         let all = classifier.probabilities(&x);
         let tensor = Tensor::from_slice(&x, (1000, 300), &Device::Cpu).expect("X");
@@ -82,14 +92,14 @@ mod tests {
         for (threads, number) in [(1, 1000), (3, 1000), (2, 7)] {
             let logits = classifier.net.logits(&x[..300 * number], threads);
             assert_eq!(logits, classifier.net.logits(&x[..300 * number], 1));
-            assert_eq!(logits.len(), number);
-            for (a, b) in logits.iter().flatten().zip(by_candle.iter().flatten()) {
+            assert_eq!(logits.len(), number * CLASSES);
+            for (a, b) in logits.iter().zip(by_candle.iter().flatten()) {
                 assert!((a - b).abs() < 1e-5, "{a} {b}");
             }
         }
         for count in [1, 2, 3, 17, 191, 193, 500] {
             let some = classifier.probabilities(&x[..300 * count]);
-            assert_eq!(some, all[..count], "the first {count} rows");
+            assert_eq!(some, all[..count * CLASSES], "the first {count} rows");
         }
     }
 
@@ -97,7 +107,7 @@ mod tests {
     fn a_run_s_folder_gives_its_net_and_another_s_weights_are_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let shape = Shape::MultiLayer { hidden: 3, layers: 1, relu_out: false };
-        let mut net = Net::zeros(shape, 2, &Device::Cpu).expect("a net");
+        let mut net = Net::zeros(shape, 2, 4, &Device::Cpu).expect("a net");
         net.set("fc_out.bias", vec![0.0, 0.0, 2.0_f32.ln(), 0.0]).expect("sets");
         file::write(&dir.path().join("model.safetensors"), &net.state(), None).expect("writes");
         let config = |hidden: usize| {
@@ -107,10 +117,11 @@ mod tests {
             format!(r#"{{{rest}, "options": {options}}}"#)
         };
         std::fs::write(dir.path().join("config.json"), config(3)).expect("writes");
+        std::fs::write(dir.path().join(Labels::FILE), r#"["b", "t", "e", "m"]"#).expect("writes");
         let classifier = Classifier::read(dir.path()).expect("reads");
         let p = classifier.probabilities(&[0.0; 4]);
-        assert_eq!(p.len(), 2);
-        assert!((p[1][2] - 0.4).abs() < 1e-6 && (p[1][0] - 0.2).abs() < 1e-6, "{p:?}");
+        assert_eq!(p.len(), 2 * 4);
+        assert!((p[4 + 2] - 0.4).abs() < 1e-6 && (p[4] - 0.2).abs() < 1e-6, "{p:?}");
         std::fs::write(dir.path().join("config.json"), config(4)).expect("writes");
         assert!(Classifier::read(dir.path()).err().expect("refused").what.contains("not F32"));
     }

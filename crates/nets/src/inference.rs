@@ -11,7 +11,6 @@ use kernels::gemm::{Initial, Left, gemm};
 use kernels::linear::{self, Matrix};
 use kernels::relu;
 use kernels::simd::{LANES, Vector, Work, dispatch};
-use kernels::softmax::CLASSES;
 use kernels::team;
 
 use crate::{BATCH_NORM_EPSILON, Net, Shape};
@@ -25,6 +24,7 @@ const WORTH_A_THREAD: usize = 1 << 24;
 /// A net that is ready for inference.
 pub struct Inference {
     dimension: usize,
+    classes: usize,
     layers: HiddenLayers,
 }
 
@@ -65,7 +65,8 @@ impl Inference {
             let w: Vec<f32> = net.var("fc.weight")?.flatten_all()?.to_vec1()?;
             return Ok(Self {
                 dimension: net.dimension,
-                layers: HiddenLayers::Single(linear::packed(&w)),
+                classes: net.classes,
+                layers: HiddenLayers::Single(linear::packed(&w, net.classes)),
             });
         };
         let vector = |name: &str| -> Result<Vec<f64>> {
@@ -103,7 +104,8 @@ impl Inference {
             times: layers,
             last: plain("fc_out", relu_out)?,
         };
-        Ok(Self { dimension: net.dimension, layers: HiddenLayers::Multi(stack) })
+        let Net { dimension, classes, .. } = *net;
+        Ok(Self { dimension, classes, layers: HiddenLayers::Multi(stack) })
     }
 
     /// Components of a row of features.
@@ -111,12 +113,17 @@ impl Inference {
         self.dimension
     }
 
+    /// How many logits a row has.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
     /// The logits of every row of `x`, one row after the other, by up to `threads` threads.
-    pub fn logits(&self, x: &[f32], threads: usize) -> Vec<[f32; CLASSES]> {
-        let d = self.dimension;
+    pub fn logits(&self, x: &[f32], threads: usize) -> Vec<f32> {
+        let Self { dimension: d, classes, .. } = *self;
         let rows = x.len() / d;
         let cost = match &self.layers {
-            HiddenLayers::Single(_) => d * CLASSES,
+            HiddenLayers::Single(_) => d * classes,
             HiddenLayers::Multi(stack) => {
                 stack.layers().map(|layer| layer.inputs * layer.width).sum()
             }
@@ -125,11 +132,13 @@ impl Inference {
         let parts = team::run(threads, |member| {
             let share = member.share(rows);
             let x = x.get(share.start * d..share.end * d).unwrap_or_default();
-            let mut logits = Vec::with_capacity(share.len());
+            let mut logits = Vec::with_capacity(share.len() * classes);
             match &self.layers {
-                HiddenLayers::Single(matrix) => linear::logits(matrix, x, d, &mut logits),
+                HiddenLayers::Single(matrix) => {
+                    linear::logits(matrix, classes, x, d, &mut logits);
+                }
                 HiddenLayers::Multi(stack) => {
-                    dispatch(ForwardPass { stack, x, d, logits: &mut logits });
+                    dispatch(ForwardPass { stack, classes, x, d, logits: &mut logits });
                 }
             }
             logits
@@ -177,16 +186,17 @@ impl Dense {
 
 struct ForwardPass<'p> {
     stack: &'p Stack,
+    classes: usize,
     x: &'p [f32],
     d: usize,
-    logits: &'p mut Vec<[f32; CLASSES]>,
+    logits: &'p mut Vec<f32>,
 }
 
 impl Work for ForwardPass<'_> {
     type Out = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Self { stack, x, d, logits } = self;
+        let Self { stack, classes, x, d, logits } = self;
         let widest = stack.layers().map(|layer| layer.width).max().unwrap_or(0);
         let (mut from, mut to) = (vec![0.0; ROWS * widest], vec![0.0; ROWS * widest]);
         for block in x.chunks(ROWS * d) {
@@ -206,8 +216,8 @@ impl Work for ForwardPass<'_> {
                 std::mem::swap(&mut from, &mut to);
                 down = layer.width;
             }
-            for row in from.chunks_exact(LANES).take(rows) {
-                logits.extend(row.first_chunk::<CLASSES>());
+            for row in from.chunks_exact(stack.last.width).take(rows) {
+                logits.extend_from_slice(row.get(..classes).unwrap_or_default());
             }
         }
     }

@@ -12,7 +12,6 @@ mod odds;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use text::Category;
 
 pub use classifier::Classifier;
 pub use inference::Inference;
@@ -70,6 +69,8 @@ pub struct Net {
     pub shape: Shape,
     /// Components of a row of features.
     pub dimension: usize,
+    /// How many logits there are.
+    pub classes: usize,
     /// What training changes by gradients, sorted by name.
     pub weights: BTreeMap<String, Var>,
     /// What training changes otherwise: batch norm's running statistics.
@@ -88,19 +89,20 @@ struct Batch(Tensor, Tensor, usize);
 impl Net {
     /// A net for features of `dimension` components, with weights of 0, except for batch norm's
     /// scale and running variance, which are 1.
-    pub fn zeros(shape: Shape, dimension: usize, device: &Device) -> Result<Self> {
-        let mut net = Self { shape, dimension, weights: BTreeMap::new(), buffers: BTreeMap::new() };
+    pub fn zeros(shape: Shape, dimension: usize, classes: usize, device: &Device) -> Result<Self> {
+        let (weights, buffers) = (BTreeMap::new(), BTreeMap::new());
+        let mut net = Self { shape, dimension, classes, weights, buffers };
         let mut weight = |name: &str, shape: &[usize]| -> Result<()> {
             net.weights.insert(name.to_owned(), Var::zeros(shape, DType::F32, device)?);
             Ok(())
         };
         match shape {
-            Shape::SingleLayer => weight("fc.weight", &[Category::COUNT, dimension])?,
+            Shape::SingleLayer => weight("fc.weight", &[classes, dimension])?,
             Shape::MultiLayer { hidden, .. } => {
                 for (name, inputs, outputs) in [
                     ("fc", dimension, hidden),
                     ("fc_mid", hidden, hidden),
-                    ("fc_out", hidden, Category::COUNT),
+                    ("fc_out", hidden, classes),
                 ] {
                     weight(&format!("{name}.weight"), &[outputs, inputs])?;
                     weight(&format!("{name}.bias"), &[outputs])?;
@@ -121,7 +123,7 @@ impl Net {
         self.weights.values().map(|v| v.elem_count()).sum()
     }
 
-    /// The logits of the rows of `x`, \[n, 4\].
+    /// The logits of the rows of `x`, \[n, classes\].
     pub fn logits(&self, x: &Tensor) -> Result<Tensor> {
         self.pass(x, None).map(|(logits, _)| logits)
     }
@@ -259,7 +261,7 @@ mod tests {
 
     #[test]
     fn names_and_shapes_are_pytorch_s() {
-        let net = |shape| Net::zeros(shape, 5, &Device::Cpu).expect("a net");
+        let net = |shape| Net::zeros(shape, 5, 4, &Device::Cpu).expect("a net");
         let named = |net: &Net| {
             net.state().iter().map(|(n, t)| format!("{n} {:?}", t.dims())).collect::<Vec<_>>()
         };
@@ -295,6 +297,7 @@ mod tests {
         let mut net = Net::zeros(
             Shape::MultiLayer { hidden: 3, layers: 0, relu_out: false },
             2,
+            4,
             &Device::Cpu,
         )?;
         net.set("fc.bias", vec![1.0, 2.0, 3.0])?;

@@ -1,7 +1,6 @@
 //! From logits to probabilities.
 
 use candle_core::{Result, Tensor};
-use text::Category;
 
 use kernels::team;
 
@@ -10,6 +9,14 @@ use crate::inference::{Inference, on_cpu};
 
 /// Rows whose logits are computed at once.
 const ROWS: usize = 1 << 16;
+/// The most logits at once, with many classes.
+const LOGITS: usize = 1 << 22;
+
+/// How many rows of so many logits are computed at once. A part may have so many rows that all
+/// their logits would take too much memory.
+fn rows_at_once(classes: usize) -> usize {
+    ROWS.min(LOGITS / classes).max(1)
+}
 
 /// Rows of features, as values on the CPU or as a tensor.
 #[derive(Clone, Copy)]
@@ -21,53 +28,59 @@ pub enum Rows<'r> {
 }
 
 /// Calls `row` with the logits of every row of `x`, in order.
-pub fn each_row(net: &Net, x: Rows<'_>, mut row: impl FnMut([f32; Category::COUNT])) -> Result<()> {
+pub fn each_row(net: &Net, x: Rows<'_>, mut row: impl FnMut(&[f32])) -> Result<()> {
     match x {
         Rows::Values(x) => {
             let inference = Inference::of(net)?;
-            // A part may have so many rows that all their logits would take too much memory.
-            for x in x.chunks(ROWS * inference.dimension()) {
-                inference.logits(x, team::available()).into_iter().for_each(&mut row);
+            for x in x.chunks(rows_at_once(net.classes) * inference.dimension()) {
+                let logits = inference.logits(x, team::available());
+                logits.chunks_exact(net.classes).for_each(&mut row);
             }
         }
         Rows::Tensor(x) if x.device().is_cpu() => {
             on_cpu(x, |x| each_row(net, Rows::Values(x), row))??;
         }
         Rows::Tensor(x) => {
-            let n = x.dim(0)?;
-            for start in (0..n).step_by(ROWS) {
-                let logits = net.logits(&x.narrow(0, start, ROWS.min(n - start))?)?;
+            let (n, rows) = (x.dim(0)?, rows_at_once(net.classes));
+            for start in (0..n).step_by(rows) {
+                let logits = net.logits(&x.narrow(0, start, rows.min(n - start))?)?;
                 let values: Vec<f32> = logits.flatten_all()?.to_vec1()?;
-                values.as_chunks::<{ Category::COUNT }>().0.iter().for_each(|&logits| row(logits));
+                values.chunks_exact(net.classes).for_each(&mut row);
             }
         }
     }
     Ok(())
 }
 
-/// The probabilities of every row of `x`, in label order.
-pub fn probabilities(net: &Net, x: Rows<'_>) -> Result<Vec<[f32; Category::COUNT]>> {
-    let mut rows = Vec::new();
-    each_row(net, x, |logits| rows.push(softmax(logits)))?;
-    Ok(rows)
+/// The probabilities of every row of `x`, in label order, one row after the other.
+pub fn probabilities(net: &Net, x: Rows<'_>) -> Result<Vec<f32>> {
+    let mut all = Vec::new();
+    each_row(net, x, |logits| {
+        let start = all.len();
+        all.extend_from_slice(logits);
+        softmax(all.get_mut(start..).unwrap_or_default());
+    })?;
+    Ok(all)
 }
 
-/// exp(zᵢ) / Σ exp(zⱼ), computed in f64.
+/// Turns logits into exp(zᵢ) / Σ exp(zⱼ), computed in f64.
 #[expect(clippy::cast_possible_truncation, reason = "probabilities are stored as f32")]
-pub fn softmax(logits: [f32; Category::COUNT]) -> [f32; Category::COUNT] {
+pub fn softmax(logits: &mut [f32]) {
     let log_sum = log_sum_exp(logits);
-    logits.map(|z| (f64::from(z) - log_sum).exp() as f32)
+    for z in logits {
+        *z = (f64::from(*z) - log_sum).exp() as f32;
+    }
 }
 
 /// ln Σ exp(zᵢ). The largest logit is subtracted first, so that no exponential overflows.
-pub fn log_sum_exp(logits: [f32; Category::COUNT]) -> f64 {
-    let largest = logits.into_iter().fold(f32::NEG_INFINITY, f32::max);
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&z| f64::from(z - largest).exp()).sum();
     f64::from(largest) + sum.ln()
 }
 
 /// The index of the largest value; of equal values the first, like PyTorch's `argmax`.
-pub fn largest(values: &[f32; Category::COUNT]) -> usize {
+pub fn largest(values: &[f32]) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (i, &value) in values.iter().enumerate() {
         if value > best.1 {
@@ -85,7 +98,7 @@ mod tests {
     fn the_log_of_the_sum_of_exponentials_does_not_overflow() {
         // ln(e^1000 + 3 e^999) = 1000 + ln(1 + 3/e)
         let expected = 1000.0 + (1.0 + 3.0 * (-1.0_f64).exp()).ln();
-        assert!((log_sum_exp([1000.0, 999.0, 999.0, 999.0]) - expected).abs() < 1e-9);
+        assert!((log_sum_exp(&[1000.0, 999.0, 999.0, 999.0]) - expected).abs() < 1e-9);
     }
 
     #[test]

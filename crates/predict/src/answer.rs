@@ -3,8 +3,8 @@
 use std::io::{Result, Write};
 
 use headline_features::KnownWords;
+use schema::Labels;
 use serde::Serialize;
-use text::Category;
 
 /// How an answer is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,47 +21,45 @@ pub struct Answer<'t> {
     pub title: &'t str,
     /// How many words it has.
     pub words: KnownWords,
+    /// The categories.
+    pub labels: &'t Labels,
     /// The probability of each category, in label order.
-    pub probabilities: [f32; Category::COUNT],
+    pub probabilities: &'t [f32],
 }
 
 /// `category` and `name` are `null`, and `top` is empty, if no word of the title is known, since
-/// the net then knows nothing about the title.
+/// the net then knows nothing about the title. Only the news archive's letters have names.
 #[derive(Serialize)]
 struct Json<'t> {
     title: &'t str,
-    category: Option<&'static str>,
+    category: Option<&'t str>,
     name: Option<&'static str>,
-    top: Vec<Odds>,
+    top: Vec<Odds<'t>>,
     words: usize,
     words_known: usize,
 }
 
 #[derive(Clone, Copy, Serialize)]
-struct Odds {
-    category: &'static str,
+struct Odds<'t> {
+    category: &'t str,
     probability: f32,
 }
 
 impl Answer<'_> {
     /// Writes a line with the `k` likeliest categories.
     pub fn write(&self, out: &mut impl Write, form: Form, k: usize) -> Result<()> {
-        let mut top: Vec<(Category, f32)> =
-            Category::ALL.into_iter().zip(self.probabilities).collect();
-        // A stable sort, so that the first of equal ones is on top, as in training.
-        top.sort_by(|a, b| b.1.total_cmp(&a.1));
-        top.truncate(k);
+        let top = likeliest(self.probabilities, k);
         let KnownWords { all, known } = self.words;
         match form {
             Form::Text => {
                 // Without a known word the probabilities are the same for every headline, and
                 // reveal nothing about this one.
-                for (category, p) in &top {
+                for (label, p) in &top {
                     if known == 0 {
                         out.write_all(b"-         ")?;
                         continue;
                     }
-                    out.write_all(category.letter().as_bytes())?;
+                    write_shown(out, self.labels.name(*label))?;
                     out.write_all(b" ")?;
                     match four_decimals(*p) {
                         Some(text) => out.write_all(&text)?,
@@ -78,30 +76,21 @@ impl Answer<'_> {
                 }
                 // One line per headline even if the title contains line breaks, and no control
                 // characters, which a terminal would obey.
-                if self.title.bytes().all(|b| (b' '..0x7f).contains(&b)) {
-                    out.write_all(self.title.as_bytes())?;
-                } else {
-                    let title: String =
-                        self.title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-                    out.write_all(title.as_bytes())?;
-                }
+                write_shown(out, self.title)?;
                 out.write_all(b"\n")
             }
             Form::Json => {
-                top.truncate(if known == 0 { 0 } else { k });
-                let best = top.first().map(|t| t.0);
-                let top = top
-                    .iter()
-                    .map(|(category, probability)| Odds {
-                        category: category.letter(),
-                        probability: *probability,
-                    })
-                    .collect();
+                let shown = if known == 0 { &[] } else { &top[..] };
+                let best = shown.first().map(|(label, _)| *label);
+                let odds = |(label, probability): &(usize, f32)| Odds {
+                    category: self.labels.name(*label),
+                    probability: *probability,
+                };
                 let json = Json {
                     title: self.title,
-                    category: best.map(Category::letter),
-                    name: best.map(Category::name),
-                    top,
+                    category: best.map(|label| self.labels.name(label)),
+                    name: best.and_then(|label| Some(self.labels.meaning(label)?.0)),
+                    top: shown.iter().map(odds).collect(),
                     words: all,
                     words_known: known,
                 };
@@ -110,6 +99,28 @@ impl Answer<'_> {
             }
         }
     }
+}
+
+/// The `k` largest probabilities and their labels, the largest first; of equal ones the first label,
+/// as in training.
+fn likeliest(probabilities: &[f32], k: usize) -> Vec<(usize, f32)> {
+    let mut all: Vec<(usize, f32)> = probabilities.iter().copied().enumerate().collect();
+    let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if k < all.len() {
+        all.select_nth_unstable_by(k, order);
+        all.truncate(k);
+    }
+    all.sort_unstable_by(order);
+    all
+}
+
+/// Writes a text on one line, without control characters, which a terminal would obey.
+fn write_shown(out: &mut impl Write, text: &str) -> Result<()> {
+    if text.bytes().all(|b| (b' '..0x7f).contains(&b)) {
+        return out.write_all(text.as_bytes());
+    }
+    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    out.write_all(shown.as_bytes())
 }
 
 /// A probability as `{:.4}` writes it, without the search for digits that other numbers need, or
@@ -167,7 +178,8 @@ mod tests {
         let answer = Answer {
             title: "a\tb\nc\u{1b}[31m",
             words: KnownWords { all: 3, known },
-            probabilities: [0.2, 0.125, 0.55, 0.125],
+            labels: &Labels::news(),
+            probabilities: &[0.2, 0.125, 0.55, 0.125],
         };
         let mut out = Vec::new();
         answer.write(&mut out, form, k).expect("writes");
@@ -196,6 +208,18 @@ mod tests {
             (&json["top"], &json["words"], &json["words_known"]),
             (&serde_json::json!([]), &3.into(), &0.into())
         );
+    }
+
+    proptest! {
+        #[test]
+        fn the_likeliest_are_those_of_a_stable_sort(
+            p in proptest::collection::vec(prop_oneof![Just(0.25_f32), 0.0_f32..1.0], 1..40), k in 1_usize..50
+        ) {
+            let mut sorted: Vec<(usize, f32)> = p.iter().copied().enumerate().collect();
+            sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
+            sorted.truncate(k);
+            prop_assert_eq!(likeliest(&p, k), sorted);
+        }
     }
 
     #[test]

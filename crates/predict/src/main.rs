@@ -22,7 +22,6 @@ use failure::{Exit, Failure, Result};
 use headline_features::{FeatureMatrix, KnownWords, Lookup};
 use kernels::team;
 use nets::Classifier;
-use text::Category;
 use titles::Titles;
 
 /// Classify headlines with a trained run
@@ -43,8 +42,8 @@ struct PredictCli {
     #[arg(long, value_name = "NODE", default_value = "train.mlp")]
     run: String,
     /// How many categories to show, the likeliest first
-    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=4))]
-    top_k: u8,
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
     /// Write one JSON object per line
     #[arg(long)]
     json: bool,
@@ -89,9 +88,8 @@ fn run(cli: &PredictCli) -> Result<()> {
     let form = if cli.json { Form::Json } else { Form::Text };
     let mut out = std::io::stdout().lock();
     let threads = team::available();
-    let desks: Vec<Mutex<Desk>> = (0..threads)
-        .map(|_| Mutex::new(Desk { matrix: FeatureMatrix::new(&lookup, ROWS), said: Vec::new() }))
-        .collect();
+    let desks: Vec<Mutex<Desk>> =
+        (0..threads).map(|_| Mutex::new(Desk::new(&lookup, &classifier))).collect();
     let desks_of = |member: usize| {
         desks.get(member).map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner))
     };
@@ -121,7 +119,7 @@ fn run(cli: &PredictCli) -> Result<()> {
             let titles =
                 batch.get(..count).and_then(|all| all.get(member.share(count))).unwrap_or_default();
             desks_of(member.index)
-                .map_or(Ok(()), |mut desk| desk.answer(titles, &classifier, form, cli.top_k))
+                .map_or(Ok(()), |mut desk| desk.answer(titles, form, cli.top_k as usize))
         });
         let written = answered.into_iter().enumerate().try_for_each(|(member, answered)| {
             answered?;
@@ -152,29 +150,27 @@ fn run(cli: &PredictCli) -> Result<()> {
 /// What a thread answers headlines with.
 struct Desk<'l> {
     matrix: FeatureMatrix<'l>,
+    classifier: &'l Classifier,
     said: Vec<u8>,
 }
 
-impl Desk<'_> {
-    fn answer(
-        &mut self,
-        titles: &[String],
-        classifier: &Classifier,
-        form: Form,
-        top_k: u8,
-    ) -> std::io::Result<()> {
+impl<'l> Desk<'l> {
+    fn new(lookup: &'l Lookup, classifier: &'l Classifier) -> Self {
+        Self { matrix: FeatureMatrix::new(lookup, ROWS), classifier, said: Vec::new() }
+    }
+
+    fn answer(&mut self, titles: &[String], form: Form, top_k: usize) -> std::io::Result<()> {
+        let labels = self.classifier.labels();
         self.said.clear();
         for titles in titles.chunks(ROWS) {
             self.matrix.clear();
             let words: Vec<KnownWords> =
                 titles.iter().map(|title| self.matrix.push(title)).collect();
-            let all = classifier.probabilities(self.matrix.values());
+            let all = self.classifier.probabilities(self.matrix.values());
+            let all = all.chunks_exact(labels.len());
             for ((title, words), probabilities) in titles.iter().zip(words).zip(all) {
-                Answer { title, words, probabilities }.write(
-                    &mut self.said,
-                    form,
-                    usize::from(top_k).min(Category::COUNT),
-                )?;
+                let answer = Answer { title, words, labels, probabilities };
+                answer.write(&mut self.said, form, top_k)?;
             }
         }
         Ok(())

@@ -1,12 +1,12 @@
 //! The facts of the report, read from the stages' artifacts; `metrics.json` is their JSON form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use failure::Result;
-use schema::{Coverage, IngestSummary, OptionValues, Start};
+use formats::table;
+use schema::{Coverage, IngestSummary, Labels, OptionValues, Start};
 use serde::Serialize;
 use stage::Stage;
-use text::Category;
 
 use crate::parts::{self, PartFacts, json};
 use crate::published::{Article, PUBLISHED, Published, SOURCE};
@@ -19,9 +19,15 @@ pub struct Facts {
     /// The data source, and the rows read from it.
     pub ingest: IngestSummary,
     categories: Vec<Named>,
+    /// How many categories tables show that have a column for each.
+    columns: usize,
+    /// The categories with the most rows of train, if there are too many to show all.
+    largest: Vec<usize>,
     parts: Vec<PartFacts>,
+    /// The part that results are shown for: test or, without one, valid.
+    pub part: &'static str,
     coverage: Coverage,
-    /// The accuracy on test of always predicting the most frequent category of train.
+    /// The accuracy on that part of always predicting the most frequent category of train.
     pub majority: f64,
     start: Option<Start>,
     /// The single-layer net of problems 71 to 74: `train.slp`.
@@ -55,20 +61,28 @@ struct Made {
 /// A category.
 #[derive(Serialize)]
 struct Named {
-    letter: &'static str,
+    /// Its name in the data; a letter in the news archive.
+    letter: String,
     /// The letter's meaning in the news archive; `None` for other data, where it may differ.
     name: Option<&'static str>,
     japanese: Option<&'static str>,
 }
+
+/// With more categories than the first number, tables with a column for each show only the second
+/// number of them.
+const COLUMNS: [usize; 2] = [12, 6];
+/// With more categories than the first number, lists of them show only the second number of them.
+const LISTED: [usize; 2] = [40, 20];
 
 /// Number of rows of the news archive.
 const ARCHIVE_ROWS: u64 = 422_937;
 
 /// Whether the rows are those of the news archive or of a sample.
 fn is_news(ingest: &IngestSummary) -> bool {
-    ingest.source == "embedded sample"
-        || ingest.source.starts_with("sample:")
-        || ingest.rows == ARCHIVE_ROWS
+    ingest.format.is_none()
+        && (ingest.source == "embedded sample"
+            || ingest.source.starts_with("sample:")
+            || ingest.rows == ARCHIVE_ROWS)
 }
 
 impl Facts {
@@ -76,14 +90,19 @@ impl Facts {
     pub fn read(stage: &Stage) -> Result<Self> {
         let ingest: IngestSummary = json(&stage.input("ingest", "summary.json")?)?;
         let coverage: Coverage = json(&stage.input("embed", "coverage.json")?)?;
-        let parts = parts::read(stage, &coverage)?;
+        let labels = Labels::read(&stage.input("ingest", Labels::FILE)?)?;
+        let parts = parts::read(stage, &coverage, &labels)?;
         let is_published_data = PUBLISHED.is_of(&parts);
         let has_news_categories = is_published_data || is_news(&ingest);
-        let named = |c: &Category| Named {
-            letter: c.letter(),
-            name: has_news_categories.then(|| c.name()),
-            japanese: has_news_categories.then(|| japanese(*c)),
+        let named = |(label, name): (usize, &String)| {
+            let meaning = labels.meaning(label).filter(|_| has_news_categories);
+            Named {
+                letter: name.clone(),
+                name: meaning.map(|(english, _)| english),
+                japanese: meaning.map(|(_, japanese)| japanese),
+            }
         };
+        let part = if parts.iter().any(|part| part.name == "test") { "test" } else { "valid" };
         let (commit, dirty) = match stage.commit.as_deref() {
             Some(commit) => {
                 (Some(commit.trim_end_matches("-dirty").to_owned()), commit.ends_with("-dirty"))
@@ -97,8 +116,9 @@ impl Facts {
         }
         let mut runs = Vec::new();
         for node in stage.nodes("train.*") {
-            runs.push(RunFacts::read(stage, node, &parts)?);
+            runs.push(RunFacts::read(stage, node, &labels, &parts)?);
         }
+        add_titles(&mut runs, stage)?;
         let comparison = Comparison::of(&runs);
         let mut take = |node: &str, net: &str| {
             let at = runs.iter().position(|run| run.node == node && run.net() == Some(net))?;
@@ -108,7 +128,10 @@ impl Facts {
             (take("train.slp", "slp"), take("train.curve", "slp"), take("train.mlp", "mlp"));
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
-            categories: Category::ALL.iter().map(named).collect(),
+            categories: labels.names().iter().enumerate().map(named).collect(),
+            columns: if labels.len() > COLUMNS[0] { COLUMNS[1] } else { labels.len() },
+            largest: largest(&parts, labels.len()),
+            part,
             // The answer's vectors came from a file and had 300 components.
             published: (is_published_data
                 && coverage.dimension == 300
@@ -117,7 +140,7 @@ impl Facts {
             published_source: SOURCE,
             ingest,
             coverage,
-            majority: parts::majority(&parts),
+            majority: parts::majority(&parts, part),
             start: slp
                 .as_ref()
                 .map(|run| json(&stage.input(&run.node, "start.json")?))
@@ -145,29 +168,33 @@ impl Facts {
         let named =
             [(&self.slp, "single-layer net", "単層"), (&self.mlp, "multi-layer net", "多層")];
         let nets = named.into_iter().filter_map(|(run, en, jp)| {
-            Some(format!("{} {}", if ja { jp } else { en }, accuracy(run.as_ref()?, ja)))
+            let accuracy = accuracy(run.as_ref()?, self.part, ja);
+            Some(format!("{} {accuracy}", if ja { jp } else { en }))
         });
         let mut all: Vec<String> = nets.collect();
         if let Some(best) = self.runs.rows.first().filter(|_| all.is_empty()) {
             all.push(format!(
                 "{} {:.1} %",
                 best.node,
-                best.scores.get("test").map_or(0.0, |score| score.accuracy) * 100.0
+                best.scores.get(self.part).map_or(0.0, |score| score.accuracy) * 100.0
             ));
         }
         match (all.is_empty(), ja) {
             (true, false) => "no training run".to_owned(),
             (true, true) => "学習の実行なし".to_owned(),
-            (false, false) => format!("test accuracy: {}", all.join(", ")),
-            (false, true) => format!("評価データの正解率：{}", all.join("、")),
+            (false, false) => format!("{} accuracy: {}", self.part, all.join(", ")),
+            (false, true) => {
+                let part = if self.part == "test" { "評価" } else { "検証" };
+                format!("{part}データの正解率：{}", all.join("、"))
+            }
         }
     }
 }
 
-/// A run's accuracy on test; for several seeds, also its mean and standard deviation.
-fn accuracy(run: &RunFacts, ja: bool) -> String {
-    let one = format!("{:.1} %", run.test() * 100.0);
-    let Some((spread, n)) = run.over_seeds() else { return one };
+/// A run's accuracy on a part; for several seeds, also its mean and standard deviation.
+fn accuracy(run: &RunFacts, part: &str, ja: bool) -> String {
+    let one = format!("{:.1} %", run.accuracy(part) * 100.0);
+    let Some((spread, n)) = run.over_seeds(part) else { return one };
     let (mean, deviation) = (spread.mean * 100.0, spread.deviation * 100.0);
     if ja {
         format!("{one}（{n}シード：{mean:.1} ± {deviation:.1} %）")
@@ -176,12 +203,42 @@ fn accuracy(run: &RunFacts, ja: bool) -> String {
     }
 }
 
-/// The category's name in the exercise.
-fn japanese(category: Category) -> &'static str {
-    match category {
-        Category::Business => "ビジネス",
-        Category::Technology => "科学技術",
-        Category::Entertainment => "エンターテインメント",
-        Category::Medicine => "健康",
+/// The categories with the most rows of train; none if all can be listed.
+fn largest(parts: &[PartFacts], categories: usize) -> Vec<usize> {
+    if categories <= LISTED[0] {
+        return Vec::new();
     }
+    let rows = |label: &usize| {
+        let train = parts.iter().find(|part| part.name == "train");
+        train.and_then(|train| train.classes.get(*label)).copied().unwrap_or(0)
+    };
+    let mut all: Vec<usize> = (0..categories).collect();
+    all.sort_by_key(|label| std::cmp::Reverse(rows(label)));
+    all.truncate(LISTED[1]);
+    all
+}
+
+/// Adds the headlines to the mistakes of the runs.
+fn add_titles(runs: &mut [RunFacts], stage: &Stage) -> Result<()> {
+    for part in ["valid", "test"] {
+        let mut mistakes: HashMap<i64, Vec<&mut String>> = HashMap::new();
+        let of = runs.iter_mut().flat_map(|run| &mut run.quality).filter(|q| q.part == part);
+        for mistake in of.flat_map(|quality| &mut quality.mistakes) {
+            mistakes.entry(mistake.id).or_default().push(&mut mistake.title);
+        }
+        if mistakes.is_empty() {
+            continue;
+        }
+        let path = stage.input("split", &format!("{part}.parquet"))?;
+        table::groups(&path, &["id", "title"], |frame| {
+            let ids = table::integers(frame, "id", &path)?.no_null_iter();
+            for (id, title) in ids.zip(table::texts(frame, "title", &path)?.no_null_iter()) {
+                for to in mistakes.get_mut(&id).into_iter().flatten() {
+                    title.clone_into(to);
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }

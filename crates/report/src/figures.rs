@@ -1,5 +1,6 @@
 //! The report's figures, each in both languages.
 
+mod calibration;
 mod comparison;
 mod style;
 
@@ -57,9 +58,11 @@ impl Figure {
 /// Every figure of the report.
 pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
     let mut figures = vec![
-        Figure::new("result", ["Accuracy on the test data", "評価データの正解率"], |ja| {
-            svg((510, 256), |area| result(area, facts, ja))
-        })?,
+        Figure::new(
+            "result",
+            ["Accuracy of the nets", "各ネットワークの正解率"],
+            |ja| svg((510, 256), |area| result(area, facts, ja)),
+        )?,
         Figure::new(
             "sweep",
             ["Seconds per epoch by batch size", "バッチサイズと1エポックの秒数"],
@@ -80,6 +83,14 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
     for run in [&facts.slp, &facts.curve, &facts.mlp].into_iter().flatten() {
         for curve in Curve::ALL {
             figures.push(learning(run, curve)?);
+        }
+    }
+    for run in [&facts.slp, &facts.mlp].into_iter().flatten() {
+        if let Some(quality) = run.quality(facts.part) {
+            let labels = ["Accuracy by probability of the prediction", "予測確率ごとの正解率"];
+            figures.push(Figure::new(&format!("{}-calibration", run.node), labels, |ja| {
+                svg(calibration::SIZE, |area| calibration::draw(area, &quality.calibration, ja))
+            })?);
         }
     }
     Ok(figures)
@@ -124,17 +135,17 @@ const LEGEND: u32 = 24;
 
 /// Draws a bar for each net, its 95 % interval as a line, and a published figure as a diamond.
 fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
-    let interval = |run: &RunFacts| run.intervals.get("test").copied();
+    let interval = |run: &RunFacts| run.intervals.get(facts.part).copied();
     let mut names = vec![if ja { "常に最頻カテゴリ" } else { "most frequent category" }];
     let mut bars = vec![(facts.majority, None, None)];
     let published = facts.published.as_ref();
     if let Some(run) = &facts.slp {
         names.push(if ja { "単層ニューラルネットワーク" } else { "single-layer net" });
-        bars.push((run.test(), interval(run), published.map(|p| p.slp[1])));
+        bars.push((run.accuracy(facts.part), interval(run), published.map(|p| p.slp[1])));
     }
     if let Some(run) = &facts.mlp {
         names.push(if ja { "多層ニューラルネットワーク" } else { "multi-layer net" });
-        bars.push((run.test(), interval(run), published.map(|p| p.mlp[1])));
+        bars.push((run.accuracy(facts.part), interval(run), published.map(|p| p.mlp[1])));
     }
     let last = bars.len() - 1;
     // The legend is below the chart, where it covers no bar.
@@ -145,7 +156,12 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         .x_label_area_size(48)
         .y_label_area_size(206)
         .build_cartesian_2d(0.0..1.0, (0..last).into_segmented())?;
-    let title = if ja { "評価データの正解率" } else { "accuracy on test" };
+    let title = match (facts.part, ja) {
+        ("test", false) => "accuracy on test",
+        ("test", true) => "評価データの正解率",
+        (_, false) => "accuracy on valid",
+        (_, true) => "検証データの正解率",
+    };
     rows_mesh(&mut chart, &names, title, 0)?;
     for (i, (value, interval, published)) in bars.into_iter().enumerate() {
         let mut bar = Rectangle::new(

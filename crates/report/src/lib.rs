@@ -1,13 +1,15 @@
 //! The last stage: the exercise's answers, for people (`index.html`, `report.md`) and for programs
 //! (`metrics.json`), with the charts as `.svg` files.
 //!
-//! In: the summaries and options of `ingest`, `split`, `embed`, `tensors`; each run's
+//! In: the labels; the summaries and options of `ingest`, `split`, `embed`, `tensors`; the headlines
+//! of valid and test; each run's
 //! `config.json`, `history.jsonl`, `metrics.json`, `predictions.parquet`; `start.json` of
 //! `train.slp`; the sweep.
 //!
 //! Always holds: `index.html` is one self-contained file; every number in it comes from
 //! `metrics.json`; the same inputs and commit give the same bytes.
 
+mod calibration;
 mod facts;
 mod figures;
 mod parts;

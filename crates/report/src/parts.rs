@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use failure::{Failure, Result};
-use schema::{Coverage, FirstRow, SplitSummary, TensorsSummary};
+use schema::{Coverage, FirstRow, Labels, SplitSummary, TensorsSummary};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stage::Stage;
-use text::{Category, PARTS};
+use text::PARTS;
 
 /// A part of the data.
 #[derive(Serialize)]
@@ -34,8 +34,8 @@ impl PartFacts {
     }
 }
 
-/// Reads train, valid and test.
-pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<PartFacts>> {
+/// Reads train, valid and, if it has rows, test.
+pub fn read(stage: &Stage, coverage: &Coverage, labels: &Labels) -> Result<Vec<PartFacts>> {
     let split: SplitSummary = json(&stage.input("split", "summary.json")?)?;
     let path = stage.input("tensors", "summary.json")?;
     let matrices: TensorsSummary = json(&path)?;
@@ -47,9 +47,10 @@ pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<PartFacts>> {
             headlines: split.get(name)?.values().sum(),
             rows: matrix.rows,
             columns: matrix.columns,
-            classes: Category::ALL
+            classes: labels
+                .names()
                 .iter()
-                .map(|c| matrix.classes.get(c.letter()).copied().unwrap_or(0))
+                .map(|name| matrix.classes.get(name).copied().unwrap_or(0))
                 .collect(),
             without_known_word: matrix.without_known_word,
             dropped: matrix.dropped,
@@ -59,16 +60,16 @@ pub fn read(stage: &Stage, coverage: &Coverage) -> Result<Vec<PartFacts>> {
         })
     };
     let parts: Option<Vec<PartFacts>> = PARTS.into_iter().map(part).collect();
-    parts.ok_or_else(|| Failure::artifact("a summary lacks train, valid or test", &path))
+    let parts =
+        parts.ok_or_else(|| Failure::artifact("a summary lacks train, valid or test", &path))?;
+    Ok(parts.into_iter().filter(|part| part.name != "test" || part.rows > 0).collect())
 }
 
-/// The accuracy on test of always predicting the most frequent category of train.
-pub fn majority(parts: &[PartFacts]) -> f64 {
-    let classes =
-        |name: &str| parts.iter().find(|p| p.name == name).map_or(&[][..], |p| &p.classes);
-    let label = most_frequent(parts);
-    let n: usize = classes("test").iter().sum();
-    classes("test").get(label).map_or(0.0, |&hits| hits as f64 / n.max(1) as f64)
+/// The accuracy on a part of always predicting the most frequent category of train.
+pub fn majority(parts: &[PartFacts], part: &str) -> f64 {
+    let classes = parts.iter().find(|p| p.name == part).map_or(&[][..], |p| &p.classes);
+    let n: usize = classes.iter().sum();
+    classes.get(most_frequent(parts)).map_or(0.0, |&hits| hits as f64 / n.max(1) as f64)
 }
 
 /// The most frequent label of train; of equally frequent ones, the first.

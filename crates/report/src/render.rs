@@ -47,6 +47,7 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
         SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bug)?,
     );
     environment.add_filter("thousands", thousands);
+    environment.add_filter("shortened", shortened);
     environment.add_filter("percent", |x: f64| format!("{:.1}\u{a0}%", x * 100.0));
     environment.add_filter("decimals", |x: f64, n: usize| format!("{x:.n$}"));
     environment.add_filter("signed", signed);
@@ -68,6 +69,15 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
 /// Puts a no-break space between a number and `%`.
 fn whole(text: &str) -> String {
     text.replace(" %", "\u{a0}%")
+}
+
+/// The beginning of a long text.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
 }
 
 /// Formats a number with its sign, and small ones in scientific notation.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use failure::{Failure, Result};
 use schema::{
-    CheckpointSummary, HistoryRow, Metrics, OptionValues, RunConfig, Score, SeedMetrics, Spread,
-    SweepConfig, SweepRow,
+    CheckpointSummary, HistoryRow, Labels, Metrics, OptionValues, RunConfig, Score, SeedMetrics,
+    Spread, SweepConfig, SweepRow,
 };
 use serde::Serialize;
 use stage::{Machine, Stage};
@@ -36,14 +36,14 @@ pub struct RunFacts {
     /// Mean and standard deviation of the seeds' accuracy, by part; empty for fewer than two seeds.
     spread: BTreeMap<String, Spread>,
     /// The quality of the predictions for valid and test.
-    quality: Vec<Quality>,
+    pub quality: Vec<Quality>,
     /// The scores after each epoch.
     pub history: Vec<HistoryRow>,
 }
 
 impl RunFacts {
     /// Reads the run of `node` on the `parts`.
-    pub fn read(stage: &Stage, node: &str, parts: &[PartFacts]) -> Result<Self> {
+    pub fn read(stage: &Stage, node: &str, labels: &Labels, parts: &[PartFacts]) -> Result<Self> {
         let config: RunConfig = json(&stage.input(node, "config.json")?)?;
         let metrics: Metrics = json(&stage.input(node, "metrics.json")?)?;
         let path = stage.input(node, "history.jsonl")?;
@@ -52,11 +52,7 @@ impl RunFacts {
             return Err(Failure::artifact("the history has no epochs", &path));
         }
         let result = metrics.result;
-        let scores = BTreeMap::from([
-            ("train", result.train),
-            ("valid", result.valid),
-            ("test", result.test),
-        ]);
+        let scores: BTreeMap<&'static str, Score> = result.scores().collect();
         let interval = |(part, score): (&&'static str, &Score)| {
             let n = parts.iter().find(|p| p.name == *part).map_or(0, |p| p.rows);
             (*part, comparison::wilson(score.accuracy, n))
@@ -79,6 +75,7 @@ impl RunFacts {
             seeds: metrics.seeds,
             quality: quality::read(
                 &stage.input(node, "predictions.parquet")?,
+                labels,
                 most_frequent(parts),
                 parts,
             )?,
@@ -91,19 +88,24 @@ impl RunFacts {
         self.options.get("net")?.as_str()
     }
 
-    /// Mean and standard deviation of the accuracy on test over the seeds, and the number of seeds.
-    pub fn over_seeds(&self) -> Option<(Spread, usize)> {
-        self.spread.get("test").map(|spread| (*spread, self.seeds.len()))
+    /// Mean and standard deviation of the accuracy on a part over the seeds, and their number.
+    pub fn over_seeds(&self, part: &str) -> Option<(Spread, usize)> {
+        self.spread.get(part).map(|spread| (*spread, self.seeds.len()))
     }
 
-    /// The accuracy on test.
-    pub fn test(&self) -> f64 {
-        self.scores.get("test").map_or(0.0, |s| s.accuracy)
+    /// The accuracy on a part.
+    pub fn accuracy(&self, part: &str) -> f64 {
+        self.scores.get(part).map_or(0.0, |s| s.accuracy)
+    }
+
+    /// The quality of the predictions for a part.
+    pub fn quality(&self, part: &str) -> Option<&Quality> {
+        self.quality.iter().find(|quality| quality.part == part)
     }
 
     /// The accuracy on valid, by which runs are chosen.
     pub fn valid(&self) -> f64 {
-        self.scores.get("valid").map_or(0.0, |s| s.accuracy)
+        self.accuracy("valid")
     }
 }
 

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct IngestSummary {
     /// The archive's file name, or the name of built-in data.
     pub source: String,
+    /// The format, if it is not the news archive's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
     /// Rows that were read.
     pub rows: u64,
     /// Rows of the chosen publishers.

@@ -4,12 +4,14 @@
 //! did not write.
 
 mod data;
+mod labels;
 mod run;
 mod sweep;
 
 pub use data::{
     Coverage, FirstRow, IngestSummary, MatrixSummary, SplitSummary, TensorsSummary, WordCount,
 };
+pub use labels::Labels;
 pub use run::{
     CheckpointSummary, HistoryRow, Metrics, Outcome, RunConfig, Score, SeedMetrics, Spread, Start,
     StartStep, TimingRow, Trained,

@@ -50,11 +50,20 @@ pub struct Trained {
     pub train: Score,
     /// On the rows that choices are based on.
     pub valid: Score,
-    /// On the rows that no choice was based on.
-    pub test: Score,
+    /// On the rows that no choice was based on, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Score>,
     /// How training ended.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+impl Trained {
+    /// The scores by part.
+    pub fn scores(&self) -> impl Iterator<Item = (&'static str, Score)> {
+        let test = self.test.map(|test| ("test", test));
+        [("train", self.train), ("valid", self.valid)].into_iter().chain(test)
+    }
 }
 
 /// The result of a further seed, in `seeds/SEED/metrics.json`.

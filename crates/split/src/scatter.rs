@@ -10,14 +10,17 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
-use formats::table::{self, GROUP_ROWS, HEADLINE_COLUMNS, TEXT_COLUMNS, headline_schema};
-use polars::prelude::DataFrame;
+use formats::table::{self, GROUP_ROWS};
+use polars::prelude::{DataFrame, DataType, PlSmallStr, SchemaRef};
 
 /// Bytes of rows that wait in memory, over all shards.
 const BUDGET: usize = 1 << 26;
 
+/// The place of a row that is in no table.
+pub const NOWHERE: u32 = u32::MAX;
+
 /// Writes the rows of the table at `from` into the tables `to`, each with its number of rows. Row i
-/// goes to `places[i]`, counted across all tables. `scratch` is a folder for temporary files, which
+/// goes to `places[i]`, counted across all tables, if that is not [`NOWHERE`]. `scratch` is a folder for temporary files, which
 /// is removed at the end.
 pub fn scatter(from: &Path, places: &[u32], to: &[(PathBuf, usize)], scratch: &Path) -> Result<()> {
     within(from, places, to, scratch, BUDGET)
@@ -37,22 +40,30 @@ fn within(
         }
         _ => {}
     }
-    let mut shards = Shards::new(to.iter().map(|(_, rows)| *rows), scratch);
+    let schema = table::schema(from)?;
+    let names: Vec<&str> = schema.iter_names().map(PlSmallStr::as_str).collect();
+    let (numbers, texts): (Vec<&str>, Vec<&str>) =
+        names.iter().partition(|name| schema.get(name) == Some(&DataType::Int64));
+    let mut shards = Shards::new(to.iter().map(|(_, rows)| *rows), schema.clone(), scratch);
     let mut places_left = places.iter();
-    table::groups(from, &HEADLINE_COLUMNS, |frame| {
-        let texts = HEADLINE_COLUMNS.iter().skip(1).take(TEXT_COLUMNS);
+    table::groups(from, &names, |frame| {
+        let numbers = numbers
+            .iter()
+            .map(|name| Ok(table::integers(frame, name, from)?.no_null_iter().collect()))
+            .collect::<Result<Vec<Vec<i64>>>>()?;
         let texts = texts
+            .iter()
             .map(|name| Ok(table::texts(frame, name, from)?.no_null_iter().collect()))
             .collect::<Result<Vec<Vec<&str>>>>()?;
-        let (ids, stamps) =
-            (table::integers(frame, "id", from)?, table::integers(frame, "timestamp", from)?);
-        for (row, (id, stamp)) in ids.no_null_iter().zip(stamps.no_null_iter()).enumerate() {
+        for row in 0..frame.height() {
             let Some(&place) = places_left.next() else { break };
+            if place == NOWHERE {
+                continue;
+            }
             shards.put(
                 place,
-                id,
+                numbers.iter().filter_map(|column| column.get(row).copied()),
                 texts.iter().filter_map(|column| column.get(row).copied()),
-                stamp,
             );
             if shards.waiting > budget {
                 shards.spill()?;
@@ -62,7 +73,7 @@ fn within(
     })?;
     let mut shard = 0;
     for (path, rows) in to {
-        let mut writer = table::Writer::create(path, &headline_schema())?;
+        let mut writer = table::Writer::create(path, &schema)?;
         for start in (0..*rows).step_by(GROUP_ROWS) {
             writer.push(&shards.frame(shard, GROUP_ROWS.min(rows - start))?)?;
             shard += 1;
@@ -74,9 +85,11 @@ fn within(
 
 /// The rows read so far, by the shard of their place.
 struct Shards {
-    /// The first place of each shard, and its encoded rows so far: place within the shard, id,
-    /// texts with their lengths, time stamp.
+    /// The first place of each shard, and its encoded rows so far: place within the shard, numbers,
+    /// texts with their lengths.
     all: Vec<(usize, Vec<u8>)>,
+    /// The columns.
+    schema: SchemaRef,
     /// Bytes in memory.
     waiting: usize,
     spilled: bool,
@@ -84,22 +97,21 @@ struct Shards {
 }
 
 impl Shards {
-    fn new(tables: impl Iterator<Item = usize>, scratch: &Path) -> Self {
+    fn new(tables: impl Iterator<Item = usize>, schema: SchemaRef, scratch: &Path) -> Self {
         let mut all = Vec::new();
         let mut first = 0;
         for rows in tables {
             all.extend((0..rows).step_by(GROUP_ROWS).map(|start| (first + start, Vec::new())));
             first += rows;
         }
-        Self { all, waiting: 0, spilled: false, scratch: scratch.to_owned() }
+        Self { all, schema, waiting: 0, spilled: false, scratch: scratch.to_owned() }
     }
 
     fn put<'t>(
         &mut self,
         place: u32,
-        id: i64,
+        numbers: impl Iterator<Item = i64>,
         texts: impl Iterator<Item = &'t str>,
-        timestamp: i64,
     ) {
         let shard = self.all.partition_point(|(first, _)| *first <= place as usize);
         let Some((first, rows)) = shard.checked_sub(1).and_then(|shard| self.all.get_mut(shard))
@@ -109,12 +121,13 @@ impl Shards {
         let before = rows.len();
         let within = u32::try_from(place as usize - *first).unwrap_or(u32::MAX);
         rows.extend_from_slice(&within.to_le_bytes());
-        rows.extend_from_slice(&id.to_le_bytes());
+        for number in numbers {
+            rows.extend_from_slice(&number.to_le_bytes());
+        }
         for text in texts {
             rows.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
             rows.extend_from_slice(text.as_bytes());
         }
-        rows.extend_from_slice(&timestamp.to_le_bytes());
         self.waiting += rows.len() - before;
     }
 
@@ -158,17 +171,22 @@ impl Shards {
                 "this is a bug; please report it",
             )
         };
-        let mut parsed: Vec<Option<Row<'_>>> = vec![None; rows];
+        let (mut numbers, mut texts) = (0, 0);
+        for (_, kind) in self.schema.iter() {
+            *if *kind == DataType::Int64 { &mut numbers } else { &mut texts } += 1;
+        }
+        let mut numbers = vec![vec![0; rows]; numbers];
+        let mut texts = vec![vec![None; rows]; texts];
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let (place, row) = Row::parse(&mut rest).ok_or_else(lost)?;
-            *parsed.get_mut(place as usize).ok_or_else(lost)? = Some(row);
+            parse(&mut rest, &mut numbers, &mut texts).ok_or_else(lost)?;
         }
-        let parsed: Vec<Row<'_>> = parsed.into_iter().collect::<Option<_>>().ok_or_else(lost)?;
-        let [ids, timestamps] = [|row: &Row<'_>| row.id, |row: &Row<'_>| row.timestamp]
-            .map(|of| parsed.iter().map(of).collect::<Vec<_>>());
-        let texts = |at: usize| parsed.iter().filter_map(move |row| row.texts.get(at).copied());
-        let frame = table::headlines(&ids, texts, &timestamps);
+        if texts.iter().any(|column| column.iter().any(Option::is_none)) {
+            return Err(lost());
+        }
+        let texts = |at: usize| texts.get(at).into_iter().flatten().copied().flatten();
+        let numbers = |at: usize| numbers.get(at).map_or(&[][..], Vec::as_slice);
+        let frame = table::of_columns(&self.schema, rows, numbers, texts);
         frame.map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))
     }
 
@@ -180,32 +198,28 @@ impl Shards {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Row<'b> {
-    id: i64,
-    texts: [&'b str; TEXT_COLUMNS],
-    timestamp: i64,
-}
-
-impl<'b> Row<'b> {
-    /// A row and its place, as [`Shards::put`] wrote them.
-    fn parse(rest: &mut &'b [u8]) -> Option<(u32, Self)> {
-        let place = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?);
-        let id = i64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?);
-        let mut texts = [""; TEXT_COLUMNS];
-        for text in &mut texts {
-            let length = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?) as usize;
-            *text = std::str::from_utf8(rest.split_off(..length)?).ok()?;
-        }
-        let timestamp = i64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?);
-        Some((place, Self { id, texts, timestamp }))
+/// Takes a row, as [`Shards::put`] wrote it, and puts it into the columns at its place.
+fn parse<'b>(
+    rest: &mut &'b [u8],
+    numbers: &mut [Vec<i64>],
+    texts: &mut [Vec<Option<&'b str>>],
+) -> Option<()> {
+    let place = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?) as usize;
+    for column in numbers {
+        *column.get_mut(place)? = i64::from_le_bytes(*rest.split_off(..8)?.first_chunk()?);
     }
+    for column in texts {
+        let length = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?) as usize;
+        *column.get_mut(place)? = Some(std::str::from_utf8(rest.split_off(..length)?).ok()?);
+    }
+    Some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::numpy::RandomState;
+    use formats::table::HEADLINE_COLUMNS;
     use polars::prelude::{IntoColumn, NamedFrom, Series};
 
     #[test]

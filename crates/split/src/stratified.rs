@@ -52,6 +52,15 @@ pub fn train_test_split(
     Ok((train, test))
 }
 
+/// The same without regard to classes: `train_test_split(..., stratify=None)`, draw for draw
+/// (`ShuffleSplit._iter_indices`).
+pub fn shuffled(rows: usize, test_size: f64, seed: u32) -> (Vec<usize>, Vec<usize>) {
+    let (_, n_test) = sides(rows, test_size);
+    let mut order = RandomState::new(seed).permutation(rows);
+    let train = order.split_off(n_test);
+    (train, order)
+}
+
 /// The number of rows on each side: `ceil(test_size * n)` on the second.
 #[expect(
     clippy::cast_possible_truncation,
@@ -72,16 +81,14 @@ fn approximate_mode(counts: &[usize], draws: usize, random: &mut RandomState) ->
     let mut whole: Vec<usize> = shares.iter().map(|s| s.floor() as usize).collect();
     let remainders: Vec<f64> = shares.iter().map(|s| s - s.floor()).collect();
     let mut missing = draws.saturating_sub(whole.iter().sum());
-    let mut values = remainders.clone();
-    values.sort_by(|a, b| b.total_cmp(a));
-    values.dedup();
-    for value in values {
+    let mut order: Vec<usize> = (0..remainders.len()).collect();
+    order.sort_by(|&a, &b| remainders[b].total_cmp(&remainders[a]));
+    for tied in order.chunk_by(|&a, &b| remainders[a] == remainders[b]) {
         if missing == 0 {
             break;
         }
-        let tied: Vec<usize> = (0..remainders.len()).filter(|&i| remainders[i] == value).collect();
         let add = tied.len().min(missing);
-        for class in random.choice(&tied, add) {
+        for class in random.choice(tied, add) {
             whole[class] += 1;
         }
         missing -= add;
@@ -149,6 +156,17 @@ mod tests {
         let back = |rows: Vec<usize>| rows.into_iter().map(|r| rest[r]).collect::<Vec<_>>();
         assert_eq!(count(&back(valid)), [563, 529, 91, 153]);
         assert_eq!(count(&back(test)), [563, 530, 91, 152]);
+    }
+
+    #[test]
+    fn a_split_without_regard_to_classes_matches_scikit_learn() {
+        // scikit-learn 1.9.1: train_test_split(np.arange(11), test_size=0.3, random_state=seed)
+        for (seed, train, test) in [
+            (0, &[6, 1, 7, 8, 3, 0, 5], &[4, 9, 2, 10]),
+            (123, &[8, 9, 3, 1, 6, 10, 2], &[0, 4, 5, 7]),
+        ] {
+            assert_eq!(shuffled(11, 0.3, seed), (train.to_vec(), test.to_vec()), "seed {seed}");
+        }
     }
 
     #[test]

@@ -12,7 +12,6 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use failure::{Exit, Failure, Result};
 
 use crate::declaration::{self, Declaration};
-use crate::options::Kind;
 use crate::stage::{InputFolder, Stage, bug};
 use crate::{Event, Options, Progress, Schema};
 
@@ -235,9 +234,7 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         })?;
     }
 
-    let is_place = |name: &str| {
-        schema.0.get(name).is_some_and(|entry| matches!(entry.kind, Kind::Source | Kind::Path))
-    };
+    let is_place = |name: &str| schema.0.get(name).is_some_and(|entry| entry.kind.names_files());
     let is_silent = |name: &str, value: &serde_json::Value| {
         schema
             .0

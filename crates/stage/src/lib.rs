@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod declaration;
+pub mod files;
 pub mod machine;
 pub mod options;
 pub mod progress;

@@ -38,6 +38,8 @@ pub enum Kind {
     Boolean,
     /// A string.
     Text,
+    /// The name of a column, or of several.
+    Columns,
     /// A list of strings.
     Texts,
     /// The path of a file. It enters the node's key by its content.
@@ -46,9 +48,18 @@ pub enum Kind {
     Place,
     /// The SHA-256 of a file, in hex.
     Sha256,
+    /// Files, folders and patterns, each a path or a URL; or one of them. All of them are read.
+    Files,
     /// Where data comes from: a path, a URL, a name built into the stage, or a list of these. A
     /// file enters the node's key by its content, never by its path.
     Source,
+}
+
+impl Kind {
+    /// Whether the values name files whose content belongs to the node's key.
+    pub fn names_files(self) -> bool {
+        matches!(self, Self::Source | Self::Files | Self::Path)
+    }
 }
 
 /// One option's description.
@@ -169,7 +180,16 @@ impl Schema {
             .ok()
             .and_then(|mut t| t.remove("v"));
         let textual = entry.is_some_and(|e| {
-            matches!(e.kind, Kind::Text | Kind::Source | Kind::Path | Kind::Place | Kind::Sha256)
+            matches!(
+                e.kind,
+                Kind::Text
+                    | Kind::Columns
+                    | Kind::Source
+                    | Kind::Files
+                    | Kind::Path
+                    | Kind::Place
+                    | Kind::Sha256
+            )
         });
         // People write `.3` and `3.`, which are not numbers in TOML.
         let number = || {
@@ -270,14 +290,21 @@ impl Entry {
                     _ => Ok(Json::from(s.as_str())),
                 }
             }
-            (Kind::Source | Kind::Texts, toml::Value::Array(items)) if !items.is_empty() => {
+            (Kind::Columns | Kind::Files, toml::Value::String(s)) if !s.is_empty() => {
+                Ok(Json::from(vec![s.as_str()]))
+            }
+            (
+                Kind::Source | Kind::Texts | Kind::Columns | Kind::Files,
+                toml::Value::Array(items),
+            ) if !items.is_empty() => {
                 let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
                 if self.kind == Kind::Texts && !self.builtin.is_empty() {
                     self.only_builtin(texts.iter().flatten())?;
                 }
                 texts.map_or_else(|| wants("a list of strings"), |t| Ok(Json::from(t)))
             }
-            (Kind::Source, _) => wants("a path, a URL or a list of those"),
+            (Kind::Columns, _) => wants("a column's name or a list of names"),
+            (Kind::Source | Kind::Files, _) => wants("a path, a URL or a list of those"),
             (Kind::Texts, _) => {
                 let example = self.builtin.first().map_or("…", String::as_str);
                 wants(&format!("a list of strings, such as [\"{example}\"]"))

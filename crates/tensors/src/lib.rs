@@ -1,14 +1,16 @@
 //! The fourth stage: feature matrices and labels (problem 70).
 //!
-//! In: `split/{train,valid,test}.parquet`, `embed/vocabulary.parquet`, `embed/vectors.safetensors`.
+//! In: `split/{train,valid,test}.parquet`, `split/labels.json`, `embed/vocabulary.parquet`,
+//! `embed/vectors.safetensors`.
 //! Out: `{train,valid,test}.safetensors` with `X` f32 \[n, d\], `y` i64 \[n\] and `id` i64 \[n\],
-//! and `summary.json`.
+//! `labels.json` and `summary.json`.
 //!
 //! Always holds: row i of `X`, `y` and `id` is headline i of its part; a row of `X` is the f32 mean
 //! of its words' vectors, bit for bit as numpy computes it, for any number of threads; memory holds
-//! the vectors, each row's id and category, the titles of one group of rows, and the features of a
+//! the vectors, each row's id and label, the titles of one group of rows, and the features of a
 //! few thousand rows.
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -18,10 +20,10 @@ use formats::arrays::{Array, RowWriter};
 use formats::table;
 use headline_features::{FeatureMatrix, Lookup};
 use kernels::team;
-use schema::{FirstRow, MatrixSummary, TensorsSummary};
+use schema::{FirstRow, Labels, MatrixSummary, TensorsSummary};
 use serde::Deserialize;
 use stage::{Embedded, Stage};
-use text::{Category, PARTS};
+use text::PARTS;
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded {
@@ -55,17 +57,19 @@ pub fn run(stage: &Stage) -> Result<String> {
         &stage.input("embed", "vocabulary.parquet")?,
         &stage.input("embed", "vectors.safetensors")?,
     )?;
+    let labels = Labels::read(&stage.input("split", Labels::FILE)?)?;
     let mut summaries = TensorsSummary::new();
     let mut sizes = Vec::new();
     let mut empty = 0;
     for part in PARTS {
         let path = stage.input("split", &format!("{part}.parquet"))?;
-        let rows = PartRows::read(&path, (options.empty == Empty::Drop).then_some(&lookup))?;
-        let (labels, ids) = (rows.labels(), &rows.ids);
-        let vectors = [("id", Array::i64(ids)), ("y", Array::i64(&labels))];
+        let rows =
+            PartRows::read(&path, &labels, (options.empty == Empty::Drop).then_some(&lookup))?;
+        let ids = &rows.ids;
+        let vectors = [("id", Array::i64(ids)), ("y", Array::i64(&rows.labels))];
         let file = stage.output(&format!("{part}.safetensors"));
         let mut writer = RowWriter::create(&file, &vectors, "X", [ids.len(), lookup.dimension()])?;
-        let (mut without, mut kept) = (0, rows.ids.iter().zip(&labels));
+        let (mut without, mut kept) = (0, rows.ids.iter().zip(&rows.labels));
         let mut first = Vec::new();
         table::groups(&path, &["title"], |frame| {
             let titles: Vec<&str> = table::texts(frame, "title", &path)?.no_null_iter().collect();
@@ -96,17 +100,14 @@ pub fn run(stage: &Stage) -> Result<String> {
         let summary = MatrixSummary {
             rows: ids.len(),
             columns: lookup.dimension(),
-            classes: Category::ALL
-                .map(|c| {
-                    (c.letter().to_owned(), rows.categories.iter().filter(|&&is| is == c).count())
-                })
-                .into(),
+            classes: rows.by_class(&labels),
             without_known_word: without,
             dropped: rows.dropped,
             first,
         };
         summaries.insert(part.to_owned(), summary);
     }
+    stage.write_json(Labels::FILE, &labels)?;
     stage.write_json("summary.json", &summaries)?;
     let fate = if options.empty == Empty::Drop { "left out" } else { "all zeros" };
     let note =
@@ -166,15 +167,15 @@ fn features_of(
 /// The rows of a part, without their features.
 struct PartRows {
     ids: Vec<i64>,
-    categories: Vec<Category>,
+    labels: Vec<i64>,
     dropped: usize,
 }
 
 impl PartRows {
     /// Reads the rows of the table at `path`; with `dropped_by`, rows without a word in it are left
     /// out.
-    fn read(path: &Path, dropped_by: Option<&Lookup>) -> Result<Self> {
-        let mut rows = Self { ids: Vec::new(), categories: Vec::new(), dropped: 0 };
+    fn read(path: &Path, classes: &Labels, dropped_by: Option<&Lookup>) -> Result<Self> {
+        let mut rows = Self { ids: Vec::new(), labels: Vec::new(), dropped: 0 };
         let columns = if dropped_by.is_some() {
             &["id", "category", "title"][..]
         } else {
@@ -191,14 +192,14 @@ impl PartRows {
                         .map(|title| lookup.knows_a_word_of(title)),
                 ),
             };
-            for (id, letter) in ids.zip(categories) {
-                let category = Category::from_letter(letter);
-                let category = category.ok_or_else(|| {
-                    Failure::artifact(format_args!("unknown category `{letter}`"), path)
+            for (id, category) in ids.zip(categories) {
+                let label = classes.find(category).and_then(|label| i64::try_from(label).ok());
+                let label = label.ok_or_else(|| {
+                    Failure::artifact(format_args!("unknown label `{category}`"), path)
                 })?;
                 if kept.next() == Some(true) {
                     rows.ids.push(id);
-                    rows.categories.push(category);
+                    rows.labels.push(label);
                 } else {
                     rows.dropped += 1;
                 }
@@ -208,7 +209,15 @@ impl PartRows {
         Ok(rows)
     }
 
-    fn labels(&self) -> Vec<i64> {
-        self.categories.iter().map(|c| c.label()).collect()
+    /// The number of rows of each class.
+    fn by_class(&self, classes: &Labels) -> BTreeMap<String, usize> {
+        let mut counts = vec![0; classes.len()];
+        for &label in &self.labels {
+            if let Some(count) = usize::try_from(label).ok().and_then(|label| counts.get_mut(label))
+            {
+                *count += 1;
+            }
+        }
+        classes.names().iter().cloned().zip(counts).collect()
     }
 }

@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn net(shape: Shape) -> Net {
-        let mut net = Net::zeros(shape, 5, &Device::Cpu).expect("a net");
+        let mut net = Net::zeros(shape, 5, 4, &Device::Cpu).expect("a net");
         init::draw(&mut net, &mut Random::new(1)).expect("draws");
         net
     }

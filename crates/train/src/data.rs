@@ -1,6 +1,6 @@
 //! The feature matrices and labels of the three parts, checked and on the device.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use candle_core::{Device, Tensor};
@@ -8,8 +8,8 @@ use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::Values;
 use nets::Rows;
+use schema::Labels;
 use stage::Stage;
-use text::Category;
 
 use crate::device;
 
@@ -18,7 +18,7 @@ pub struct Part {
     /// The features, row after row.
     values: Values,
     dimension: usize,
-    /// The labels on the host, 0 to 3.
+    /// The labels on the host, each less than the number of classes.
     pub labels: Vec<u32>,
     /// The headlines' ids.
     pub ids: Vec<i64>,
@@ -27,42 +27,55 @@ pub struct Part {
     tensors: OnceLock<(Tensor, Tensor)>,
 }
 
-/// The three parts.
+/// The parts.
 pub struct Data {
     /// For the gradient.
     pub train: Part,
     /// For early stopping.
     pub valid: Part,
-    /// For the final score only.
-    pub test: Part,
+    /// For the final score only. Data that came in parts may have none.
+    pub test: Option<Part>,
     /// Components of a feature vector.
     pub dimension: usize,
+    /// The names of the classes.
+    pub labels: Labels,
 }
 
 impl Data {
     /// Reads the files that `tensors` wrote.
     pub fn read(stage: &Stage, device: &Device) -> Result<Self> {
+        let labels = Labels::read(&stage.input("tensors", Labels::FILE)?)?;
+        let path = |part: &str| stage.input("tensors", &format!("{part}.safetensors"));
         let read = |part: &str, dimension| {
-            Part::read(&stage.input("tensors", &format!("{part}.safetensors"))?, dimension, device)
+            let part = Part::read(&path(part)?, dimension, labels.len(), device)?;
+            Ok((part.len() > 0).then_some(part))
         };
-        let (train, dimension) = read("train", None)?;
-        let (valid, _) = read("valid", Some(dimension))?;
-        let (test, _) = read("test", Some(dimension))?;
-        Ok(Self { train, valid, test, dimension })
+        let needed = |part: &str, dimension| {
+            let empty = |path: PathBuf| Failure::artifact("X has no rows", &path);
+            read(part, dimension)?.ok_or(()).or_else(|()| Err(empty(path(part)?)))
+        };
+        let train = needed("train", None)?;
+        let dimension = train.dimension;
+        let valid = needed("valid", Some(dimension))?;
+        let test = read("test", Some(dimension))?;
+        Ok(Self { train, valid, test, dimension, labels })
+    }
+
+    /// The parts that there are, by name.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Part)> {
+        [("train", &self.train), ("valid", &self.valid)]
+            .into_iter()
+            .chain(self.test.iter().map(|test| ("test", test)))
     }
 
     /// Copies data to the device before a clock starts: on a GPU all parts, on the CPU only what
     /// candle's automatic differentiation needs.
     pub fn to_device(&self, autograd: bool) -> Result<()> {
-        let all: &[&Part] = if self.train.device.is_cpu() {
-            &[&self.train]
-        } else {
-            &[&self.train, &self.valid, &self.test]
-        };
-        if self.train.device.is_cpu() && !autograd {
+        let is_cpu = self.train.device.is_cpu();
+        if is_cpu && !autograd {
             return Ok(());
         }
-        all.iter().try_for_each(|part| {
+        self.parts().take(if is_cpu { 1 } else { usize::MAX }).try_for_each(|(_, part)| {
             let bytes = part.values.len() * size_of::<f32>();
             let place = format!(
                 "a part of {} rows of {} features, {:.1} MB",
@@ -76,12 +89,17 @@ impl Data {
 }
 
 impl Part {
-    fn read(path: &Path, dimension: Option<usize>, device: &Device) -> Result<(Self, usize)> {
+    fn read(
+        path: &Path,
+        dimension: Option<usize>,
+        classes: usize,
+        device: &Device,
+    ) -> Result<Self> {
         let wrong = |what: String| Failure::artifact(what, path);
         let (shape, x) = Arrays::map(path)?.into_f32("X", &[None, dimension])?;
         let [n, d] = shape[..] else { return Err(wrong("X is not a matrix".into())) };
-        if n == 0 || d == 0 {
-            return Err(wrong(format!("X is empty: {n} rows of {d} columns")));
+        if d == 0 {
+            return Err(wrong(format!("X is empty: {n} rows of no columns")));
         }
         if let Some(at) = x.iter().position(|v| !v.is_finite()) {
             return Err(wrong(format!("X is not finite in row {}, column {}", at / d, at % d)));
@@ -90,23 +108,20 @@ impl Part {
         let ids = arrays.i64("id", &[Some(n)])?;
         let y = arrays.i64("y", &[Some(n)])?;
         let label = |(row, &y): (usize, &i64)| {
-            let label = u32::try_from(y).ok().filter(|&y| (y as usize) < Category::COUNT);
+            let label = u32::try_from(y).ok().filter(|&y| (y as usize) < classes);
             label.ok_or_else(|| {
-                wrong(format!("label {y} in row {row}; labels are 0 to {}", Category::COUNT - 1))
+                wrong(format!("label {y} in row {row}; labels are 0 to {}", classes - 1))
             })
         };
         let labels = y.iter().enumerate().map(label).collect::<Result<Vec<u32>>>()?;
-        Ok((
-            Self {
-                values: x,
-                dimension: d,
-                labels,
-                ids,
-                device: device.clone(),
-                tensors: OnceLock::new(),
-            },
-            d,
-        ))
+        Ok(Self {
+            values: x,
+            dimension: d,
+            labels,
+            ids,
+            device: device.clone(),
+            tensors: OnceLock::new(),
+        })
     }
 
     /// A part that consists of these rows.
@@ -192,7 +207,7 @@ mod tests {
             None,
         )
         .expect("writes");
-        Part::read(&path, Some(2), &Device::Cpu).err().map_or_else(String::new, |f| f.what)
+        Part::read(&path, Some(2), 4, &Device::Cpu).err().map_or_else(String::new, |f| f.what)
     }
 
     #[test]
@@ -209,6 +224,6 @@ mod tests {
         assert_eq!(refusal(&[1.0, f32::NAN], 2, &[0]), "X is not finite in row 0, column 1");
         assert_eq!(refusal(&[1.0, 2.0, 3.0], 3, &[0]), "array `X` is F32 [1, 3], not F32 [n, 2]");
         assert_eq!(refusal(&[1.0, 2.0, 3.0, 4.0], 2, &[0]), "array `id` is I64 [1], not I64 [2]");
-        assert_eq!(refusal(&[], 2, &[]), "X is empty: 0 rows of 2 columns");
+        assert_eq!(refusal(&[], 2, &[]), "");
     }
 }

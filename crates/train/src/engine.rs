@@ -20,12 +20,12 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The engine for a net of this `shape` on this `device`. `kernel` is the user's option.
+    /// The engine for `net` on this `device`. `kernel` is the user's option.
     ///
     /// On the CPU every net can be trained by hand, and on a GPU every net that fits its kernels.
-    pub fn choose(kernel: Option<&str>, device: &Device, shape: Shape, dimension: usize) -> Self {
-        match shape {
-            _ if kernel != Some("fused") || !fits(device, shape, dimension) => Self::Autograd,
+    pub fn choose(kernel: Option<&str>, device: &Device, net: &Net) -> Self {
+        match net.shape {
+            _ if kernel != Some("fused") || !fits(device, net) => Self::Autograd,
             Shape::SingleLayer => Self::Single,
             Shape::MultiLayer { .. } => Self::Multi,
         }
@@ -68,15 +68,16 @@ impl Engine {
     }
 }
 
-fn fits(device: &Device, shape: Shape, dimension: usize) -> bool {
+fn fits(device: &Device, net: &Net) -> bool {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
+        let Net { shape, dimension, classes, .. } = *net;
         return match shape {
-            Shape::SingleLayer => crate::gpu::fits_single(dimension),
-            Shape::MultiLayer { .. } => crate::gpu::fits_multi(shape, dimension),
+            Shape::SingleLayer => crate::gpu::fits_single(classes, dimension),
+            Shape::MultiLayer { .. } => crate::gpu::fits_multi(shape, classes, dimension),
         };
     }
-    let _ = (shape, dimension);
+    let _ = net;
     device.is_cpu()
 }
 
@@ -87,7 +88,10 @@ mod tests {
     #[test]
     fn the_net_and_the_option_choose_the_engine() {
         let mlp = Shape::MultiLayer { hidden: 3, layers: 1, relu_out: true };
-        let choose = |kernel, shape| Engine::choose(kernel, &Device::Cpu, shape, 300);
+        let choose = |kernel, shape| {
+            let net = Net::zeros(shape, 5, 4, &Device::Cpu).expect("a net");
+            Engine::choose(kernel, &Device::Cpu, &net)
+        };
         assert_eq!(choose(Some("fused"), Shape::SingleLayer), Engine::Single);
         assert_eq!(choose(Some("fused"), mlp), Engine::Multi);
         assert_eq!(choose(Some("autograd"), mlp), Engine::Autograd);

@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn problem() -> (Net, Tensor, Tensor) {
-        let mut net = Net::zeros(Shape::SingleLayer, 5, &Device::Cpu).expect("a net");
+        let mut net = Net::zeros(Shape::SingleLayer, 5, 4, &Device::Cpu).expect("a net");
         net.set("fc.weight", numbers(|i| (i * 0.7).cos())).expect("sets");
         let x = Tensor::from_vec(numbers(|i| (i * 0.3).sin()), (4, 5), &Device::Cpu).expect("X");
         (net, x, Tensor::from_vec(vec![0_u32, 3, 2, 1], 4, &Device::Cpu).expect("y"))

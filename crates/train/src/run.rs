@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use failure::{Failure, Result};
 use formats::Arrays;
-use nets::{Net, Shape, file, probabilities};
-use schema::{CheckpointSummary, Metrics, RunConfig, Score, SeedMetrics, Spread, Trained};
+use nets::{Net, Shape, file};
+use schema::{CheckpointSummary, Labels, Metrics, RunConfig, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
 use stage::declaration::setting;
 use stage::{Event, Stage};
@@ -80,30 +80,22 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("config.json", &config)?;
     file::write(&stage.output("model.safetensors"), &net.state(), None)?;
-    let predicted = |part: &crate::data::Part| {
-        part.rows()
-            .and_then(|x| probabilities(&net, x))
-            .map_err(|e| device::failed(&e, &stage.node))
-    };
-    let parts = [
-        ("valid", &data.valid, predicted(&data.valid)?),
-        ("test", &data.test, predicted(&data.test)?),
-    ];
-    predictions::write(&stage.output("predictions.parquet"), &parts)?;
+    stage.write_json(Labels::FILE, &data.labels)?;
+    predictions::write(&stage.output("predictions.parquet"), &net, &data, &stage.node)?;
 
     let seeds = trainer.seeds(&result)?;
-    let Trained { test, outcome, .. } = result;
+    let Trained { valid, test, outcome, .. } = result;
     let early = if outcome.stopped_early { ", stopped early" } else { "" };
+    let (part, score) = test.map_or(("valid", valid), |test| ("test", test));
     let mut summary = vec![format!(
-        "test accuracy {:.4}, loss {:.4}; weights of epoch {}{early}",
-        test.accuracy, test.loss, outcome.epoch_kept
+        "{part} accuracy {:.4}, loss {:.4}; weights of epoch {}{early}",
+        score.accuracy, score.loss, outcome.epoch_kept
     )];
     let spread = spread(&seeds);
-    if let Some(Spread { mean, deviation }) = spread.get("test") {
+    if let Some(Spread { mean, deviation }) = spread.get(part) {
         summary.push(format!("{} seeds: {mean:.4} ± {deviation:.4}", seeds.len()));
     }
-    let rows = [("train", &data.train), ("valid", &data.valid), ("test", &data.test)];
-    let rows = rows.into_iter().map(|(name, part)| (name.to_owned(), part.len())).collect();
+    let rows = data.parts().map(|(name, part)| (name.to_owned(), part.len())).collect();
     stage.write_json(
         "metrics.json",
         &Metrics { result, rows, checkpoints: checkpoints(stage.out())?, seeds, spread },
@@ -125,7 +117,8 @@ impl Trainer<'_> {
         let wrong = |e: candle_core::Error| device::failed(&e, &stage.node);
         let shape = Shape::of(options.hidden, options.layers, options.relu_out);
         let mut random = Random::new(seed);
-        let mut net = Net::zeros(shape, data.dimension, device).map_err(wrong)?;
+        let mut net =
+            Net::zeros(shape, data.dimension, data.labels.len(), device).map_err(wrong)?;
         init::draw(&mut net, &mut random).map_err(wrong)?;
         if let Some(init) = &options.init {
             let explain = |f: Failure| {
@@ -154,7 +147,7 @@ impl Trainer<'_> {
             progress: &stage.progress,
             resume: stage.resume,
         };
-        let engine = Engine::choose(options.kernel.as_deref(), device, shape, data.dimension);
+        let engine = Engine::choose(options.kernel.as_deref(), device, &net);
         let plan = plan(options, engine, keep);
         if options.kernel.as_deref() == Some("fused")
             && !engine.is_by_hand()
@@ -169,7 +162,7 @@ impl Trainer<'_> {
         let result = Trained {
             train: scored(&data.train)?,
             valid: scored(&data.valid)?,
-            test: scored(&data.test)?,
+            test: data.test.as_ref().map(scored).transpose()?,
             outcome,
         };
         Ok((net, result))
@@ -242,13 +235,11 @@ fn plan(options: &RunOptions, engine: Engine, checkpoints: Option<u32>) -> Plan 
 
 /// The mean and standard deviation of the seeds' accuracy, by part.
 fn spread(seeds: &[SeedMetrics]) -> BTreeMap<String, Spread> {
-    type PartScore = fn(&Trained) -> Score;
-    let parts: [(_, PartScore); 3] =
-        [("train", |r| r.train), ("valid", |r| r.valid), ("test", |r| r.test)];
-    let spread = |part: PartScore| {
-        spread_of(&seeds.iter().map(|s| part(&s.result).accuracy).collect::<Vec<_>>())
-    };
-    parts.into_iter().filter_map(|(name, part)| Some((name.to_owned(), spread(part)?))).collect()
+    let mut accuracies: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (part, score) in seeds.iter().flat_map(|seed| seed.result.scores()) {
+        accuracies.entry(part.to_owned()).or_default().push(score.accuracy);
+    }
+    accuracies.into_iter().filter_map(|(part, all)| Some((part, spread_of(&all)?))).collect()
 }
 
 fn spread_of(values: &[f64]) -> Option<Spread> {

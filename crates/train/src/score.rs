@@ -14,7 +14,7 @@ pub fn score(net: &Net, part: &Part) -> Result<Score> {
         let label = labels.next().map_or(0, |&l| l as usize);
         let logit = logits.get(label).copied().unwrap_or(f32::NAN);
         loss += log_sum_exp(logits) - f64::from(logit);
-        right += usize::from(largest(&logits) == label);
+        right += usize::from(largest(logits) == label);
     })?;
     let n = part.len() as f64;
     Ok(Score { loss: loss / n, accuracy: right as f64 / n })

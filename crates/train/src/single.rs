@@ -19,7 +19,7 @@ use nets::Net;
 
 use crate::epoch::{EpochData, EpochError, EpochSettings};
 use crate::optimizer::Optimizer;
-use crate::single::kernel::{CLASSES, epoch};
+use crate::single::kernel::epoch;
 
 /// Trains the single-layer net `net` for an epoch.
 pub fn train_epoch(
@@ -50,7 +50,7 @@ pub fn train_epoch(
 /// The batch number that stands for "none".
 const NONE: usize = usize::MAX;
 
-/// An epoch of stochastic gradient descent on `W` \[4, d\], given `X` \[n, d\] and `y` \[n\], which
+/// An epoch of stochastic gradient descent on `W` \[classes, d\], given `X` \[n, d\] and `y` \[n\], which
 /// stay outside candle, since X may be larger than memory.
 pub struct SgdEpoch<'a> {
     /// X, row after row.
@@ -94,10 +94,12 @@ impl<'a> SgdEpoch<'a> {
         Self { resident: Some(resident), ..self }
     }
 
-    /// Rows and columns of X, if X, `y` and weights of this layout fit together.
-    fn size(&self, wl: &Layout) -> Result<[usize; 2]> {
+    /// Rows and columns of X and the number of classes, if X, `y` and weights of this layout fit
+    /// together.
+    fn size(&self, wl: &Layout) -> Result<[usize; 3]> {
         let (n, d) = (self.y.len(), self.x.len() / self.y.len().max(1));
-        if wl.shape().dims() != [CLASSES, d] || self.x.len() != n * d {
+        let classes = wl.dims().first().copied().unwrap_or(0);
+        if wl.dims() != [classes, d] || self.x.len() != n * d {
             bail!(
                 "{}: W {:?}, {} numbers in X and {n} in y do not fit",
                 self.name(),
@@ -106,11 +108,11 @@ impl<'a> SgdEpoch<'a> {
             );
         }
         if self.order.iter().any(|&row| row as usize >= n)
-            || self.y.iter().any(|&y| y as usize >= CLASSES)
+            || self.y.iter().any(|&y| y as usize >= classes)
         {
             bail!("{}: a row or a label is out of range", self.name());
         }
-        Ok([n, d])
+        Ok([n, d, classes])
     }
 
     /// The first batch, counted from 1, whose loss was not finite.
@@ -125,12 +127,13 @@ impl InplaceOp1 for SgdEpoch<'_> {
     }
 
     fn cpu_fwd(&self, w: &mut CpuStorage, wl: &Layout) -> Result<()> {
-        self.size(wl)?;
+        let [_, _, classes] = self.size(wl)?;
         let CpuStorage::F32(w) = w else { bail!("{}: W must be f32", self.name()) };
         let Some(w) = wl.contiguous_offsets().and_then(|(start, end)| w.get_mut(start..end)) else {
             bail!("{}: W must be contiguous", self.name());
         };
-        if let Err(batch) = epoch(w, self.x, self.y, self.order, self.batch_size, self.lr) {
+        if let Err(batch) = epoch(w, classes, self.x, self.y, self.order, self.batch_size, self.lr)
+        {
             self.diverged.store(batch, Ordering::Relaxed);
         }
         Ok(())
@@ -140,7 +143,10 @@ impl InplaceOp1 for SgdEpoch<'_> {
     fn cuda_fwd(&self, w: &mut candle_core::CudaStorage, wl: &Layout) -> Result<()> {
         use candle_core::cuda_backend::cudarc::driver::DevicePtrMut;
 
-        let size = self.size(wl)?;
+        let [rows, d, classes] = self.size(wl)?;
+        if classes != crate::gpu::CLASSES {
+            bail!("{}: the kernel has {} classes", self.name(), crate::gpu::CLASSES)
+        }
         let Some(resident) = self.resident else {
             bail!("{}: X and y are not on the GPU", self.name())
         };
@@ -154,7 +160,7 @@ impl InplaceOp1 for SgdEpoch<'_> {
         let epoch = crate::gpu::SingleLayerGpuEpoch {
             w,
             resident,
-            size,
+            size: [rows, d],
             order: self.order,
             batch_size: self.batch_size,
             lr: self.lr,
@@ -180,31 +186,19 @@ mod tests {
         x: Vec<f32>,
         y: Vec<u32>,
         d: usize,
+        classes: usize,
     }
 
-    fn problem(n: usize, d: usize, seed: u64) -> Problem {
+    fn problem(n: usize, d: usize, classes: usize, seed: u64) -> Problem {
         let mut random = Random::new(seed);
-        let y = random
-            .uniform(n, 1.0)
-            .iter()
-            .map(|u| {
-                if *u < -0.5 {
-                    0
-                } else if *u < 0.0 {
-                    1
-                } else if *u < 0.5 {
-                    2
-                } else {
-                    3
-                }
-            })
-            .collect();
-        Problem { w: random.normal(CLASSES * d), x: random.normal(n * d), y, d }
+        let mut y: Vec<u32> = (0..u32::try_from(classes).expect("few")).cycle().take(n).collect();
+        random.shuffle(&mut y);
+        Problem { w: random.normal(classes * d), x: random.normal(n * d), y, d, classes }
     }
 
     fn fused(p: &Problem, order: &[u32], batch_size: usize, lr: f32) -> Vec<f32> {
         let device = Device::Cpu;
-        let w = Tensor::from_vec(p.w.clone(), (CLASSES, p.d), &device).expect("W");
+        let w = Tensor::from_vec(p.w.clone(), (p.classes, p.d), &device).expect("W");
         let op = SgdEpoch::new(&p.x, &p.y, order, batch_size, lr);
         w.inplace_op1(&op).expect("runs");
         assert_eq!(op.diverged(), None);
@@ -218,7 +212,7 @@ mod tests {
         lr: f64,
     ) -> candle_core::Result<Vec<f32>> {
         let device = Device::Cpu;
-        let w = Var::from_tensor(&Tensor::from_vec(p.w.clone(), (CLASSES, p.d), &device)?)?;
+        let w = Var::from_tensor(&Tensor::from_vec(p.w.clone(), (p.classes, p.d), &device)?)?;
         let x = Tensor::from_vec(p.x.clone(), (p.y.len(), p.d), &device)?;
         let y = Tensor::from_vec(p.y.clone(), p.y.len(), &device)?;
         for batch in order.chunks(batch_size) {
@@ -237,8 +231,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
-        fn an_epoch_is_autograd_s(n in 1_usize..40, d in 1_usize..70, batch_size in prop_oneof![Just(1_usize), 2_usize..5, 5_usize..50], seed: u64) {
-            let p = problem(n, d, seed);
+        fn an_epoch_is_autograd_s(n in 1_usize..80, d in 1_usize..70, classes in 2_usize..23, batch_size in prop_oneof![Just(1_usize), 2_usize..5, 5_usize..80], seed: u64) {
+            let p = problem(n, d, classes, seed);
             let mut order: Vec<u32> = (0..u32::try_from(n).expect("small")).collect();
             Random::new(seed).shuffle(&mut order);
             let (a, b) = (fused(&p, &order, batch_size, 0.1), autograd(&p, &order, batch_size, 0.1).expect("trains"));
@@ -262,30 +256,35 @@ mod tests {
 
     #[test]
     fn a_step_follows_the_finite_differences_of_the_loss() {
-        let p = problem(5, 7, 3);
-        let after = fused(&p, &[0, 1, 2, 3, 4], 5, 1.0);
-        let w: Vec<f64> = p.w.iter().map(|&w| f64::from(w)).collect();
-        for i in 0..w.len() {
-            let nudged = |by: f64| {
-                let mut w = w.clone();
-                w[i] += by;
-                loss(&p, &w)
-            };
-            let slope = (nudged(1e-5) - nudged(-1e-5)) / 2e-5;
-            let step = w[i] - f64::from(after[i]);
-            assert!((step - slope).abs() < 1e-5, "weight {i}: {step} and {slope}");
+        for classes in [2, 3, 4, 7] {
+            let p = problem(5, 7, classes, 3);
+            let after = fused(&p, &[0, 1, 2, 3, 4], 5, 1.0);
+            let w: Vec<f64> = p.w.iter().map(|&w| f64::from(w)).collect();
+            for i in 0..w.len() {
+                let nudged = |by: f64| {
+                    let mut w = w.clone();
+                    w[i] += by;
+                    loss(&p, &w)
+                };
+                let slope = (nudged(1e-5) - nudged(-1e-5)) / 2e-5;
+                let step = w[i] - f64::from(after[i]);
+                assert!((step - slope).abs() < 1e-5, "weight {i}: {step} and {slope}");
+            }
         }
     }
 
     #[test]
     fn a_loss_that_is_no_number_names_its_batch() {
-        let mut p = problem(6, 3, 1);
-        p.x[4 * 3] = f32::INFINITY;
-        for (batch_size, batch) in [(1, 5), (2, 3), (4, 2), (6, 1)] {
-            assert_eq!(
-                epoch(&mut p.w.clone(), &p.x, &p.y, &[0, 1, 2, 3, 4, 5], batch_size, 0.1),
-                Err(batch)
-            );
+        for classes in [2, 3, 4, 7] {
+            let mut p = problem(6, 3, classes, 1);
+            p.x[4 * 3] = f32::INFINITY;
+            for (batch_size, batch) in [(1, 5), (2, 3), (4, 2), (6, 1)] {
+                let order = [0, 1, 2, 3, 4, 5];
+                assert_eq!(
+                    epoch(&mut p.w.clone(), classes, &p.x, &p.y, &order, batch_size, 0.1),
+                    Err(batch)
+                );
+            }
         }
     }
 }

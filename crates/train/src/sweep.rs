@@ -139,11 +139,13 @@ fn time(
     let mut times = Vec::new();
     let mut evaluations = Vec::new();
     let mut scores = None;
-    let engine = Engine::choose(Some(&options.kernel), device, Shape::SingleLayer, data.dimension);
+    let zeros =
+        || Net::zeros(Shape::SingleLayer, data.dimension, data.labels.len(), device).map_err(wrong);
+    let engine = Engine::choose(Some(&options.kernel), device, &zeros()?);
     data.to_device(!engine.is_by_hand())?;
     for _ in 0..options.repeats {
         let mut random = Random::new(options.seed);
-        let mut net = Net::zeros(Shape::SingleLayer, data.dimension, device).map_err(wrong)?;
+        let mut net = zeros()?;
         init::draw(&mut net, &mut random).map_err(wrong)?;
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(wrong)?;
         let mut order: Vec<u32> =

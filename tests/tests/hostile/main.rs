@@ -8,6 +8,7 @@
 
 mod rest;
 mod sources;
+mod texts;
 mod world;
 
 use std::fmt::Write as _;
@@ -67,6 +68,7 @@ fn bad_input_is_refused_with_an_explanation_and_no_result_is_lost() {
     let world = World::new();
     let mut cases = Cases::default();
     sources::archives(&world, &mut cases);
+    texts::texts(&world, &mut cases);
     sources::vectors(&world, &mut cases);
     rest::downloads(&world, &mut cases);
     rest::artifacts(&world, &mut cases);
@@ -139,8 +141,11 @@ fn allowed_bad_rows_are_counted_and_reported() {
     let path = dir.path().join("news.csv");
     std::fs::write(&path, format!("x\n{}1\tagain\tu\tReuters\tb\ts\th\t1\n", table(400)))
         .expect("writes");
-    let artifacts =
-        Artifacts::with(&[&format!("ingest.source={}", path.display()), "ingest.max_bad_rows=2"]);
+    let artifacts = Artifacts::with(&[
+        &format!("ingest.source={}", path.display()),
+        "ingest.max_bad_rows=2",
+        "ingest.format=news",
+    ]);
     let ended = artifacts.run(&["pipeline", "--to", "ingest"]).ok();
     assert!(ended.err.contains("left out: row 1 has 1 columns, not 8"), "{}", ended.err);
     let summary = artifacts.json("ingest/summary.json");

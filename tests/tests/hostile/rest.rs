@@ -143,7 +143,7 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
         "X is not finite in row 1, column 0",
         train(part(&[1.0, 2.0, f32::NAN, 4.0], &[0, 1], 2)),
     );
-    cases.add("no rows at all", 3, "X is empty", train(part(&[], &[], 2)));
+    cases.add("no rows at all", 3, "X has no rows", train(part(&[], &[], 2)));
     cases.add(
         "parts with different numbers of features",
         3,

@@ -7,16 +7,10 @@ use crate::world::{Cases, World, gzip, patched};
 pub fn archives(world: &World, cases: &mut Cases) {
     let good = &world.good;
     cases.group("Archives");
-    let file = |name: &str, bytes: &[u8]| world.source("ingest", name, bytes);
+    let file = |name: &str, bytes: &[u8]| world.news(name, bytes);
     let missing =
         world.set(&[&format!("ingest.source={}", world.dir.path().join("nothing.zip").display())]);
     cases.add("a path that does not exist", 3, "cannot read the source", missing);
-    cases.add(
-        "a folder",
-        3,
-        "Is a directory",
-        world.set(&[&format!("ingest.source={}", world.dir.path().display())]),
-    );
     cases.add("an empty file", 3, "there are no rows", file("empty.csv", b""));
     cases.add(
         "a web page under the archive's name",
@@ -42,7 +36,13 @@ pub fn archives(world: &World, cases: &mut Cases) {
         "a JSON message",
         file("json.zip", b"{\"message\": \"Not Found\"}"),
     );
-    cases.add("a gzip file", 3, "this is a gzip file", file("news.csv.gz", &gzip(good.as_bytes())));
+    let packed = gzip(good.as_bytes());
+    cases.add(
+        "half a gzip file",
+        3,
+        "cannot read",
+        file("news.csv.gz", &packed[..packed.len() / 2]),
+    );
     cases.add(
         "a table in UTF-16",
         3,
@@ -187,11 +187,12 @@ pub fn archives(world: &World, cases: &mut Cases) {
     );
     let bad = world.put("bad.csv", good.replace("\tt\t", "\tx\t").as_bytes());
     let bad = format!("ingest.source={}", bad.display());
+    let news = "ingest.format=news";
     cases.add(
         "more bad rows than are allowed",
         3,
         "and 5 earlier rows are bad",
-        world.set(&[&bad, "ingest.max_bad_rows=5"]),
+        world.set(&[&bad, news, "ingest.max_bad_rows=5"]),
     );
     let nothing = world.put("nothing.csv", b"a\nb\n");
     let nothing = format!("ingest.source={}", nothing.display());
@@ -199,7 +200,7 @@ pub fn archives(world: &World, cases: &mut Cases) {
         "only bad rows, all of them allowed",
         3,
         "all of the 2 rows are bad",
-        world.set(&[&nothing, "ingest.max_bad_rows=9"]),
+        world.set(&[&nothing, news, "ingest.max_bad_rows=9"]),
     );
     cases.add(
         "another number of rows than is expected",

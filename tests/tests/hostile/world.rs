@@ -89,6 +89,12 @@ impl World {
         self.set(&[&format!("{node}.source={}", path.display())])
     }
 
+    /// The pipeline with this file as the news archive.
+    pub fn news(&self, name: &str, bytes: &[u8]) -> Command {
+        let path = self.put(name, bytes);
+        self.set(&[&format!("ingest.source={}", path.display()), "ingest.format=news"])
+    }
+
     /// A stage run alone, which reads one of its inputs from a folder with the given files.
     pub fn stage(
         &self,
@@ -100,6 +106,9 @@ impl World {
         let number = self.folders.get();
         self.folders.set(number + 1);
         let name = format!("input-{number}");
+        if input == "tensors" || input == "ingest" {
+            self.put(&format!("{name}/labels.json"), b"[\"b\", \"t\", \"e\", \"m\"]");
+        }
         for (file, bytes) in files {
             self.put(&format!("{name}/{file}"), bytes);
         }

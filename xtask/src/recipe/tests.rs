@@ -53,7 +53,7 @@ fn every_file_that_a_stage_may_read_is_in_its_key() {
         most = most.max(expected.len());
     }
     // The report reads most: 4 nodes, 4 runs, and the sweep.
-    assert_eq!(most, 8 + 4 * 4 + 2 + 3);
+    assert_eq!(most, 11 + 4 * 4 + 2 + 3);
 }
 
 /// A manifest that has these files.
@@ -202,8 +202,10 @@ fn key_differs_when_the_machine_does_and_only_for_what_measures_time() {
     let mut recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
     let file =
         |path: &&str| cache::Output { path: (*path).into(), size: 0, digest: Digest::of(b"x") };
-    let files =
-        ["train.safetensors", "valid.safetensors", "test.safetensors"].iter().map(file).collect();
+    let files = ["labels.json", "train.safetensors", "valid.safetensors", "test.safetensors"]
+        .iter()
+        .map(file)
+        .collect();
     let tensors = Manifest::new(
         &named("tensors"),
         Digest::of(b"").into(),

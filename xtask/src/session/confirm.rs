@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use cache::{Digest, Digests as _, Index, NodeName};
 use failure::{Failure, Result};
+use stage::files;
 
 use super::{Running, Session};
 use crate::graph::Node;
@@ -82,7 +83,11 @@ impl Session<'_> {
         let inputs = inputs
             .iter()
             .flat_map(|(name, folder)| files(name).iter().map(move |file| folder.join(file)));
-        let sources = self.context.config.source_paths(node).into_iter().map(PathBuf::from);
+        let sources = self.context.config.source_paths(node).into_iter().flat_map(|source| {
+            // With the source itself: a folder changes when a file is added.
+            let files = files::expand(&source).unwrap_or_default();
+            std::iter::once(PathBuf::from(source)).chain(files.into_iter().map(|file| file.path))
+        });
         sources.chain(inputs).map(|path| Index::state_of_the_way(&path)).collect()
     }
 }

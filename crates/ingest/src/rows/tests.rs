@@ -18,7 +18,13 @@ fn read_all(reader: &mut dyn std::io::Read, publishers: &[String], most_bad: u64
         tables.push(table);
         Ok(())
     };
-    let counts = read(reader, "x.csv", RowFilter { publishers, most_bad }, keep, |_| ())?;
+    let counts = read(
+        reader,
+        "x.csv",
+        RowFilter { publishers, labels: &Labels::news(), most_bad },
+        keep,
+        |_| (),
+    )?;
     Ok((tables, counts))
 }
 
@@ -133,7 +139,7 @@ fn many_rows_fill_tables_of_equal_size_and_a_failed_write_stops_reading() {
         Ok(())
     };
     let every = ["*".to_owned()];
-    let wanted = RowFilter { publishers: &every, most_bad: 0 };
+    let wanted = RowFilter { publishers: &every, labels: &Labels::news(), most_bad: 0 };
     let counts = read(&mut Cursor::new(&text), "x.csv", wanted, &mut size, |_| ()).expect("reads");
     assert_eq!(
         (counts.kept, &sizes[..]),

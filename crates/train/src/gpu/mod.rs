@@ -15,7 +15,6 @@ pub mod emulator;
 mod multi;
 
 use candle_core::Result;
-use kernels::softmax::CLASSES;
 
 #[cfg(feature = "cuda")]
 pub use cuda::{Gpu, addresses};
@@ -76,6 +75,9 @@ pub struct Resident {
     pub y: u64,
 }
 
+/// Classes that the kernels are written for. Candle's automatic differentiation trains nets with
+/// another number.
+pub const CLASSES: usize = 4;
 /// What a kernel writes for "no batch has diverged".
 const NONE: u32 = u32::MAX;
 /// Words that a block's threads can share on every GPU.
@@ -106,8 +108,8 @@ struct SingleLayerArguments {
 unsafe impl Parameters for SingleLayerArguments {}
 
 /// Whether a single-layer net with `d` features can be trained in one launch.
-pub fn fits_single(d: usize) -> bool {
-    2 * CLASSES * d + CLASSES * TILE <= SHARED
+pub fn fits_single(classes: usize, d: usize) -> bool {
+    classes == CLASSES && 2 * CLASSES * d + CLASSES * TILE <= SHARED
 }
 
 fn single_launch(d: usize, batch_size: usize, most_blocks: u32) -> Launch {
@@ -162,7 +164,7 @@ impl SingleLayerGpuEpoch<'_> {
     /// As for [`SingleLayerGpuEpoch::run`].
     unsafe fn run_by<M: Launcher>(&self, machine: &M, launch: Launch) -> Result<Option<usize>> {
         let Self { w, resident, size: [rows, d], order, batch_size, lr } = *self;
-        if !fits_single(d) || order.iter().any(|&row| row as usize >= rows) {
+        if !fits_single(CLASSES, d) || order.iter().any(|&row| row as usize >= rows) {
             candle_core::bail!("an epoch of {rows} rows of {d} features does not fit");
         }
         if order.is_empty() {
@@ -223,7 +225,7 @@ mod tests {
         random.shuffle(&mut order);
         let mut by_hand = w.clone();
         assert_eq!(
-            crate::single::kernel::epoch(&mut by_hand, &x, &y, &order, batch_size, 0.05),
+            crate::single::kernel::epoch(&mut by_hand, CLASSES, &x, &y, &order, batch_size, 0.05),
             Ok(())
         );
         let resident = Resident { x: x.as_ptr() as u64, y: y.as_ptr() as u64 };
@@ -280,7 +282,7 @@ mod tests {
             [named(300, 2), named(300, 127), named(300, 1024)],
             [("single_batches", 1), ("single_batches", 1), ("single_batches", 16)]
         );
-        assert!(fits_single(1504) && !fits_single(1505));
+        assert!(fits_single(4, 1504) && !fits_single(4, 1505) && !fits_single(3, 300));
     }
 
     #[test]

@@ -2,10 +2,9 @@
 //! and back.
 
 use candle_core::{Error, Result, Tensor};
-use kernels::softmax::CLASSES;
 use nets::{MULTI_LAYER_WEIGHTS, Net, Shape};
 
-use super::{Launch, Launcher, NONE, Parameters, Resident, SHARED, word};
+use super::{CLASSES, Launch, Launcher, NONE, Parameters, Resident, SHARED, word};
 use crate::epoch::{EpochError, EpochSettings};
 use crate::optimizer::{BETAS, Optimizer, Rule};
 use crate::random::Random;
@@ -69,10 +68,10 @@ const WIDEST: usize = 1024;
 
 /// Whether the kernel can train a net of this shape: a block's memory must hold the weights of four
 /// units.
-pub fn fits(shape: Shape, dimension: usize) -> bool {
+pub fn fits(shape: Shape, classes: usize, dimension: usize) -> bool {
     match shape {
         Shape::MultiLayer { hidden, .. } => {
-            hidden.max(dimension) <= WIDEST && SUMS + UNITS * WIDEST <= SHARED
+            classes == CLASSES && hidden.max(dimension) <= WIDEST && SUMS + UNITS * WIDEST <= SHARED
         }
         Shape::SingleLayer => false,
     }

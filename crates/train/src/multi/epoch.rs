@@ -29,7 +29,7 @@ use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kernels::gemm::{Initial, Left, gemm};
 use kernels::simd::{LANES, Vector, Work, dispatch};
-use kernels::softmax::{CLASSES, softmax};
+use kernels::softmax::softmax_in_place;
 use kernels::team::{self, Member};
 
 use crate::multi::elementwise::{
@@ -71,7 +71,10 @@ impl MultiLayerEpoch<'_> {
                 .collect(),
             h: many(weights.layers + 1).collect(),
             by_z: many(weights.layers).collect(),
-            logits: shards.iter().map(|_| RwLock::new(vec![0.0; n * LANES])).collect(),
+            logits: shards
+                .iter()
+                .map(|_| RwLock::new(vec![0.0; n * padded(weights.classes)]))
+                .collect(),
             mid: mid.into_iter().map(RwLock::new).collect(),
             out: out.into_iter().map(RwLock::new).collect(),
             masks: RwLock::default(),
@@ -106,7 +109,7 @@ struct Shown<'s> {
     logits: Vec<RwLock<Vec<f32>>>,
     /// [hidden, the thread's units], by thread.
     mid: Vec<RwLock<Weight>>,
-    /// [the thread's units, 4], by thread.
+    /// [the thread's units, classes], by thread.
     out: Vec<RwLock<Weight>>,
     /// Dropout's factors for all units, one matrix per layer.
     masks: RwLock<Vec<Vec<f32>>>,
@@ -159,7 +162,7 @@ impl Work for ShardEpoch<'_, '_> {
             masks: Vec::new(),
             by_h: vec![0.0; self.n * width],
             mid_transposed: vec![0.0; padded(self.shard.hidden) * width],
-            out_transposed: vec![0.0; CLASSES * width],
+            out_transposed: vec![0.0; self.shard.classes * width],
             sums: [vec![0.0; width], vec![0.0; width]],
             product: vec![0.0; padded(self.shard.hidden) * width],
         };
@@ -296,10 +299,11 @@ impl ShardEpoch<'_, '_> {
                 down,
                 right: 1,
             };
-            gemm::<V>(&mut logits, LANES, left, &read(out).value, start);
+            let width = padded(self.shard.classes);
+            gemm::<V>(&mut logits, width, left, &read(out).value, start);
             start = Initial::Result;
         }
-        if !by_logits(self.shard.relu_out, &mut logits, self.epoch, batch, rows) {
+        if !by_logits(&self.shard, &mut logits, self.epoch, batch, rows) {
             self.shown.diverged.store(true, Ordering::Relaxed);
         }
     }
@@ -404,9 +408,10 @@ impl ShardEpoch<'_, '_> {
     #[inline(always)]
     fn last_layer<V: Vector>(&mut self, s: &mut Scratch, rows: usize) {
         let (width, me) = (self.shard.width(), self.member.index);
+        let (classes, columns) = (self.shard.classes, padded(self.shard.classes));
         let h = read(&self.shown.h[self.shard.layers][me]);
         let mut out = write(&self.shown.out[me]);
-        transpose(&mut s.out_transposed, &out.value, width, LANES, CLASSES);
+        transpose(&mut s.out_transposed, &out.value, width, columns, classes);
         self.shard.out_bias.gradient.fill(0.0);
         let mut start = Initial::Zero;
         for (index, other) in self.shown.logits.iter().enumerate() {
@@ -419,11 +424,11 @@ impl ShardEpoch<'_, '_> {
                 down: 1,
                 right: width,
             };
-            gemm::<V>(&mut out.gradient, LANES, left, &logits, start);
+            gemm::<V>(&mut out.gradient, columns, left, &logits, start);
             start = Initial::Result;
-            add_rows(&mut self.shard.out_bias.gradient, &logits[..part.len() * LANES]);
+            add_rows(&mut self.shard.out_bias.gradient, &logits[..part.len() * columns]);
             let left =
-                Left { at: &logits, rows: part.len(), inner: CLASSES, down: LANES, right: 1 };
+                Left { at: &logits, rows: part.len(), inner: classes, down: columns, right: 1 };
             gemm::<V>(
                 &mut s.by_h[part.start * width..],
                 width,
@@ -458,30 +463,31 @@ impl ShardEpoch<'_, '_> {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "shares are f32")]
 fn by_logits(
-    relu_out: bool,
+    shard: &Shard,
     logits: &mut [f32],
     epoch: &MultiLayerEpoch<'_>,
     batch: &[u32],
     rows: std::ops::Range<usize>,
 ) -> bool {
-    let smoothing = epoch.label_smoothing;
-    let (right, wrong) = (
-        (1.0 - smoothing + smoothing / CLASSES as f64) as f32,
-        (smoothing / CLASSES as f64) as f32,
-    );
-    let share = 1.0 / batch.len() as f32;
-    for (row, &place) in logits.chunks_exact_mut(LANES).zip(&batch[rows]) {
-        let Some(row) = row.first_chunk_mut::<CLASSES>() else { return false };
-        let before = *row;
-        if relu_out {
+    let (smoothing, classes) = (epoch.label_smoothing, shard.classes as f64);
+    let (right, wrong) =
+        ((1.0 - smoothing + smoothing / classes) as f32, (smoothing / classes) as f32);
+    let per_row = 1.0 / batch.len() as f32;
+    let mut before = vec![0.0; shard.classes];
+    for (row, &place) in logits.chunks_exact_mut(padded(shard.classes)).zip(&batch[rows]) {
+        let row = &mut row[..shard.classes];
+        before.copy_from_slice(row);
+        if shard.relu_out {
             relu(row);
         }
-        let Some(p) = softmax(*row) else { return false };
+        if !softmax_in_place(row) {
+            return false;
+        }
         let label = epoch.y.get(place as usize).map_or(0, |&y| y as usize);
-        for (k, ((g, p), before)) in row.iter_mut().zip(p).zip(before).enumerate() {
-            let passes = !relu_out || before > 0.0;
+        for (k, (g, before)) in row.iter_mut().zip(&before).enumerate() {
+            let passes = !shard.relu_out || *before > 0.0;
             let target = if k == label { right } else { wrong };
-            *g = if passes { (p - target) * share } else { 0.0 };
+            *g = if passes { (*g - target) * per_row } else { 0.0 };
         }
     }
     // The padding has no part in the loss: its weights are 0, and so are its values.

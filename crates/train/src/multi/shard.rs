@@ -11,6 +11,7 @@ use crate::multi::update::Weight;
 /// The net's weights and statistics.
 pub struct Weights {
     pub dimension: usize,
+    pub classes: usize,
     pub hidden: usize,
     pub layers: usize,
     pub relu_out: bool,
@@ -22,7 +23,7 @@ pub struct Weights {
     pub mid_bias: Weight,
     pub scale: Weight,
     pub shift: Weight,
-    /// [hidden, 4].
+    /// [hidden, classes].
     pub out: Weight,
     pub out_bias: Weight,
     pub running_mean: Vec<f32>,
@@ -33,6 +34,7 @@ pub struct Weights {
 /// the last matrix, so these are kept elsewhere.
 pub struct Shard {
     pub dimension: usize,
+    pub classes: usize,
     pub hidden: usize,
     pub layers: usize,
     pub relu_out: bool,
@@ -79,6 +81,7 @@ impl Weights {
         let all: Vec<Range<usize>> = (0..count).map(units).collect();
         let shard = |units: &Range<usize>| Shard {
             dimension: self.dimension,
+            classes: self.classes,
             hidden: self.hidden,
             layers: self.layers,
             relu_out: self.relu_out,
@@ -96,7 +99,8 @@ impl Weights {
         let mid = all.iter().map(|units| self.mid.columns(width, units)).collect();
         // Whole rows, and so a single range of the matrix, taken as one row.
         let rows = |units: &Range<usize>| {
-            self.out.columns(width * LANES, &(units.start * LANES..units.end * LANES))
+            let logits = padded(self.classes);
+            self.out.columns(width * logits, &(units.start * logits..units.end * logits))
         };
         (all.iter().map(shard).collect(), mid, all.iter().map(rows).collect())
     }
@@ -112,7 +116,8 @@ impl Weights {
             self.mid_bias.put(width, units, &shard.mid_bias);
             self.scale.put(width, units, &shard.scale);
             self.shift.put(width, units, &shard.shift);
-            self.out.put(width * LANES, &(units.start * LANES..units.end * LANES), out);
+            let logits = padded(self.classes);
+            self.out.put(width * logits, &(units.start * logits..units.end * logits), out);
             put(&mut self.running_mean, width, units, &shard.running_mean);
             put(&mut self.running_var, width, units, &shard.running_var);
             self.out_bias = shard.out_bias.clone();

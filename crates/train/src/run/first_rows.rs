@@ -9,7 +9,6 @@ use failure::Result;
 use nets::{Net, Rows, file, probabilities};
 use schema::{Start, StartStep};
 use stage::Stage;
-use text::Category;
 
 use crate::data::Part;
 use crate::device;
@@ -19,7 +18,7 @@ const ROWS: usize = 4;
 /// How many of a gradient's columns `start.json` shows.
 const SHOWN: usize = 6;
 
-/// Mean cross-entropy of the rows `x` \[n, d\] and its gradient by W, \[4, d\], by candle's
+/// Mean cross-entropy of the rows `x` \[n, d\] and its gradient by W, \[classes, d\], by candle's
 /// automatic differentiation.
 pub fn loss_and_gradient(net: &Net, x: &Tensor, y: &Tensor) -> candle_core::Result<(f32, Tensor)> {
     let loss = cross_entropy(&net.logits(x)?, y)?;
@@ -49,11 +48,10 @@ fn start(
 ) -> candle_core::Result<(Start, BTreeMap<String, Tensor>)> {
     let (x, y) = part.first(n)?;
     let p = probabilities(net, Rows::Tensor(&x))?;
-    let flat: Vec<f32> = p.iter().flatten().copied().collect();
     let (first, gradient_first) = step(net, &x.i(..1)?, &y.i(..1)?)?;
     let (all, gradient_all) = step(net, &x, &y)?;
     let mut arrays = net.state();
-    let p_of_x = Tensor::from_vec(flat, (n, Category::COUNT), x.device())?;
+    let p_of_x = Tensor::from_slice(&p, (n, net.classes), x.device())?;
     let named = [("X", x), ("P", p_of_x)];
     arrays.extend(named.map(|(name, tensor)| (name.to_owned(), tensor)));
     arrays.insert("gradient.x1".into(), gradient_first);
@@ -64,7 +62,7 @@ fn start(
         Start {
             ids: known(&part.ids),
             labels,
-            probabilities: p.iter().map(|row| row.to_vec()).collect(),
+            probabilities: p.chunks_exact(net.classes).map(<[f32]>::to_vec).collect(),
             first,
             all,
         },
@@ -93,7 +91,7 @@ mod tests {
             #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
             (0..20).map(|i| f(f64::from(i)) as f32).collect()
         };
-        let mut net = Net::zeros(Shape::SingleLayer, D, &Device::Cpu).expect("a net");
+        let mut net = Net::zeros(Shape::SingleLayer, D, 4, &Device::Cpu).expect("a net");
         net.set("fc.weight", numbers(|i| (i * 0.7).cos())).expect("sets");
         let x = Tensor::from_vec(numbers(|i| (i * 0.3).sin()), (4, D), &Device::Cpu).expect("X");
         let y = Tensor::from_vec(vec![0_u32, 3, 2, 1], 4, &Device::Cpu).expect("y");
@@ -122,8 +120,8 @@ mod tests {
     fn probabilities_losses_and_gradients_are_pytorch_s() {
         let (net, x, y) = problem();
         let p = probabilities(&net, Rows::Tensor(&x)).expect("probabilities");
-        close(&p.concat(), &PROBABILITIES);
-        assert!(p.iter().all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6));
+        close(&p, &PROBABILITIES);
+        assert!(p.chunks_exact(4).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6));
         for ((n, loss), gradient) in [1, 4].into_iter().zip(LOSSES).zip(&GRADIENTS) {
             let seen = loss_and_gradient(&net, &x.i(..n).expect("rows"), &y.i(..n).expect("rows"))
                 .expect("a gradient");

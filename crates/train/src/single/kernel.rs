@@ -12,6 +12,9 @@
 //! One pass does the step of the row before and the products with the row after.
 //!
 //! In larger batches, several rows share each load of a weight.
+//!
+//! This file has the epoch for two to four classes, whose weights and sums fit into registers side
+//! by side; `many.rs` has it for more.
 
 #![allow(
     clippy::inline_always,
@@ -19,34 +22,39 @@
     reason = "see kernels::simd: an iterator's closure may not be inlined"
 )]
 
-use kernels::linear::{Group, Matrix, dots, packed, unpack, vector};
+mod many;
+
+use kernels::linear::{GROUP, Group, Matrix, dots, packed, unpack, vector};
 use kernels::simd::{LANES, Vector, Work, dispatch};
-pub use kernels::softmax::CLASSES;
 use kernels::softmax::softmax;
+
+use many::ManyClassesEpoch;
 
 /// How many rows ahead memory is prefetched: the order is known, but jumps.
 const AHEAD: usize = 4;
 
-/// One epoch; see [`crate::single::SgdEpoch`]. The error is the first batch, counted from 1, whose
+/// One epoch on the weights `w` \[classes, d\]; see [`crate::single::SgdEpoch`]. The error is the first batch, counted from 1, whose
 /// loss is not finite; the caller has to check the weights after the last step.
 pub fn epoch(
     w: &mut [f32],
+    classes: usize,
     x: &[f32],
     y: &[u32],
     order: &[u32],
     batch_size: usize,
     lr: f32,
 ) -> Result<(), usize> {
-    let problem = Problem { x, y, d: w.len() / CLASSES, order, batch_size, lr };
-    let mut matrix = packed(w);
+    let problem = Problem { x, y, classes, d: w.len() / classes, order, batch_size, lr };
+    let mut matrix = packed(w, classes);
     let done = dispatch(SingleLayerEpoch(&mut matrix, &problem));
-    unpack(&matrix, w);
+    unpack(&matrix, w, classes);
     done
 }
 
 struct Problem<'p> {
     x: &'p [f32],
     y: &'p [u32],
+    classes: usize,
     d: usize,
     order: &'p [u32],
     batch_size: usize,
@@ -70,11 +78,24 @@ impl Work for SingleLayerEpoch<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) -> Self::Out {
         let Self(w, problem) = self;
-        if problem.batch_size == 1 {
-            one_by_one::<V>(w, problem)
-        } else {
-            in_batches::<V>(w, problem)
+        match problem.classes {
+            2 => few_classes::<V, 2>(w, problem),
+            3 => few_classes::<V, 3>(w, problem),
+            GROUP => few_classes::<V, GROUP>(w, problem),
+            _ => ManyClassesEpoch { w, problem }.run::<V>(),
         }
+    }
+}
+
+#[inline(always)]
+fn few_classes<V: Vector, const K: usize>(
+    w: &mut Matrix,
+    problem: &Problem<'_>,
+) -> Result<(), usize> {
+    if problem.batch_size == 1 {
+        one_by_one::<V, K>(w, problem)
+    } else {
+        in_batches::<V, K>(w, problem)
     }
 }
 
@@ -83,54 +104,57 @@ impl Work for SingleLayerEpoch<'_> {
     clippy::indexing_slicing,
     reason = "sizes are checked by the op, the indices are constant, and an iterator's closure would not be inlined"
 )]
-fn one_by_one<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+fn one_by_one<V: Vector, const K: usize>(
+    w: &mut Matrix,
+    problem: &Problem<'_>,
+) -> Result<(), usize> {
     let &Problem { y, order, lr, .. } = problem;
     if order.is_empty() {
         return Ok(());
     }
     // Row i's logits by the weights after the step of row i − 1, and that step's factors.
-    let mut logits = dots::<V, 1>(w, [problem.row(0)])[0];
-    let mut factors = [V::zero(); CLASSES];
+    let mut logits = dots::<V, 1, K>(w, [problem.row(0)])[0];
+    let mut factors = [V::zero(); GROUP];
     for i in 0..order.len() {
         let rows = [problem.row(i.saturating_sub(1)), problem.row(i), problem.row(i + 1)];
-        let mut pass = WeightPass::new(factors, rows, problem.row(i + AHEAD).as_ptr());
+        let mut pass = WeightPass::<V, K>::new(factors, rows, problem.row(i + AHEAD).as_ptr());
         // A processor looks some hundreds of instructions ahead. With its softmax in the middle, it
         // finds work on both sides of it.
         let middle = w.len() / 3;
         let (first, second) = w.split_at_mut(middle);
         pass.go(first, 0);
-        let Some(p) = softmax(logits) else { return Err(i + 1) };
+        let Some(p) = softmax::<K>(logits) else { return Err(i + 1) };
         let label = y[order[i] as usize] as usize;
-        let mut errors = [0.0; CLASSES];
-        for k in 0..CLASSES {
+        let mut errors = [0.0; GROUP];
+        for k in 0..K {
             // Without a separate store at the label: the load of all four would wait for it.
             errors[k] = -lr * (p[k] - if k == label { 1.0 } else { 0.0 });
         }
-        for k in 0..CLASSES {
+        for k in 0..K {
             factors[k] = V::all(errors[k]);
         }
         pass.go(second, middle);
         logits = pass.end(factors);
     }
     let last = problem.row(order.len() - 1);
-    WeightPass::new(factors, [last; 3], last.as_ptr()).go(w, 0);
+    WeightPass::<V, K>::new(factors, [last; 3], last.as_ptr()).go(w, 0);
     Ok(())
 }
 
 /// A pass over the weights: adds `factors` times the first row to them, and multiplies them with
 /// the third row, and the second row with the third.
-struct WeightPass<'r, V> {
-    factors: [V; CLASSES],
+struct WeightPass<'r, V, const K: usize> {
+    factors: [V; GROUP],
     rows: [&'r [f32]; 3],
     ahead: *const f32,
-    sums: [V; CLASSES],
+    sums: [V; GROUP],
     gram: V,
 }
 
-impl<'r, V: Vector> WeightPass<'r, V> {
+impl<'r, V: Vector, const K: usize> WeightPass<'r, V, K> {
     #[inline(always)]
-    fn new(factors: [V; CLASSES], rows: [&'r [f32]; 3], ahead: *const f32) -> Self {
-        Self { factors, rows, ahead, sums: [V::zero(); CLASSES], gram: V::zero() }
+    fn new(factors: [V; GROUP], rows: [&'r [f32]; 3], ahead: *const f32) -> Self {
+        Self { factors, rows, ahead, sums: [V::zero(); GROUP], gram: V::zero() }
     }
 
     /// Passes over some of the weights, beginning with those of the `from`th group of sixteen
@@ -155,7 +179,7 @@ impl<'r, V: Vector> WeightPass<'r, V> {
     #[expect(clippy::indexing_slicing, reason = "constant indices")]
     fn update(&mut self, w: &mut Group, [a, b, c]: [V; 3]) {
         self.gram = b.mul_add(c, self.gram);
-        for k in 0..CLASSES {
+        for k in 0..K {
             let new = a.mul_add(self.factors[k], V::load(&w.0[k]));
             new.store(&mut w.0[k]);
             self.sums[k] = new.mul_add(c, self.sums[k]);
@@ -165,8 +189,8 @@ impl<'r, V: Vector> WeightPass<'r, V> {
     /// The weights' products with the third row, as after the second row's step with `factors`.
     #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "constant indices")]
-    fn end(mut self, factors: [V; CLASSES]) -> [f32; CLASSES] {
-        for k in 0..CLASSES {
+    fn end(mut self, factors: [V; GROUP]) -> [f32; GROUP] {
+        for k in 0..K {
             self.sums[k] = self.gram.mul_add(factors[k], self.sums[k]);
         }
         V::sums(self.sums)
@@ -178,15 +202,18 @@ impl<'r, V: Vector> WeightPass<'r, V> {
     clippy::indexing_slicing,
     reason = "constant indices; an iterator's closure would not be inlined"
 )]
-fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), usize> {
+fn in_batches<V: Vector, const K: usize>(
+    w: &mut Matrix,
+    problem: &Problem<'_>,
+) -> Result<(), usize> {
     let mut gradient: Matrix = vec![Group::ZERO; w.len()];
     for (number, batch) in problem.order.chunks(problem.batch_size).enumerate() {
         let start = number * problem.batch_size;
         let few = match batch.len() {
-            1 => Some(few::<V, 1>(w, problem, start)),
-            2 => Some(few::<V, 2>(w, problem, start)),
-            3 => Some(few::<V, 3>(w, problem, start)),
-            4 => Some(few::<V, 4>(w, problem, start)),
+            1 => Some(few::<V, 1, K>(w, problem, start)),
+            2 => Some(few::<V, 2, K>(w, problem, start)),
+            3 => Some(few::<V, 3, K>(w, problem, start)),
+            4 => Some(few::<V, 4, K>(w, problem, start)),
             _ => None,
         };
         match few {
@@ -198,16 +225,16 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
         while !rest.is_empty() {
             let at = start + batch.len() - rest.len();
             let done = match rest.len() {
-                4.. if V::IS_WIDE => rows::<V, 4>(w, &mut gradient, problem, at),
-                2.. if V::IS_WIDE => rows::<V, 2>(w, &mut gradient, problem, at),
-                _ => rows::<V, 1>(w, &mut gradient, problem, at),
+                4.. if V::IS_WIDE => rows::<V, 4, K>(w, &mut gradient, problem, at),
+                2.. if V::IS_WIDE => rows::<V, 2, K>(w, &mut gradient, problem, at),
+                _ => rows::<V, 1, K>(w, &mut gradient, problem, at),
             };
             let Some(done) = done else { return Err(number + 1) };
             rest = rest.get(done..).unwrap_or_default();
         }
         let rate = V::all(-problem.lr / batch.len() as f32);
         for (w, g) in w.iter_mut().zip(gradient.iter_mut()) {
-            for k in 0..CLASSES {
+            for k in 0..K {
                 V::load(&g.0[k]).mul_add(rate, V::load(&w.0[k])).store(&mut w.0[k]);
                 V::zero().store(&mut g.0[k]);
             }
@@ -223,7 +250,11 @@ fn in_batches<V: Vector>(w: &mut Matrix, problem: &Problem<'_>) -> Result<(), us
     clippy::indexing_slicing,
     reason = "sizes are checked by the op, the indices are constant, and an iterator's closure would not be inlined"
 )]
-fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usize) -> bool {
+fn few<V: Vector, const R: usize, const K: usize>(
+    w: &mut Matrix,
+    problem: &Problem<'_>,
+    at: usize,
+) -> bool {
     let &Problem { y, order, lr, .. } = problem;
     let mut these = [problem.row(at); R];
     let mut ahead = [std::ptr::null(); R];
@@ -231,20 +262,20 @@ fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usi
         these[r] = problem.row(at + r);
         ahead[r] = problem.row(at + R + r).as_ptr();
     }
-    let mut logits = [[0.0; CLASSES]; R];
+    let mut logits = [[0.0; GROUP]; R];
     if V::IS_WIDE {
-        logits = dots::<V, R>(w, these);
+        logits = dots::<V, R, K>(w, these);
     } else {
         for r in 0..R {
-            logits[r] = dots::<V, 1>(w, [these[r]])[0];
+            logits[r] = dots::<V, 1, K>(w, [these[r]])[0];
         }
     }
     let rate = -lr / R as f32;
-    let mut factors = [[V::zero(); CLASSES]; R];
+    let mut factors = [[V::zero(); GROUP]; R];
     for r in 0..R {
-        let Some(p) = softmax(logits[r]) else { return false };
+        let Some(p) = softmax::<K>(logits[r]) else { return false };
         let label = y[order[at + r] as usize] as usize;
-        for k in 0..CLASSES {
+        for k in 0..K {
             factors[r][k] = V::all(rate * (p[k] - if k == label { 1.0 } else { 0.0 }));
         }
     }
@@ -254,7 +285,7 @@ fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usi
             x[r] = vector(these[r], j);
             V::prefetch(ahead[r].wrapping_add(j * LANES));
         }
-        for k in 0..CLASSES {
+        for k in 0..K {
             let mut new = V::load(&w.0[k]);
             for r in 0..R {
                 new = x[r].mul_add(factors[r][k], new);
@@ -273,7 +304,7 @@ fn few<V: Vector, const R: usize>(w: &mut Matrix, problem: &Problem<'_>, at: usi
     clippy::question_mark,
     reason = "sizes are checked by the op, the indices are constant, and an iterator's closure would not be inlined"
 )]
-fn rows<V: Vector, const R: usize>(
+fn rows<V: Vector, const R: usize, const K: usize>(
     w: &Matrix,
     gradient: &mut Matrix,
     problem: &Problem<'_>,
@@ -286,12 +317,12 @@ fn rows<V: Vector, const R: usize>(
         these[r] = problem.row(at + r);
         ahead[r] = problem.row(at + R + r).as_ptr();
     }
-    let logits = dots::<V, R>(w, these);
-    let mut factors = [[V::zero(); CLASSES]; R];
+    let logits = dots::<V, R, K>(w, these);
+    let mut factors = [[V::zero(); GROUP]; R];
     for r in 0..R {
-        let Some(p) = softmax(logits[r]) else { return None };
+        let Some(p) = softmax::<K>(logits[r]) else { return None };
         let label = y[order[at + r] as usize] as usize;
-        for k in 0..CLASSES {
+        for k in 0..K {
             factors[r][k] = V::all(p[k] - if k == label { 1.0 } else { 0.0 });
         }
     }
@@ -301,7 +332,7 @@ fn rows<V: Vector, const R: usize>(
             x[r] = vector(these[r], j);
             V::prefetch(ahead[r].wrapping_add(j * LANES));
         }
-        for k in 0..CLASSES {
+        for k in 0..K {
             let mut sum = V::load(&g.0[k]);
             for r in 0..R {
                 sum = x[r].mul_add(factors[r][k], sum);

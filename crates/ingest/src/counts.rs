@@ -1,0 +1,74 @@
+//! How many rows the data has, and which are bad.
+
+use failure::{Failure, Result};
+
+/// Maximum number of bad rows that are described.
+const TOLD: usize = 8;
+
+/// How many rows there were.
+pub struct Counts {
+    /// All rows, without blank lines.
+    pub rows: u64,
+    /// Rows that were kept.
+    pub kept: u64,
+    /// Kept rows of each chosen publisher; empty if all publishers were wanted.
+    pub publishers: Vec<(String, u64)>,
+    /// Bad rows that were left out.
+    pub bad: u64,
+    /// What is wrong with the first bad rows.
+    pub told: Vec<String>,
+    /// Whether every id was checked for duplicates. Ids with more than a million gaps would take
+    /// too much memory.
+    pub ids_checked: bool,
+}
+
+impl Counts {
+    /// The failure if no row was kept, though all were wanted; see `remedy` for a file with rows.
+    pub fn nothing_kept(&self, place: &str, remedy: &str) -> Failure {
+        match self.rows {
+            0 => Failure::input("there are no rows", place, "check the file"),
+            rows => {
+                let what = format_args!("all of the {rows} rows are bad: {}", self.told.join("; "));
+                Failure::input(what, place, remedy)
+            }
+        }
+    }
+}
+
+/// The bad rows so far.
+pub struct BadRows {
+    /// How many there are.
+    pub count: u64,
+    /// What is wrong with the first of them.
+    pub told: Vec<String>,
+    most: u64,
+}
+
+impl BadRows {
+    /// `most` may be left out.
+    pub fn new(most: u64) -> Self {
+        Self { count: 0, told: Vec::new(), most }
+    }
+
+    /// Leaves a row out, or fails if too many have been left out already. The row is the `number`th
+    /// `unit` of `file`.
+    pub fn add(&mut self, what: &str, file: &str, unit: &str, number: u64) -> Result<()> {
+        self.count += 1;
+        if self.count > self.most {
+            let before = if self.most > 0 {
+                format!(", and {} earlier rows are bad, too", self.most)
+            } else {
+                String::new()
+            };
+            return Err(Failure::input(
+                format_args!("{unit} {number} {what}{before}"),
+                format_args!("{file}, {unit} {number}"),
+                "correct or remove the row, get the file again, or raise `ingest.max_bad_rows`",
+            ));
+        }
+        if self.told.len() < TOLD {
+            self.told.push(format!("{unit} {number} {what}"));
+        }
+        Ok(())
+    }
+}

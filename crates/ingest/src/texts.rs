@@ -1,0 +1,307 @@
+//! Labelled texts in the files that people have: CSV, TSV, JSON lines, parquet, fastText's format,
+//! or a folder for each class; each also compressed, and several together.
+
+mod columns;
+mod container;
+mod delimited;
+mod fasttext;
+mod format;
+mod intake;
+mod json_lines;
+mod parquet;
+mod records;
+
+use std::path::PathBuf;
+
+use failure::{Failure, Result};
+use fetch::{Downloads, Obtained};
+use schema::Labels;
+use stage::Stage;
+use stage::files::{self, SourceFile};
+
+pub use columns::ColumnNames;
+pub use format::Format;
+
+use crate::archive;
+use crate::counts::Counts;
+use container::Unpacked;
+use delimited::Dialect;
+use intake::{Intake, LONGEST_TEXT, OptionalColumns, Place, Row};
+
+/// Files of an amount that is checked one by one for being what a failed download leaves. A folder
+/// of texts has more.
+const CHECKED: usize = 64;
+
+/// What the options say about the files.
+pub struct TextOptions {
+    /// The format; `None` guesses each file's.
+    pub format: Option<Format>,
+    /// The separator of fields; `None` is the format's.
+    pub separator: Option<u8>,
+    /// Whether fields may be quoted; `None` is the format's.
+    pub quoting: Option<bool>,
+    /// Whether the first row names the columns.
+    pub header: bool,
+    /// The columns' names.
+    pub columns: ColumnNames,
+    /// The labels in order, if they are listed.
+    pub labels: Option<Labels>,
+    /// How many bad rows may be left out.
+    pub most_bad: u64,
+}
+
+/// A file to read.
+pub struct TextFile {
+    /// Its name or its path within a folder, which is also its part.
+    name: String,
+    path: PathBuf,
+    /// Where it came from, for messages.
+    origin: String,
+    /// The file as it was downloaded.
+    obtained: Option<Obtained>,
+}
+
+/// The files that `sources` name, all of them.
+pub fn files(sources: &[String], stage: &Stage) -> Result<Vec<TextFile>> {
+    let mut all = Vec::new();
+    for source in sources {
+        if stage::is_url(source) {
+            all.push(obtained(std::slice::from_ref(source), None, stage)?);
+            continue;
+        }
+        let found = files::expand(source).map_err(|e| {
+            Failure::input(
+                format_args!("cannot read the source: {e}"),
+                source,
+                "check the path in the option `ingest.files` or `ingest.source`",
+            )
+        })?;
+        let is_few = found.len() <= CHECKED;
+        for SourceFile { name, path } in found {
+            let shown = path.display().to_string();
+            if is_few {
+                obtained(std::slice::from_ref(&shown), None, stage)?;
+            }
+            all.push(TextFile { name, path, origin: shown, obtained: None });
+        }
+    }
+    Ok(all)
+}
+
+/// The first of `sources` that can be obtained.
+pub fn obtained(sources: &[String], sha256: Option<&str>, stage: &Stage) -> Result<TextFile> {
+    let downloads = Downloads { folder: stage.downloads(), offline: stage.offline };
+    let file = fetch::obtain(sources, sha256, downloads, &stage.progress)?;
+    let names: Vec<&str> = sources.iter().map(String::as_str).collect();
+    Ok(TextFile {
+        name: stage::source_name(&names),
+        path: file.path.clone(),
+        origin: file.origin.clone(),
+        obtained: Some(file),
+    })
+}
+
+/// Whether a file is the news archive.
+pub fn are_news(file: &TextFile, options: &TextOptions, stage: &Stage) -> Result<bool> {
+    if let Some(format) = options.format {
+        return Ok(format == Format::News);
+    }
+    if archive::has_news(&file.path) {
+        return Ok(true);
+    }
+    let mut is_news = false;
+    container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
+        is_news |= Format::guess(member.name, &member.head) == Format::News;
+        Ok(())
+    })
+    .map_err(|e| file.explain(e))?;
+    Ok(is_news)
+}
+
+/// Streams the news archive's table, from the archive or from a file that holds the table alone.
+pub fn stream_news(
+    file: &TextFile,
+    options: &TextOptions,
+    stage: &Stage,
+    consume: archive::Consumer<'_, Counts>,
+) -> Result<Counts> {
+    let as_archive = options.format == Some(Format::News) && archive::is_zip(&file.path);
+    if as_archive || archive::has_news(&file.path) {
+        return archive::stream(&file.path, &file.origin, consume);
+    }
+    let mut counts = None;
+    container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
+        // The progress of a packed file is that of its packed bytes.
+        let size = std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
+        if counts.is_none() {
+            counts = Some(consume(member.reader, size, member.place)?);
+        }
+        Ok(())
+    })?;
+    counts.ok_or_else(|| Failure::input("there are no rows", &file.origin, "check the file"))
+}
+
+/// Reads the rows of all `files` into `headlines.parquet`. Returns the labels, and the formats.
+pub fn read(
+    files: &[TextFile],
+    options: &TextOptions,
+    stage: &Stage,
+) -> Result<(Counts, Labels, String)> {
+    let in_folders = match options.format {
+        Some(format) => format == Format::Folders,
+        None => files.iter().all(|file| file.name.contains('/') && !Format::is_named(&file.name)),
+    };
+    let columns = OptionalColumns {
+        group: options.columns.group.is_some(),
+        part: options.columns.part.is_some()
+            || if in_folders {
+                files
+                    .iter()
+                    .any(|file| folders(&file.name).is_some_and(|(part, _)| !part.is_empty()))
+            } else {
+                files.len() > 1
+            },
+    };
+    let path = stage.output("headlines.parquet");
+    let mut intake = Intake::new(&path, options.labels.clone(), options.most_bad, columns)?;
+    let place = match files {
+        [one] => one.origin.clone(),
+        [first, .., last] => format!("{} to {}, {} files", first.origin, last.origin, files.len()),
+        [] => String::new(),
+    };
+    let mut formats: Vec<Format> = Vec::new();
+    for file in files {
+        if in_folders {
+            file.text(&mut intake, columns)?;
+            continue;
+        }
+        let part = columns.part.then_some(file.name.as_str());
+        container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
+            let format = rows(member, part, options, &mut intake)?;
+            if !formats.contains(&format) {
+                formats.push(format);
+            }
+            Ok(())
+        })
+        .map_err(|e| file.explain(e))?;
+    }
+    let (counts, labels) = intake.finish(&place)?;
+    let formats: Vec<&str> = if in_folders {
+        vec![Format::Folders.name()]
+    } else {
+        formats.iter().map(|f| f.name()).collect()
+    };
+    Ok((counts, labels, formats.join(", ")))
+}
+
+/// Reads the rows of a file or of a member of a zip archive. Returns its format.
+fn rows(
+    member: Unpacked<'_>,
+    part: Option<&str>,
+    options: &TextOptions,
+    intake: &mut Intake,
+) -> Result<Format> {
+    let Unpacked { name, place, head, reader, path } = member;
+    let format = options.format.unwrap_or_else(|| Format::guess(name, &head));
+    let dialect = |separator, quoting| Dialect {
+        separator: options.separator.unwrap_or(separator),
+        quoting: options.quoting.unwrap_or(quoting),
+        header: options.header,
+    };
+    match format {
+        Format::Csv => {
+            delimited::read(reader, place, part, dialect(b',', true), options, intake)?;
+        }
+        Format::Tsv => {
+            delimited::read(reader, place, part, dialect(b'\t', false), options, intake)?;
+        }
+        Format::JsonLines => json_lines::read(reader, place, part, options, intake)?,
+        Format::Parquet => parquet::read(path, reader, place, part, options, intake)?,
+        Format::FastText => fasttext::read(reader, place, part, intake)?,
+        Format::News => {
+            return Err(Failure::input(
+                "the news archive is one file, and there are several",
+                place,
+                "give it alone, in the option `ingest.source`",
+            ));
+        }
+        Format::Folders => {
+            return Err(Failure::input(
+                "the format is `folders`, but this file is in no folder",
+                place,
+                "give the folder that has a folder for each class",
+            ));
+        }
+    }
+    Ok(format)
+}
+
+impl TextFile {
+    /// Whether it is a downloaded file, whose path a failure has to name.
+    pub fn explain(&self, failure: Failure) -> Failure {
+        match &self.obtained {
+            Some(obtained) => obtained.explain(failure),
+            None => failure,
+        }
+    }
+
+    /// The file's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes the whole file as a text; the folder that it is in is its label.
+    fn text(&self, intake: &mut Intake, columns: OptionalColumns) -> Result<()> {
+        let fail = |e: std::io::Error| Failure::io("read", &self.path, &e);
+        let length = std::fs::metadata(&self.path).map_err(fail)?.len();
+        let row = if length > LONGEST_TEXT as u64 {
+            Err(format!("has a text of {length} bytes; at most {LONGEST_TEXT} are allowed"))
+        } else {
+            let bytes = std::fs::read(&self.path).map_err(fail)?;
+            String::from_utf8(bytes)
+                .map_err(|e| format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
+        };
+        let row = row.as_ref().map_err(Clone::clone).and_then(|text| {
+            let (part, label) =
+                folders(&self.name).ok_or_else(|| "is not in the folder of a class".to_owned())?;
+            let part = columns.part.then_some(part);
+            Ok(Row {
+                id: None,
+                text: text.trim_end_matches(['\r', '\n']),
+                label,
+                group: None,
+                part,
+            })
+        });
+        intake.take(row, Place { file: &self.origin, unit: "text", number: 1 })
+    }
+}
+
+/// The part and the label that a file's folders give: `test/pos/1.txt` is of the part `test` and
+/// the label `pos`.
+fn folders(name: &str) -> Option<(&str, &str)> {
+    let (folders, _) = name.rsplit_once('/')?;
+    Some(folders.rsplit_once('/').unwrap_or(("", folders)))
+}
+
+/// Joins texts by spaces.
+fn join<'t>(joined: &mut String, texts: impl Iterator<Item = &'t str>) {
+    for (number, text) in texts.enumerate() {
+        if number > 0 {
+            joined.push(' ');
+        }
+        joined.push_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_name_the_label_and_the_part() {
+        assert_eq!(folders("pos/1.txt"), Some(("", "pos")));
+        assert_eq!(folders("aclImdb/test/neg/1_2.txt"), Some(("aclImdb/test", "neg")));
+        assert_eq!(folders("1.txt"), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! Which format a file has.
+
+use std::path::Path;
+
+use super::fasttext;
+
+/// A format of labelled texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The UCI news archive's table.
+    News,
+    Csv,
+    Tsv,
+    JsonLines,
+    Parquet,
+    FastText,
+    /// A folder for each class, with a file for each text.
+    Folders,
+}
+
+/// The bytes that parquet files begin with.
+const PARQUET: &[u8] = b"PAR1";
+/// Columns of the news archive's table.
+const NEWS_COLUMNS: usize = 8;
+
+impl Format {
+    const ALL: [Self; 7] = [
+        Self::News,
+        Self::Csv,
+        Self::Tsv,
+        Self::JsonLines,
+        Self::Parquet,
+        Self::FastText,
+        Self::Folders,
+    ];
+
+    /// The format with this name in the option `ingest.format`; `None` for `auto`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Its name in the option.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::News => "news",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::JsonLines => "jsonl",
+            Self::Parquet => "parquet",
+            Self::FastText => "fasttext",
+            Self::Folders => "folders",
+        }
+    }
+
+    /// Guesses the format of a file from its first bytes and its name, without the ending of a
+    /// compressed file.
+    pub fn guess(name: &str, head: &[u8]) -> Self {
+        let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+        let first = head.split(|byte| *byte == b'\n').find(|line| !line.trim_ascii().is_empty());
+        let first = first.unwrap_or_default();
+        let base = name.rsplit('/').next().unwrap_or(name);
+        if head.starts_with(PARQUET) {
+            return Self::Parquet;
+        }
+        if base == crate::archive::MEMBER || is_news(first) {
+            return Self::News;
+        }
+        if first.trim_ascii_start().starts_with(fasttext::PREFIX.as_bytes()) {
+            return Self::FastText;
+        }
+        let ending = Path::new(base).extension().map(|e| e.to_string_lossy().to_lowercase());
+        match ending.as_deref() {
+            Some("csv") => Self::Csv,
+            Some("tsv" | "tab") => Self::Tsv,
+            Some("jsonl" | "ndjson" | "json") => Self::JsonLines,
+            Some("parquet" | "pq") => Self::Parquet,
+            _ if first.trim_ascii_start().starts_with(b"{") => Self::JsonLines,
+            _ if first.contains(&b'\t') => Self::Tsv,
+            _ => Self::Csv,
+        }
+    }
+
+    /// Whether files with this name hold rows, so that they are not texts of a folder for a class.
+    pub fn is_named(name: &str) -> bool {
+        const ENDINGS: [&str; 8] =
+            ["csv", "tsv", "tab", "jsonl", "ndjson", "json", "parquet", "pq"];
+        let base = without_packing(name);
+        let ending = Path::new(base).extension().map(|e| e.to_string_lossy().to_lowercase());
+        ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+    }
+}
+
+/// A row of the news archive has eight columns, the first of which is a number.
+fn is_news(line: &[u8]) -> bool {
+    let mut fields = line.split(|byte| *byte == b'\t');
+    let id = fields.next().unwrap_or_default();
+    let is_number = !id.is_empty() && id.iter().all(u8::is_ascii_digit);
+    is_number && fields.count() + 1 == NEWS_COLUMNS
+}
+
+/// A name without the ending of a compressed file.
+pub fn without_packing(name: &str) -> &str {
+    [".gz", ".zst", ".zip"].into_iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_and_name_give_the_format() {
+        let news = b"1\ttitle\turl\tp\tb\ts\th\t2\n";
+        for (name, head, format) in [
+            ("x.csv", &b"text,label\n"[..], Format::Csv),
+            ("x.csv", b"PAR1\x15", Format::Parquet),
+            ("x.txt", b"__label__a b\n", Format::FastText),
+            ("train", b"\xef\xbb\xbf{\"text\": 1}\n", Format::JsonLines),
+            ("train.JSON", b"[", Format::JsonLines),
+            ("x.tsv", b"a b\n", Format::Tsv),
+            ("x.txt", b"\na\tb\n", Format::Tsv),
+            ("x.csv", news, Format::News),
+            ("dir/newsCorpora.csv", b"1\tx\n", Format::News),
+        ] {
+            assert_eq!(Format::guess(name, head), format, "{name}");
+        }
+        assert!(Format::is_named("a/train.csv.gz") && !Format::is_named("pos/1_2.txt"));
+    }
+}
