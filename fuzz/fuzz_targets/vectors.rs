@@ -15,11 +15,12 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((how, bytes)) = data.split_first() else { return };
-    let mut counter = vocabulary::Counter::default();
+    let tokenizer = tokenizer::Tokenizer::Exercise;
+    let mut counter = vocabulary::Counter::new(text::Lowercase::Never, &tokenizer);
     counter.add("the Fed of a in rates w1 w2", 0);
     let words = counter.finish();
     let read =
-        if how & 1 == 0 { reader::read(bytes, "f", &words) } else { reader::read(flate2::read::MultiGzDecoder::new(bytes), "f", &words) };
+        if how & 1 == 0 { reader::read(bytes, "f", &words, &mut ()) } else { reader::read(flate2::read::MultiGzDecoder::new(bytes), "f", &words, &mut ()) };
     match read {
         Ok(outcome) => {
             let dimension = outcome.found.dimension();

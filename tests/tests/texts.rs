@@ -236,3 +236,101 @@ fn a_column_can_say_which_part_a_row_is_in() {
     assert!(ended.err.contains("60 headlines are in no given part and are left out: spare"));
     assert_eq!(artifacts.json("tensors/labels.json"), serde_json::json!(["2", "0", "1"]));
 }
+
+#[test]
+fn predictions_know_words_that_the_data_lacks() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).expect("writes");
+        path.display().to_string()
+    };
+    let data = put("data.csv", classes(2, 200).as_bytes());
+    // `stock` is near `word0`, `movie` near `word1`; the data has neither.
+    let vectors = "word0 1 0\nstock 0.9 0.1\nthe_Fed 1 1\nword1 0 1\nmovie 0.1 0.9\nlast 0 1\n";
+    let vectors = put("vectors.txt", vectors.as_bytes());
+    let with = |keep: &str| {
+        let artifacts = Artifacts::with(&[
+            &format!("ingest.source={data}"),
+            &format!("embed.source={vectors}"),
+            "train.slp.epochs=50",
+            &format!("embed.keep={keep}"),
+        ]);
+        let ended = artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
+        let answers = artifacts
+            .run(&["predict", "--run", "train.slp", "stock word0", "movie", "last", "the_Fed"])
+            .ok()
+            .json();
+        let known: Vec<u64> =
+            answers.iter().map(|a| a["words_known"].as_u64().expect("few")).collect();
+        let classes: Vec<String> =
+            answers.iter().map(|a| a["category"].as_str().unwrap_or("none").to_owned()).collect();
+        let tensors = std::fs::read(artifacts.path().join("tensors/train.safetensors")).expect("X");
+        (known, classes, tensors, ended.out)
+    };
+    let (known, classes, tensors, said) = with("4");
+    assert_eq!((known, classes.join(" ")), (vec![2, 1, 0, 0], "class 0 class 1 none none".into()));
+    assert!(said.contains("2 more words for predictions"), "{said}");
+    assert_eq!(with("all").0, [2, 1, 1, 0]);
+    let (known, classes, others, _) = with("data");
+    assert_eq!((known, classes[1].as_str()), (vec![1, 0, 0, 0], "none"));
+    assert!(tensors == others, "what is kept for predictions changes the features");
+}
+
+#[test]
+fn a_model_s_folder_gives_vectors_and_its_tokenizer() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data.csv");
+    let mut csv = "text,label\n".to_owned();
+    for i in 0..200 {
+        writeln!(csv, "{},{}", ["Unpaid bills", "Paying café"][i % 2], ["x", "y"][i % 2])
+            .expect("writes");
+    }
+    std::fs::write(&data, csv).expect("writes");
+    let model = dir.path().join("model");
+    std::fs::create_dir(&model).expect("creates");
+    let pieces = ["[UNK]", "un", "##paid", "bill", "##s", "pay", "##ing", "cafe", "night"];
+    let vocabulary: serde_json::Map<String, serde_json::Value> =
+        pieces.iter().zip(0..).map(|(piece, id)| ((*piece).to_owned(), id.into())).collect();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [{ "id": 0, "content": "[UNK]", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }],
+        "normalizer": { "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true },
+        "pre_tokenizer": { "type": "BertPreTokenizer" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocabulary }
+    });
+    std::fs::write(model.join("tokenizer.json"), tokenizer.to_string()).expect("writes");
+    // Row i is [i, -i], as 16-bit floating-point numbers would be, but in 64 bits.
+    let values: Vec<u8> = (0..pieces.len())
+        .flat_map(|i| [i as f64, -(i as f64)])
+        .flat_map(f64::to_le_bytes)
+        .collect();
+    let header = format!(
+        r#"{{"embeddings":{{"dtype":"F64","shape":[{},2],"data_offsets":[0,{}]}}}}"#,
+        pieces.len(),
+        values.len()
+    );
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &values].concat();
+    std::fs::write(model.join("model.safetensors"), bytes).expect("writes");
+    let artifacts = Artifacts::with(&[
+        &format!("ingest.source={}", data.display()),
+        &format!("embed.source={}", model.display()),
+        "embed.tokenizer=wordpiece",
+        "train.slp.epochs=20",
+    ]);
+    artifacts.run(&["pipeline", "--to", "train.slp"]).ok();
+    let summary = artifacts.json("tensors/summary.json");
+    for row in summary["train"]["first"].as_array().expect("rows") {
+        // un ##paid bill ##s, and pay ##ing cafe
+        let mean = if row["title"] == "Unpaid bills" { 2.5 } else { 6.0 };
+        assert_eq!(row["x"], serde_json::json!([mean, -mean]), "{row}");
+    }
+    let answer = &artifacts.run(&["predict", "--run", "train.slp", "Night bill"]).ok().json()[0];
+    assert_eq!((answer["words"].as_u64(), answer["words_known"].as_u64()), (Some(2), Some(2)));
+
+    // Another file in the folder is another source.
+    let key = |args: &[&str]| artifacts.run(args).ok().out;
+    let before = key(&["cache", "key", "embed"]);
+    std::fs::write(model.join("notes.txt"), "x").expect("writes");
+    assert_ne!(key(&["cache", "key", "embed"]), before);
+}

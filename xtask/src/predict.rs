@@ -139,7 +139,7 @@ fn check(
     let between: Vec<&Manifest> =
         seen.iter().filter(|tensors| same(&run, "tensors", tensors, "train.safetensors")).collect();
     let is_of_embed = |tensors: &&Manifest| {
-        ["vocabulary.parquet", "vectors.safetensors"]
+        ["vocabulary.parquet", "vectors.safetensors", "tokenizer.json"]
             .iter()
             .all(|file| same(tensors, "embed", &embed, file))
     };

@@ -142,8 +142,23 @@ impl Store {
         }
         if !keep {
             remove(&self.inner("trash"))?;
+            self.remove_partial_indexes();
         }
         Ok(Collected { freed, set_aside })
+    }
+}
+
+impl Store {
+    /// Removes what is left of an index that was being saved when its process was killed. If the
+    /// process still runs, it saves its index the next time.
+    fn remove_partial_indexes(&self) {
+        let entries = std::fs::read_dir(self.inner("")).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("index.") && name.ends_with(".partial") {
+                let _ = std::fs::remove_file(&path);
+            }
+        }
     }
 }
 
@@ -233,9 +248,14 @@ mod tests {
         let store = Store::open(dir.path());
         publish(&store, "0.1");
         publish(&store, "0.2");
+        // As a killed process leaves it.
+        let index = dir.path().join(".knockline/index.17.partial");
+        fs::write(&index, "{").expect("writes");
         let freed = store.collect(true, false).expect("looks").freed;
+        assert!(index.exists());
         assert!(freed > 9 && dir.path().join(".knockline/store/train.slp").exists());
         assert_eq!(store.collect(false, false).expect("removes").freed, freed);
+        assert!(!index.exists());
         assert!(
             !dir.path().join(".knockline/store").exists()
                 && !dir.path().join(".knockline/trash").exists()

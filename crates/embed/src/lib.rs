@@ -2,13 +2,16 @@
 //!
 //! In: `split/{train,valid,test}.parquet` and a word-vector source. Out: `vocabulary.parquet`
 //! (`word`, `row`, `count`), `vectors.safetensors` (`vectors`, f32 \[V, d\], a row for each of
-//! those words), `coverage.json`.
+//! those words), `coverage.json`, `tokenizer.json`; and, for predictions only,
+//! `more-vocabulary.parquet` and `more-vectors.safetensors` with further words of the source.
 //!
 //! Always holds: memory is bounded by the headlines' words, however large the vector file; a
 //! word's vector is the file's, bit for bit; if the file has a word twice, the first entry counts.
 
 mod blocks;
+mod folder;
 mod hashed;
+mod kept;
 mod reader;
 mod vocabulary;
 
@@ -22,11 +25,13 @@ use fetch::Sources;
 use flate2::read::MultiGzDecoder;
 use formats::arrays::{self, Array};
 use formats::table;
+use kept::{Keep, KeptWords};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use schema::{Coverage, WordCount};
 use serde::Deserialize;
 use stage::{Embedded, Progress, Stage, Unit};
 use text::{Lowercase, PARTS};
+use tokenizer::Tokenizer;
 use vocabulary::{Counter, FoundVectors, Vocabulary};
 
 /// The node that this crate runs.
@@ -45,6 +50,8 @@ struct EmbedOptions {
     sha256: Option<String>,
     seed: u64,
     lowercase: String,
+    tokenizer: String,
+    keep: serde_json::Value,
 }
 
 /// Runs the stage.
@@ -57,7 +64,9 @@ pub fn run(stage: &Stage) -> Result<String> {
             "see --help",
         )
     };
-    let mut counter = Counter::new(Lowercase::from_name(&options.lowercase).ok_or_else(unknown)?);
+    let lowercase = Lowercase::from_name(&options.lowercase).ok_or_else(unknown)?;
+    let tokenizer = tokenizer(&options)?;
+    let mut counter = Counter::new(lowercase, &tokenizer);
     for (part, name) in PARTS.iter().enumerate() {
         let path = stage.input("split", &format!("{name}.parquet"))?;
         table::groups(&path, &["title"], |frame| {
@@ -68,7 +77,15 @@ pub fn run(stage: &Stage) -> Result<String> {
         })?;
     }
     let vocabulary = counter.finish();
-    let (found, source, entries) = vectors(&options, &vocabulary, stage)?;
+    let keep = match (&tokenizer, &options.keep) {
+        // A text is cut into the tokenizer's words, so each of them may occur.
+        (Tokenizer::Source(_), _) => Keep::All,
+        (_, keep) => keep
+            .as_u64()
+            .map_or_else(|| if keep == "all" { Keep::All } else { Keep::Data }, Keep::First),
+    };
+    let mut kept = KeptWords::new(keep, &tokenizer, stage)?;
+    let (found, source, entries) = vectors(&options, &vocabulary, &mut kept, stage)?;
     warn_of_case(&vocabulary, &found, stage);
 
     let mut parts: BTreeMap<String, WordCount> = BTreeMap::new();
@@ -97,10 +114,35 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     stage.write_json("coverage.json", &coverage)?;
     write(stage, &vocabulary, found)?;
+    tokenizer.write(&stage.output(Tokenizer::FILE))?;
+    let more = match kept.finish(coverage.dimension)? {
+        0 => String::new(),
+        more => format!("; {more} more words for predictions"),
+    };
     Ok(format!(
-        "{} of {} words have a vector of {} components",
+        "{} of {} words have a vector of {} components{more}",
         coverage.distinct_words_known, coverage.distinct_words, coverage.dimension
     ))
+}
+
+/// The tokenizer that the options choose.
+fn tokenizer(options: &EmbedOptions) -> Result<Tokenizer> {
+    if let Some(named) = Tokenizer::from_name(&options.tokenizer) {
+        return Ok(named);
+    }
+    match &*options.source {
+        [one]
+            if folder::is_model(Path::new(one))
+                && Path::new(one).join(Tokenizer::FILE).exists() =>
+        {
+            Tokenizer::read(&Path::new(one).join(Tokenizer::FILE))
+        }
+        _ => Err(Failure::usage(
+            format_args!("the word vectors have no {}", Tokenizer::FILE),
+            "option `embed.tokenizer`",
+            "give the folder of a model in `embed.source`, or leave the option out",
+        )),
+    }
 }
 
 /// Warns if many more words would have a vector in lower case, as with vectors that were trained on
@@ -145,6 +187,7 @@ fn write(stage: &Stage, vocabulary: &Vocabulary, found: FoundVectors<'_>) -> Res
 fn vectors<'v>(
     options: &EmbedOptions,
     vocabulary: &'v Vocabulary,
+    kept: &mut KeptWords<'_>,
     stage: &Stage,
 ) -> Result<(FoundVectors<'v>, String, Option<u64>)> {
     if let [one] = &*options.source
@@ -162,8 +205,18 @@ fn vectors<'v>(
         hashed::fill(&vocabulary.words, &mut found, options.seed);
         return Ok((found, one.clone(), None));
     }
+    if let [one] = &*options.source
+        && folder::is_model(Path::new(one))
+    {
+        let outcome = folder::read(Path::new(one), vocabulary, kept)?;
+        if options.tokenizer != "wordpiece" && Path::new(one).join(Tokenizer::FILE).exists() {
+            stage.progress.warn("the model has a tokenizer of its own, which makes more words known: set embed.tokenizer to \"wordpiece\"");
+        }
+        reader::refuse_none(&outcome.found, outcome.entries, one)?;
+        return Ok((outcome.found, options.source.name(), Some(outcome.entries)));
+    }
     let file = options.source.file(options.sha256.as_deref(), stage)?;
-    let outcome = read_file(&file.path, &file.origin, vocabulary, &stage.progress)
+    let outcome = read_file(&file.path, &file.origin, vocabulary, kept, &stage.progress)
         .map_err(|e| file.explain(e))?;
     for warning in outcome.warnings {
         stage.progress.warn(warning);
@@ -175,6 +228,7 @@ fn read_file<'v>(
     path: &Path,
     origin: &str,
     vocabulary: &'v Vocabulary,
+    kept: &mut KeptWords<'_>,
     progress: &Progress,
 ) -> Result<reader::ReadOutcome<'v>> {
     let fail = |e: io::Error| Failure::io("read", path, &e);
@@ -193,9 +247,9 @@ fn read_file<'v>(
     if magic.starts_with(b"\x1f\x8b") {
         let counted = Counted { inner: file, done: 0, progress };
         let unpacked = MultiGzDecoder::new(io::BufReader::with_capacity(1 << 17, counted));
-        return reader::read(unpacked, origin, vocabulary);
+        return reader::read(unpacked, origin, vocabulary, kept);
     }
-    reader::read_file(&file, |done| progress.at(done, String::new), origin, vocabulary)
+    reader::read_file(&file, |done| progress.at(done, String::new), origin, vocabulary, kept)
 }
 
 /// Reports how much of the file has been read.

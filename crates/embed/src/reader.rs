@@ -27,14 +27,33 @@ pub struct ReadOutcome<'v> {
     pub warnings: Vec<String>,
 }
 
+/// What takes words besides those of the headlines.
+pub trait MoreWords {
+    /// Whether it takes the next word of the file.
+    fn wants(&mut self, word: &[u8], vocabulary: &Vocabulary) -> bool;
+    /// Takes it.
+    fn push(&mut self, word: &[u8], vector: &mut dyn Iterator<Item = f32>) -> Result<()>;
+}
+
+/// Takes none.
+impl MoreWords for () {
+    fn wants(&mut self, _: &[u8], _: &Vocabulary) -> bool {
+        false
+    }
+    fn push(&mut self, _: &[u8], _: &mut dyn Iterator<Item = f32>) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads a vector file to its end. `place` names it in errors.
 pub fn read<'v>(
     reader: impl Read + Send,
     place: &str,
     vocabulary: &'v Vocabulary,
+    more: &mut dyn MoreWords,
 ) -> Result<ReadOutcome<'v>> {
     read_ahead(reader, |blocks| {
-        entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary)
+        entries(VectorFile { blocks, place, more, warnings: Vec::new() }, vocabulary)
     })
 }
 
@@ -44,9 +63,10 @@ pub fn read_file<'v>(
     progress: impl Fn(u64) + Sync,
     place: &str,
     vocabulary: &'v Vocabulary,
+    more: &mut dyn MoreWords,
 ) -> Result<ReadOutcome<'v>> {
     read_file_ahead(file, progress, |blocks| {
-        entries(VectorFile { blocks, place, warnings: Vec::new() }, vocabulary)
+        entries(VectorFile { blocks, place, more, warnings: Vec::new() }, vocabulary)
     })
 }
 
@@ -70,25 +90,32 @@ fn entries<'v>(
         file.warnings
             .push(format!("the header promises {promised} vectors, but the file has {entries}"));
     }
-    if found.count() == 0 {
-        let what = format_args!(
-            "none of the headlines' {} words is among the {entries} words of the file",
-            vocabulary.words.len()
-        );
-        let remedy = match found.count_with_lower_case() {
-            0 => "give word vectors for the headlines' language".to_owned(),
-            some => format!(
-                "set embed.lowercase to \"fallback\" or \"always\": {some} words are found that way"
-            ),
-        };
-        return Err(Failure::input(what, place, remedy));
-    }
+    refuse_none(&found, entries, place)?;
     Ok(ReadOutcome { found, entries, warnings: file.warnings })
+}
+
+/// Refuses a source that has none of the headlines' words.
+pub fn refuse_none(found: &FoundVectors<'_>, entries: u64, place: &str) -> Result<()> {
+    if found.count() > 0 {
+        return Ok(());
+    }
+    let what = format_args!(
+        "none of the headlines' {} words is among the {entries} words of the file",
+        found.vocabulary().words.len()
+    );
+    let remedy = match found.count_with_lower_case() {
+        0 => "give word vectors for the headlines' language".to_owned(),
+        some => format!(
+            "set embed.lowercase to \"fallback\" or \"always\": {some} words are found that way"
+        ),
+    };
+    Err(Failure::input(what, place, remedy))
 }
 
 struct VectorFile<'r, 'p> {
     blocks: &'r mut Blocks,
     place: &'p str,
+    more: &'r mut dyn MoreWords,
     warnings: Vec<String>,
 }
 
@@ -190,11 +217,17 @@ impl VectorFile<'_, '_> {
                     entry + 1
                 )));
             }
-            if let Some(place) = found.wants(self.front(space)) {
-                let vector =
-                    self.blocks.bytes().get(space + 1..space + 1 + bytes).unwrap_or_default();
-                let vector = vector.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
-                found.put(place, vector).map_err(|at| self.not_finite(space, at))?;
+            let entry = self.blocks.bytes();
+            let word = entry.get(..space).unwrap_or_default();
+            let vector = || {
+                let vector = entry.get(space + 1..space + 1 + bytes).unwrap_or_default();
+                vector.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))
+            };
+            if self.more.wants(word, found.vocabulary()) {
+                self.more.push(word, &mut vector())?;
+            }
+            if let Some(place) = found.wants(word) {
+                found.put(place, vector()).map_err(|at| self.not_finite(space, at))?;
             }
             self.blocks.pass(space + 1 + bytes);
         }
@@ -232,12 +265,14 @@ impl VectorFile<'_, '_> {
         let mut found = FoundVectors::new(vocabulary, dimension);
         let mut entries = 0;
         while let Some(end) = self.line()? {
-            let line = self.front(end);
+            let line = self.blocks.bytes().get(..end).unwrap_or_default();
             let word = fields(line).next().unwrap_or_default();
             if !word.is_empty() {
                 entries += 1;
             }
-            if let Some(place) = found.wants(word) {
+            let is_kept = self.more.wants(word, vocabulary);
+            let place = found.wants(word);
+            if place.is_some() || is_kept {
                 let numbers: Vec<&[u8]> = fields(line).skip(1).collect();
                 if numbers.len() < dimension {
                     let word = String::from_utf8_lossy(word).into_owned();
@@ -256,9 +291,14 @@ impl VectorFile<'_, '_> {
                             String::from_utf8_lossy(word)
                         )));
                     };
-                    found
-                        .put(place, vector.into_iter())
-                        .map_err(|at| self.not_finite(length, at))?;
+                    if is_kept {
+                        self.more.push(word, &mut vector.iter().copied())?;
+                    }
+                    if let Some(place) = place {
+                        found
+                            .put(place, vector.into_iter())
+                            .map_err(|at| self.not_finite(length, at))?;
+                    }
                 }
             }
             self.blocks.pass(end + 1);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use text::{Lowercase, PARTS, lower};
+use tokenizer::Tokenizer;
 
 /// The words, most frequent first, equally frequent ones in byte order.
 #[derive(Debug)]
@@ -22,30 +23,31 @@ pub struct Vocabulary {
 }
 
 /// Counts words.
-#[derive(Default)]
-pub struct Counter {
+pub struct Counter<'t> {
     counts: HashMap<Box<str>, [u32; PARTS.len()], RandomState>,
     lowercase: Lowercase,
+    tokenizer: &'t Tokenizer,
 }
 
-impl Counter {
+impl<'t> Counter<'t> {
     /// A counter without words; with `Lowercase::Always`, words that differ only in case are equal.
-    pub fn new(lowercase: Lowercase) -> Self {
-        Self { counts: HashMap::default(), lowercase }
+    pub fn new(lowercase: Lowercase, tokenizer: &'t Tokenizer) -> Self {
+        Self { counts: HashMap::default(), lowercase, tokenizer }
     }
 
     /// Counts the words of a title; `part` is its part's place in [`PARTS`].
     pub fn add(&mut self, title: &str, part: usize) {
-        for word in text::tokens(title) {
-            let (word, _) = self.lowercase.forms(word);
-            let counts = match self.counts.get_mut(&*word) {
+        let Self { counts, lowercase, tokenizer } = self;
+        tokenizer.each(title, |word| {
+            let (word, _) = lowercase.forms(word);
+            let counts = match counts.get_mut(&*word) {
                 Some(counts) => counts,
-                None => self.counts.entry(word.into()).or_default(),
+                None => counts.entry(word.into()).or_default(),
             };
             if let Some(count) = counts.get_mut(part) {
                 *count += 1;
             }
-        }
+        });
     }
 
     /// Sorts the counted words.
@@ -83,7 +85,7 @@ impl Vocabulary {
     /// The words of `titles`, in the case that `lowercase` requires.
     #[cfg(test)]
     pub fn count_by<'a>(lowercase: Lowercase, titles: impl Iterator<Item = &'a str>) -> Self {
-        let mut counter = Counter::new(lowercase);
+        let mut counter = Counter::new(lowercase, &Tokenizer::Exercise);
         titles.for_each(|title| counter.add(title, 0));
         counter.finish()
     }
@@ -91,6 +93,11 @@ impl Vocabulary {
     /// The place of a word, or of a lower-case form.
     pub fn find(&self, word: &[u8]) -> Option<usize> {
         self.place.get(word).copied()
+    }
+
+    /// Whether it is one of the words, not only a form.
+    pub fn is_word(&self, word: &[u8]) -> bool {
+        self.find(word).is_some_and(|place| place < self.words.len())
     }
 
     /// The word or form at a place.
@@ -154,6 +161,11 @@ impl<'v> FoundVectors<'v> {
             *slot = Some(start);
         }
         Ok(())
+    }
+
+    /// The words that vectors are looked for.
+    pub fn vocabulary(&self) -> &'v Vocabulary {
+        self.vocabulary
     }
 
     /// How many words have a vector.

@@ -5,7 +5,7 @@
 //! a net sees both alike.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use foldhash::fast::RandomState;
@@ -13,34 +13,55 @@ use formats::arrays::Values;
 use formats::{Arrays, table};
 use kernels::mean::mean_into;
 use kernels::simd::prefetch;
-use text::{Lowercase, tokens};
+use text::Lowercase;
+use tokenizer::Tokenizer;
 
-/// Finds the vector of a word.
+/// Finds the vectors of a text's words.
 pub struct Lookup {
-    rows: HashMap<Box<str>, usize, RandomState>,
+    words: Words,
+    /// Words that training did not see.
+    more: Option<Words>,
     dimension: usize,
-    vectors: Values,
     lowercase: Lowercase,
+    tokenizer: Tokenizer,
 }
 
-impl Lookup {
-    /// Reads the two artifacts of `embed`, and checks that they fit together.
-    pub fn read(vocabulary: &Path, vectors: &Path) -> Result<Self> {
-        let arrays = Arrays::map(vectors)?;
-        let lowercase = match arrays.note()? {
-            None => Lowercase::Never,
-            Some(note) => {
-                let note: serde_json::Value = serde_json::from_str(&note).unwrap_or_default();
-                let choice =
-                    note.get("lowercase").and_then(|name| Lowercase::from_name(name.as_str()?));
-                choice.ok_or_else(|| {
-                    Failure::artifact(
-                        format_args!("the metadata has no known value of `lowercase`: {note}"),
-                        vectors,
-                    )
-                })?
-            }
-        };
+/// Words and their vectors.
+struct Words {
+    rows: HashMap<Box<str>, usize, RandomState>,
+    vectors: Values,
+}
+
+/// The artifacts of `embed` that a lookup needs.
+pub struct LookupFiles {
+    /// `vocabulary.parquet`.
+    pub vocabulary: PathBuf,
+    /// `vectors.safetensors`.
+    pub vectors: PathBuf,
+    /// `tokenizer.json`.
+    pub tokenizer: PathBuf,
+    /// `more-vocabulary.parquet` and `more-vectors.safetensors`, to know more words than those of
+    /// the data.
+    pub more: Option<[PathBuf; 2]>,
+}
+
+impl LookupFiles {
+    /// All of them, in the folder of `embed`.
+    pub fn with_more_words(embed: &Path) -> Self {
+        let file = |name: &str| embed.join(name);
+        Self {
+            vocabulary: file("vocabulary.parquet"),
+            vectors: file("vectors.safetensors"),
+            tokenizer: file(Tokenizer::FILE),
+            more: Some([file("more-vocabulary.parquet"), file("more-vectors.safetensors")]),
+        }
+    }
+}
+
+impl Words {
+    /// Reads a table of words and their vectors, and checks that they fit together. Returns the
+    /// number of components, too.
+    fn read(vocabulary: &Path, vectors: &Path, arrays: Arrays) -> Result<(Self, usize)> {
         let (shape, values) = arrays.into_f32("vectors", &[None, None])?;
         let [count, dimension] = shape[..] else {
             return Err(Failure::artifact("array `vectors` is not a matrix", vectors));
@@ -58,23 +79,59 @@ impl Lookup {
             .column("row")
             .and_then(|c| c.u32())
             .map_err(|e| Failure::artifact(format_args!("column `row`: {e}"), vocabulary))?;
-        let mut lookup = Self {
-            rows: HashMap::with_capacity_and_hasher(count, RandomState::default()),
-            dimension,
-            vectors: values,
-            lowercase,
-        };
-        for (word, row) in words.zip(rows.no_null_iter()) {
-            let row = row as usize;
+        let rows = rows.no_null_iter().map(|row| row as usize);
+        let mut found = HashMap::with_capacity_and_hasher(count, RandomState::default());
+        for (word, row) in words.zip(rows) {
             if row >= count {
                 return Err(Failure::artifact(
                     format_args!("word `{word}` has row {row}, but there are {count} rows"),
                     vocabulary,
                 ));
             }
-            lookup.rows.insert(word.into(), row);
+            // A file may have a word twice; the first entry counts.
+            found.entry(word.into()).or_insert(row);
         }
-        Ok(lookup)
+        Ok((Self { rows: found, vectors: values }, dimension))
+    }
+
+    fn vector(&self, word: &str, dimension: usize) -> Option<&[f32]> {
+        let start = *self.rows.get(word)? * dimension;
+        self.vectors.get(start..start + dimension)
+    }
+}
+
+impl Lookup {
+    /// Reads the artifacts, and checks that they fit together.
+    pub fn read(files: &LookupFiles) -> Result<Self> {
+        let LookupFiles { vocabulary, vectors, tokenizer, more } = files;
+        let arrays = Arrays::map(vectors)?;
+        let lowercase = match arrays.note()? {
+            None => Lowercase::Never,
+            Some(note) => {
+                let note: serde_json::Value = serde_json::from_str(&note).unwrap_or_default();
+                let choice =
+                    note.get("lowercase").and_then(|name| Lowercase::from_name(name.as_str()?));
+                choice.ok_or_else(|| {
+                    Failure::artifact(
+                        format_args!("the metadata has no known value of `lowercase`: {note}"),
+                        vectors,
+                    )
+                })?
+            }
+        };
+        let (words, dimension) = Words::read(vocabulary, vectors, arrays)?;
+        let more = match more {
+            None => None,
+            Some([vocabulary, vectors]) => {
+                let (more, of) = Words::read(vocabulary, vectors, Arrays::map(vectors)?)?;
+                if of != dimension {
+                    let what = format_args!("vectors of {of} components, not {dimension}");
+                    return Err(Failure::artifact(what, vectors));
+                }
+                Some(more)
+            }
+        };
+        Ok(Self { words, more, dimension, lowercase, tokenizer: Tokenizer::read(tokenizer)? })
     }
 
     /// Components of a vector.
@@ -84,20 +141,22 @@ impl Lookup {
 
     /// Whether one of the title's words has a vector.
     pub fn knows_a_word_of(&self, title: &str) -> bool {
-        tokens(title).any(|word| self.row(word).is_some())
+        let mut knows = false;
+        self.tokenizer.each(title, |word| knows = knows || self.vector(word).is_some());
+        knows
     }
 
     fn vector(&self, word: &str) -> Option<&[f32]> {
-        let start = self.row(word)? * self.dimension;
-        self.vectors.get(start..start + self.dimension)
-    }
-
-    fn row(&self, word: &str) -> Option<usize> {
         if self.lowercase == Lowercase::Never {
-            return self.rows.get(word).copied();
+            return self.as_written(word);
         }
         let (first, then) = self.lowercase.forms(word);
-        self.rows.get(&*first).or_else(|| self.rows.get(&*then?)).copied()
+        self.as_written(&first).or_else(|| self.as_written(&then?))
+    }
+
+    fn as_written(&self, word: &str) -> Option<&[f32]> {
+        let more = || self.more.as_ref()?.vector(word, self.dimension);
+        self.words.vector(word, self.dimension).or_else(more)
     }
 }
 
@@ -135,12 +194,17 @@ impl<'l> FeatureMatrix<'l> {
     /// Adds the mean of the title's known words as a row, and returns how many words the title has.
     pub fn push(&mut self, title: &str) -> KnownWords {
         let mut all = 0;
-        let vectors =
-            tokens(title).inspect(|_| all += 1).filter_map(|word| self.lookup.vector(word));
-        self.known.clear();
-        self.known.extend(vectors.inspect(|vector| prefetch(vector)));
-        let known = self.known.len();
-        let next = std::mem::take(&mut self.known);
+        let lookup = self.lookup;
+        let mut next = std::mem::take(&mut self.known);
+        next.clear();
+        lookup.tokenizer.each(title, |word| {
+            all += 1;
+            if let Some(vector) = lookup.vector(word) {
+                prefetch(vector);
+                next.push(vector);
+            }
+        });
+        let known = next.len();
         self.finish();
         self.values.resize(self.values.len() + self.lookup.dimension, 0.0);
         self.pending = Some(next);
@@ -180,11 +244,16 @@ mod tests {
     use super::*;
 
     fn lookup() -> Lookup {
+        let words = |words: &[&str], vectors: &[f32]| Words {
+            rows: words.iter().map(|word| (*word).into()).zip(0..).collect(),
+            vectors: vectors.to_vec().into(),
+        };
         Lookup {
-            rows: [("Fed".into(), 0), ("rates".into(), 1)].into_iter().collect(),
+            words: words(&["Fed", "rates"], &[1.0, 2.0, 3.0, -4.0]),
+            more: Some(words(&["bond", "Fed"], &[8.0, 8.0, 9.0, 9.0])),
             dimension: 2,
-            vectors: vec![1.0, 2.0, 3.0, -4.0].into(),
             lowercase: Lowercase::Never,
+            tokenizer: Tokenizer::Exercise,
         }
     }
 
@@ -198,10 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn words_that_training_did_not_see_are_known_and_the_data_s_come_first() {
+        let lookup = lookup();
+        let mut matrix = FeatureMatrix::new(&lookup, 1);
+        assert_eq!(matrix.push("Fed bond unknown"), KnownWords { all: 3, known: 2 });
+        assert_eq!(matrix.values(), [4.5, 5.0]);
+    }
+
+    #[test]
     fn words_are_looked_up_as_embed_did_it() {
         let known = |lowercase| {
             let lookup = Lookup { lowercase, ..lookup() };
-            ["Fed", "fed", "Rates", "rates"].map(|word| lookup.row(word).is_some())
+            ["Fed", "fed", "Rates", "rates"].map(|word| lookup.vector(word).is_some())
         };
         assert_eq!(known(Lowercase::Never), [true, false, false, true]);
         assert_eq!(known(Lowercase::Fallback), [true, false, true, true]);

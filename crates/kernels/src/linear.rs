@@ -94,7 +94,7 @@ impl Work for Logits<'_> {
     fn run<V: Vector>(self) {
         let Self { matrix, classes, x, d, logits } = self;
         if classes == GROUP {
-            each::<V>(matrix, x, d, |_, z| logits.extend_from_slice(z));
+            four_classes::<V>(matrix, x, d, logits);
             return;
         }
         for x in x.chunks(ROWS * d) {
@@ -113,6 +113,24 @@ impl Work for Logits<'_> {
                 });
             }
         }
+    }
+}
+
+/// Appends the logits of four classes.
+#[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "indices below the number of rows")]
+fn four_classes<V: Vector>(matrix: &[Group], x: &[f32], d: usize, logits: &mut Vec<f32>) {
+    let rows = x.len() / d;
+    let row = |i: usize| &x[i * d..][..d];
+    let mut i = 0;
+    while V::IS_WIDE && i + 4 <= rows {
+        let four = [row(i), row(i + 1), row(i + 2), row(i + 3)];
+        logits.extend_from_slice(dots::<V, 4, GROUP>(matrix, four).as_flattened());
+        i += 4;
+    }
+    while i < rows {
+        logits.extend_from_slice(&dots::<V, 1, GROUP>(matrix, [row(i)])[0]);
+        i += 1;
     }
 }
 

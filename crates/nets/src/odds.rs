@@ -74,20 +74,36 @@ pub fn softmax(logits: &mut [f32]) {
 
 /// ln Σ exp(zᵢ). The largest logit is subtracted first, so that no exponential overflows.
 pub fn log_sum_exp(logits: &[f32]) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&z| f64::from(z - largest).exp()).sum();
-    f64::from(largest) + sum.ln()
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "so that four logits take no loop")]
+    fn any(logits: &[f32]) -> f64 {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|&z| f64::from(z - largest).exp()).sum();
+        f64::from(largest) + sum.ln()
+    }
+    match <&[f32; 4]>::try_from(logits) {
+        Ok(four) => any(four),
+        Err(_) => any(logits),
+    }
 }
 
 /// The index of the largest value; of equal values the first, like PyTorch's `argmax`.
 pub fn largest(values: &[f32]) -> usize {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (i, &value) in values.iter().enumerate() {
-        if value > best.1 {
-            best = (i, value);
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "so that four values take no loop")]
+    fn any(values: &[f32]) -> usize {
+        let mut best = (0, f32::NEG_INFINITY);
+        for (i, &value) in values.iter().enumerate() {
+            if value > best.1 {
+                best = (i, value);
+            }
         }
+        best.0
     }
-    best.0
+    match <&[f32; 4]>::try_from(values) {
+        Ok(four) => any(four),
+        Err(_) => any(values),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Classifies headlines with a trained run.
 //!
-//! In: `embed/vocabulary.parquet`, `embed/vectors.safetensors`, a run's `config.json` and
-//! `model.safetensors`; headlines as arguments, from files or from stdin. Out: one line per
+//! In: `embed/{vocabulary,more-vocabulary}.parquet`, `embed/{vectors,more-vectors}.safetensors`,
+//! `embed/tokenizer.json`; a run's `config.json`, `labels.json` and `model.safetensors`; headlines as arguments, from files or from stdin. Out: one line per
 //! headline, in the order of the input.
 //!
 //! Always holds: a headline's features are made by the code that made the training data; memory
@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use answer::{Answer, Form};
 use clap::Parser;
 use failure::{Exit, Failure, Result};
-use headline_features::{FeatureMatrix, KnownWords, Lookup};
+use headline_features::{FeatureMatrix, KnownWords, Lookup, LookupFiles};
 use kernels::team;
 use nets::Classifier;
 use titles::Titles;
@@ -67,9 +67,7 @@ fn main() -> ExitCode {
 fn run(cli: &PredictCli) -> Result<()> {
     stage::machine::threads()?;
     let mut titles = inputs(cli)?;
-    let embed = cli.artifacts.join("embed");
-    let lookup =
-        Lookup::read(&embed.join("vocabulary.parquet"), &embed.join("vectors.safetensors"))?;
+    let lookup = Lookup::read(&LookupFiles::with_more_words(&cli.artifacts.join("embed")))?;
     let folder = cli.artifacts.join(&cli.run);
     let classifier = Classifier::read(&folder)?;
     if classifier.dimension() != lookup.dimension() {

@@ -32,6 +32,8 @@ pub enum Kind {
     Integer,
     /// A list of whole numbers without repetitions.
     Integers,
+    /// A whole number, or one of the choices.
+    Count,
     /// A finite number.
     Number,
     /// `true` or `false`.
@@ -235,7 +237,7 @@ impl Entry {
     fn check(&self, value: &toml::Value) -> Result<Json, String> {
         let wants = |what: &str| Err(format!("must be {what}, not {value}"));
         match (self.kind, value) {
-            (Kind::Integer, toml::Value::Integer(i)) => {
+            (Kind::Integer | Kind::Count, toml::Value::Integer(i)) => {
                 self.in_range(*i as f64)?;
                 Ok(Json::from(*i))
             }
@@ -264,13 +266,8 @@ impl Entry {
             (Kind::Number, _) => wants("a number"),
             (Kind::Boolean, toml::Value::Boolean(b)) => Ok(Json::from(*b)),
             (Kind::Boolean, _) => wants("true or false"),
-            (Kind::Text, toml::Value::String(s)) => match &self.choices {
-                Some(choices) if !choices.contains(s) => Err(format!(
-                    "cannot be \"{s}\"{}",
-                    suggest(s, choices.iter().map(String::as_str))
-                )),
-                _ => Ok(Json::from(s.as_str())),
-            },
+            (Kind::Text | Kind::Count, toml::Value::String(s)) => self.chosen(s),
+            (Kind::Count, _) => wants("a whole number or a string"),
             (Kind::Text, _) => wants("a string"),
             (Kind::Source, toml::Value::String(s)) if !s.is_empty() => {
                 let prefix =
@@ -323,6 +320,17 @@ impl Entry {
                 Ok(Json::from(s.to_ascii_lowercase()))
             }
             (Kind::Sha256, _) => wants("64 hexadecimal digits"),
+        }
+    }
+
+    /// The text, if it is one of the choices or any is allowed.
+    fn chosen(&self, text: &str) -> Result<Json, String> {
+        match &self.choices {
+            Some(choices) if !choices.iter().any(|choice| choice == text) => Err(format!(
+                "cannot be \"{text}\"{}",
+                suggest(text, choices.iter().map(String::as_str))
+            )),
+            _ => Ok(Json::from(text)),
         }
     }
 

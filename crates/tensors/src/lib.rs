@@ -1,7 +1,7 @@
 //! The fourth stage: feature matrices and labels (problem 70).
 //!
 //! In: `split/{train,valid,test}.parquet`, `split/labels.json`, `embed/vocabulary.parquet`,
-//! `embed/vectors.safetensors`.
+//! `embed/vectors.safetensors`, `embed/tokenizer.json`.
 //! Out: `{train,valid,test}.safetensors` with `X` f32 \[n, d\], `y` i64 \[n\] and `id` i64 \[n\],
 //! `labels.json` and `summary.json`.
 //!
@@ -18,7 +18,7 @@ use std::sync::mpsc::sync_channel;
 use failure::{Failure, Result};
 use formats::arrays::{Array, RowWriter};
 use formats::table;
-use headline_features::{FeatureMatrix, Lookup};
+use headline_features::{FeatureMatrix, Lookup, LookupFiles};
 use kernels::team;
 use schema::{FirstRow, Labels, MatrixSummary, TensorsSummary};
 use serde::Deserialize;
@@ -53,10 +53,13 @@ const SHOWN: (usize, usize) = (4, 6);
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: TensorsOptions = stage.options()?;
-    let lookup = Lookup::read(
-        &stage.input("embed", "vocabulary.parquet")?,
-        &stage.input("embed", "vectors.safetensors")?,
-    )?;
+    // Only with the data's words: how many others `embed` keeps changes no feature.
+    let lookup = Lookup::read(&LookupFiles {
+        vocabulary: stage.input("embed", "vocabulary.parquet")?,
+        vectors: stage.input("embed", "vectors.safetensors")?,
+        tokenizer: stage.input("embed", "tokenizer.json")?,
+        more: None,
+    })?;
     let labels = Labels::read(&stage.input("split", Labels::FILE)?)?;
     let mut summaries = TensorsSummary::new();
     let mut sizes = Vec::new();

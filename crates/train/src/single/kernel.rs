@@ -46,7 +46,13 @@ pub fn epoch(
 ) -> Result<(), usize> {
     let problem = Problem { x, y, classes, d: w.len() / classes, order, batch_size, lr };
     let mut matrix = packed(w, classes);
-    let done = dispatch(SingleLayerEpoch(&mut matrix, &problem));
+    // Each in a function of its own: together, the compiler has fewer registers for each.
+    let done = match classes {
+        2 => dispatch(FewClassesEpoch::<2>(&mut matrix, &problem)),
+        3 => dispatch(FewClassesEpoch::<3>(&mut matrix, &problem)),
+        GROUP => dispatch(FewClassesEpoch::<GROUP>(&mut matrix, &problem)),
+        _ => dispatch(ManyClassesEpoch { w: &mut matrix, problem: &problem }),
+    };
     unpack(&matrix, w, classes);
     done
 }
@@ -70,32 +76,19 @@ impl Problem<'_> {
     }
 }
 
-/// The whole epoch.
-struct SingleLayerEpoch<'e>(&'e mut Matrix, &'e Problem<'e>);
+/// The whole epoch for `K` classes.
+struct FewClassesEpoch<'e, const K: usize>(&'e mut Matrix, &'e Problem<'e>);
 
-impl Work for SingleLayerEpoch<'_> {
+impl<const K: usize> Work for FewClassesEpoch<'_, K> {
     type Out = Result<(), usize>;
     #[inline(always)]
     fn run<V: Vector>(self) -> Self::Out {
         let Self(w, problem) = self;
-        match problem.classes {
-            2 => few_classes::<V, 2>(w, problem),
-            3 => few_classes::<V, 3>(w, problem),
-            GROUP => few_classes::<V, GROUP>(w, problem),
-            _ => ManyClassesEpoch { w, problem }.run::<V>(),
+        if problem.batch_size == 1 {
+            one_by_one::<V, K>(w, problem)
+        } else {
+            in_batches::<V, K>(w, problem)
         }
-    }
-}
-
-#[inline(always)]
-fn few_classes<V: Vector, const K: usize>(
-    w: &mut Matrix,
-    problem: &Problem<'_>,
-) -> Result<(), usize> {
-    if problem.batch_size == 1 {
-        one_by_one::<V, K>(w, problem)
-    } else {
-        in_batches::<V, K>(w, problem)
     }
 }
 

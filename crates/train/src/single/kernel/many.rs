@@ -9,7 +9,7 @@
 )]
 
 use kernels::linear::{GROUP, Group, Matrix, dots, vector};
-use kernels::simd::{LANES, Vector};
+use kernels::simd::{LANES, Vector, Work};
 use kernels::softmax::softmax_in_place;
 
 use super::{AHEAD, Problem};
@@ -24,12 +24,15 @@ pub struct ManyClassesEpoch<'e> {
     pub problem: &'e Problem<'e>,
 }
 
-impl ManyClassesEpoch<'_> {
+impl Work for ManyClassesEpoch<'_> {
+    type Out = Result<(), usize>;
     #[inline(always)]
-    pub fn run<V: Vector>(self) -> Result<(), usize> {
+    fn run<V: Vector>(self) -> Self::Out {
         if self.problem.batch_size == 1 { self.one_by_one::<V>() } else { self.in_batches::<V>() }
     }
+}
 
+impl ManyClassesEpoch<'_> {
     /// A step on each row. A pass over the weights does the step and multiplies the new weights
     /// with the next row.
     #[inline(always)]

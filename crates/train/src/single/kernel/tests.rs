@@ -10,7 +10,14 @@ impl Work for Bits<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) -> Vec<u32> {
         let mut matrix = packed(self.0, self.1.classes);
-        SingleLayerEpoch(&mut matrix, self.1).run::<V>().expect("trains");
+        let (w, problem) = (&mut matrix, self.1);
+        let done = match problem.classes {
+            2 => FewClassesEpoch::<2>(w, problem).run::<V>(),
+            3 => FewClassesEpoch::<3>(w, problem).run::<V>(),
+            4 => FewClassesEpoch::<4>(w, problem).run::<V>(),
+            _ => ManyClassesEpoch { w, problem }.run::<V>(),
+        };
+        done.expect("trains");
         let mut w = self.0.to_vec();
         unpack(&matrix, &mut w, self.1.classes);
         w.iter().map(|w| w.to_bits()).collect()
