@@ -381,3 +381,54 @@ fn a_run_is_correct_after_others_were_killed_while_fetching_and_pushing() {
         assert!(!artifacts.path().join(".knockline/incoming").exists());
     }
 }
+
+/// A store that has one object for everybody who asks, and notes the paths that were asked for.
+fn object_store(bytes: &'static [u8]) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = std::sync::Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let first = lines.next().unwrap_or_default();
+            let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+            noted.lock().expect("a list").push(path);
+            while lines.next().is_some_and(|line| !line.is_empty()) {}
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nETag: \"1\"\r\nLast-Modified: Wed, 25 Nov 2026 00:00:00 GMT\r\nConnection: close\r\n\r\n",
+                bytes.len()
+            );
+            let _ = (&stream).write_all(head.as_bytes()).and_then(|()| (&stream).write_all(bytes));
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_source_can_lie_in_a_cloud_s_store() {
+    let (address, asked) = object_store(b"text,label\none two,x\nthree four,y\n");
+    let artifacts = Artifacts::with(&["ingest.source=s3://bucket/folder/data.csv"]);
+    let run = |args: &[&str], endpoint: &str| {
+        let mut command = artifacts.command(args);
+        command
+            .env("AWS_ENDPOINT_URL", endpoint)
+            .env("AWS_ALLOW_HTTP", "true")
+            .env("AWS_ACCESS_KEY_ID", "key")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("AWS_REGION", "us-east-1");
+        Ended::of(command)
+    };
+    let offline = run(&["pipeline", "--to", "ingest", "--offline"], &address);
+    assert_eq!(offline.code, Some(4), "{}", offline.err);
+    run(&["pipeline", "--to", "ingest"], &address).ok();
+    assert_eq!(artifacts.json("ingest/summary.json")["kept"], 2);
+    assert_eq!(artifacts.json("ingest/summary.json")["source"], "data.csv");
+    assert_eq!(*asked.lock().expect("a list"), ["/bucket/folder/data.csv"]);
+    // As for other downloads, a file that is here is not fetched again.
+    run(&["pipeline", "--to", "ingest", "--force", "ingest", "--offline"], "http://127.0.0.1:9")
+        .ok();
+    let manifest = artifacts.json("ingest/manifest.json");
+    assert_eq!(manifest["downloads"][0]["url"], "s3://bucket/folder/data.csv", "{manifest}");
+}

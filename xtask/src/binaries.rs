@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::cargo::{BuildUnit, Builder, Cargo};
 use crate::declared::Declared;
 use crate::device;
+use crate::fetch::SourceFetcher;
 
 pub use copies::copy_all;
 
@@ -165,6 +166,16 @@ impl<'b> Binaries<'b> {
             format_args!("package `{package}`"),
             "wait until other builds in this checkout are done",
         ))
+    }
+
+    /// What fetches sources for the stages.
+    pub fn fetcher<'f>(
+        &'f self,
+        downloads: &'f Path,
+        lock: &'f Path,
+        offline: bool,
+    ) -> SourceFetcher<'f> {
+        SourceFetcher { root: self.root, index: self.index, downloads, lock, offline }
     }
 
     /// Builds the programs, unless they were built before.

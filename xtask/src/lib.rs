@@ -13,6 +13,7 @@ pub mod config;
 mod context;
 pub mod declared;
 mod device;
+mod fetch;
 pub mod graph;
 mod interrupt;
 mod line;

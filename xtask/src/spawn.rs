@@ -56,6 +56,7 @@ impl Runner for Binaries<'_> {
         let node = job.node;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
+        self.fetcher(&job.downloads, &job.lock, job.offline).fetch(&job.options)?;
         let options =
             serde_json::to_string(&job.options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut started = false;

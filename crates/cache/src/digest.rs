@@ -70,6 +70,11 @@ impl Digest {
     }
 }
 
+/// The SHA-256 of a text, in hex.
+pub fn sha256_of_text(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reads until the buffer is full or the file ends.
 fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;

@@ -22,7 +22,7 @@ mod store;
 mod test_files;
 pub mod wire;
 
-pub use digest::Digest;
+pub use digest::{Digest, sha256_of_text};
 pub use index::{Again, Digests, Index, SETTLED};
 pub use key::{ContentKey, Ingredients, RecipeKey};
 pub use lock::Lock;

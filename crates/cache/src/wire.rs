@@ -25,6 +25,15 @@ pub enum Ask {
         /// How long the remote may be silent, in seconds.
         timeout: f64,
     },
+    /// Instead of opening a remote: fetch one file, a source of the pipeline, and end.
+    File {
+        /// Its address.
+        url: String,
+        /// Where it goes when it is complete.
+        to: PathBuf,
+        /// How long the store may be silent, in seconds.
+        timeout: f64,
+    },
     /// Get the manifest of a node's result.
     Manifest {
         /// The node.

@@ -53,11 +53,14 @@ pub fn download(
         Failure::usage(format_args!("not a URL: {e}"), public, "check the option `source`")
     })?;
     let origin = shown(&parsed);
+    if stage::source::needs_remote(url) {
+        return fetched(url, sha256, origin, downloads, progress);
+    }
     if !matches!(parsed.scheme(), "http" | "https") {
         return Err(Failure::usage(
             format_args!("cannot download over {}", parsed.scheme()),
             origin,
-            "give an http or https address, or a path",
+            "give an address that begins with http, https, s3, gs or az, or a path",
         ));
     }
     let Downloads { folder, offline } = downloads;
@@ -111,6 +114,34 @@ pub fn download(
     atomic::rename(&part, &path).map_err(|e| Failure::io("rename", &part, &e))?;
     remove(&with_suffix(&part, ".json")).map_err(|e| e.explain(&origin))?;
     obtained(is)
+}
+
+/// The file of an address in a cloud's store, which xtask has fetched.
+fn fetched(
+    url: &str,
+    sha256: Option<&str>,
+    origin: String,
+    downloads: Downloads<'_>,
+    progress: &Progress,
+) -> Result<Obtained> {
+    let path = downloads.folder.join(stage::source::fetched_name(&checksum::short(url), url));
+    if !path.exists() {
+        return Err(Failure::download(
+            "the file has not been fetched",
+            origin,
+            "run the stage by `cargo xtask pipeline`, which fetches it, without --offline",
+        ));
+    }
+    let is = checksum::sha256_of(&path).map_err(|e| Failure::io("read", &path, &e))?;
+    if let Some(want) = sha256.filter(|want| !is.eq_ignore_ascii_case(want)) {
+        let remedy = format!(
+            "delete {} to fetch it again, or change the option `sha256` if this is the file you want",
+            path.display()
+        );
+        return Err(Failure::download(format_args!("SHA-256 is {is}, not {want}"), origin, remedy));
+    }
+    progress.send(&Event::Download { url: origin.clone(), bytes: size(&path), sha256: is });
+    Ok(Obtained { path, origin, downloaded: true })
 }
 
 /// Tries until the file is complete, and returns its SHA-256. An attempt that made progress does
@@ -387,10 +418,7 @@ fn plain(error: reqwest::Error) -> String {
 /// A file name that distinguishes downloads from different addresses.
 fn file_name(url: &Url) -> String {
     let name = url.path_segments().and_then(|mut s| s.next_back()).unwrap_or_default();
-    let name: String =
-        name.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(80).collect();
-    let id = checksum::short(url.as_str());
-    format!("{id}-{}", if name.is_empty() { "file" } else { &name })
+    stage::source::fetched_name(&checksum::short(url.as_str()), name)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -51,20 +51,20 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
             .and_then(|file| file.lock_shared().map(|()| file))
     });
     let asks = asks();
-    let Ok(Ok(Ask::Open { remote, read_only, timeout })) = asks.recv() else {
+    let first = asks.recv();
+    if let Ok(Ok(Ask::File { url, to, timeout })) = &first {
+        return fetch_file(url, to, *timeout);
+    }
+    let Ok(Ok(Ask::Open { remote, read_only, timeout })) = first else {
         return Err(Failure::usage(
             "this program has to be run by xtask",
             "stdin",
             "use `cargo xtask cache push` or `pull`",
         ));
     };
-    let timeout = Duration::try_from_secs_f64(timeout)
-        .map_err(|e| Failure::usage(e, "option `cache.timeout`", "give a number of seconds"))?;
+    let timeout = seconds(timeout)?;
     let place = Arc::new(RemoteStore::open(&remote, read_only, timeout)?);
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = Arc::new(runtime.map_err(|e| {
-        Failure::failed(e, "the remote's program", "free some memory, or end other processes")
-    })?);
+    let runtime = Arc::new(runtime()?);
     say(&Reply::Ready { name: shown(&remote), read_only: place.read_only });
     let (to_push, queue) = channel();
     let pusher = {
@@ -95,7 +95,7 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
                 let _ = pusher.join();
                 return Ok(());
             }
-            Ok(Ask::Open { .. }) => {
+            Ok(Ask::Open { .. } | Ask::File { .. }) => {
                 Err(RemoteError::Store("the remote is already open".to_owned()))
             }
             Err(e) => Err(RemoteError::Store(format!("cannot parse the request of xtask: {e}"))),
@@ -106,6 +106,29 @@ fn run(cli: &RemoteCli) -> failure::Result<()> {
             over: error.is_over(),
         }));
     }
+    Ok(())
+}
+
+fn seconds(timeout: f64) -> failure::Result<Duration> {
+    Duration::try_from_secs_f64(timeout)
+        .map_err(|e| Failure::usage(e, "option `cache.timeout`", "give a number of seconds"))
+}
+
+fn runtime() -> failure::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| {
+        Failure::failed(e, "the remote's program", "free some memory, or end other processes")
+    })
+}
+
+/// Fetches one file, a source of the pipeline.
+fn fetch_file(url: &str, to: &Path, timeout: f64) -> failure::Result<()> {
+    let place = RemoteStore::open(url, true, seconds(timeout)?)?;
+    let last = Mutex::new(Instant::now());
+    let fetched = runtime()?.block_on(place.fetch_file(to, |done| at(&last, done)));
+    say(&match fetched {
+        Ok(()) => Reply::Fetched,
+        Err(error) => Reply::Failed { what: error.to_string(), push: false, over: true },
+    });
     Ok(())
 }
 

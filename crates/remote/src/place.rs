@@ -1,6 +1,7 @@
 //! Opens the store that a path or a URL names.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,15 +10,20 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use cache::{ContentKey, Digest, MANIFEST_FORMAT, NodeName};
 use failure::{Failure, Result};
+use futures_util::StreamExt as _;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, RetryConfig,
+};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use url::Url;
+
+use crate::RemoteError;
 
 /// The slowest rate at which a transfer is not given up, in bytes per second.
 const SLOWEST: u64 = 100_000;
@@ -107,6 +113,33 @@ impl RemoteStore {
     ) -> Self {
         let to_put = Arc::clone(&store);
         Self { store, to_put, prefix, folder: None, read_only, damaged: Mutex::default(), timeout }
+    }
+
+    /// Fetches the object that the store was opened with into the file `to`, which appears when it is
+    /// complete. Calls `arrived` with the bytes so far.
+    pub async fn fetch_file(
+        &self,
+        to: &std::path::Path,
+        arrived: impl Fn(u64),
+    ) -> std::result::Result<(), RemoteError> {
+        let mut partial = to.as_os_str().to_owned();
+        partial.push(".part");
+        let partial = PathBuf::from(partial);
+        let local = |what: &'static str| {
+            let partial = partial.clone();
+            move |e: std::io::Error| RemoteError::local(what, &partial, &e)
+        };
+        let mut pieces = self.store.get(&self.prefix).await?.into_stream();
+        let mut file = std::fs::File::create(&partial).map_err(local("write"))?;
+        let mut done = 0;
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            file.write_all(&piece).map_err(local("write"))?;
+            done += piece.len() as u64;
+            arrived(done);
+        }
+        file.sync_all().map_err(local("sync"))?;
+        std::fs::rename(&partial, to).map_err(local("rename"))
     }
 
     /// Removes the temporary files of this object from pushes that were killed an hour ago or more:

@@ -112,7 +112,12 @@ impl Facts {
         let mut options = BTreeMap::new();
         for node in ["ingest", "split", "embed", "tensors"] {
             let of: OptionValues = json(&stage.input(node, stage::OPTIONS)?)?;
-            options.extend(of.into_iter().map(|(name, value)| (format!("{node}.{name}"), value)));
+            let applies = |name: &str| ingest.format.is_none() || name != "publishers";
+            options.extend(
+                of.into_iter()
+                    .filter(|(name, _)| applies(name))
+                    .map(|(name, value)| (format!("{node}.{name}"), value)),
+            );
         }
         let mut runs = Vec::new();
         for node in stage.nodes("train.*") {

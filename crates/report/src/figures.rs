@@ -130,6 +130,8 @@ fn inline(svg: &str, label: &str) -> String {
     format!("<svg role=\"img\" aria-label=\"{label}\" viewBox={rest}")
 }
 
+/// The longest bar of the first figure that has no room for its number.
+const SHORT: f64 = 0.25;
 /// Height of the legend of the first figure, in pixels.
 const LEGEND: u32 = 24;
 
@@ -189,10 +191,17 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
                 + diamond((0, 0))
                 + text])?;
         }
-        // The number is inside the bar, so that it is not taken for the published figure.
-        let inside = font(16).pos(Pos::new(HPos::Right, VPos::Center));
+        // The number is inside the bar, so that it is not taken for the published figure; a bar that
+        // is too short for it has it beside its interval.
+        let inside = left > SHORT;
+        let (at, offset, align) = if inside {
+            (left, -10, HPos::Right)
+        } else {
+            (interval.map_or(value, |(_, high)| high), 8, HPos::Left)
+        };
+        let style = font(16).pos(Pos::new(align, VPos::Center));
         chart.draw_series([
-            EmptyElement::at((left, middle)) + Text::new(percent(value), (-10, 0), inside)
+            EmptyElement::at((at, middle)) + Text::new(percent(value), (offset, 0), style)
         ])?;
     }
     let centred = font(14).pos(Pos::new(HPos::Left, VPos::Center));

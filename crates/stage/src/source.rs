@@ -7,6 +7,21 @@ pub fn is_url(source: &str) -> bool {
     source.contains("://")
 }
 
+/// Whether a source lies where only the remote's program can fetch it: in S3, Google Cloud Storage or
+/// Azure's blob storage.
+pub fn needs_remote(source: &str) -> bool {
+    const SCHEMES: [&str; 7] = ["s3", "s3a", "gs", "az", "azure", "abfs", "abfss"];
+    source.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
+}
+
+/// The name of a source that was fetched, in the folder of downloads. `id` distinguishes addresses
+/// whose files have the same name.
+pub fn fetched_name(id: &str, source: &str) -> String {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    let name: String = file_name(source).chars().filter(is_plain).take(80).collect();
+    format!("{id}-{}", if name.is_empty() { "file" } else { &name })
+}
+
 /// The name under which artifacts record a source: the first file name among `sources` that has a
 /// dot, or else the first of all.
 ///
@@ -43,5 +58,7 @@ mod tests {
         );
         assert_eq!(source_name(&["/home/me/a#1/vectors"]), "vectors");
         assert_eq!(source_name(&["https://user:secret@a.example?token=secret"]), "a.example");
+        assert_eq!(fetched_name("1f", "s3://bucket/a/b c.csv.gz?x=1"), "1f-bc.csv.gz");
+        assert!(needs_remote("s3://b/x") && !needs_remote("https://b/x") && !needs_remote("s3/x"));
     }
 }
