@@ -19,9 +19,9 @@ BATCHES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
 
 class Mlp(nn.Module):
-    def __init__(self, d):
+    def __init__(self, d, classes=4):
         super().__init__()
-        self.fc, self.fc_mid, self.fc_out, self.bn = nn.Linear(d, 200), nn.Linear(200, 200), nn.Linear(200, 4), nn.BatchNorm1d(200)
+        self.fc, self.fc_mid, self.fc_out, self.bn = nn.Linear(d, 200), nn.Linear(200, 200), nn.Linear(200, classes), nn.BatchNorm1d(200)
 
     def forward(self, x):
         x = torch.relu(self.fc(x))
@@ -29,8 +29,8 @@ class Mlp(nn.Module):
         return torch.relu(self.fc_out(x))
 
 
-def slp(d):
-    return nn.Linear(d, 4, bias=False)
+def slp(d, classes=4):
+    return nn.Linear(d, classes, bias=False)
 
 
 def loader(X, y, batch):
@@ -53,11 +53,11 @@ def pytorch(net, rate, rows):
     return time.perf_counter() - start
 
 
-def stage(bench, node, *sets, env=None):
+def stage(bench, node, *sets, env=None, artifacts=None):
     """Runs a training node and returns the rows of its timings."""
     with tempfile.TemporaryDirectory() as out:
         net = [] if node == "train.sweep" else [f"net={node.removeprefix('train.')}"]
-        command = [bench.target / "train", "--node", node, "--artifacts", bench.artifacts, "--out", out, *(x for s in [*net, *sets] for x in ("--set", s))]
+        command = [bench.target / "train", "--node", node, "--artifacts", artifacts or bench.artifacts, "--out", out, *(x for s in [*net, *sets] for x in ("--set", s))]
         bench.run(command, {"RAYON_NUM_THREADS": "1", **(env or {})})
         name = "sweep.jsonl" if node == "train.sweep" else "timings.jsonl"
         return [json.loads(line) for line in (Path(out) / name).read_text().splitlines()]
@@ -121,3 +121,32 @@ def multi(bench):
         "loader": lambda: pytorch(Mlp(X.shape[1]), 1e-3, loader(X, y, 64)),
         "floor": lambda: floor(bench, min(2, torch.get_num_threads()))["multi"],
     }, "floor")
+
+
+def classes(bench):
+    """Both nets with other numbers of classes than four, on random features of the same size: the arithmetic does not depend on their values."""
+    random = np.random.default_rng(1)
+    rows, d = 10_684, 300
+    for k in (2, 4, 19, 1000):
+        with tempfile.TemporaryDirectory() as folder:
+            tensors = Path(folder) / "tensors"
+            tensors.mkdir()
+            (tensors / "labels.json").write_text(json.dumps([str(label) for label in range(k)]))
+            for part, n in (("train", rows), ("valid", 1_336), ("test", 1_336)):
+                X, y = torch.from_numpy(random.standard_normal((n, d), dtype=np.float32) / 4), torch.from_numpy(random.integers(0, k, n))
+                safetensors.torch.save_file({"X": X, "y": y, "id": torch.arange(n)}, tensors / f"{part}.safetensors")
+                if part == "train":
+                    arrays = X, y
+            sweep = lambda *sets: stage(bench, "train.sweep", "lr=0.01", *sets, artifacts=folder)[0]["seconds"]
+            for batch in (1, 64):
+                bench.compare("classes", f"single-layer, {k} classes, batch {batch}", {
+                    "knockline": lambda: sweep(f"batch_sizes=[{batch}]", "repeats=5"),
+                    "autograd": lambda: sweep(f"batch_sizes=[{batch}]", "repeats=1", "kernel=autograd"),
+                    "slices": lambda: pytorch(slp(d, k), 0.01, slices(*arrays, batch)),
+                })
+            epoch = lambda *sets: statistics.median(row["seconds"] for row in stage(bench, "train.mlp", *sets, artifacts=folder))
+            bench.compare("classes", f"multi-layer, {k} classes, batch 64", {
+                "knockline": lambda: epoch("epochs=4"),
+                "autograd": lambda: epoch("epochs=2", "kernel=autograd"),
+                "slices": lambda: pytorch(Mlp(d, k), 1e-3, slices(*arrays, 64)),
+            })

@@ -23,7 +23,7 @@ WORK = ROOT / "target" / "bench"
 VENV = WORK / "venv"
 PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "isal", "matplotlib"]
 # The module of each benchmark, in the order in which the benchmarks run.
-NAMES = {"single": "epochs", "multi": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
+NAMES = {"single": "epochs", "multi": "epochs", "classes": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
          "growth": "growth"}
 
 

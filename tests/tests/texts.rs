@@ -201,6 +201,11 @@ fn given_parts_stay_as_they_are_and_missing_ones_are_cut_from_train() {
     let (artifacts, _) = run(&["split.given.train=train.csv", "split.given.valid=d*.csv"]);
     assert_eq!(parts(&artifacts), [360, 80, 40]);
 
+    // With only train given, the others are cut as from whole data; other files are left out.
+    let (artifacts, ended) = run(&["split.given.train=train.csv"]);
+    assert_eq!(parts(&artifacts), [320, 40, 40]);
+    assert!(ended.ok().err.contains("80 headlines are in no given part"));
+
     let refused = |sets: &[&str], what: &str| {
         let (_, Ended { code, err, .. }) = run(sets);
         assert!(matches!(code, Some(2 | 3)) && err.contains(what), "{sets:?}: {err}");
@@ -333,4 +338,81 @@ fn a_model_s_folder_gives_vectors_and_its_tokenizer() {
     let before = key(&["cache", "key", "embed"]);
     std::fs::write(model.join("notes.txt"), "x").expect("writes");
     assert_ne!(key(&["cache", "key", "embed"]), before);
+}
+
+#[test]
+fn odd_but_sound_files_are_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ingest = |name: &str, bytes: &[u8], sets: &[&str]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).expect("writes");
+        let source = format!("ingest.source={}", path.display());
+        let all: Vec<&str> = std::iter::once(source.as_str()).chain(sets.iter().copied()).collect();
+        let artifacts = Artifacts::with(&all);
+        let ended = artifacts.run(&["pipeline", "--to", "ingest"]);
+        (artifacts, ended)
+    };
+    let kept = |name: &str, bytes: &[u8], sets: &[&str]| {
+        let (artifacts, ended) = ingest(name, bytes, sets);
+        ended.ok();
+        artifacts.json("ingest/summary.json")["kept"].as_u64()
+    };
+    // The first bytes of a row may be those of a zlib stream, and those of a table a zip archive's.
+    assert_eq!(kept("x.csv", b"text,label\nx^2,a\nb,c\n", &[]), Some(2));
+    assert_eq!(
+        kept("pk.csv", b"PK,text,label\n1,a,x\n2,b,y\n", &["ingest.columns.id=PK"]),
+        Some(2)
+    );
+    // Eight columns of which the first is a number are not always the news archive's.
+    let eight = b"1\ta\tx\tc\td\te\tf\tg\n2\tb\ty\tc\td\te\tf\tg\n";
+    let columns =
+        ["ingest.header=false", "ingest.columns.text=column_2", "ingest.columns.label=column_3"];
+    assert_eq!(kept("eight.tsv", eight, &columns), Some(2));
+    // A readme beside the data is not data.
+    let zip = zip_of(&[
+        ("readme", b"about"),
+        ("train.csv", b"text,label\na,x\n"),
+        ("dev.csv", b"text,label\nb,y\n"),
+    ]);
+    assert_eq!(kept("parts.zip", &zip, &[]), Some(2));
+    let news = zip_of(&[
+        ("x/2pageSessions.csv", b"a\tb\tc\td\n"),
+        ("x/newsCorpora.csv", e2e::table(40).as_bytes()),
+    ]);
+    assert_eq!(kept("news.zip", &news, &[]), Some(40));
+
+    // Rows are numbered as they stand, whatever is left out; the first bad ones are told in order.
+    let bad = b"text,label\na,x\nbad\n,y\nb,y\n5\" disk,x\nc,\"y\"\n";
+    let (artifacts, ended) = ingest("bad.csv", bad, &["ingest.max_bad_rows=3"]);
+    ended.ok();
+    let summary = artifacts.json("ingest/summary.json");
+    assert_eq!(summary["kept"], 3);
+    let told: Vec<&str> =
+        summary["bad"].as_array().expect("rows").iter().filter_map(|row| row.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "line 3 has 1 columns, not 2",
+            "line 4 has no text",
+            "line 6 has a quote within column 1, which is not in quotes"
+        ]
+    );
+    let refused = |name: &str, bytes: &[u8], sets: &[&str], what: &str| {
+        let (_, Ended { code, err, .. }) = ingest(name, bytes, sets);
+        assert!(matches!(code, Some(2 | 3)) && err.contains(what), "{name}: {err}");
+    };
+    let bad_rows = "ingest.max_bad_rows=9";
+    refused(
+        "first.jsonl",
+        b"{\n{\"text\": \"a\", \"label\": 1}\n",
+        &[bad_rows],
+        "line 1 is not a JSON object",
+    );
+    refused("header.csv", b"te\xffxt,label\na,x\nb,y\n", &[bad_rows], "line 1 is not UTF-8");
+    refused(
+        "ft.txt",
+        b"__label__x a\n__label__y b\n",
+        &["ingest.columns.group=g"],
+        "has no columns",
+    );
 }

@@ -32,16 +32,36 @@ pub struct SourceFetcher<'f> {
 impl SourceFetcher<'_> {
     /// Fetches what the options of a node name and is not here yet.
     pub fn fetch(&self, options: &Options) -> Result<()> {
-        let all = options.values().flat_map(|value| match value {
-            Json::Array(items) => items.iter().collect(),
-            one => vec![one],
-        });
-        for url in all.filter_map(Json::as_str).filter(|source| needs_remote(source)) {
-            let id = sha256_of_text(url);
-            let name = fetched_name(id.get(..DIGITS).unwrap_or_default(), url);
-            let path = self.downloads.join(name);
-            if !path.exists() {
-                self.one(url, &path)?;
+        let is_set = |name: &str| options.get(name).is_some_and(|value| !value.is_null());
+        for (name, value) in options {
+            // Files take the place of a source.
+            if name == "source" && is_set("files") {
+                continue;
+            }
+            let items: Vec<&str> = match value {
+                Json::Array(items) => items.iter().filter_map(Json::as_str).collect(),
+                one => one.as_str().into_iter().collect(),
+            };
+            let are_mirrors = name == "source" && items.len() > 1;
+            for url in &items {
+                // The stage tries one after the other.
+                if are_mirrors && Path::new(url).exists() {
+                    break;
+                }
+                if !needs_remote(url) {
+                    continue;
+                }
+                let id = sha256_of_text(url);
+                let path =
+                    self.downloads.join(fetched_name(id.get(..DIGITS).unwrap_or_default(), url));
+                match if path.exists() { Ok(()) } else { self.one(url, &path) } {
+                    Ok(()) if are_mirrors => break,
+                    Ok(()) => {}
+                    Err(failure) if are_mirrors => {
+                        eprintln!("warning: {} ({})", failure.what, failure.place);
+                    }
+                    Err(failure) => return Err(failure),
+                }
             }
         }
         Ok(())
@@ -88,7 +108,12 @@ impl SourceFetcher<'_> {
         for line in replies.map_while(std::io::Result::ok) {
             match serde_json::from_str(&line) {
                 Ok(Reply::Fetched) => done = Ok(()),
-                Ok(Reply::Failed { what, .. }) => done = Err(failed(&what)),
+                Ok(Reply::Failed { what, .. }) => {
+                    // The part after `?` may be a secret.
+                    let query = url.split_once('?').map_or("", |(_, query)| query);
+                    let what = if query.is_empty() { what } else { what.replace(query, "…") };
+                    done = Err(failed(&what));
+                }
                 _ => {}
             }
         }

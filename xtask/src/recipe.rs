@@ -206,6 +206,14 @@ fn options(
 fn pinned(sum: &str, sources: &[&str], place: &str, digests: &dyn Digests) -> Result<String> {
     let mut wrong = None;
     for source in sources {
+        // A folder's content would not be in the key.
+        if Path::new(source).is_dir() {
+            return Err(Failure::usage(
+                "a folder has no checksum",
+                source,
+                format_args!("remove the checksum beside `{place}`, or name one file"),
+            ));
+        }
         match digests.sha256(Path::new(source)) {
             _ if is_url(source) => return Ok(format!("sha256 {sum}")),
             Ok(is) if is.eq_ignore_ascii_case(sum) => return Ok(format!("sha256 {sum}")),

@@ -208,6 +208,13 @@ fn vectors<'v>(
     if let [one] = &*options.source
         && folder::is_model(Path::new(one))
     {
+        if options.sha256.is_some() {
+            return Err(Failure::usage(
+                "a folder has no checksum",
+                one,
+                "remove the option `embed.sha256`, or name one file",
+            ));
+        }
         let outcome = folder::read(Path::new(one), vocabulary, kept)?;
         if options.tokenizer != "wordpiece" && Path::new(one).join(Tokenizer::FILE).exists() {
             stage.progress.warn("the model has a tokenizer of its own, which makes more words known: set embed.tokenizer to \"wordpiece\"");

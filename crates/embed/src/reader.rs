@@ -270,35 +270,35 @@ impl VectorFile<'_, '_> {
             if !word.is_empty() {
                 entries += 1;
             }
-            let is_kept = self.more.wants(word, vocabulary);
             let place = found.wants(word);
-            if place.is_some() || is_kept {
-                let numbers: Vec<&[u8]> = fields(line).skip(1).collect();
-                if numbers.len() < dimension {
-                    let word = String::from_utf8_lossy(word).into_owned();
-                    return Err(self.wrong(format_args!(
-                        "`{word}` has {} components, not {dimension}",
-                        numbers.len()
-                    )));
+            if place.is_none() {
+                // Only a word of the headlines must have a sound vector.
+                if fields(line).count() == dimension + 1 && self.more.wants(word, vocabulary) {
+                    let vector: Option<Vec<f32>> = numbers(line);
+                    if let Some(vector) = vector {
+                        self.more.push(word, &mut vector.into_iter())?;
+                    }
                 }
-                if numbers.len() == dimension {
-                    let vector: Option<Vec<f32>> =
-                        numbers.iter().map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect();
+            } else if let Some(place) = place {
+                // Counted, but its vector lies elsewhere.
+                let _ = self.more.wants(word, vocabulary);
+                let count = fields(line).skip(1).count();
+                if count < dimension {
+                    let word = String::from_utf8_lossy(word).into_owned();
+                    return Err(self
+                        .wrong(format_args!("`{word}` has {count} components, not {dimension}")));
+                }
+                if count == dimension {
                     let length = word.len();
-                    let Some(vector) = vector else {
+                    let Some(vector) = numbers(line) else {
                         return Err(self.wrong(format_args!(
                             "a component of `{}` is not a number",
                             String::from_utf8_lossy(word)
                         )));
                     };
-                    if is_kept {
-                        self.more.push(word, &mut vector.iter().copied())?;
-                    }
-                    if let Some(place) = place {
-                        found
-                            .put(place, vector.into_iter())
-                            .map_err(|at| self.not_finite(length, at))?;
-                    }
+                    found
+                        .put(place, vector.into_iter())
+                        .map_err(|at| self.not_finite(length, at))?;
                 }
             }
             self.blocks.pass(end + 1);
@@ -321,6 +321,11 @@ impl VectorFile<'_, '_> {
 
 fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|b| matches!(b, b' ' | b'\t' | b'\r')).filter(|f| !f.is_empty())
+}
+
+/// The numbers after a line's word.
+fn numbers(line: &[u8]) -> Option<Vec<f32>> {
+    fields(line).skip(1).map(|number| std::str::from_utf8(number).ok()?.parse().ok()).collect()
 }
 
 fn is_number(field: &[u8]) -> bool {

@@ -246,7 +246,7 @@ fn attempt(
     // A download that starts from scratch frees the space of the partial file.
     let freed = if start == 0 { size(part) } else { 0 };
     room(total.map_or(0, |total| total.saturating_sub(start)), freed, part)?;
-    let first = if start == 0 { beginning(&mut response)? } else { Vec::new() };
+    let first = if start == 0 { beginning(&mut response, part)? } else { Vec::new() };
     // The old bytes are removed before the new validator is written, so that the two are never
     // together.
     let mut file =
@@ -287,13 +287,17 @@ fn attempt(
 
 /// The first bytes of a response. If they are not those of a data file, this fails before anything
 /// has been written.
-fn beginning(response: &mut Response) -> Result<Vec<u8>, DownloadError> {
+fn beginning(response: &mut Response, part: &Path) -> Result<Vec<u8>, DownloadError> {
     let broke = |e: std::io::Error| {
         DownloadError::Transient(format!("the connection broke at the beginning: {e}"), None)
     };
+    // Without `.part`, it ends as the address does.
+    let name = part.file_stem().unwrap_or_default();
     let mut first = Vec::new();
     response.take(masquerade::START as u64).read_to_end(&mut first).map_err(broke)?;
-    let Some(what) = masquerade::recognise(&first) else { return Ok(first) };
+    let Some(what) = masquerade::recognise(&name.to_string_lossy(), &first) else {
+        return Ok(first);
+    };
     if what == masquerade::PAGE {
         let _ = response.take(LONGEST_PAGE).read_to_end(&mut first);
         if let Some(yes) = drive::confirmed(response.url(), &first) {

@@ -14,7 +14,7 @@ pub const REMEDY: &str =
     "open the address in a browser, download the file there, and give its path";
 
 /// What a file is according to its first bytes, if it is not data.
-pub fn recognise(start: &[u8]) -> Option<&'static str> {
+pub fn recognise(name: &str, start: &[u8]) -> Option<&'static str> {
     let text = start.trim_ascii_start();
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let begins = |with: &str| {
@@ -24,7 +24,7 @@ pub fn recognise(start: &[u8]) -> Option<&'static str> {
         () if begins("<!doctype html") || begins("<html") => Some(PAGE),
         () if begins("version https://git-lfs") => Some("a Git LFS pointer"),
         () if begins("<?xml") || begins("<error") => Some("an XML error message"),
-        () if is_json_message(text) => Some("a JSON message"),
+        () if !is_json(name) && is_json_message(text) => Some("a JSON message"),
         () => None,
     }
 }
@@ -32,11 +32,16 @@ pub fn recognise(start: &[u8]) -> Option<&'static str> {
 /// The number of first bytes that are enough to recognise what a file is.
 pub const START: usize = 512;
 
-/// Whether a text is a JSON object that is as short as messages are. JSON lines have several
-/// objects or a longer one.
+/// Whether a file or an address is called JSON, so that it may be.
+fn is_json(name: &str) -> bool {
+    let name = name.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    [".json", ".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether a text is one JSON object. JSON lines have several.
 fn is_json_message(text: &[u8]) -> bool {
     let is_object = [&b"{\""[..], b"{ \"", b"{\n"].iter().any(|start| text.starts_with(start));
-    is_object && text.len() < START && !text.windows(2).any(|pair| pair == b"\n{")
+    is_object && !text.windows(2).any(|pair| pair == b"\n{")
 }
 
 /// Refuses the file at `path` if it is not data. A file that is called JSON may be JSON.
@@ -44,12 +49,8 @@ pub fn check_file(path: &Path) -> Result<()> {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|f| f.take(START as u64).read_to_end(&mut start));
     read.map_err(|e| Failure::io("read", path, &e))?;
-    let is_json = path.extension().is_some_and(|end| {
-        ["json", "jsonl", "ndjson"].iter().any(|json| end.eq_ignore_ascii_case(json))
-    });
-    match recognise(&start) {
+    match recognise(&path.to_string_lossy(), &start) {
         None => Ok(()),
-        Some(_) if is_json && start.trim_ascii_start().starts_with(b"{") => Ok(()),
         Some(what) => Err(Failure::input(sentence(what), path.display(), REMEDY)),
     }
 }
@@ -65,15 +66,17 @@ mod tests {
 
     #[test]
     fn the_usual_impostors_are_recognised() {
-        assert!(recognise(b"\n <!DOCTYPE html><html>").is_some());
-        assert!(recognise(b"version https://git-lfs.github.com/spec/v1\n").is_some());
-        assert!(recognise(b"{\"error\": 404}").is_some());
-        assert!(recognise(b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n").is_none());
-        assert!(recognise(format!("{{\"text\": \"{}", "a".repeat(600)).as_bytes()).is_none());
-        assert!(recognise(b"<?xml version='1.0'?><Error>").is_some());
-        assert!(recognise(b"PK\x03\x04").is_none());
-        assert!(recognise(b"3000000 300\n</s> ").is_none());
-        assert!(recognise(b"1\tFed official says\thttp").is_none());
-        assert!(recognise(b"").is_none());
+        assert!(recognise("x.bin", b"\n <!DOCTYPE html><html>").is_some());
+        assert!(recognise("x.bin", b"version https://git-lfs.github.com/spec/v1\n").is_some());
+        assert!(recognise("x.bin", b"{\"error\": 404}").is_some());
+        assert!(recognise("x.bin", b"{\"text\": \"a\"}\n{\"text\": \"b\"}\n").is_none());
+        assert!(recognise("https://a.example/x.jsonl?y=1", b"{\"text\": \"a\"}").is_none());
+        let long = format!("{{\"error\": \"{}", "a".repeat(600));
+        assert!(recognise("x.bin", long.as_bytes()).is_some());
+        assert!(recognise("x.bin", b"<?xml version='1.0'?><Error>").is_some());
+        assert!(recognise("x.bin", b"PK\x03\x04").is_none());
+        assert!(recognise("x.bin", b"3000000 300\n</s> ").is_none());
+        assert!(recognise("x.bin", b"1\tFed official says\thttp").is_none());
+        assert!(recognise("x.bin", b"").is_none());
     }
 }

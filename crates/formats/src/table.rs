@@ -147,21 +147,42 @@ fn part(path: &Path, columns: &[&str], slice: Option<(usize, usize)>) -> Result<
     Ok(frame)
 }
 
-/// Reads the table as [`read`] does, [`GROUP_ROWS`] rows at a time, and passes each piece to
-/// `take`.
+/// Bytes of rows that [`groups`] reads at once, as far as row groups tell.
+const GROUP_BYTES: usize = 1 << 27;
+
+/// How many rows of the table at `path` are read or written together: [`GROUP_ROWS`], or fewer if
+/// its rows are long.
+pub fn rows_at_once(path: &Path) -> Result<usize> {
+    let file = File::open(path).map_err(|e| missing(path, &e))?;
+    let mut reader = ParquetReader::new(file);
+    let metadata = reader.get_metadata().map_err(|e| not_expected(&e, path))?;
+    let longest = metadata.row_groups.iter().map(|group| {
+        let mut bytes = 0;
+        for column in group.parquet_columns() {
+            bytes += usize::try_from(column.uncompressed_size()).unwrap_or(0);
+        }
+        bytes / group.num_rows().max(1)
+    });
+    let longest = longest.max().unwrap_or(0).max(1);
+    Ok((GROUP_BYTES / longest).clamp(1, GROUP_ROWS))
+}
+
+/// Reads the table as [`read`] does, at most [`rows_at_once`] rows at a time, and passes each piece
+/// to `take`.
 pub fn groups(
     path: &Path,
     columns: &[&str],
     mut take: impl FnMut(&DataFrame) -> Result<()>,
 ) -> Result<()> {
+    let rows = rows_at_once(path)?;
     let mut start = 0;
     loop {
-        let piece = part(path, columns, Some((start, GROUP_ROWS)))?;
+        let piece = part(path, columns, Some((start, rows)))?;
         if piece.height() > 0 || start == 0 {
             take(&piece)?;
         }
         start += piece.height();
-        if piece.height() < GROUP_ROWS {
+        if piece.height() < rows {
             return Ok(());
         }
     }

@@ -24,9 +24,23 @@ pub type Consumer<'a, T> = &'a mut dyn FnMut(&mut dyn Read, u64, &str) -> Result
 
 /// Whether the file at `path` begins as a zip archive does.
 pub fn is_zip(path: &Path) -> bool {
-    let mut magic = [0; 2];
+    let mut magic = [0; 4];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
-    read.is_ok() && magic == *b"PK"
+    // The first member, the end of an empty archive, or the mark of one in several files. A table
+    // may begin with PK, too.
+    read.is_ok() && [*b"PK\x03\x04", *b"PK\x05\x06", *b"PK\x07\x08"].contains(&magic)
+}
+
+/// How many files with a wanted name the zip archive at `path` has; 0 if it is not one.
+pub fn count(path: &Path, is_wanted: impl Fn(&str) -> bool) -> usize {
+    let archive = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
+    archive.map_or(0, |archive| {
+        archive.file_names().flatten().filter(|name| !is_hidden(name) && is_wanted(name)).count()
+    })
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX" || part.is_empty())
 }
 
 /// Whether the file at `path` is a zip archive with the table of headlines.
@@ -47,19 +61,21 @@ pub fn stream_bytes<T>(bytes: Vec<u8>, origin: &str, consume: Consumer<'_, T>) -
 }
 
 /// Calls `take` with the stream, the name and the place in errors of each of a zip archive's
-/// files, sorted by name. Hidden files are left out.
+/// files, sorted by name. Hidden files are left out and, if some names are wanted, all others.
 pub fn members<R: Read + Seek>(
     reader: R,
     origin: &str,
+    is_wanted: impl Fn(&str) -> bool,
     take: &mut dyn FnMut(&mut dyn Read, &str, &str) -> Result<()>,
 ) -> Result<()> {
     let (mut archive, length) = open(reader, origin)?;
-    let is_hidden = |name: &str| {
-        name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX" || part.is_empty())
-    };
     let mut names: Vec<String> =
         archive.file_names().filter_map(std::result::Result::ok).map(Into::into).collect();
     names.retain(|name| !is_hidden(name));
+    // Beside files of rows, others describe them.
+    if names.iter().any(|name| is_wanted(name)) {
+        names.retain(|name| is_wanted(name));
+    }
     names.sort_unstable();
     if names.is_empty() {
         return Err(Failure::input("the archive has no files", origin, "give one with data"));

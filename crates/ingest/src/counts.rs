@@ -42,12 +42,14 @@ pub struct BadRows {
     /// What is wrong with the first of them.
     pub told: Vec<String>,
     most: u64,
+    /// Whether there are several files, so that each has to be named.
+    several: bool,
 }
 
 impl BadRows {
     /// `most` may be left out.
-    pub fn new(most: u64) -> Self {
-        Self { count: 0, told: Vec::new(), most }
+    pub fn new(most: u64, several: bool) -> Self {
+        Self { count: 0, told: Vec::new(), most, several }
     }
 
     /// Leaves a row out, or fails if too many have been left out already. The row is the `number`th
@@ -67,7 +69,10 @@ impl BadRows {
             ));
         }
         if self.told.len() < TOLD {
-            self.told.push(format!("{unit} {number} {what}"));
+            // Without its folder, since this is in an artifact.
+            let name = file.rsplit('/').next().unwrap_or(file);
+            let of = if self.several { format!("{name}, ") } else { String::new() };
+            self.told.push(format!("{of}{unit} {number} {what}"));
         }
         Ok(())
     }

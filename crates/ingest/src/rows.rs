@@ -141,7 +141,7 @@ fn choose(
         rows: 0,
         kept: 0,
         publishers,
-        bad: BadRows::new(wanted.most_bad),
+        bad: BadRows::new(wanted.most_bad, false),
         number: 0,
         ids: Ids::default(),
         table: Table::default(),

@@ -11,7 +11,7 @@ mod json_lines;
 mod parquet;
 mod records;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use fetch::{Downloads, Obtained};
@@ -27,10 +27,6 @@ use crate::counts::Counts;
 use container::Unpacked;
 use delimited::Dialect;
 use intake::{Intake, LONGEST_TEXT, OptionalColumns, Place, Row};
-
-/// Files of an amount that is checked one by one for being what a failed download leaves. A folder
-/// of texts has more.
-const CHECKED: usize = 64;
 
 /// What the options say about the files.
 pub struct TextOptions {
@@ -76,12 +72,19 @@ pub fn files(sources: &[String], stage: &Stage) -> Result<Vec<TextFile>> {
                 "check the path in the option `ingest.files` or `ingest.source`",
             )
         })?;
-        let is_few = found.len() <= CHECKED;
+        // Of several folders, texts keep the name of theirs.
+        let above = if sources.len() > 1 && Path::new(source).is_dir() {
+            format!("{}/", stage::source_name(&[source.trim_end_matches('/')]))
+        } else {
+            String::new()
+        };
         for SourceFile { name, path } in found {
             let shown = path.display().to_string();
-            if is_few {
+            // A text in the folder of its class may well be a web page.
+            if !name.contains('/') {
                 obtained(std::slice::from_ref(&shown), None, stage)?;
             }
+            let name = format!("{above}{name}");
             all.push(TextFile { name, path, origin: shown, obtained: None });
         }
     }
@@ -109,9 +112,13 @@ pub fn are_news(file: &TextFile, options: &TextOptions, stage: &Stage) -> Result
     if archive::has_news(&file.path) {
         return Ok(true);
     }
+    // Named columns are those of another table.
+    if options.columns.any() || !options.header {
+        return Ok(false);
+    }
     let mut is_news = false;
     container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
-        is_news |= Format::guess(member.name, &member.head) == Format::News;
+        is_news |= Format::is_news(member.name, &member.head);
         Ok(())
     })
     .map_err(|e| file.explain(e))?;
@@ -133,7 +140,8 @@ pub fn stream_news(
     container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
         // The progress of a packed file is that of its packed bytes.
         let size = std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
-        if counts.is_none() {
+        let is_news = options.format.is_some() || Format::is_news(member.name, &member.head);
+        if counts.is_none() && is_news {
             counts = Some(consume(member.reader, size, member.place)?);
         }
         Ok(())
@@ -149,34 +157,56 @@ pub fn read(
 ) -> Result<(Counts, Labels, String)> {
     let in_folders = match options.format {
         Some(format) => format == Format::Folders,
-        None => files.iter().all(|file| file.name.contains('/') && !Format::is_named(&file.name)),
+        None => Format::are_folders(files.iter().map(|file| file.name.as_str())),
+    };
+    let (files, others): (Vec<&TextFile>, Vec<&TextFile>) = if in_folders {
+        // The texts are the files that lie deepest; the others describe them.
+        let depth = |file: &TextFile| file.name.matches('/').count();
+        let deepest = files.iter().map(depth).max().unwrap_or(0);
+        files.iter().partition(|file| depth(file) == deepest)
+    } else {
+        (files.iter().collect(), Vec::new())
+    };
+    if let [first, ..] = &others[..] {
+        stage.progress.warn(format!(
+            "{} files are in no folder of a class and are left out: {} …",
+            others.len(),
+            first.name
+        ));
+    }
+    let members = match &files[..] {
+        [one] if !in_folders => archive::count(&one.path, Format::is_named),
+        _ => 0,
+    };
+    let has_parts = if in_folders {
+        files.iter().any(|file| folders(&file.name).is_some_and(|(part, _)| !part.is_empty()))
+    } else {
+        files.len() > 1 || members > 1
     };
     let columns = OptionalColumns {
         group: options.columns.group.is_some(),
-        part: options.columns.part.is_some()
-            || if in_folders {
-                files
-                    .iter()
-                    .any(|file| folders(&file.name).is_some_and(|(part, _)| !part.is_empty()))
-            } else {
-                files.len() > 1
-            },
+        part: options.columns.part.is_some() || has_parts,
+        several: files.len() > 1 || members > 1,
     };
+    if in_folders {
+        refuse_columns(options, Format::Folders)?;
+    }
     let path = stage.output("headlines.parquet");
     let mut intake = Intake::new(&path, options.labels.clone(), options.most_bad, columns)?;
-    let place = match files {
+    let place = match &files[..] {
         [one] => one.origin.clone(),
         [first, .., last] => format!("{} to {}, {} files", first.origin, last.origin, files.len()),
         [] => String::new(),
     };
     let mut formats: Vec<Format> = Vec::new();
-    for file in files {
+    for (number, file) in (1..).zip(&files) {
         if in_folders {
-            file.text(&mut intake, columns)?;
+            file.text(number, &mut intake, columns)?;
             continue;
         }
-        let part = columns.part.then_some(file.name.as_str());
         container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
+            let name = if members > 1 { member.name.to_owned() } else { file.name.clone() };
+            let part = columns.part.then_some(name.as_str());
             let format = rows(member, part, options, &mut intake)?;
             if !formats.contains(&format) {
                 formats.push(format);
@@ -202,7 +232,12 @@ fn rows(
     intake: &mut Intake,
 ) -> Result<Format> {
     let Unpacked { name, place, head, reader, path } = member;
-    let format = options.format.unwrap_or_else(|| Format::guess(name, &head));
+    let is_other = options.columns.any() || !options.header;
+    let format = options.format.unwrap_or_else(|| match Format::guess(name, &head) {
+        Format::News if is_other => Format::Tsv,
+        format => format,
+    });
+    refuse_columns(options, format)?;
     let dialect = |separator, quoting| Dialect {
         separator: options.separator.unwrap_or(separator),
         quoting: options.quoting.unwrap_or(quoting),
@@ -236,6 +271,18 @@ fn rows(
     Ok(format)
 }
 
+/// Refuses names of columns for a format that has none.
+fn refuse_columns(options: &TextOptions, format: Format) -> Result<()> {
+    if !options.columns.any() || !matches!(format, Format::FastText | Format::Folders) {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format_args!("the format `{}` has no columns", format.name()),
+        "option `ingest.columns`",
+        "remove it, or set `ingest.format` if the files have another format",
+    ))
+}
+
 impl TextFile {
     /// Whether it is a downloaded file, whose path a failure has to name.
     pub fn explain(&self, failure: Failure) -> Failure {
@@ -251,7 +298,7 @@ impl TextFile {
     }
 
     /// Takes the whole file as a text; the folder that it is in is its label.
-    fn text(&self, intake: &mut Intake, columns: OptionalColumns) -> Result<()> {
+    fn text(&self, number: u64, intake: &mut Intake, columns: OptionalColumns) -> Result<()> {
         let fail = |e: std::io::Error| Failure::io("read", &self.path, &e);
         let length = std::fs::metadata(&self.path).map_err(fail)?.len();
         let row = if length > LONGEST_TEXT as u64 {
@@ -273,7 +320,7 @@ impl TextFile {
                 part,
             })
         });
-        intake.take(row, Place { file: &self.origin, unit: "text", number: 1 })
+        intake.take(row, Place { file: &self.origin, unit: "text", number })
     }
 }
 

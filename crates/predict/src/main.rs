@@ -51,6 +51,8 @@ struct PredictCli {
 
 /// The most headlines per thread in a batch.
 const BATCH: usize = 8192;
+/// The most categories that a thread's answers of a batch show.
+const SHOWN: usize = 1 << 17;
 /// Bytes after which a batch ends, for all threads together: a headline may be very long.
 const LARGEST: usize = 1 << 23;
 /// Headlines whose features are computed at once, and stay in a cache until they are used.
@@ -91,7 +93,10 @@ fn run(cli: &PredictCli) -> Result<()> {
     let desks_of = |member: usize| {
         desks.get(member).map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner))
     };
-    let mut batch = vec![String::new(); BATCH * threads];
+    // With many categories in each answer, fewer headlines are answered at once.
+    let shown = (cli.top_k as usize).min(classifier.labels().len());
+    let per_thread = (SHOWN / shown).clamp(1, BATCH);
+    let mut batch = vec![String::new(); per_thread * threads];
     loop {
         let (mut count, mut bytes) = (0, 0);
         let mut end = None;

@@ -48,6 +48,7 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
     );
     environment.add_filter("thousands", thousands);
     environment.add_filter("shortened", shortened);
+    environment.add_filter("cell", cell);
     environment.add_filter("percent", |x: f64| format!("{:.1}\u{a0}%", x * 100.0));
     environment.add_filter("decimals", |x: f64, n: usize| format!("{x:.n$}"));
     environment.add_filter("signed", signed);
@@ -69,6 +70,12 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
 /// Puts a no-break space between a number and `%`.
 fn whole(text: &str) -> String {
     text.replace(" %", "\u{a0}%")
+}
+
+/// A text for a cell of a Markdown table: on one line, and nothing in it ends the cell or is HTML.
+fn cell(text: &str) -> String {
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
 
 /// The beginning of a long text.
@@ -150,6 +157,11 @@ mod tests {
     fn a_reason_is_translated_into_japanese() {
         let reason = "this build cannot use CUDA, and this machine has no NVIDIA driver";
         assert!(!reason_japanese(reason).contains("this"), "{}", reason_japanese(reason));
+    }
+
+    #[test]
+    fn a_label_does_not_break_a_table() {
+        assert_eq!(cell("a|b\n<i>\\"), "a\\|b &lt;i>\\\\");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Parts that the data comes in: by its files, or by a column.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use failure::{Failure, Result};
@@ -70,24 +71,36 @@ impl Given {
         options: &SplitOptions,
         stage: &Stage,
     ) -> Result<[Vec<usize>; 3]> {
-        let mut parts = self.given(path, rows.classes.len(), stage)?;
-        for (at, name) in PARTS.iter().enumerate().skip(1) {
-            if self.patterns[at].is_some() || *name == "test" && !self.has_test {
-                continue;
-            }
-            let (train, part) = rows.cut_one(&parts[0], options)?;
-            let text = format!("{name} is not given: {} rows are cut from train", part.len());
+        let mut parts = self.given(path, rows, stage)?;
+        let is_cut = |at: usize| {
+            self.patterns.get(at).is_some_and(Option::is_none)
+                && (PARTS[at] != "test" || self.has_test)
+        };
+        let say = |at: usize, part: &[usize]| {
+            let text =
+                format!("{} is not given: {} rows are cut from train", PARTS[at], part.len());
             stage.progress.send(&Event::Note { text });
+        };
+        if is_cut(1) && is_cut(2) {
+            // As if train were all of the data.
+            parts = rows.cut_from(&parts[0], options)?;
+            say(1, &parts[1]);
+            say(2, &parts[2]);
+            return Ok(parts);
+        }
+        for at in (1..PARTS.len()).filter(|at| is_cut(*at)) {
+            let (train, part) = rows.cut_one(&parts[0], options)?;
+            say(at, &part);
             parts[0] = train;
             parts[at] = part;
         }
         Ok(parts)
     }
 
-    fn given(&self, path: &Path, rows: usize, stage: &Stage) -> Result<[Vec<usize>; 3]> {
+    fn given(&self, path: &Path, rows: &Rows<'_>, stage: &Stage) -> Result<[Vec<usize>; 3]> {
         let mut parts = [const { Vec::new() }; 3];
         if self.patterns.iter().all(Option::is_none) {
-            parts[0] = (0..rows).collect();
+            parts[0] = (0..rows.classes.len()).collect();
             return Ok(parts);
         }
         if !table::schema(path)?.contains(COLUMN) {
@@ -131,6 +144,12 @@ impl Given {
                 "name the files or values of train in `split.given.train`, too",
             ));
         }
+        let shared = shared_groups(rows, &parts);
+        if shared > 0 {
+            stage.progress.warn(format!(
+                "{shared} groups are in more than one part, since the parts are given"
+            ));
+        }
         if left_out > 0 {
             let of: Vec<&str> = values
                 .iter()
@@ -156,4 +175,17 @@ impl Given {
         let rest = self.patterns[0].is_none().then_some(0);
         self.patterns.iter().position(of).or(rest)
     }
+}
+
+/// How many groups have rows in more than one part.
+fn shared_groups(rows: &Rows<'_>, parts: &[Vec<usize>; 3]) -> usize {
+    let groups = rows.groups.as_deref().unwrap_or_default();
+    let mut part_of: HashMap<&str, (usize, bool)> = HashMap::new();
+    for (part, rows) in parts.iter().enumerate() {
+        for group in rows.iter().filter_map(|&row| groups.get(row)) {
+            let (first, is_shared) = part_of.entry(group).or_insert((part, false));
+            *is_shared |= *first != part;
+        }
+    }
+    part_of.values().filter(|(_, is_shared)| *is_shared).count()
 }

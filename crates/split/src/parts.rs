@@ -21,13 +21,18 @@ impl Rows<'_> {
     /// Cuts train, valid and test from all rows.
     pub fn cut(&self, options: &SplitOptions) -> Result<[Vec<usize>; 3]> {
         let all: Vec<usize> = (0..self.classes.len()).collect();
+        self.cut_from(&all, options)
+    }
+
+    /// Cuts train, valid and test from these rows.
+    pub fn cut_from(&self, rows: &[usize], options: &SplitOptions) -> Result<[Vec<usize>; 3]> {
         if self.groups.is_some() {
             let half = options.test_size / 2.0;
             let shares = [1.0 - options.test_size, half, half];
-            let parts = <[Vec<usize>; 3]>::try_from(self.grouped(&all, &shares, options.seed));
+            let parts = <[Vec<usize>; 3]>::try_from(self.grouped(rows, &shares, options.seed));
             return self.filled(parts.unwrap_or_default());
         }
-        let (train, rest) = self.halves(&all, options.test_size, options)?;
+        let (train, rest) = self.halves(rows, options.test_size, options)?;
         let (valid, test) = self.halves(&rest, 0.5, options)?;
         self.filled([train, valid, test])
     }
@@ -45,7 +50,12 @@ impl Rows<'_> {
         } else {
             self.halves(train, share, options)?
         };
-        let [train, part, _] = self.filled([train, part, vec![0]])?;
+        if train.is_empty() || part.is_empty() {
+            return Err(impossible(format_args!(
+                "a part cut from {} headlines of train would be empty",
+                train.len() + part.len()
+            )));
+        }
         Ok((train, part))
     }
 

@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
-use formats::table::{self, GROUP_ROWS};
+use formats::table;
 use polars::prelude::{DataFrame, DataType, PlSmallStr, SchemaRef};
 
 /// Bytes of rows that wait in memory, over all shards.
@@ -41,10 +41,11 @@ fn within(
         _ => {}
     }
     let schema = table::schema(from)?;
+    let group = table::rows_at_once(from)?;
     let names: Vec<&str> = schema.iter_names().map(PlSmallStr::as_str).collect();
     let (numbers, texts): (Vec<&str>, Vec<&str>) =
         names.iter().partition(|name| schema.get(name) == Some(&DataType::Int64));
-    let mut shards = Shards::new(to.iter().map(|(_, rows)| *rows), schema.clone(), scratch);
+    let mut shards = Shards::new(to.iter().map(|(_, rows)| *rows), group, schema.clone(), scratch);
     let mut places_left = places.iter();
     table::groups(from, &names, |frame| {
         let numbers = numbers
@@ -74,8 +75,8 @@ fn within(
     let mut shard = 0;
     for (path, rows) in to {
         let mut writer = table::Writer::create(path, &schema)?;
-        for start in (0..*rows).step_by(GROUP_ROWS) {
-            writer.push(&shards.frame(shard, GROUP_ROWS.min(rows - start))?)?;
+        for start in (0..*rows).step_by(group) {
+            writer.push(&shards.frame(shard, group.min(rows - start))?)?;
             shard += 1;
         }
         writer.finish()?;
@@ -97,11 +98,16 @@ struct Shards {
 }
 
 impl Shards {
-    fn new(tables: impl Iterator<Item = usize>, schema: SchemaRef, scratch: &Path) -> Self {
+    fn new(
+        tables: impl Iterator<Item = usize>,
+        group: usize,
+        schema: SchemaRef,
+        scratch: &Path,
+    ) -> Self {
         let mut all = Vec::new();
         let mut first = 0;
         for rows in tables {
-            all.extend((0..rows).step_by(GROUP_ROWS).map(|start| (first + start, Vec::new())));
+            all.extend((0..rows).step_by(group).map(|start| (first + start, Vec::new())));
             first += rows;
         }
         Self { all, schema, waiting: 0, spilled: false, scratch: scratch.to_owned() }
@@ -219,7 +225,7 @@ fn parse<'b>(
 mod tests {
     use super::*;
     use crate::numpy::RandomState;
-    use formats::table::HEADLINE_COLUMNS;
+    use formats::table::{GROUP_ROWS, HEADLINE_COLUMNS};
     use polars::prelude::{IntoColumn, NamedFrom, Series};
 
     #[test]

@@ -25,12 +25,16 @@ pub fn expand(source: &str) -> Result<Vec<SourceFile>> {
         Ok(_) => {
             files.push(SourceFile { name: crate::source_name(&[source]), path: path.to_owned() });
         }
-        Err(e) if e.kind() == ErrorKind::NotFound && source.contains(['*', '?', '[']) => {
-            let matches = glob::glob(source).map_err(|e| Error::new(ErrorKind::InvalidInput, e))?;
+        Err(e) if e.kind() == ErrorKind::NotFound && source.contains(WILD) => {
+            let (base, pattern) = split_pattern(path);
+            let whole = Path::new(&glob::Pattern::escape(&base.to_string_lossy())).join(&pattern);
+            let matches = glob::glob(&whole.to_string_lossy())
+                .map_err(|e| Error::new(ErrorKind::InvalidInput, e))?;
             for path in matches {
                 let path = path.map_err(Error::from)?;
                 if path.is_file() {
-                    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let name = path.strip_prefix(&base).unwrap_or(&path);
+                    let name = name.to_string_lossy().replace('\\', "/");
                     files.push(SourceFile { name, path });
                 }
             }
@@ -44,6 +48,25 @@ pub fn expand(source: &str) -> Result<Vec<SourceFile>> {
     Ok(files)
 }
 
+/// What makes a path a pattern.
+const WILD: [char; 3] = ['*', '?', '['];
+
+/// The folder that a pattern's files lie below, and the rest of the pattern. The folder exists: its
+/// own name may have the letters of a pattern.
+fn split_pattern(path: &Path) -> (PathBuf, PathBuf) {
+    let mut base = PathBuf::new();
+    let mut rest = path.components();
+    for part in path.components() {
+        let next = base.join(part);
+        if part.as_os_str().to_string_lossy().contains(WILD) && !next.is_dir() {
+            break;
+        }
+        base = next;
+        rest.next();
+    }
+    (base, rest.as_path().to_owned())
+}
+
 fn walk(folder: &Path, above: &str, depth: usize, files: &mut Vec<SourceFile>) -> Result<()> {
     if depth > DEEPEST {
         return Err(Error::other(format!("{} is too deep", folder.display())));
@@ -55,9 +78,11 @@ fn walk(folder: &Path, above: &str, depth: usize, files: &mut Vec<SourceFile>) -
             continue;
         }
         let name = format!("{above}{name}");
-        if std::fs::metadata(&path)?.is_dir() {
+        let metadata = std::fs::metadata(&path)
+            .map_err(|e| Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+        if metadata.is_dir() {
             walk(&path, &format!("{name}/"), depth + 1, files)?;
-        } else {
+        } else if metadata.is_file() {
             files.push(SourceFile { name, path });
         }
     }
@@ -83,6 +108,10 @@ mod tests {
         assert_eq!(names("").expect("files"), ["a/x.txt", "b/10.txt", "b/2.txt", "top.tsv"]);
         assert_eq!(names("b/*.txt").expect("files"), ["10.txt", "2.txt"]);
         assert_eq!(names("top.tsv").expect("files"), ["top.tsv"]);
+        assert_eq!(names("*/*.txt").expect("files"), ["a/x.txt", "b/10.txt", "b/2.txt"]);
+        std::fs::create_dir(dir.path().join("odd[1]")).expect("creates");
+        std::fs::write(dir.path().join("odd[1]/y.csv"), "").expect("writes");
+        assert_eq!(names("odd[1]/*.csv").expect("files"), ["y.csv"]);
         for missing in ["*.csv", "c", "c.tsv"] {
             assert_eq!(names(missing).unwrap_err().kind(), ErrorKind::NotFound, "{missing}");
         }

@@ -262,6 +262,10 @@ impl<'d> ConfigLayers<'d> {
         // Each overrides what stands before it.
         self.layer += 1;
         let in_matrix = in_matrix(name);
+        if let Some(Value::Table(inner)) = parse(text).filter(|_| in_matrix.is_none()) {
+            self.table(name, &inner, &shown, base, problems);
+            return;
+        }
         if let Meaning::Option(table, option) = self.place(in_matrix.unwrap_or(name)) {
             if in_matrix.is_none() {
                 self.push(table, option, Given::Text(text.to_owned()), &shown, base);

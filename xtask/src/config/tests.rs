@@ -190,3 +190,14 @@ fn a_matrix_is_a_run_for_each_combination() {
         read(&[&format!("matrix.train.slp.seed=[{}]", many.join(","))]).err().expect("refused");
     assert!(failure.place.contains("has 1001 combinations; at most 1000 are allowed"), "{failure}");
 }
+
+#[test]
+fn a_table_can_be_set_at_once() {
+    let set = "ingest.columns={ text = [\"title\", \"body\"], label = \"kind\" }";
+    let config = read(&[set]).expect("reads");
+    let options = config.options(config.graph.find("ingest").expect("a node"));
+    assert_eq!(options["columns.text"], serde_json::json!(["title", "body"]));
+    assert_eq!(options["columns.label"], "kind");
+    let wrong = read(&["ingest.columns={ texts = \"title\" }"]).err().expect("refused");
+    assert!(wrong.place.contains("did you mean `columns.text`?"), "{wrong}");
+}

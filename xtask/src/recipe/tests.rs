@@ -241,3 +241,14 @@ fn a_source_that_cannot_be_read_does_not_affect_unrelated_nodes() {
             .contains("cannot read the source")
     );
 }
+
+#[test]
+fn a_folder_cannot_be_pinned_since_its_content_would_not_be_in_the_key() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let source = format!("embed.source={}", dir.path().display());
+    let sum = format!("embed.sha256={}", "0".repeat(64));
+    let config = Config::read(root(), "sample", &[source, sum]).expect("a configuration");
+    let recipes = Recipes::new(root(), &config, "cpu", &Index::default()).expect("recipes");
+    let refused = recipes.recipe(config.graph.find("embed").expect("a node")).unwrap_err();
+    assert_eq!(Failure::from(refused).what, "a folder has no checksum");
+}

@@ -29,11 +29,18 @@ pub struct Columns {
 }
 
 impl ColumnNames {
+    /// Whether the options name any column.
+    pub fn any(&self) -> bool {
+        self.text.is_some()
+            || [&self.label, &self.id, &self.group, &self.part].into_iter().any(Option::is_some)
+    }
+
     /// Finds the columns among those of a table.
     pub fn find(&self, there: &[&str], place: &str) -> Result<Columns> {
         let at = |name: &str| there.iter().position(|column| *column == name);
         let missing = |what: &str, option: &str| {
-            let shown: Vec<&str> = there.iter().copied().take(20).collect();
+            let shown: Vec<String> =
+                there.iter().take(20).map(|name| name.chars().take(40).collect()).collect();
             Failure::input(
                 format_args!("{what}; the columns are {}", shown.join(", ")),
                 place,

@@ -8,7 +8,7 @@ use failure::{Failure, Result};
 use flate2::read::MultiGzDecoder;
 use stage::{Progress, Unit};
 
-use super::format::without_packing;
+use super::format::{Format, without_packing};
 use crate::archive;
 
 /// Bytes that are looked at to guess a format.
@@ -44,10 +44,13 @@ pub fn open(
     (&mut file).take(4).read_to_end(&mut magic).map_err(fail)?;
     file.rewind().map_err(fail)?;
     progress.begin("reading", Some(size), Unit::Bytes);
-    if magic.starts_with(b"PK") {
-        return archive::members(BufReader::new(file), origin, &mut |reader, name, place| {
-            pass_on(reader, name, place, None, &mut take)
-        });
+    if archive::is_zip(path) {
+        return archive::members(
+            BufReader::new(file),
+            origin,
+            Format::is_named,
+            &mut |reader, name, place| pass_on(reader, name, place, None, &mut take),
+        );
     }
     let counted = Counted { inner: file, done: 0, progress };
     let name_inside = without_packing(name);

@@ -17,6 +17,8 @@ use super::records::Records;
 /// Bytes and rows that polars reads at once.
 const BYTES: usize = 1 << 22;
 const ROWS: usize = 1 << 16;
+/// More columns than any table of texts has.
+const MOST_COLUMNS: usize = 1 << 14;
 
 /// How fields are separated.
 #[derive(Clone, Copy)]
@@ -37,7 +39,8 @@ pub fn read(
     options: &TextOptions,
     intake: &mut Intake,
 ) -> Result<()> {
-    let mut records = Records::new(reader, place, dialect.quoting);
+    let quoted = dialect.quoting.then_some(dialect.separator);
+    let mut records = Records::new(reader, place, quoted);
     let mut block = Block {
         dialect,
         place,
@@ -48,23 +51,28 @@ pub fn read(
         rows: Vec::new(),
     };
     while let Some((line, record)) = records.next()? {
-        let at = Place { file: place, unit: "line", number: line };
-        let checked = std::str::from_utf8(record)
+        let width = std::str::from_utf8(record)
             .map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))
             .and_then(|_| width(record, dialect));
-        let width = match checked {
-            Ok(width) => width,
-            Err(what) => {
-                intake.take(Err(what), at)?;
-                continue;
-            }
-        };
         if block.columns.is_none() {
-            block.width = width;
+            // Without it nothing can be read, so it cannot be left out.
+            let wrong = |what: String| {
+                Failure::input(
+                    format_args!("line {line} {what}"),
+                    format_args!("{place}, line {line}"),
+                    "correct the first row, which shows the columns",
+                )
+            };
+            block.width = width.clone().map_err(wrong)?;
+            if block.width > MOST_COLUMNS {
+                let what =
+                    format!("has {} columns; at most {MOST_COLUMNS} are supported", block.width);
+                return Err(wrong(what));
+            }
             let names: Vec<String> = if dialect.header {
                 block.header(record)?
             } else {
-                (1..=width).map(|n| format!("column_{n}")).collect()
+                (0..block.width).map(column).collect()
             };
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             block.columns = Some(options.columns.find(&names, place)?);
@@ -72,19 +80,34 @@ pub fn read(
                 continue;
             }
         }
-        if width != block.width {
-            let what = format!("has {width} columns, not {}", block.width);
-            intake.take(Err(what), at)?;
-            continue;
+        let wrong = match width {
+            Ok(width) if width == block.width => None,
+            Ok(width) => Some(format!("has {width} columns, not {}", block.width)),
+            Err(what) => Some(what),
+        };
+        if wrong.is_none() {
+            if block.bytes.is_empty() {
+                block.begin();
+            }
+            block.bytes.extend_from_slice(record);
+            block.bytes.push(b'\n');
         }
-        block.bytes.extend_from_slice(record);
-        block.bytes.push(b'\n');
-        block.rows.push(line);
+        block.rows.push(BlockRow { line, number: intake.number(), wrong });
         if block.rows.len() == ROWS || block.bytes.len() >= BYTES {
             block.pass_on(intake)?;
         }
     }
     block.pass_on(intake)
+}
+
+/// A row of a block.
+struct BlockRow {
+    /// The line in which it begins.
+    line: u64,
+    /// Its number, counted over all files.
+    number: u64,
+    /// What is wrong with it, if it is not among the rows that polars reads.
+    wrong: Option<String>,
 }
 
 /// Rows that polars reads together.
@@ -95,14 +118,24 @@ struct Block<'b> {
     width: usize,
     columns: Option<Columns>,
     bytes: Vec<u8>,
-    /// The line in which each row begins.
-    rows: Vec<u64>,
+    rows: Vec<BlockRow>,
 }
 
 impl Block<'_> {
+    /// Begins the bytes with a row that is dropped: polars takes a table whose first bytes are those
+    /// of a compressed file, such as `x^`, for one.
+    fn begin(&mut self) {
+        self.bytes.push(b'k');
+        self.bytes.extend(std::iter::repeat_n(self.dialect.separator, self.width - 1));
+        self.bytes.push(b'\n');
+    }
+
     /// The columns' names.
-    fn header(&self, record: &[u8]) -> Result<Vec<String>> {
-        let frame = self.parse(record.to_vec(), &(0..self.width).collect::<Vec<_>>());
+    fn header(&mut self, record: &[u8]) -> Result<Vec<String>> {
+        self.begin();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.extend_from_slice(record);
+        let frame = self.parse(bytes, &(0..self.width).collect::<Vec<_>>());
         let texts = frame.and_then(|frame| {
             let name = |at: usize| {
                 Ok(frame.column(&column(at))?.str()?.get(0).unwrap_or_default().trim().to_owned())
@@ -129,6 +162,7 @@ impl Block<'_> {
             })
             .into_reader_with_file_handle(Cursor::new(bytes))
             .finish()
+            .map(|frame| frame.slice(1, usize::MAX))
     }
 
     fn pass_on(&mut self, intake: &mut Intake) -> Result<()> {
@@ -138,12 +172,25 @@ impl Block<'_> {
         let mut wanted: Vec<usize> = columns.all().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let bytes = std::mem::take(&mut self.bytes);
-        let frame = self.parse(bytes, &wanted).map_err(|e| self.unread(&e))?;
-        if frame.height() != self.rows.len() {
-            let what = format_args!("{} rows were read as {}", self.rows.len(), frame.height());
+        let mut good = self.rows.iter().filter(|row| row.wrong.is_none()).count();
+        let frame = if good > 0 {
+            let bytes = std::mem::take(&mut self.bytes);
+            self.parse(bytes, &wanted).map_err(|e| self.unread(&e))?
+        } else {
+            DataFrame::empty()
+        };
+        if frame.height() != good {
+            let what = format_args!("{good} rows were read as {}", frame.height());
             return Err(Failure::failed(what, self.place, "this is a bug; please report it"));
         }
+        if good == 0 {
+            for BlockRow { line, number, wrong } in self.rows.drain(..) {
+                let place = Place { file: self.place, unit: "line", number: line };
+                intake.take_numbered(number, Err(wrong.unwrap_or_default()), place)?;
+            }
+            return Ok(());
+        }
+        good = 0;
         let path = std::path::Path::new(self.place);
         let texts = |at: usize| table::texts(&frame, &column(at), path);
         let of_text: Vec<_> = columns.texts.iter().map(|at| texts(*at)).collect::<Result<_>>()?;
@@ -151,7 +198,14 @@ impl Block<'_> {
         let [id, group, part] = [columns.id, columns.group, columns.part].map(|at| at.map(texts));
         let (id, group, part) = (id.transpose()?, group.transpose()?, part.transpose()?);
         let mut joined = String::new();
-        for (row, line) in self.rows.drain(..).enumerate() {
+        for BlockRow { line, number: at, wrong } in self.rows.drain(..) {
+            let place = Place { file: self.place, unit: "line", number: line };
+            if let Some(what) = wrong {
+                intake.take_numbered(at, Err(what), place)?;
+                continue;
+            }
+            let row = good;
+            good += 1;
             let text = match &of_text[..] {
                 [one] => one.get(row).unwrap_or_default(),
                 several => {
@@ -171,8 +225,7 @@ impl Block<'_> {
                 part: part.map_or(self.part, |part| part.get(row)),
             };
             let id = id.map(|id| number(id.get(row).unwrap_or_default())).transpose();
-            let place = Place { file: self.place, unit: "line", number: line };
-            intake.take(id.map(|id| Row { id, ..fields }), place)?;
+            intake.take_numbered(at, id.map(|id| Row { id, ..fields }), place)?;
         }
         Ok(())
     }

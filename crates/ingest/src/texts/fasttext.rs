@@ -17,7 +17,7 @@ pub fn read(
     part: Option<&str>,
     intake: &mut Intake,
 ) -> Result<()> {
-    let mut records = Records::new(reader, place, false);
+    let mut records = Records::new(reader, place, None);
     while let Some((line, record)) = records.next()? {
         let row = std::str::from_utf8(record)
             .map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))

@@ -20,6 +20,8 @@ pub enum Format {
 
 /// The bytes that parquet files begin with.
 const PARQUET: &[u8] = b"PAR1";
+/// Rows that are looked at to recognise the news archive's table.
+const LOOKED_AT: usize = 4;
 /// Columns of the news archive's table.
 const NEWS_COLUMNS: usize = 8;
 
@@ -62,7 +64,7 @@ impl Format {
         if head.starts_with(PARQUET) {
             return Self::Parquet;
         }
-        if base == crate::archive::MEMBER || is_news(first) {
+        if Self::is_news(name, head) {
             return Self::News;
         }
         if first.trim_ascii_start().starts_with(fasttext::PREFIX.as_bytes()) {
@@ -80,6 +82,19 @@ impl Format {
         }
     }
 
+    /// Whether a file with this name and these first bytes is the news archive's table. One of its
+    /// first rows may be damaged.
+    pub fn is_news(name: &str, head: &[u8]) -> bool {
+        let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+        name.rsplit('/').next() == Some(crate::archive::MEMBER)
+            || head.split(|byte| *byte == b'\n').take(LOOKED_AT).any(is_news_row)
+    }
+
+    /// Whether files with these names are texts in folders of their classes.
+    pub fn are_folders<'n>(names: impl Iterator<Item = &'n str> + Clone) -> bool {
+        names.clone().any(|name| name.contains('/')) && !names.into_iter().any(Self::is_named)
+    }
+
     /// Whether files with this name hold rows, so that they are not texts of a folder for a class.
     pub fn is_named(name: &str) -> bool {
         const ENDINGS: [&str; 8] =
@@ -91,7 +106,7 @@ impl Format {
 }
 
 /// A row of the news archive has eight columns, the first of which is a number.
-fn is_news(line: &[u8]) -> bool {
+fn is_news_row(line: &[u8]) -> bool {
     let mut fields = line.split(|byte| *byte == b'\t');
     let id = fields.next().unwrap_or_default();
     let is_number = !id.is_empty() && id.iter().all(u8::is_ascii_digit);
@@ -124,5 +139,8 @@ mod tests {
             assert_eq!(Format::guess(name, head), format, "{name}");
         }
         assert!(Format::is_named("a/train.csv.gz") && !Format::is_named("pos/1_2.txt"));
+        assert!(Format::are_folders(["README", "pos/1.txt"].into_iter()));
+        assert!(!Format::are_folders(["a/1.jsonl", "a/README"].into_iter()));
+        assert!(!Format::are_folders(["1.txt", "2.txt"].into_iter()));
     }
 }

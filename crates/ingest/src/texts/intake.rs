@@ -13,6 +13,8 @@ use crate::ids::Ids;
 
 /// Bytes of the longest text that is accepted.
 pub const LONGEST_TEXT: usize = 1 << 20;
+/// Bytes of the longest label, group or part.
+const LONGEST_NAME: usize = 1 << 12;
 /// Bytes of text at which rows are written, even if they are few.
 const TABLE_BYTES: usize = 1 << 26;
 
@@ -40,6 +42,8 @@ pub struct Place<'p> {
 pub struct OptionalColumns {
     pub group: bool,
     pub part: bool,
+    /// Whether there are several files, so that messages name them.
+    pub several: bool,
 }
 
 /// The rules, and the rows so far.
@@ -52,6 +56,7 @@ pub struct Intake {
     rows: u64,
     kept: u64,
     ids: Ids,
+    columns: OptionalColumns,
     schema: SchemaRef,
     numbers: Vec<i64>,
     /// The columns of texts: all texts, and where each ends.
@@ -76,10 +81,11 @@ impl Intake {
         Ok(Self {
             listed,
             seen: BTreeSet::new(),
-            bad: BadRows::new(most_bad),
+            bad: BadRows::new(most_bad, columns.several),
             rows: 0,
             kept: 0,
             ids: Ids::default(),
+            columns,
             schema: schema.into(),
             numbers: Vec::new(),
             texts: vec![Default::default(); names.len()],
@@ -87,13 +93,29 @@ impl Intake {
         })
     }
 
-    /// Takes a row, or what is wrong with it.
+    /// The number of the next row, counted over all files.
+    pub fn number(&mut self) -> u64 {
+        self.rows += 1;
+        self.rows
+    }
+
+    /// Takes the next row, or what is wrong with it.
     pub fn take(
         &mut self,
         row: std::result::Result<Row<'_>, String>,
         place: Place<'_>,
     ) -> Result<()> {
-        self.rows += 1;
+        let number = self.number();
+        self.take_numbered(number, row, place)
+    }
+
+    /// The same for a row whose number was taken before.
+    pub fn take_numbered(
+        &mut self,
+        number: u64,
+        row: std::result::Result<Row<'_>, String>,
+        place: Place<'_>,
+    ) -> Result<()> {
         let checked = row.and_then(|row| self.check(row));
         let row = match checked {
             Ok(row) => row,
@@ -108,9 +130,13 @@ impl Intake {
             }
         }
         // Without ids, the data's rows are numbered.
-        self.numbers.push(row.id.unwrap_or_else(|| i64::try_from(self.rows).unwrap_or(i64::MAX)));
-        let fields = [Some(row.text), Some(row.label), row.group, row.part];
-        for ((all, ends), text) in self.texts.iter_mut().zip(fields.into_iter().flatten()) {
+        self.numbers.push(row.id.unwrap_or_else(|| i64::try_from(number).unwrap_or(i64::MAX)));
+        let optional = [(self.columns.group, row.group), (self.columns.part, row.part)];
+        let optional = optional.into_iter().filter(|(is_there, _)| *is_there);
+        let fields = [row.text, row.label]
+            .into_iter()
+            .chain(optional.map(|(_, text)| text.unwrap_or_default()));
+        for ((all, ends), text) in self.texts.iter_mut().zip(fields) {
             all.push_str(text);
             ends.push(all.len());
         }
@@ -134,6 +160,18 @@ impl Intake {
         }
         if let Some(at) = memchr::memchr(0, row.text.as_bytes()) {
             return Err(format!("has a zero byte at byte {at} of its text"));
+        }
+        let names = [("label", Some(row.label)), ("group", row.group), ("part", row.part)];
+        for (what, name) in names.into_iter().filter_map(|(what, name)| Some((what, name?))) {
+            if name.len() > LONGEST_NAME {
+                let length = name.len();
+                return Err(format!(
+                    "has a {what} of {length} bytes; at most {LONGEST_NAME} are allowed"
+                ));
+            }
+            if name.contains('\0') {
+                return Err(format!("has a zero byte in its {what}"));
+            }
         }
         if self.listed.as_ref().is_some_and(|listed| listed.find(row.label).is_none()) {
             let label: String = row.label.chars().take(40).collect();

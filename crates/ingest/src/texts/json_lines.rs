@@ -22,7 +22,7 @@ pub fn read(
     options: &TextOptions,
     intake: &mut Intake,
 ) -> Result<()> {
-    let mut records = Records::new(reader, place, false);
+    let mut records = Records::new(reader, place, None);
     let mut wanted: Option<(Columns, HashMap<String, usize>)> = None;
     let mut fields = Vec::new();
     let mut joined = String::new();
@@ -36,8 +36,14 @@ pub fn read(
                 ));
             }
             // The first object shows which of the usual names there are.
-            let keys: serde_json::Map<String, Value> =
-                serde_json::from_slice(record).unwrap_or_default();
+            let keys = serde_json::from_slice::<serde_json::Map<String, Value>>(record);
+            let keys = keys.map_err(|e| {
+                Failure::input(
+                    format_args!("line {line} is not a JSON object: {e}"),
+                    format_args!("{place}, line {line}"),
+                    "correct the first object, which shows the names of the fields",
+                )
+            })?;
             let keys: Vec<&str> = keys.keys().map(String::as_str).collect();
             let columns = options.columns.find(&keys, place)?;
             let needed = columns.all().filter_map(|at| Some(((*keys.get(at)?).to_owned(), at)));
@@ -74,28 +80,27 @@ fn parse(
         return Err(format!("is not UTF-8 at byte {}", e.valid_up_to()));
     }
     let mut json = serde_json::Deserializer::from_slice(record);
-    WantedFields { keys, fields }.deserialize(&mut json).and_then(|()| json.end()).map_err(
-        |e| {
+    let mut nested = false;
+    WantedFields { keys, fields, nested: &mut nested }
+        .deserialize(&mut json)
+        .and_then(|()| json.end())
+        .map_err(|e| {
             // The line that serde_json names is always the first.
             let text = e.to_string();
             let what = text.split(" at line ").next().unwrap_or(&text);
             format!("is not a JSON object: {what} at column {}", e.column())
-        },
-    )?;
-    for (_, text) in fields.iter() {
-        if text == NOT_A_VALUE {
-            return Err("has a list or an object where a text is needed".to_owned());
-        }
+        })?;
+    if nested {
+        return Err("has a list or an object where a text is needed".to_owned());
     }
     Ok(())
 }
 
-/// What stands for a list or an object; no text has a zero byte.
-const NOT_A_VALUE: &str = "\0";
-
 struct WantedFields<'w> {
     keys: &'w HashMap<String, usize>,
     fields: &'w mut Vec<(usize, String)>,
+    /// Whether a wanted field is a list or an object.
+    nested: &'w mut bool,
 }
 
 impl<'de> DeserializeSeed<'de> for WantedFields<'_> {
@@ -123,7 +128,10 @@ impl<'de> Visitor<'de> for WantedFields<'_> {
                 Value::Number(number) => number.to_string(),
                 Value::Bool(is) => is.to_string(),
                 Value::Null => continue,
-                Value::Array(_) | Value::Object(_) => NOT_A_VALUE.to_owned(),
+                Value::Array(_) | Value::Object(_) => {
+                    *self.nested = true;
+                    continue;
+                }
             };
             self.fields.retain(|(field, _)| *field != at);
             self.fields.push((at, text));

@@ -15,6 +15,9 @@ use polars::prelude::{
 use super::TextOptions;
 use super::intake::{Intake, Place, Row};
 
+/// Bytes that a packed file may have: it is unpacked into memory.
+const MOST_UNPACKED: u64 = 1 << 30;
+
 /// Reads all rows of the file at `path` or, if it is packed, of `reader`. `part` is that of rows
 /// without a column of parts.
 pub fn read(
@@ -30,13 +33,20 @@ pub fn read(
         return pieces(open, place, part, options, intake);
     }
     let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(|e| {
+    reader.take(MOST_UNPACKED + 1).read_to_end(&mut bytes).map_err(|e| {
         Failure::input(
             format_args!("cannot read: {e}"),
             place,
             "get the file again; it may be damaged",
         )
     })?;
+    if bytes.len() as u64 > MOST_UNPACKED {
+        return Err(Failure::input(
+            format_args!("the packed parquet file has more than {MOST_UNPACKED} bytes"),
+            place,
+            "unpack it first; parquet compresses its columns itself",
+        ));
+    }
     pieces(|| Ok(Cursor::new(&bytes[..])), place, part, options, intake)
 }
 

@@ -14,7 +14,8 @@ pub const LONGEST: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 pub struct Records<'r> {
     reader: &'r mut dyn Read,
     place: &'r str,
-    quoted: bool,
+    /// The separator of fields that may be quoted, so that a line end in one does not end a record.
+    quoted: Option<u8>,
     buffer: Vec<u8>,
     /// Where the next record begins.
     start: usize,
@@ -26,9 +27,9 @@ pub struct Records<'r> {
 }
 
 impl<'r> Records<'r> {
-    /// The records of `reader`, which `place` names in errors. In `quoted` ones, a line end between
-    /// quotes is part of a field.
-    pub fn new(reader: &'r mut dyn Read, place: &'r str, quoted: bool) -> Self {
+    /// The records of `reader`, which `place` names in errors. If fields may be `quoted`, a line end
+    /// in one is part of it; a quote within an unquoted field means nothing here.
+    pub fn new(reader: &'r mut dyn Read, place: &'r str, quoted: Option<u8>) -> Self {
         let (buffer, start, line, done) = (Vec::new(), 0, 1, 0);
         Self { reader, place, quoted, buffer, start, line, done, ended: false }
     }
@@ -54,34 +55,44 @@ impl<'r> Records<'r> {
     /// The length of the next record with its line end, and the number of lines in it.
     fn find(&mut self) -> Result<Option<(usize, u64)>> {
         // What has been searched already, and what was found there.
-        let (mut searched, mut quotes, mut lines) = (0, 0_u64, 0);
+        let (mut searched, mut lines) = (0, 0);
+        // Whether a quoted field is open, and where the last one was closed.
+        let (mut open, mut closed) = (false, usize::MAX);
         loop {
-            let rest = self.buffer.get(self.start + searched..).unwrap_or_default();
-            if self.quoted {
-                for at in memchr2_iter(b'\n', b'"', rest) {
-                    if rest.get(at) == Some(&b'"') {
-                        quotes += 1;
+            let record = self.buffer.get(self.start..).unwrap_or_default();
+            let rest = record.get(searched..).unwrap_or_default();
+            if let Some(separator) = self.quoted {
+                for at in memchr2_iter(b'\n', b'"', rest).map(|at| searched + at) {
+                    if record.get(at) == Some(&b'"') {
+                        let before = at.checked_sub(1).and_then(|before| record.get(before));
+                        // After the end of a quoted field, a quote is the second of two.
+                        let opens = before.is_none_or(|byte| *byte == separator)
+                            || at.checked_sub(1) == Some(closed);
+                        if open {
+                            (open, closed) = (false, at);
+                        } else if opens {
+                            open = true;
+                        }
                         continue;
                     }
                     lines += 1;
-                    if quotes.is_multiple_of(2) {
-                        return Ok(Some((searched + at + 1, lines)));
+                    if !open {
+                        return Ok(Some((at + 1, lines)));
                     }
                 }
             } else if let Some(at) = memchr(b'\n', rest) {
                 return Ok(Some((searched + at + 1, 1)));
             }
             searched += rest.len();
-            let open = || !quotes.is_multiple_of(2);
             if self.ended {
                 return match searched {
-                    _ if open() => Err(self.wrong("has a quoted field that does not end")),
+                    _ if open => Err(self.wrong("has a quoted field that does not end")),
                     0 => Ok(None),
                     length => Ok(Some((length, lines + 1))),
                 };
             }
             if searched > LONGEST {
-                let open = if open() { ": a quoted field in it does not end" } else { "" };
+                let open = if open { ": a quoted field in it does not end" } else { "" };
                 return Err(self.wrong(&format!("is longer than {LONGEST} bytes{open}")));
             }
             self.fill()?;
@@ -130,7 +141,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(text: &str, quoted: bool) -> std::result::Result<Vec<(u64, String)>, Failure> {
+    const CSV: Option<u8> = Some(b',');
+
+    fn all(text: &str, quoted: Option<u8>) -> std::result::Result<Vec<(u64, String)>, Failure> {
         let mut reader = text.as_bytes();
         let mut records = Records::new(&mut reader, "x.csv", quoted);
         let mut all = Vec::new();
@@ -144,22 +157,30 @@ mod tests {
     fn a_quoted_field_may_contain_line_ends() {
         let text = "\u{feff}a,b\r\n\r\n\"1\n\"\"2\",x\n3,4";
         let want = [(1, "a,b"), (3, "\"1\n\"\"2\",x"), (5, "3,4")].map(|(n, s)| (n, s.to_owned()));
-        assert_eq!(all(text, true).expect("reads"), want);
-        assert_eq!(all(text, false).expect("reads").len(), 4);
-        assert!(all("", true).expect("reads").is_empty());
+        assert_eq!(all(text, CSV).expect("reads"), want);
+        assert_eq!(all(text, None).expect("reads").len(), 4);
+        assert!(all("", CSV).expect("reads").is_empty());
+    }
+
+    #[test]
+    fn a_quote_within_a_field_swallows_no_row() {
+        let text = "5\" disk,a\ngood,b\n6\" disk,\"a\nb\"\n";
+        let lines: Vec<u64> =
+            all(text, CSV).expect("reads").iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [1, 2, 3]);
     }
 
     #[test]
     fn a_quote_that_does_not_end_is_named() {
         for text in ["a\n\"b\nc\n".to_owned(), format!("a\n\"b{}", "\nc".repeat(LONGEST))] {
-            let failure = all(&text, true).unwrap_err();
+            let failure = all(&text, CSV).unwrap_err();
             assert_eq!(failure.place, "x.csv, line 2");
             assert!(failure.what.contains("does not end"), "{failure}");
         }
-        assert!(all(&"a".repeat(2 * LONGEST), false).unwrap_err().what.contains("longer than"));
-        assert!(all("\u{fffe}", false).is_ok());
+        assert!(all(&"a".repeat(2 * LONGEST), None).unwrap_err().what.contains("longer than"));
+        assert!(all("\u{fffe}", None).is_ok());
         let mut reader = &b"\xff\xfea\0"[..];
-        assert!(Records::new(&mut reader, "x", false).next().unwrap_err().what.contains("UTF-16"));
+        assert!(Records::new(&mut reader, "x", None).next().unwrap_err().what.contains("UTF-16"));
     }
 
     proptest! {
@@ -167,7 +188,7 @@ mod tests {
         fn every_row_comes_once(rows in prop::collection::vec(prop::collection::vec("[a\",\n]{0,30}", 1..4), 1..20)) {
             let quote = |field: &String| format!("\"{}\"", field.replace('"', "\"\""));
             let rows: Vec<String> = rows.iter().map(|row| row.iter().map(quote).collect::<Vec<_>>().join(",")).collect();
-            let seen = all(&rows.join("\n"), true).expect("reads");
+            let seen = all(&rows.join("\n"), CSV).expect("reads");
             let mut line = 1;
             for (row, (number, record)) in rows.iter().zip(&seen) {
                 prop_assert_eq!((number, record), (&line, row));
