@@ -82,6 +82,14 @@ fn every_format_gives_the_same_table() {
     same(&[&source(put("a.jsonl", json.as_bytes())), "ingest.columns.id=n"]);
     same(&[&source(put("a.txt", fasttext.as_bytes()))]);
     same(&[&source(dir.path().join("folders").display().to_string())]);
+    let texts: Vec<(String, String)> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, (label, text))| (format!("all/{label}/{i:04}.txt"), format!("{text}\n")))
+        .collect();
+    let members: Vec<(&str, &[u8])> =
+        texts.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+    let zipped = ingested(&[&source(put("folders.zip", &zip_of(&members)))]);
     // As parquet, the table itself, and the news archive's.
     let parquet =
         ["ingest.columns.text=title", "ingest.columns.label=category", "ingest.columns.id=id"];
@@ -90,6 +98,8 @@ fn every_format_gives_the_same_table() {
     };
     from("a.parquet", &want);
     from("a.parquet.gz", &gzip(&want));
+    // With a folder above, the rows have a part.
+    from("zipped.parquet", &zipped);
     let archive = zip_of(&[("newsCorpora.csv", news.as_bytes())]);
     // Its labels have the exercise's order, which the table does not show.
     from("news.parquet", &ingested(&[&source(put("news.zip", &archive))]));
@@ -213,9 +223,20 @@ fn given_parts_stay_as_they_are_and_missing_ones_are_cut_from_train() {
     refused(&["split.given.valid=valid.csv"], "there are train.csv, dev.csv");
     refused(
         &["split.given.train=*.csv", "split.given.test=dev.csv"],
-        "no headline is of `dev.csv`",
+        "no file or part is called `dev.csv`",
     );
     refused(&["split.parts=[\"train\"]"], "train and valid are needed");
+    refused(
+        &["split.given.valid=dev.csv", "split.given.test=dev.csv"],
+        "`dev.csv` is already valid",
+    );
+    let one = dir.path().join("dev.csv").display().to_string();
+    refused(&[&format!("ingest.files=[{one:?}, {one:?}]")], "the file is listed twice");
+    // What is set last counts.
+    let source = format!("ingest.source={one}");
+    let (artifacts, ended) = run(&[&source]);
+    ended.ok();
+    assert_eq!(artifacts.json("ingest/summary.json")["kept"], 80);
 }
 
 #[test]

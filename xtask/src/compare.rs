@@ -248,7 +248,7 @@ fn print(runs: &[Compared], sorted_by: &str) {
                 .intervals
                 .get(name)
                 .map_or_else(String::new, |(low, high)| format!(" ({low:.3}–{high:.3})"));
-            format!("{:.4}{interval}", figure(name))
+            decimals(figure(name)) + &interval
         };
         let mark = match (run.configured, run.current) {
             (false, _) => " (not configured)",
@@ -264,7 +264,7 @@ fn print(runs: &[Compared], sorted_by: &str) {
         row.push(format!("{:.2}", figure("seconds")));
         row.push(format!("{:.4}", figure("loss_valid")));
         row.extend([accuracy("accuracy_valid"), accuracy("accuracy_test")]);
-        row.extend(other.map(|name| format!("{:.4}", figure(name))));
+        row.extend(other.map(|name| decimals(figure(name))));
         table.push(row);
     }
     let columns = table.first().map_or(0, Vec::len);
@@ -292,4 +292,9 @@ fn shown(value: Option<&Json>) -> String {
         Some(Json::String(text)) => text.clone(),
         Some(value) => value.to_string(),
     }
+}
+
+/// A figure with four decimals, or a dash if the run does not have it.
+fn decimals(figure: f64) -> String {
+    if figure.is_nan() { "–".to_owned() } else { format!("{figure:.4}") }
 }

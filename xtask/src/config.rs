@@ -276,7 +276,14 @@ fn apply(
             Given::Text(text) => schema.set_text(options, option, text),
         };
         match done {
-            Ok(()) => absolute(schema, options, option, base),
+            Ok(()) => {
+                absolute(schema, options, option, base);
+                // What is set last counts.
+                let replaced = schema.0.get(option).and_then(|entry| entry.replaces.as_ref());
+                if let Some(other) = replaced.and_then(|other| options.get_mut(other)) {
+                    *other = Json::Null;
+                }
+            }
             Err(e) => problems.add(format!("{shown}: `{table}.{option}` {e}")),
         }
     }

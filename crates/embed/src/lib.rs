@@ -222,6 +222,15 @@ fn vectors<'v>(
         reader::refuse_none(&outcome.found, outcome.entries, one)?;
         return Ok((outcome.found, options.source.name(), Some(outcome.entries)));
     }
+    if let [one] = &*options.source
+        && Path::new(one).is_dir()
+    {
+        return Err(Failure::input(
+            "the folder has no model",
+            one,
+            "give a folder with model.safetensors, and tokenizer.json or vocab.txt beside it",
+        ));
+    }
     let file = options.source.file(options.sha256.as_deref(), stage)?;
     let outcome = read_file(&file.path, &file.origin, vocabulary, kept, &stage.progress)
         .map_err(|e| file.explain(e))?;

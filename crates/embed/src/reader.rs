@@ -125,7 +125,7 @@ impl VectorFile<'_, '_> {
         Failure::input(
             what,
             place,
-            "give a word2vec .bin, .txt or .vec file, or get it again; it may be cut off or damaged",
+            "give a word2vec, fastText or GloVe file, or get it again; it may be cut off or damaged",
         )
     }
 

@@ -31,11 +31,12 @@ pub fn is_zip(path: &Path) -> bool {
     read.is_ok() && [*b"PK\x03\x04", *b"PK\x05\x06", *b"PK\x07\x08"].contains(&magic)
 }
 
-/// How many files with a wanted name the zip archive at `path` has; 0 if it is not one.
-pub fn count(path: &Path, is_wanted: impl Fn(&str) -> bool) -> usize {
+/// The names of the files in the zip archive at `path`, without hidden ones; none if it is not one.
+pub fn names(path: &Path) -> Vec<String> {
     let archive = File::open(path).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
-    archive.map_or(0, |archive| {
-        archive.file_names().flatten().filter(|name| !is_hidden(name) && is_wanted(name)).count()
+    archive.map_or_else(Vec::new, |archive| {
+        let names = archive.file_names().flatten().filter(|name| !is_hidden(name));
+        names.map(Into::into).collect()
     })
 }
 

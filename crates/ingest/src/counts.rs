@@ -65,7 +65,11 @@ impl BadRows {
             return Err(Failure::input(
                 format_args!("{unit} {number} {what}{before}"),
                 format_args!("{file}, {unit} {number}"),
-                "correct or remove the row, get the file again, or raise `ingest.max_bad_rows`",
+                if what.starts_with("is not UTF-8") {
+                    "convert the file to UTF-8, if it has another encoding: iconv -f LATIN1 -t UTF-8; or correct the row"
+                } else {
+                    "correct or remove the row, get the file again, or raise `ingest.max_bad_rows`"
+                },
             ));
         }
         if self.told.len() < TOLD {

@@ -2,7 +2,7 @@
 //! headlines and a list of labels.
 //!
 //! In: the embedded sample, the UCI archive (`NewsAggregatorDataset.zip`, or the `newsCorpora.csv`
-//! in it), files of labelled texts ([`texts`]), or URLs of any of them. Out: `headlines.parquet`,
+//! in it), files of labelled texts, or URLs of any of them. Out: `headlines.parquet`,
 //! the wanted rows in file order, `labels.json` and `summary.json`.
 //!
 //! Always holds: the archive is streamed, never unpacked to disk or held in memory; a `"` in it is
@@ -86,7 +86,15 @@ pub fn run(stage: &Stage) -> Result<String> {
     let Ingested { counts, labels, source, place, format } = read;
     check_counts(options.expect_rows, options.expect_kept, counts.rows, counts.kept, &place)?;
     stage.write_json(Labels::FILE, &labels)?;
-    let line = format!("{} of {} headlines kept", counts.kept, counts.rows);
+    let mut line = format!("{} of {} headlines kept", counts.kept, counts.rows);
+    if format.is_some() {
+        line = format!("{line}, {} labels", labels.len());
+        if let Some((one, other)) = labels.nearly_equal() {
+            stage.progress.warn(format!(
+                "the labels `{one}` and `{other}` differ only in case or white space"
+            ));
+        }
+    }
     for what in &counts.told {
         stage.progress.warn(format!("left out: {what}"));
     }

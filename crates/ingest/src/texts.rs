@@ -11,6 +11,8 @@ mod json_lines;
 mod parquet;
 mod records;
 
+use std::collections::HashSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
@@ -87,6 +89,14 @@ pub fn files(sources: &[String], stage: &Stage) -> Result<Vec<TextFile>> {
             let name = format!("{above}{name}");
             all.push(TextFile { name, path, origin: shown, obtained: None });
         }
+    }
+    let mut paths: HashSet<&Path> = HashSet::new();
+    if let Some(twice) = all.iter().find(|file| !paths.insert(&file.path)) {
+        return Err(Failure::usage(
+            "the file is listed twice",
+            &twice.origin,
+            "list it once in the option `ingest.files`",
+        ));
     }
     Ok(all)
 }
@@ -174,12 +184,24 @@ pub fn read(
             first.name
         ));
     }
+    let zipped = match &files[..] {
+        [one] if !in_folders => archive::names(&one.path),
+        _ => Vec::new(),
+    };
+    let zipped_folders = match options.format {
+        Some(format) => format == Format::Folders && !zipped.is_empty(),
+        None => Format::are_folders(zipped.iter().map(String::as_str)),
+    };
     let members = match &files[..] {
-        [one] if !in_folders => archive::count(&one.path, Format::is_named),
+        [_] if !zipped.is_empty() => zipped.iter().filter(|name| Format::is_named(name)).count(),
         _ => 0,
     };
-    let has_parts = if in_folders {
-        files.iter().any(|file| folders(&file.name).is_some_and(|(part, _)| !part.is_empty()))
+    let in_folders = in_folders && !zipped_folders;
+    let above = |name: &str| folders(name).is_some_and(|(part, _)| !part.is_empty());
+    let has_parts = if zipped_folders {
+        zipped.iter().any(|name| above(name))
+    } else if in_folders {
+        files.iter().any(|file| above(&file.name))
     } else {
         files.len() > 1 || members > 1
     };
@@ -188,9 +210,10 @@ pub fn read(
         part: options.columns.part.is_some() || has_parts,
         several: files.len() > 1 || members > 1,
     };
-    if in_folders {
+    if in_folders || zipped_folders {
         refuse_columns(options, Format::Folders)?;
     }
+    let deepest = zipped.iter().map(|name| name.matches('/').count()).max().unwrap_or(0);
     let path = stage.output("headlines.parquet");
     let mut intake = Intake::new(&path, options.labels.clone(), options.most_bad, columns)?;
     let place = match &files[..] {
@@ -205,6 +228,12 @@ pub fn read(
             continue;
         }
         container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
+            if zipped_folders {
+                if member.name.matches('/').count() == deepest {
+                    member_text(member, &mut intake, columns)?;
+                }
+                return Ok(());
+            }
             let name = if members > 1 { member.name.to_owned() } else { file.name.clone() };
             let part = columns.part.then_some(name.as_str());
             let format = rows(member, part, options, &mut intake)?;
@@ -216,7 +245,7 @@ pub fn read(
         .map_err(|e| file.explain(e))?;
     }
     let (counts, labels) = intake.finish(&place)?;
-    let formats: Vec<&str> = if in_folders {
+    let formats: Vec<&str> = if in_folders || zipped_folders {
         vec![Format::Folders.name()]
     } else {
         formats.iter().map(|f| f.name()).collect()
@@ -271,6 +300,35 @@ fn rows(
     Ok(format)
 }
 
+/// Takes a member of a zip archive as a text; the folder that it is in is its label.
+fn member_text(member: Unpacked<'_>, intake: &mut Intake, columns: OptionalColumns) -> Result<()> {
+    let Unpacked { name, place, reader, .. } = member;
+    let mut bytes = Vec::new();
+    reader.take(LONGEST_TEXT as u64 + 1).read_to_end(&mut bytes).map_err(|e| {
+        Failure::input(
+            format_args!("cannot read: {e}"),
+            place,
+            "get the file again; it may be damaged",
+        )
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|e| format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()));
+    let row = text.as_ref().map_err(Clone::clone).and_then(|text| whole(name, text, columns));
+    intake.take(row, Place { file: place, unit: "text", number: 1 })
+}
+
+/// A row from a whole text and the name of its file.
+fn whole<'r>(
+    name: &'r str,
+    text: &'r str,
+    columns: OptionalColumns,
+) -> std::result::Result<Row<'r>, String> {
+    let (part, label) =
+        folders(name).ok_or_else(|| "is not in the folder of a class".to_owned())?;
+    let part = columns.part.then_some(part);
+    Ok(Row { id: None, text: text.trim_end_matches(['\r', '\n']), label, group: None, part })
+}
+
 /// Refuses names of columns for a format that has none.
 fn refuse_columns(options: &TextOptions, format: Format) -> Result<()> {
     if !options.columns.any() || !matches!(format, Format::FastText | Format::Folders) {
@@ -308,18 +366,8 @@ impl TextFile {
             String::from_utf8(bytes)
                 .map_err(|e| format!("is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))
         };
-        let row = row.as_ref().map_err(Clone::clone).and_then(|text| {
-            let (part, label) =
-                folders(&self.name).ok_or_else(|| "is not in the folder of a class".to_owned())?;
-            let part = columns.part.then_some(part);
-            Ok(Row {
-                id: None,
-                text: text.trim_end_matches(['\r', '\n']),
-                label,
-                group: None,
-                part,
-            })
-        });
+        let row =
+            row.as_ref().map_err(Clone::clone).and_then(|text| whole(&self.name, text, columns));
         intake.take(row, Place { file: &self.origin, unit: "text", number })
     }
 }

@@ -104,6 +104,16 @@ impl Labels {
         Self::sorted(self.names.iter().cloned().collect()).unwrap_or_else(|_| self.clone())
     }
 
+    /// Two classes whose names differ only in case or in white space at their ends, which are likely
+    /// one class.
+    pub fn nearly_equal(&self) -> Option<(&str, &str)> {
+        let mut seen: HashMap<String, &str> = HashMap::new();
+        self.names.iter().find_map(|name| {
+            let earlier = seen.insert(name.trim().to_lowercase(), name)?;
+            Some((earlier, name.as_str()))
+        })
+    }
+
     /// What a class of the news archive means, in English and in Japanese. `None` for other data.
     pub fn meaning(&self, label: usize) -> Option<(&'static str, &'static str)> {
         let is_news = self.names.iter().map(String::as_str).eq(NEWS.iter().map(|news| news.0));
@@ -145,6 +155,7 @@ mod tests {
         assert_eq!((labels.name(2), labels.name(3), labels.meaning(0)), ("é", "", None));
         assert_eq!(serde_json::to_string(&labels).expect("JSON"), r#"["z","a b","é"]"#);
         assert_eq!(labels.in_sorted_order().names(), ["a b", "z", "é"]);
+        assert_eq!(labels.nearly_equal(), None);
     }
 
     #[test]
@@ -153,6 +164,12 @@ mod tests {
         assert_eq!(news.names(), ["b", "t", "e", "m"]);
         assert_eq!(news.meaning(3), Some(("health", "健康")));
         assert_eq!(labels(&["b", "e", "t", "m"]).expect("labels").meaning(0), None);
+    }
+
+    #[test]
+    fn labels_that_are_likely_one_are_found() {
+        let near = labels(&["pos", "neg ", "neg", "Pos"]).expect("labels");
+        assert_eq!(near.nearly_equal(), Some(("neg ", "neg")));
     }
 
     #[test]

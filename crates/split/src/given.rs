@@ -130,8 +130,19 @@ impl Given {
                 && parts[at].is_empty()
             {
                 let seen: Vec<&str> = values.iter().map(|(value, _)| value.as_str()).collect();
+                let taken = |other: &Option<Pattern>| other.as_ref() == Some(pattern);
+                if let Some(other) = self.patterns[..at].iter().position(taken) {
+                    return Err(Failure::input(
+                        format_args!("`{pattern}` is already {}", PARTS[other]),
+                        format_args!("option `split.given.{name}`"),
+                        "give each part files or values of its own",
+                    ));
+                }
                 return Err(Failure::input(
-                    format_args!("no headline is of `{pattern}`; there are {}", seen.join(", ")),
+                    format_args!(
+                        "no file or part is called `{pattern}`; there are {}",
+                        seen.join(", ")
+                    ),
                     format_args!("option `split.given.{name}`"),
                     "name one of those, or correct the pattern",
                 ));

@@ -108,6 +108,20 @@ pub fn run(stage: &Stage) -> Result<String> {
         let counts: BTreeMap<String, usize> = labels.names().iter().cloned().zip(counts).collect();
         summary.insert((*name).to_owned(), counts);
     }
+    let [train, rest @ ..] = PARTS.map(|part| summary.get(part));
+    let count = |part: Option<&BTreeMap<String, usize>>, name: &String| {
+        part.and_then(|counts| counts.get(name)).copied().unwrap_or(0)
+    };
+    let unseen =
+        |name: &&String| count(train, name) == 0 && rest.iter().any(|part| count(*part, name) > 0);
+    let unseen: Vec<&String> = labels.names().iter().filter(unseen).collect();
+    if let [first, ..] = &unseen[..] {
+        stage.progress.warn(format!(
+            "train has no headline of {} of the {} labels, such as `{first}`: they are never predicted",
+            unseen.len(),
+            labels.len()
+        ));
+    }
     stage.write_json(Labels::FILE, &in_label_order)?;
     stage.write_json("summary.json", &summary)?;
     let sizes: Vec<String> =

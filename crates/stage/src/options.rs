@@ -84,6 +84,8 @@ pub struct Entry {
     pub choices: Option<Vec<String>>,
     /// For a source: the option that holds the SHA-256 it must have.
     pub pin: Option<String>,
+    /// The option that this one replaces when it is set after it.
+    pub replaces: Option<String>,
     /// For a source: the names built into the stage, which are not paths; a name that ends in `:`
     /// is followed by a number. For a list of strings: the only ones allowed.
     #[serde(default)]
@@ -327,7 +329,12 @@ impl Entry {
     fn chosen(&self, text: &str) -> Result<Json, String> {
         match &self.choices {
             Some(choices) if !choices.iter().any(|choice| choice == text) => Err(format!(
-                "cannot be \"{text}\"{}",
+                "{} be \"{text}\"{}",
+                if self.kind == Kind::Count {
+                    "must be a whole number, or a choice, and cannot"
+                } else {
+                    "cannot"
+                },
                 suggest(text, choices.iter().map(String::as_str))
             )),
             _ => Ok(Json::from(text)),

@@ -169,7 +169,7 @@ pub fn texts(world: &World, cases: &mut Cases) {
     cases.add(
         "a given part that no file is of",
         3,
-        "no headline is of `dev.csv`",
+        "no file or part is called `dev.csv`",
         world.set(&[&format!("ingest.files=[{train:?}, {valid:?}]"), "split.given.valid=dev.csv"]),
     );
     cases.add(

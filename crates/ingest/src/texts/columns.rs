@@ -41,6 +41,19 @@ impl ColumnNames {
         let missing = |what: &str, option: &str| {
             let shown: Vec<String> =
                 there.iter().take(20).map(|name| name.chars().take(40).collect()).collect();
+            let separator =
+                |only: &str| [';', '\t', '|', ','].into_iter().find(|c| only.contains(*c));
+            if let [only] = there
+                && let Some(separator) = separator(only)
+            {
+                return Failure::input(
+                    format_args!("there is one column, `{}`", shown.join("")),
+                    place,
+                    format_args!(
+                        "if its fields are separated by {separator:?}, set `ingest.separator` to it; with quotes around fields, set `ingest.quoting` to true"
+                    ),
+                );
+            }
             Failure::input(
                 format_args!("{what}; the columns are {}", shown.join(", ")),
                 place,
