@@ -32,7 +32,7 @@ pub fn draw(area: &Area<'_>, calibration: &Calibration, ja: bool) -> Result<(), 
         .y_desc(if ja { "正解率" } else { "accuracy" })
         .x_labels(6)
         .y_labels(6)
-        .x_label_formatter(&|x| format!("{x:.1}"))
+        .x_label_formatter(&|x| format!("{x:.2}"))
         .y_label_formatter(&|y| format!("{:.0} %", y * 100.0))
         .draw()?;
     let ends = [(lowest, lowest), (1.0, 1.0)];
