@@ -158,6 +158,7 @@ fn labelled(
 ) -> Result<Ingested> {
     let source = match files {
         [one] => one.name().to_owned(),
+        [one, other] => format!("{}, {}", one.name(), other.name()),
         [first, .., last] => format!("{} … {} ({} files)", first.name(), last.name(), files.len()),
         [] => String::new(),
     };
