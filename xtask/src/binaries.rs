@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 use crate::cargo::{BuildUnit, Builder, Cargo};
 use crate::declared::Declared;
 use crate::device;
-use crate::fetch::SourceFetcher;
 
 pub use copies::copy_all;
 
@@ -168,14 +167,9 @@ impl<'b> Binaries<'b> {
         ))
     }
 
-    /// What fetches sources for the stages.
-    pub fn fetcher<'f>(
-        &'f self,
-        downloads: &'f Path,
-        lock: &'f Path,
-        offline: bool,
-    ) -> SourceFetcher<'f> {
-        SourceFetcher { root: self.root, index: self.index, downloads, lock, offline }
+    /// The workspace, and the index of digests.
+    pub fn place(&self) -> (&Path, &Index) {
+        (self.root, self.index)
     }
 
     /// Builds the programs, unless they were built before.

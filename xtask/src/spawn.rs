@@ -10,6 +10,7 @@ use failure::{Failure, Result};
 use stage::{Event, Options};
 
 use crate::binaries::Binaries;
+use crate::fetch::SourceFetcher;
 use crate::graph::Node;
 
 /// One run of a stage, with all that its thread needs.
@@ -56,7 +57,10 @@ impl Runner for Binaries<'_> {
         let node = job.node;
         let place = || format!("stage `{}`", node.package);
         let bug = "run it again with RUST_BACKTRACE=1 and report this";
-        self.fetcher(&job.downloads, &job.lock, job.offline).fetch(&job.options)?;
+        let (root, index) = self.place();
+        let (downloads, lock) = (&job.downloads, &job.lock);
+        let fetcher = SourceFetcher { root, index, downloads, lock, offline: job.offline };
+        fetcher.fetch(&job.options)?;
         let options =
             serde_json::to_string(&job.options).map_err(|e| Failure::failed(e, place(), bug))?;
         let mut started = false;
