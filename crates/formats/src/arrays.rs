@@ -3,17 +3,21 @@
 //! Files are written without metadata or with one key, since safetensors writes several keys
 //! in random order (safetensors issue 584).
 
+mod foreign;
+mod rows;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufWriter, Seek, Write};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use memmap2::Mmap;
-use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors, View};
+
+pub use foreign::Matrix;
+pub use rows::{MatrixWriter, RowWriter};
 
 /// An array to write: its type, its shape and its values.
 pub struct Array<'a> {
@@ -73,172 +77,6 @@ pub fn to_bytes<'a>(
 }
 
 const NOTE: &str = "knockline";
-
-/// Writes a file like that of [`write()`], but one matrix row by row, so that it may be larger than
-/// memory.
-pub struct RowWriter {
-    file: BufWriter<File>,
-    path: PathBuf,
-    /// How many values are still to be written.
-    missing: usize,
-}
-
-impl RowWriter {
-    /// Creates a file at `path` with the vectors `before` and the f32 matrix `name` of `rows` ×
-    /// `columns`, which must be the last in safetensors' order: wider types first, then by name.
-    pub fn create(
-        path: &Path,
-        before: &[(&str, Array<'_>)],
-        name: &str,
-        [rows, columns]: [usize; 2],
-    ) -> Result<Self> {
-        let fail = |e: std::io::Error| Failure::io("write", path, &e);
-        let bug = |e: &dyn std::fmt::Display| {
-            Failure::failed(e, path.display(), "this is a bug; please report it")
-        };
-        let mut end = 0;
-        let mut place = |dtype: Dtype, shape: Vec<usize>, length: usize| {
-            let data_offsets = (end, end + length);
-            end += length;
-            TensorInfo { dtype, shape, data_offsets }
-        };
-        let mut all: Vec<(String, TensorInfo)> = before
-            .iter()
-            .map(|(name, a)| ((*name).to_owned(), place(a.dtype, a.shape.clone(), a.data.len())))
-            .collect();
-        all.push((
-            name.to_owned(),
-            place(Dtype::F32, vec![rows, columns], rows * columns * size_of::<f32>()),
-        ));
-        let metadata = Metadata::new(None, all).map_err(|e| bug(&e))?;
-        let mut header = serde_json::to_vec(&metadata).map_err(|e| bug(&e))?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(fail)?);
-        file.write_all(&(header.len() as u64).to_le_bytes())
-            .and_then(|()| file.write_all(&header))
-            .map_err(fail)?;
-        before.iter().try_for_each(|(_, array)| file.write_all(array.data)).map_err(fail)?;
-        Ok(Self { file, path: path.to_owned(), missing: rows * columns })
-    }
-
-    /// Writes the next rows.
-    pub fn push(&mut self, values: &[f32]) -> Result<()> {
-        let Some(missing) = self.missing.checked_sub(values.len()) else {
-            return Err(self.wrong("more"));
-        };
-        self.missing = missing;
-        self.file
-            .write_all(bytemuck::cast_slice(values))
-            .map_err(|e| Failure::io("write", &self.path, &e))
-    }
-
-    /// Ends the file, to which every row must have been written.
-    pub fn finish(mut self) -> Result<()> {
-        if self.missing > 0 {
-            return Err(self.wrong("fewer"));
-        }
-        self.file.flush().map_err(|e| Failure::io("write", &self.path, &e))
-    }
-
-    fn wrong(&self, what: &str) -> Failure {
-        Failure::failed(
-            format_args!("{what} rows than were announced"),
-            self.path.display(),
-            "this is a bug; please report it",
-        )
-    }
-}
-
-/// Writes a matrix whose number of rows is known only at its end, row by row.
-pub struct MatrixWriter {
-    file: BufWriter<File>,
-    path: PathBuf,
-    name: String,
-    values: usize,
-}
-
-/// Bytes of the header of such a file, which are left free until the end.
-const HEADER: usize = 248;
-
-impl MatrixWriter {
-    /// Creates a file at `path` for the f32 matrix `name`.
-    pub fn create(path: &Path, name: &str) -> Result<Self> {
-        let fail = |e: std::io::Error| Failure::io("write", path, &e);
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(fail)?);
-        file.write_all(&[b' '; size_of::<u64>() + HEADER]).map_err(fail)?;
-        Ok(Self { file, path: path.to_owned(), name: name.to_owned(), values: 0 })
-    }
-
-    /// Writes rows.
-    pub fn push(&mut self, values: &[f32]) -> Result<()> {
-        self.values += values.len();
-        self.file
-            .write_all(bytemuck::cast_slice(values))
-            .map_err(|e| Failure::io("write", &self.path, &e))
-    }
-
-    /// Ends the file, whose rows have so many columns.
-    pub fn finish(mut self, columns: usize) -> Result<()> {
-        let fail = |e: std::io::Error| Failure::io("write", &self.path, &e);
-        let shape = vec![self.values / columns.max(1), columns];
-        let data_offsets = (0, self.values * size_of::<f32>());
-        let info = TensorInfo { dtype: Dtype::F32, shape, data_offsets };
-        let bug = |e: &dyn std::fmt::Display| {
-            Failure::failed(e, self.path.display(), "this is a bug; please report it")
-        };
-        let metadata = Metadata::new(None, vec![(self.name.clone(), info)]).map_err(|e| bug(&e))?;
-        let mut header = serde_json::to_vec(&metadata).map_err(|e| bug(&e))?;
-        if header.len() > HEADER {
-            return Err(bug(&"the header is too long"));
-        }
-        header.resize(HEADER, b' ');
-        self.file.rewind().map_err(fail)?;
-        self.file.write_all(&(HEADER as u64).to_le_bytes()).map_err(fail)?;
-        self.file.write_all(&header).and_then(|()| self.file.flush()).map_err(fail)
-    }
-}
-
-/// A matrix of another program's file, whose numbers may be narrower than f32.
-pub struct Matrix<'a> {
-    dtype: Dtype,
-    columns: usize,
-    bytes: &'a [u8],
-}
-
-impl Matrix<'_> {
-    /// Numbers in a row.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Puts a row's numbers into `row`; `false` if there is no such row.
-    pub fn row(&self, at: usize, row: &mut Vec<f32>) -> bool {
-        row.clear();
-        let length = self.columns * self.dtype.bitsize() / 8;
-        let bytes = at
-            .checked_mul(length)
-            .and_then(|start| self.bytes.get(start..start.checked_add(length)?));
-        bytes.is_some_and(|bytes| numbers(self.dtype, bytes, row))
-    }
-}
-
-/// Adds numbers of this type to `to`; `false` if the type is not supported.
-#[expect(clippy::cast_possible_truncation, reason = "vectors are f32")]
-fn numbers(dtype: Dtype, bytes: &[u8], to: &mut Vec<f32>) -> bool {
-    match dtype {
-        Dtype::F32 => to.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
-        Dtype::F64 => to.extend(bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
-        Dtype::F16 => {
-            to.extend(bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()));
-        }
-        Dtype::BF16 => {
-            to.extend(bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()));
-        }
-        Dtype::I8 => to.extend(bytes.iter().map(|b| f32::from(b.cast_signed()))),
-        _ => return false,
-    }
-    true
-}
 
 /// A safetensors file with a valid header.
 pub struct Arrays {
@@ -376,51 +214,6 @@ impl Arrays {
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    /// The matrix `name` of floating-point numbers of any width, or of bytes.
-    pub fn matrix(&self, name: &str) -> Result<Matrix<'_>> {
-        let tensors = self.parse()?;
-        let view = tensors.tensor(name).map_err(|e| self.wrong(e))?;
-        let supported = numbers(view.dtype(), &[], &mut Vec::new());
-        match view.shape() {
-            [_, columns] if supported => {
-                Ok(Matrix { dtype: view.dtype(), columns: *columns, bytes: view.data() })
-            }
-            shape => Err(self.wrong(format_args!(
-                "array `{name}` is {:?} {shape:?}, not a matrix of floating-point numbers",
-                view.dtype()
-            ))),
-        }
-    }
-
-    /// The values of the vector `name` of floating-point numbers of any width.
-    pub fn numbers(&self, name: &str) -> Result<Vec<f32>> {
-        let tensors = self.parse()?;
-        let view = tensors.tensor(name).map_err(|e| self.wrong(e))?;
-        let mut values = Vec::new();
-        if numbers(view.dtype(), view.data(), &mut values) {
-            return Ok(values);
-        }
-        Err(self.wrong(format_args!("array `{name}` is {:?}, not numbers", view.dtype())))
-    }
-
-    /// The values of the vector `name` of whole numbers of 32 or 64 bits.
-    pub fn integers(&self, name: &str) -> Result<Vec<i64>> {
-        let tensors = self.parse()?;
-        let view = tensors.tensor(name).map_err(|e| self.wrong(e))?;
-        match view.dtype() {
-            Dtype::I64 => {
-                Ok(view.data().as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
-            }
-            Dtype::I32 => {
-                let values = view.data().as_chunks().0.iter().map(|b| i32::from_le_bytes(*b));
-                Ok(values.map(i64::from).collect())
-            }
-            other => {
-                Err(self.wrong(format_args!("array `{name}` is {other:?}, not whole numbers")))
-            }
-        }
-    }
-
     fn typed(
         &self,
         name: &str,
@@ -471,76 +264,6 @@ mod tests {
         );
         assert!(arrays.f32("y", &[None]).unwrap_err().what.contains("is I64"));
         assert!(arrays.f32("W", &[None]).unwrap_err().what.contains("it has X, y"));
-    }
-
-    #[test]
-    fn a_matrix_that_comes_row_by_row_has_the_same_bytes() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let [one, two] = ["1", "2"].map(|n| dir.path().join(n));
-        let x: Vec<f32> = (0..300_000_u32).map(|i| i as f32).collect();
-        let ids: Vec<i64> = (0..1000).collect();
-        let vectors = || [("id", Array::i64(&ids)), ("y", Array::i64(&ids))];
-        write(&one, vectors().into_iter().chain([("X", Array::f32(&[1000, 300], &x))]), None)
-            .expect("writes");
-        let mut writer = RowWriter::create(&two, &vectors(), "X", [1000, 300]).expect("creates");
-        x.chunks(900).try_for_each(|rows| writer.push(rows)).expect("writes");
-        assert!(writer.push(&[1.0]).is_err());
-        writer.finish().expect("ends");
-        assert_eq!(std::fs::read(&one).expect("reads"), std::fs::read(&two).expect("reads"));
-        let (shape, values) =
-            Arrays::map(&two).expect("maps").into_f32("X", &[None, Some(300)]).expect("X");
-        assert_eq!((shape, &values[..]), (vec![1000, 300], &x[..]));
-        assert!(
-            RowWriter::create(&one, &vectors(), "X", [1, 2]).expect("creates").finish().is_err()
-        );
-    }
-
-    #[test]
-    fn a_matrix_of_unknown_length_comes_back() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("x");
-        for rows in [0_u8, 1, 7] {
-            let values: Vec<f32> = (0..rows * 3).map(f32::from).collect();
-            let mut writer = MatrixWriter::create(&path, "vectors").expect("creates");
-            values.chunks(3).try_for_each(|row| writer.push(row)).expect("writes");
-            writer.finish(3).expect("ends");
-            let (shape, back) = Arrays::map(&path)
-                .expect("maps")
-                .into_f32("vectors", &[None, Some(3)])
-                .expect("vectors");
-            assert_eq!((shape, &back[..]), (vec![usize::from(rows), 3], &values[..]));
-        }
-    }
-
-    #[test]
-    fn narrower_numbers_become_f32() {
-        // numpy: np.array([1.5, -2, 0.1], t).tobytes() for t in float16, float64; bfloat16 is the
-        // upper half of float32
-        let dir = tempfile::tempdir().expect("a folder");
-        let path = dir.path().join("x");
-        let cases: [(&str, Vec<u8>, [f32; 3]); 3] = [
-            ("F16", vec![0x00, 0x3e, 0x00, 0xc0, 0x66, 0x2e], [1.5, -2.0, 0.099_975_586]),
-            ("BF16", vec![0xc0, 0x3f, 0x00, 0xc0, 0xcd, 0x3d], [1.5, -2.0, 0.100_097_656]),
-            (
-                "F64",
-                [1.5_f64, -2.0, 0.1].iter().flat_map(|x| x.to_le_bytes()).collect(),
-                [1.5, -2.0, 0.1],
-            ),
-        ];
-        for (dtype, data, want) in cases {
-            let end = data.len();
-            let header =
-                format!(r#"{{"E":{{"dtype":"{dtype}","shape":[1,3],"data_offsets":[0,{end}]}}}}"#);
-            let bytes =
-                [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat();
-            std::fs::write(&path, bytes).expect("writes");
-            let arrays = Arrays::map(&path).expect("maps");
-            let matrix = arrays.matrix("E").expect("a matrix");
-            let mut row = Vec::new();
-            assert!(matrix.row(0, &mut row) && row == want, "{dtype}: {row:?}");
-            assert!(!matrix.row(1, &mut row));
-            assert!(arrays.integers("E").unwrap_err().what.contains("not whole numbers"));
-        }
     }
 
     #[test]

@@ -101,9 +101,7 @@ fn cannot_write(error: &PolarsError, path: &Path) -> Failure {
 
 /// The columns of the table at `path`, which must be whole numbers and texts.
 pub fn schema(path: &Path) -> Result<SchemaRef> {
-    let file = File::open(path).map_err(|e| missing(path, &e))?;
-    let frame = ParquetReader::new(file).with_slice(Some((0, 0))).finish();
-    let schema = frame.map_err(|e| not_expected(&e, path))?.schema().clone();
+    let schema = any_schema(path)?;
     for (name, kind) in schema.iter() {
         if !matches!(kind, DataType::Int64 | DataType::String) {
             return Err(Failure::artifact(format_args!("column `{name}` is {kind}"), path));
@@ -114,9 +112,14 @@ pub fn schema(path: &Path) -> Result<SchemaRef> {
 
 /// Whether the table at `path` has a column of this name, of whatever type.
 pub fn has_column(path: &Path, name: &str) -> Result<bool> {
+    any_schema(path).map(|schema| schema.contains(name))
+}
+
+/// The columns of the table at `path`.
+fn any_schema(path: &Path) -> Result<SchemaRef> {
     let file = File::open(path).map_err(|e| missing(path, &e))?;
     let frame = ParquetReader::new(file).with_slice(Some((0, 0))).finish();
-    Ok(frame.map_err(|e| not_expected(&e, path))?.schema().contains(name))
+    Ok(frame.map_err(|e| not_expected(&e, path))?.schema().clone())
 }
 
 fn not_expected(error: &PolarsError, path: &Path) -> Failure {

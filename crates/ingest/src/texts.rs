@@ -8,6 +8,7 @@ mod fasttext;
 mod format;
 mod intake;
 mod json_lines;
+mod layout;
 mod parquet;
 mod records;
 
@@ -29,6 +30,7 @@ use crate::counts::Counts;
 use container::Unpacked;
 use delimited::Dialect;
 use intake::{Intake, LONGEST_TEXT, OptionalColumns, Place, Row};
+use layout::{Layout, LayoutKind, depth_of, folders};
 
 /// What the options say about the files.
 pub struct TextOptions {
@@ -165,18 +167,7 @@ pub fn read(
     options: &TextOptions,
     stage: &Stage,
 ) -> Result<(Counts, Labels, String)> {
-    let in_folders = match options.format {
-        Some(format) => format == Format::Folders,
-        None => Format::are_folders(files.iter().map(|file| file.name.as_str())),
-    };
-    let (files, others): (Vec<&TextFile>, Vec<&TextFile>) = if in_folders {
-        // The texts are the files that lie deepest; the others describe them.
-        let depth = |file: &TextFile| file.name.matches('/').count();
-        let deepest = files.iter().map(depth).max().unwrap_or(0);
-        files.iter().partition(|file| depth(file) == deepest)
-    } else {
-        (files.iter().collect(), Vec::new())
-    };
+    let Layout { files, kind, columns, others } = Layout::of(files, options)?;
     if let [first, ..] = &others[..] {
         stage.progress.warn(format!(
             "{} files are in no folder of a class and are left out: {} …",
@@ -184,36 +175,6 @@ pub fn read(
             first.name
         ));
     }
-    let zipped = match &files[..] {
-        [one] if !in_folders => archive::names(&one.path),
-        _ => Vec::new(),
-    };
-    let zipped_folders = match options.format {
-        Some(format) => format == Format::Folders && !zipped.is_empty(),
-        None => Format::are_folders(zipped.iter().map(String::as_str)),
-    };
-    let members = match &files[..] {
-        [_] if !zipped.is_empty() => zipped.iter().filter(|name| Format::is_named(name)).count(),
-        _ => 0,
-    };
-    let in_folders = in_folders && !zipped_folders;
-    let above = |name: &str| folders(name).is_some_and(|(part, _)| !part.is_empty());
-    let has_parts = if zipped_folders {
-        zipped.iter().any(|name| above(name))
-    } else if in_folders {
-        files.iter().any(|file| above(&file.name))
-    } else {
-        files.len() > 1 || members > 1
-    };
-    let columns = OptionalColumns {
-        group: options.columns.group.is_some(),
-        part: options.columns.part.is_some() || has_parts,
-        several: files.len() > 1 || members > 1,
-    };
-    if in_folders || zipped_folders {
-        refuse_columns(options, Format::Folders)?;
-    }
-    let deepest = zipped.iter().map(|name| name.matches('/').count()).max().unwrap_or(0);
     let path = stage.output("headlines.parquet");
     let mut intake = Intake::new(&path, options.labels.clone(), options.most_bad, columns)?;
     let place = match &files[..] {
@@ -223,18 +184,19 @@ pub fn read(
     };
     let mut formats: Vec<Format> = Vec::new();
     for (number, file) in (1..).zip(&files) {
-        if in_folders {
+        if kind == LayoutKind::Folders {
             file.text(number, &mut intake, columns)?;
             continue;
         }
         container::open(&file.path, &file.name, &file.origin, &stage.progress, |member| {
-            if zipped_folders {
-                if member.name.matches('/').count() == deepest {
+            if let LayoutKind::ZippedFolders { depth } = kind {
+                if depth_of(member.name) == depth {
                     member_text(member, &mut intake, columns)?;
                 }
                 return Ok(());
             }
-            let name = if members > 1 { member.name.to_owned() } else { file.name.clone() };
+            let is_one_of_several = kind == LayoutKind::ZippedTables;
+            let name = if is_one_of_several { member.name } else { &file.name }.to_owned();
             let part = columns.part.then_some(name.as_str());
             let format = rows(member, part, options, &mut intake)?;
             if !formats.contains(&format) {
@@ -245,11 +207,11 @@ pub fn read(
         .map_err(|e| file.explain(e))?;
     }
     let (counts, labels) = intake.finish(&place)?;
-    let formats: Vec<&str> = if in_folders || zipped_folders {
-        vec![Format::Folders.name()]
-    } else {
-        formats.iter().map(|f| f.name()).collect()
-    };
+    // Texts in folders have no file of rows.
+    if formats.is_empty() {
+        formats.push(Format::Folders);
+    }
+    let formats: Vec<&str> = formats.iter().map(|format| format.name()).collect();
     Ok((counts, labels, formats.join(", ")))
 }
 
@@ -372,13 +334,6 @@ impl TextFile {
     }
 }
 
-/// The part and the label that a file's folders give: `test/pos/1.txt` is of the part `test` and
-/// the label `pos`.
-fn folders(name: &str) -> Option<(&str, &str)> {
-    let (folders, _) = name.rsplit_once('/')?;
-    Some(folders.rsplit_once('/').unwrap_or(("", folders)))
-}
-
 /// Joins texts by spaces.
 fn join<'t>(joined: &mut String, texts: impl Iterator<Item = &'t str>) {
     for (number, text) in texts.enumerate() {
@@ -386,17 +341,5 @@ fn join<'t>(joined: &mut String, texts: impl Iterator<Item = &'t str>) {
             joined.push(' ');
         }
         joined.push_str(text);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_name_the_label_and_the_part() {
-        assert_eq!(folders("pos/1.txt"), Some(("", "pos")));
-        assert_eq!(folders("aclImdb/test/neg/1_2.txt"), Some(("aclImdb/test", "neg")));
-        assert_eq!(folders("1.txt"), None);
     }
 }

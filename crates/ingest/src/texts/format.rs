@@ -91,8 +91,9 @@ impl Format {
     }
 
     /// Whether files with these names are texts in folders of their classes.
-    pub fn are_folders<'n>(names: impl Iterator<Item = &'n str> + Clone) -> bool {
-        names.clone().any(|name| name.contains('/')) && !names.into_iter().any(Self::is_named)
+    pub fn are_folders(names: &[&str]) -> bool {
+        names.iter().any(|name| name.contains('/'))
+            && !names.iter().any(|name| Self::is_named(name))
     }
 
     /// Whether files with this name hold rows, so that they are not texts of a folder for a class.
@@ -139,8 +140,8 @@ mod tests {
             assert_eq!(Format::guess(name, head), format, "{name}");
         }
         assert!(Format::is_named("a/train.csv.gz") && !Format::is_named("pos/1_2.txt"));
-        assert!(Format::are_folders(["README", "pos/1.txt"].into_iter()));
-        assert!(!Format::are_folders(["a/1.jsonl", "a/README"].into_iter()));
-        assert!(!Format::are_folders(["1.txt", "2.txt"].into_iter()));
+        assert!(Format::are_folders(&["README", "pos/1.txt"]));
+        assert!(!Format::are_folders(&["a/1.jsonl", "a/README"]));
+        assert!(!Format::are_folders(&["1.txt", "2.txt"]));
     }
 }
