@@ -3,19 +3,23 @@
 //! Files are written without metadata or with one key, since safetensors writes several keys
 //! in random order (safetensors issue 584).
 
+mod csr;
 mod foreign;
 mod rows;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
+use bytemuck::{AnyBitPattern, NoUninit};
 use failure::{Failure, Result};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
 
+pub use csr::{Csr, CsrWriter};
 pub use foreign::Matrix;
 pub use rows::{MatrixWriter, RowWriter};
 
@@ -30,6 +34,11 @@ impl<'a> Array<'a> {
     /// An array of f32, whose shape has as many elements as there are `values`.
     pub fn f32(shape: &[usize], values: &'a [f32]) -> Self {
         Self { dtype: Dtype::F32, shape: shape.to_vec(), data: bytemuck::cast_slice(values) }
+    }
+
+    /// A vector of u32.
+    pub fn u32(values: &'a [u32]) -> Self {
+        Self { dtype: Dtype::U32, shape: vec![values.len()], data: bytemuck::cast_slice(values) }
     }
 
     /// A vector of i64.
@@ -112,27 +121,27 @@ impl Bytes {
     }
 }
 
-/// The values of an f32 array, in memory or in a mapped file.
-pub struct Values(ValuesPlace);
+/// The values of an array, in memory or in a mapped file.
+pub struct Values<T = f32>(ValuesPlace<T>);
 
-enum ValuesPlace {
-    InFile(Arrays, Range<usize>),
-    Held(Vec<f32>),
+enum ValuesPlace<T> {
+    InFile(Arrays, Range<usize>, PhantomData<T>),
+    Held(Vec<T>),
 }
 
-impl From<Vec<f32>> for Values {
-    fn from(values: Vec<f32>) -> Self {
+impl<T> From<Vec<T>> for Values<T> {
+    fn from(values: Vec<T>) -> Self {
         Self(ValuesPlace::Held(values))
     }
 }
 
-impl Deref for Values {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
+impl<T: AnyBitPattern + NoUninit> Deref for Values<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
         match &self.0 {
             ValuesPlace::Held(values) => values,
-            // `into_f32` has checked that the range exists and is aligned.
-            ValuesPlace::InFile(arrays, place) => {
+            // `into_values` has checked that the range exists and is aligned.
+            ValuesPlace::InFile(arrays, place, _) => {
                 arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice)
             }
         }
@@ -198,14 +207,32 @@ impl Arrays {
     /// The shape and values of the f32 array `name`, without a copy if they are aligned; every
     /// `Some` of `shape` must match.
     pub fn into_f32(self, name: &str, shape: &[Option<usize>]) -> Result<(Vec<usize>, Values)> {
-        let (shape, bytes) = self.typed(name, Dtype::F32, shape)?;
+        self.into_values(name, Dtype::F32, shape)
+    }
+
+    /// The same for a u32 array.
+    pub fn into_u32(
+        self,
+        name: &str,
+        shape: &[Option<usize>],
+    ) -> Result<(Vec<usize>, Values<u32>)> {
+        self.into_values(name, Dtype::U32, shape)
+    }
+
+    fn into_values<T: AnyBitPattern + NoUninit>(
+        self,
+        name: &str,
+        dtype: Dtype,
+        shape: &[Option<usize>],
+    ) -> Result<(Vec<usize>, Values<T>)> {
+        let (shape, bytes) = self.typed(name, dtype, shape)?;
         // Another program's file may lack the padding that aligns the values.
-        if bytemuck::try_cast_slice::<u8, f32>(&bytes).is_err() {
+        if bytemuck::try_cast_slice::<u8, T>(&bytes).is_err() {
             return Ok((shape, Values(ValuesPlace::Held(bytemuck::pod_collect_to_vec(&bytes)))));
         }
         let start = bytes.as_ptr() as usize - self.bytes.as_ptr() as usize;
         let place = start..start + bytes.len();
-        Ok((shape, Values(ValuesPlace::InFile(self, place))))
+        Ok((shape, Values(ValuesPlace::InFile(self, place, PhantomData))))
     }
 
     /// The values of the i64 array `name`; every `Some` of `shape` must match.

@@ -1,6 +1,7 @@
 //! The arithmetic that training and prediction spend their time in: vectors of sixteen numbers
 //! ([`simd`]), products of small matrices on them ([`gemm`]), the map to logits ([`linear`]), the
-//! mean of word vectors ([`mean`]), the softmax ([`mod@softmax`]), and threads that meet often
+//! mean of word vectors ([`mean`]), the softmax in training ([`mod@softmax`]) and in
+//! predictions ([`odds`]), and threads that meet often
 //! enough to share a step of training ([`team`]).
 //!
 //! Always holds: the same bits on every processor and with any number of threads.
@@ -8,6 +9,7 @@
 pub mod gemm;
 pub mod linear;
 pub mod mean;
+pub mod odds;
 pub mod simd;
 pub mod softmax;
 pub mod team;

@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 
 /// Turns of the loop before a thread yields the processor: some tens of microseconds.
 const TURNS: u32 = 1 << 11;
@@ -23,6 +24,52 @@ pub fn available() -> usize {
     let said = std::env::var(THREADS).ok().and_then(|text| text.trim().parse().ok());
     said.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
         .clamp(1, MOST)
+}
+
+/// Makes something of each piece, on as many threads as there may be, and passes it to `take` in the
+/// order of the pieces. Each thread has a state of its own, from `start`, and is at most two pieces
+/// ahead.
+///
+/// # Errors
+/// The first error of `take`, which ends the work.
+///
+/// # Panics
+/// If `make` panics, with its message.
+pub fn in_order<P, S, T: Send, E>(
+    pieces: impl ExactSizeIterator<Item = P> + Clone + Send,
+    start: impl Fn() -> S + Sync,
+    make: impl Fn(&mut S, P) -> T + Sync,
+    mut take: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    let count = available().min(pieces.len());
+    let (start, make) = (&start, &make);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count)
+            .map(|number| {
+                let (sender, results) = sync_channel(1);
+                let mine = pieces.clone().skip(number).step_by(count);
+                let thread = scope.spawn(move || {
+                    let mut state = start();
+                    for piece in mine {
+                        if sender.send(make(&mut state, piece)).is_err() {
+                            return;
+                        }
+                    }
+                });
+                (thread, results)
+            })
+            .collect();
+        for (_, (_, finished)) in pieces.zip(threads.iter().cycle()) {
+            // A thread that sends nothing more has panicked.
+            let Ok(made) = finished.recv() else { break };
+            take(made)?;
+        }
+        for (thread, finished) in threads {
+            drop(finished);
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        Ok(())
+    })
 }
 
 /// One of a team's threads.
@@ -150,6 +197,30 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn pieces_come_in_order_and_an_error_ends_the_work() {
+        let pieces: Vec<u32> = (0..100).collect();
+        let mut seen = Vec::new();
+        let take = |made: (u32, u32)| {
+            seen.push(made.0);
+            if made.0 == 50 { Err("enough") } else { Ok(()) }
+        };
+        let make = |count: &mut u32, piece: &u32| {
+            *count += 1;
+            (*piece, *count)
+        };
+        assert_eq!(in_order(pieces.iter(), || 0, make, take), Err("enough"));
+        assert!(seen.into_iter().eq(0..=50));
+        assert_eq!(in_order([].iter(), || 0, make, |_| Err("nothing")), Ok(()));
+    }
+
+    #[test]
+    #[should_panic(expected = "a bug in a piece")]
+    fn a_panic_in_a_piece_is_passed_on() {
+        let make = |(): &mut (), piece: u32| assert!(piece != 7, "a bug in a piece");
+        let _ = in_order(0..20_u32, || (), make, |()| Ok::<(), ()>(()));
     }
 
     #[test]

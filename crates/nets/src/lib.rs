@@ -15,7 +15,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 pub use classifier::Classifier;
 pub use inference::Inference;
-pub use odds::{Rows, each_row, largest, log_sum_exp, probabilities, softmax};
+pub use kernels::odds::{largest, log_sum_exp, softmax};
+pub use odds::{Rows, each_row, probabilities};
 
 /// What batch norm adds to a variance: PyTorch's default of `BatchNorm1d`.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;

@@ -89,3 +89,23 @@ pub struct FirstRow {
     /// The first components of its features.
     pub x: Vec<f32>,
 }
+
+/// `ngrams/summary.json`: the sizes of the sparse matrices.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NgramsSummary {
+    /// Columns by kind of n-gram.
+    pub columns: BTreeMap<String, usize>,
+    /// The matrix of each part.
+    pub parts: BTreeMap<String, SparseSummary>,
+}
+
+/// The sparse matrix of a part.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct SparseSummary {
+    /// Its rows.
+    pub rows: usize,
+    /// Its values that are not 0.
+    pub entries: usize,
+    /// Rows without any.
+    pub empty: usize,
+}

@@ -9,14 +9,24 @@ mod run;
 mod sweep;
 
 pub use data::{
-    Coverage, FirstRow, IngestSummary, MatrixSummary, SplitSummary, TensorsSummary, WordCount,
+    Coverage, FirstRow, IngestSummary, MatrixSummary, NgramsSummary, SparseSummary, SplitSummary,
+    TensorsSummary, WordCount,
 };
 pub use labels::Labels;
 pub use run::{
-    CheckpointSummary, HistoryRow, Metrics, Outcome, RunConfig, Score, SeedMetrics, Spread, Start,
-    StartStep, TimingRow, Trained,
+    Calibration, CheckpointSummary, HistoryRow, Metrics, Outcome, RunConfig, Score, SeedMetrics,
+    Spread, Start, StartStep, TimingRow, Trained,
 };
 pub use sweep::{SweepConfig, SweepRow};
 
 /// Options by name, as an artifact lists them.
 pub type OptionValues = std::collections::BTreeMap<String, serde_json::Value>;
+
+/// Reads the JSON artifact at `path`.
+///
+/// # Errors
+/// If it is missing or does not have this form.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> failure::Result<T> {
+    let bytes = std::fs::read(path).map_err(|e| failure::Failure::io("read", path, &e))?;
+    serde_json::from_slice(&bytes).map_err(|e| failure::Failure::artifact(e, path))
+}

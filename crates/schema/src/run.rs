@@ -168,3 +168,11 @@ pub struct StartStep {
     /// The gradient's first components, one row per category.
     pub gradient: Vec<Vec<f32>>,
 }
+
+/// `calibration.json`: how a classifier's margins become probabilities, by the softmax of `scale` ·
+/// margins.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The inverse of the temperature; it has the least cross-entropy on valid.
+    pub scale: f32,
+}

@@ -11,9 +11,7 @@
 //! few thousand rows.
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::mpsc::sync_channel;
 
 use failure::{Failure, Result};
 use formats::arrays::{Array, RowWriter};
@@ -121,50 +119,27 @@ pub fn run(stage: &Stage) -> Result<String> {
 /// Makes the features of `titles` on all threads and passes them to `take` in order, a few at a
 /// time: the titles, their rows (without those that are left out), and each title's number of known
 /// words.
-fn features_of(
-    titles: &[&str],
+fn features_of<'t>(
+    titles: &'t [&'t str],
     lookup: &Lookup,
     empty: Empty,
     mut take: impl FnMut(&[&str], FeatureMatrix<'_>, Vec<usize>) -> Result<()>,
 ) -> Result<()> {
-    let pieces = titles.chunks(AT_ONCE);
-    let threads = team::available().min(pieces.len());
-    std::thread::scope(|scope| {
-        let makers: Vec<_> = (0..threads)
-            .map(|maker| {
-                let (made, taken) = sync_channel(1);
-                let mine = pieces.clone().skip(maker).step_by(threads);
-                let thread = scope.spawn(move || {
-                    for titles in mine {
-                        let mut matrix = FeatureMatrix::new(lookup, titles.len());
-                        let row = |title: &&str| {
-                            let known = matrix.push(title).known;
-                            if known == 0 && empty == Empty::Drop {
-                                matrix.pop();
-                            }
-                            known
-                        };
-                        let known = titles.iter().map(row).collect();
-                        matrix.finish();
-                        if made.send((matrix, known)).is_err() {
-                            return;
-                        }
-                    }
-                });
-                (thread, taken)
-            })
-            .collect();
-        for (titles, (_, taken)) in pieces.zip(makers.iter().cycle()) {
-            // A thread that sends nothing more has panicked.
-            let Ok((matrix, known)) = taken.recv() else { break };
-            take(titles, matrix, known)?;
-        }
-        for (thread, taken) in makers {
-            drop(taken);
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        }
-        Ok(())
-    })
+    let make = |(): &mut (), titles: &'t [&'t str]| {
+        let mut matrix = FeatureMatrix::new(lookup, titles.len());
+        let row = |title: &&str| {
+            let known = matrix.push(title).known;
+            if known == 0 && empty == Empty::Drop {
+                matrix.pop();
+            }
+            known
+        };
+        let known = titles.iter().map(row).collect();
+        matrix.finish();
+        (titles, matrix, known)
+    };
+    let take = |(titles, matrix, known): (&[&str], _, _)| take(titles, matrix, known);
+    team::in_order(titles.chunks(AT_ONCE), || (), make, take)
 }
 
 /// The rows of a part, without their features.

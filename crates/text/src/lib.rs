@@ -10,4 +10,4 @@ mod tokenize;
 pub const PARTS: [&str; 3] = ["train", "valid", "test"];
 
 pub use lowercase::{Lowercase, lower};
-pub use tokenize::tokens;
+pub use tokenize::{is_space, tokens};

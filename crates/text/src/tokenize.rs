@@ -34,7 +34,7 @@ impl Tokens<'_> {
                 (SEPARATORS.get(usize::from(byte)).copied().unwrap_or(false), 1)
             } else {
                 let c = self.rest.get(at..)?.chars().next()?;
-                (is_python_space(c), c.len_utf8())
+                (is_space(c), c.len_utf8())
             };
             if separates != of_a_word {
                 return Some(at);
@@ -59,7 +59,7 @@ const SEPARATORS: [bool; 128] = {
 
 /// Python's idea of white space is Unicode's `White_Space` and the four ASCII information
 /// separators, which Unicode leaves out (CPython, `Objects/unicodetype_db.h`).
-fn is_python_space(c: char) -> bool {
+pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
@@ -101,8 +101,7 @@ mod tests {
             vec![0x2028, 0x2029, 0x202f, 0x205f, 0x3000],
         ]
         .concat();
-        let rust: Vec<u32> =
-            ('\0'..=char::MAX).filter(|&c| is_python_space(c)).map(u32::from).collect();
+        let rust: Vec<u32> = ('\0'..=char::MAX).filter(|&c| is_space(c)).map(u32::from).collect();
         assert_eq!(rust, python);
     }
 
@@ -111,7 +110,7 @@ mod tests {
         #[test]
         fn two_steps_give_the_same(title in "\\PC*|[ -~\\t\\x1c\u{3000}é“]{0,40}") {
             let spaced: String = title.chars().map(|c| if c.is_ascii_punctuation() { ' ' } else { c }).collect();
-            let expected: Vec<&str> = spaced.split(is_python_space).filter(|w| !w.is_empty()).collect();
+            let expected: Vec<&str> = spaced.split(is_space).filter(|w| !w.is_empty()).collect();
             prop_assert_eq!(words(&title), expected);
         }
     }

@@ -1,0 +1,62 @@
+//! From logits to probabilities.
+
+/// Turns logits into exp(zᵢ) / Σ exp(zⱼ), computed in f64.
+#[expect(clippy::cast_possible_truncation, reason = "probabilities are stored as f32")]
+pub fn softmax(logits: &mut [f32]) {
+    let log_sum = log_sum_exp(logits);
+    for z in logits {
+        *z = (f64::from(*z) - log_sum).exp() as f32;
+    }
+}
+
+/// ln Σ exp(zᵢ). The largest logit is subtracted first, so that no exponential overflows.
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "so that four logits take no loop")]
+    fn any(logits: &[f32]) -> f64 {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|&z| f64::from(z - largest).exp()).sum();
+        f64::from(largest) + sum.ln()
+    }
+    match <&[f32; 4]>::try_from(logits) {
+        Ok(four) => any(four),
+        Err(_) => any(logits),
+    }
+}
+
+/// The index of the largest value; of equal values the first, like PyTorch's `argmax`.
+pub fn largest(values: &[f32]) -> usize {
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "so that four values take no loop")]
+    fn any(values: &[f32]) -> usize {
+        let mut best = (0, f32::NEG_INFINITY);
+        for (i, &value) in values.iter().enumerate() {
+            if value > best.1 {
+                best = (i, value);
+            }
+        }
+        best.0
+    }
+    match <&[f32; 4]>::try_from(values) {
+        Ok(four) => any(four),
+        Err(_) => any(values),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_of_the_sum_of_exponentials_does_not_overflow() {
+        // ln(e^1000 + 3 e^999) = 1000 + ln(1 + 3/e)
+        let expected = 1000.0 + (1.0 + 3.0 * (-1.0_f64).exp()).ln();
+        assert!((log_sum_exp(&[1000.0, 999.0, 999.0, 999.0]) - expected).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_first_of_equal_values_is_the_largest() {
+        assert_eq!(largest(&[1.0, 3.0, 3.0, 2.0]), 1);
+        assert_eq!(largest(&[0.0; 4]), 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! `predictions.parquet`: a run's predictions for every headline of the valid and test parts.
+
+use std::path::{Path, PathBuf};
+
+use failure::{Failure, Result};
+use formats::table::{GROUP_ROWS, Writer};
+use kernels::odds::largest;
+use polars::prelude::{
+    Column, DataFrame, DataType, Float32Type, IntoColumn, IntoSeries, ListBuilderTrait,
+    ListPrimitiveChunkedBuilder, NamedFrom, PolarsError, PolarsResult, Series,
+};
+use schema::Labels;
+
+/// The file's name.
+pub const FILE: &str = "predictions.parquet";
+
+/// The most classes that have a column each; the probabilities of more are in a list.
+const COLUMNS: usize = 64;
+/// The most probabilities in a row group.
+const AT_ONCE: usize = 1 << 22;
+
+/// Writes the table row by row.
+pub struct PredictionsWriter<'l> {
+    group: Group<'l>,
+    writer: Writer,
+    path: PathBuf,
+    /// Rows of a group.
+    rows: usize,
+}
+
+impl<'l> PredictionsWriter<'l> {
+    /// Creates the table at `path`.
+    pub fn create(path: &Path, labels: &'l Labels) -> Result<Self> {
+        let mut group = Group::new(labels);
+        let rows = GROUP_ROWS.min(AT_ONCE / labels.len()).max(1);
+        let writer = Writer::create(path, group.take().map_err(|e| bug(&e, path))?.schema())?;
+        Ok(Self { group, writer, path: path.to_owned(), rows })
+    }
+
+    /// Adds the headline `id` of a part, with its label and its probabilities in label order.
+    pub fn push(&mut self, part: &'static str, id: i64, label: u32, p: &[f32]) -> Result<()> {
+        self.group.push(part, id, label, p);
+        if self.group.ids.len() == self.rows { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let frame = self.group.take().map_err(|e| bug(&e, &self.path))?;
+        self.writer.push(&frame)
+    }
+
+    /// Ends the table.
+    pub fn finish(mut self) -> Result<()> {
+        if !self.group.ids.is_empty() {
+            self.flush()?;
+        }
+        self.writer.finish()
+    }
+}
+
+fn bug(error: &PolarsError, path: &Path) -> Failure {
+    Failure::failed(error, path.display(), "this is a bug; please report it")
+}
+
+/// Rows that are written together.
+struct Group<'l> {
+    labels: &'l Labels,
+    parts: Vec<&'static str>,
+    ids: Vec<i64>,
+    of: Vec<i64>,
+    predicted: Vec<i64>,
+    /// In label order, one row after the other.
+    probabilities: Vec<f32>,
+}
+
+impl<'l> Group<'l> {
+    fn new(labels: &'l Labels) -> Self {
+        let (parts, ids, of, predicted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { labels, parts, ids, of, predicted, probabilities: Vec::new() }
+    }
+
+    fn push(&mut self, part: &'static str, id: i64, label: u32, p: &[f32]) {
+        self.parts.push(part);
+        self.ids.push(id);
+        self.of.push(i64::from(label));
+        self.probabilities.extend_from_slice(p);
+        self.predicted.push(i64::try_from(largest(p)).unwrap_or(-1));
+    }
+
+    /// The rows as a table, without which the group is empty.
+    fn take(&mut self) -> PolarsResult<DataFrame> {
+        let Self { labels, parts, ids, of, predicted, probabilities } =
+            std::mem::replace(self, Self::new(self.labels));
+        let column = |name: &str, series: Series| Column::from(series.with_name(name.into()));
+        let mut columns = vec![
+            column("split", Series::new("".into(), &parts)),
+            column("id", Series::new("".into(), &ids)),
+            column("label", Series::new("".into(), &of)),
+            column("predicted", Series::new("".into(), &predicted)),
+        ];
+        let classes = labels.len();
+        if classes <= COLUMNS {
+            columns.extend(labels.names().iter().enumerate().map(|(k, name)| {
+                let p: Vec<f32> = probabilities.iter().skip(k).step_by(classes).copied().collect();
+                column(&format!("p_{name}"), Series::new("".into(), p))
+            }));
+        } else {
+            let mut p = ListPrimitiveChunkedBuilder::<Float32Type>::new(
+                "p".into(),
+                ids.len(),
+                probabilities.len(),
+                DataType::Float32,
+            );
+            probabilities.chunks_exact(classes).for_each(|row| p.append_slice(row));
+            columns.push(p.finish().into_series().into_column());
+        }
+        DataFrame::new(ids.len(), columns)
+    }
+}
