@@ -32,6 +32,8 @@ pub enum Kind {
     Integer,
     /// A list of whole numbers without repetitions.
     Integers,
+    /// The least and the most of a whole number, or an empty list for none.
+    Range,
     /// A whole number, or one of the choices.
     Count,
     /// A finite number.
@@ -256,6 +258,19 @@ impl Entry {
                 Ok(Json::from(numbers))
             }
             (Kind::Integers, _) => wants("a list of whole numbers, such as [1, 2]"),
+            (Kind::Range, toml::Value::Array(items)) => {
+                let ends: Option<Vec<i64>> = items.iter().map(toml::Value::as_integer).collect();
+                match ends.as_deref() {
+                    Some([]) => {}
+                    Some([least, most]) if least <= most => {
+                        self.in_range(*least as f64)?;
+                        self.in_range(*most as f64)?;
+                    }
+                    _ => return wants("a list of the least and the most, such as [1, 2], or []"),
+                }
+                Ok(Json::from(ends.unwrap_or_default()))
+            }
+            (Kind::Range, _) => wants("a list of the least and the most, such as [1, 2], or []"),
             (Kind::Number, toml::Value::Integer(_) | toml::Value::Float(_)) => {
                 let number =
                     value.as_float().or(value.as_integer().map(|i| i as f64)).unwrap_or(f64::NAN);
