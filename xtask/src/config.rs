@@ -14,7 +14,7 @@ use stage::{Options, Schema, is_url};
 use stage::{options::Kind, options::suggest};
 
 use crate::declared::Declared;
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Node, UserRun};
 use layers::{ConfigLayers, Given, Setting};
 
 /// The one table that is not a node's: where results are kept for other machines.
@@ -145,9 +145,14 @@ impl Config {
         }
         let mut runs = Vec::new();
         for run in runs::resolve(&layers, &schemas, &mut problems) {
-            runs.push((run.name.clone(), run.net));
+            runs.push(UserRun {
+                name: run.name.clone(),
+                net: run.net,
+                options: run.options.clone(),
+            });
             tables.insert(run.name.into(), (run.schema, run.options));
         }
+        unknown_members(&declared, &runs, &mut problems);
         let config = Self { graph: Graph::new(&declared, &runs)?, tables };
         config.contradictions(&mut problems);
         if problems.0.is_empty() {
@@ -259,6 +264,26 @@ impl Config {
             .get(node.name.as_str())
             .and_then(|(schema, _)| schema.0.get(option))
             .is_some_and(|e| e.is_builtin(source))
+    }
+}
+
+/// Adds a problem for each run that another one lists and that does not exist.
+fn unknown_members(declared: &Declared, runs: &[UserRun], problems: &mut Problems) {
+    for run in runs {
+        let Some((_, declaration)) = declared.find(&run.name, Some(&run.net)) else { continue };
+        for option in declaration.reads.iter().filter_map(|read| read.option.as_deref()) {
+            let others =
+                || runs.iter().map(|run| run.name.as_str()).filter(|other| *other != &*run.name);
+            for listed in run.listed(option) {
+                if !others().any(|other| other == listed) {
+                    problems.add(format!(
+                        "`{}.{option}` lists `{listed}`, which is not another run{}",
+                        run.name,
+                        suggest(listed, others())
+                    ));
+                }
+            }
+        }
     }
 }
 

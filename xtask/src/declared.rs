@@ -35,7 +35,10 @@ impl Declared {
             let refuse = |e: String| Failure::usage(e, path.display(), "correct the declaration");
             let nodes = declaration::parse(&text).map_err(refuse)?;
             let others = || all.iter().flat_map(|(_, nodes): &(String, Vec<Declaration>)| nodes);
-            if let Some(twice) = nodes.iter().find(|n| others().any(|other| other.name == n.name)) {
+            let alike = |a: &Declaration, b: &Declaration| {
+                a.name == b.name && (a.net == b.net || a.net.is_none() || b.net.is_none())
+            };
+            if let Some(twice) = nodes.iter().find(|n| others().any(|other| alike(other, n))) {
                 return Err(refuse(format!("another crate declares `{}`, too", twice.name)));
             }
             all.push((package, nodes));

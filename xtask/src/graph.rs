@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use cache::NodeName;
 use failure::{Failure, Result};
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use stage::Options;
 use stage::declaration::{self, Declaration};
 use stage::options::suggest;
 
@@ -49,13 +50,31 @@ impl Node {
     }
 }
 
+/// A training run as the user describes it.
+pub struct UserRun {
+    /// Its name.
+    pub name: NodeName,
+    /// Its net.
+    pub net: String,
+    /// Its options.
+    pub options: Options,
+}
+
+impl UserRun {
+    /// The names that an option lists.
+    pub fn listed(&self, option: &str) -> Vec<&str> {
+        let items = self.options.get(option).and_then(Json::as_array);
+        items.into_iter().flatten().filter_map(Json::as_str).collect()
+    }
+}
+
 /// The nodes, each after those that it reads.
 #[derive(Debug)]
 pub struct Graph(Vec<Node>);
 
 impl Graph {
-    /// The graph of the fixed nodes and of `runs`, each with its net.
-    pub fn new(declared: &Declared, runs: &[(NodeName, String)]) -> Result<Self> {
+    /// The graph of the fixed nodes and of `runs`.
+    pub fn new(declared: &Declared, runs: &[UserRun]) -> Result<Self> {
         let wrong = |what: String| {
             Failure::usage(what, declaration::FILE, "correct the declaration of the stage")
         };
@@ -69,26 +88,35 @@ impl Graph {
                     node,
                 )),
                 Some(_) => {
-                    let of = runs.iter().filter(|(name, net)| {
-                        declared.find(name, Some(net)).is_some_and(|(_, d)| d == node)
+                    let of = runs.iter().filter(|run| {
+                        declared.find(&run.name, Some(&run.net)).is_some_and(|(_, d)| d == node)
                     });
                     all.extend(
-                        of.map(|(name, net)| (name.clone(), Some(net.as_str()), package, node)),
+                        of.map(|run| (run.name.clone(), Some(run.net.as_str()), package, node)),
                     );
                 }
             }
         }
         // Runs come in the user's order, even if their nets differ.
-        let place = |name: &NodeName| runs.iter().position(|(run, _)| run == name);
-        all.sort_by_key(|(name, _, package, _)| (*package, place(name).is_none(), place(name)));
+        let place = |name: &NodeName| runs.iter().position(|run| run.name == *name);
+        all.sort_by_key(|(name, _, package, _)| match place(name) {
+            Some(place) => (false, "", place),
+            None => (true, *package, 0),
+        });
         let mut nodes = Vec::new();
         for (name, _, package, declared) in &all {
             let mut reads: Vec<Input> = Vec::new();
             for read in &declared.reads {
+                let run = runs.iter().find(|run| run.name == *name);
+                let listed = read
+                    .option
+                    .as_deref()
+                    .map(|option| run.map(|run| run.listed(option)).unwrap_or_default());
                 let fits = |other: &NodeName, net: Option<&str>, is_run: bool| {
                     read.node.matches(other)
                         && is_run == read.node.prefix().is_some()
                         && (read.net.is_none() || read.net.as_deref() == net)
+                        && listed.as_ref().is_none_or(|listed| listed.contains(&other.as_str()))
                 };
                 let of: Vec<_> = all
                     .iter()
@@ -289,9 +317,13 @@ mod tests {
     }
 
     fn graph(runs: &[(&str, &str)]) -> Result<Graph> {
-        let runs: Vec<_> = runs
+        let runs: Vec<UserRun> = runs
             .iter()
-            .map(|(name, net)| (NodeName::try_from(*name).expect("a name"), (*net).to_owned()))
+            .map(|(name, net)| UserRun {
+                name: NodeName::try_from(*name).expect("a name"),
+                net: (*net).to_owned(),
+                options: Options::from([("members".to_owned(), json!(["train.a", "train.b"]))]),
+            })
             .collect();
         Graph::new(&Declared::read(root())?, &runs)
     }
@@ -309,6 +341,7 @@ mod tests {
                 "tensors",
                 "train.wide",
                 "train.slp",
+                "ngrams",
                 "train.sweep",
                 "report"
             ]
@@ -324,6 +357,22 @@ mod tests {
                 assert!(!input.files.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn a_stack_reads_its_members_and_comes_after_them() {
+        let graph = graph(&[
+            ("train.both", "stack"),
+            ("train.c", "knn"),
+            ("train.b", "knn"),
+            ("train.a", "linear"),
+        ])
+        .expect("a graph");
+        let both = graph.find("train.both").expect("the stack");
+        let read: Vec<&str> = both.reads.iter().map(|input| input.node.as_str()).collect();
+        assert_eq!(read, ["train.b", "train.a"]);
+        let place = |name: &str| graph.iter().position(|node| node.name == *name);
+        assert!(place("train.both") > place("train.a") && place("train.both") > place("train.b"));
     }
 
     #[test]

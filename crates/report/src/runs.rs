@@ -46,11 +46,18 @@ impl RunFacts {
     pub fn read(stage: &Stage, node: &str, labels: &Labels, parts: &[PartFacts]) -> Result<Self> {
         let config: RunConfig = json(&stage.input(node, "config.json")?)?;
         let metrics: Metrics = json(&stage.input(node, "metrics.json")?)?;
-        let path = stage.input(node, "history.jsonl")?;
-        let history: Vec<HistoryRow> = json_lines(&path)?;
-        if history.is_empty() {
-            return Err(Failure::artifact("the history has no epochs", &path));
-        }
+        let options = set(config.options);
+        let net = options.get("net").and_then(serde_json::Value::as_str);
+        let history: Vec<HistoryRow> = if matches!(net, Some("slp" | "mlp")) {
+            let path = stage.input(node, "history.jsonl")?;
+            let history = json_lines(&path)?;
+            if history.is_empty() {
+                return Err(Failure::artifact("the history has no epochs", &path));
+            }
+            history
+        } else {
+            Vec::new()
+        };
         let result = metrics.result;
         let scores: BTreeMap<&'static str, Score> = result.scores().collect();
         let interval = |(part, score): (&&'static str, &Score)| {
@@ -63,7 +70,7 @@ impl RunFacts {
             features: config.features,
             parameters: config.parameters,
             started_from_given_weights: config.started_from_given_weights,
-            options: set(config.options),
+            options,
             // An interval describes sampling error, so there is none for the rows that were fitted.
             intervals: scores.iter().filter(|(part, _)| **part != "train").map(interval).collect(),
             scores,

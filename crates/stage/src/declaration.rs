@@ -51,6 +51,8 @@ pub struct Read {
     pub node: Pattern,
     /// Only nodes with this net.
     pub net: Option<String>,
+    /// Only the nodes that this option of the reading node lists.
+    pub option: Option<String>,
     /// The files in the node's folder.
     pub files: Vec<String>,
 }

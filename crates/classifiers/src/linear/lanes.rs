@@ -1,0 +1,458 @@
+//! Dual coordinate descent for several machines at once. They look at the same rows in the same
+//! order, each in a lane of its own; no lane's arithmetic depends on the lanes beside it.
+//!
+//! Weighting the n-grams of a machine by s gives rows x̃ = s ∘ x. Instead of these rows, of which
+//! every machine would need a copy, the machine keeps v = s ∘ w: then wᵀx̃ = vᵀx, and a step of w
+//! along x̃ is one of v along s² ∘ x.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::needless_range_loop,
+    reason = "lanes below L of arrays of L; loops over several arrays, which become vectors"
+)]
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use super::{Data, Loss, Problem, ratio};
+use crate::Rows;
+
+/// The solution of up to `L` machines.
+pub struct Solved<const L: usize> {
+    /// v and s² by column.
+    pub weights: Vec<[[f32; L]; 2]>,
+    /// The weights of the dense features.
+    pub dense: Vec<[f32; L]>,
+    /// The bias.
+    pub bias: [f32; L],
+    /// What each pass came to, for the machines that were still running.
+    pub passes: Vec<[Option<LanePass>; L]>,
+    /// Which machines have converged.
+    pub converged: [bool; L],
+}
+
+/// A pass of one machine.
+#[derive(Clone, Copy)]
+pub struct LanePass {
+    pub violation: f32,
+    pub looked_at: u32,
+}
+
+impl<const L: usize> Solved<L> {
+    /// The margins of a row.
+    #[inline]
+    pub fn margins(&self, rows: Rows<'_>, row: usize) -> [f32; L] {
+        let (columns, values) = rows.sparse.row(row);
+        let sparse = products(columns, values, &self.weights);
+        let dense = dense_products(rows.dense(row), &self.dense);
+        std::array::from_fn(|lane| sparse[lane] + dense[lane] + self.bias[lane])
+    }
+
+    /// Moves the weights by `step` along a row.
+    #[inline]
+    fn add(&mut self, rows: Rows<'_>, row: usize, step: &[f32; L]) {
+        let (columns, values) = rows.sparse.row(row);
+        for (&column, &value) in columns.iter().zip(values) {
+            let Some([weight, square]) = self.weights.get_mut(column as usize) else { continue };
+            for lane in 0..L {
+                weight[lane] += step[lane] * (value * square[lane]);
+            }
+        }
+        for (weight, &value) in self.dense.iter_mut().zip(rows.dense(row)) {
+            for lane in 0..L {
+                weight[lane] += step[lane] * value;
+            }
+        }
+        for lane in 0..L {
+            self.bias[lane] += step[lane];
+        }
+    }
+}
+
+/// Four sums, whose additions do not wait for each other.
+#[inline]
+fn products<const L: usize>(
+    columns: &[u32],
+    values: &[f32],
+    weights: &[[[f32; L]; 2]],
+) -> [f32; L] {
+    let mut sums = [[0.0; L]; 4];
+    let weight = |column: u32| weights.get(column as usize).map_or(&[0.0; L], |of| &of[0]);
+    let (by_four, rest) = columns.as_chunks::<4>();
+    let (values_by_four, values_rest) = values.as_chunks::<4>();
+    for (columns, values) in by_four.iter().zip(values_by_four) {
+        for at in 0..4 {
+            let weight = weight(columns[at]);
+            for lane in 0..L {
+                sums[at][lane] += values[at] * weight[lane];
+            }
+        }
+    }
+    for (&column, &value) in rest.iter().zip(values_rest) {
+        let weight = weight(column);
+        for lane in 0..L {
+            sums[0][lane] += value * weight[lane];
+        }
+    }
+    total(&sums)
+}
+
+#[inline]
+fn dense_products<const L: usize>(row: &[f32], weights: &[[f32; L]]) -> [f32; L] {
+    let mut sums = [[0.0; L]; 4];
+    let (by_four, rest) = row.as_chunks::<4>();
+    let (weights_by_four, weights_rest) = weights.as_chunks::<4>();
+    for (values, weights) in by_four.iter().zip(weights_by_four) {
+        for at in 0..4 {
+            for lane in 0..L {
+                sums[at][lane] += values[at] * weights[at][lane];
+            }
+        }
+    }
+    for (&value, weight) in rest.iter().zip(weights_rest) {
+        for lane in 0..L {
+            sums[0][lane] += value * weight[lane];
+        }
+    }
+    total(&sums)
+}
+
+#[inline]
+fn total<const L: usize>(sums: &[[f32; L]; 4]) -> [f32; L] {
+    std::array::from_fn(|lane| (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]))
+}
+
+/// The state of a descent.
+struct Descent<'d, const L: usize> {
+    data: Data<'d>,
+    /// Each row's sign in each lane: 1 for the machine's class, −1 for the rest.
+    group: &'d [Problem],
+    solved: Solved<L>,
+    /// The dual variables, one for each row and lane.
+    alpha: Vec<[f32; L]>,
+    /// x̃ᵀx̃ of each row.
+    squares: Vec<[f32; L]>,
+    /// C of the class's rows, and of the others'.
+    costs: [[f32; L]; 2],
+    /// Rows that each lane still looks at, a bit for each lane.
+    active: Vec<u16>,
+}
+
+/// Solves the machines of `group`, at most `L`.
+pub fn solve<const L: usize>(data: Data<'_>, group: &[Problem]) -> Solved<L> {
+    let mut descent = Descent::<L>::new(data, group);
+    descent.run();
+    descent.solved
+}
+
+impl<'d, const L: usize> Descent<'d, L> {
+    fn new(data: Data<'d>, group: &'d [Problem]) -> Self {
+        let rows = data.rows;
+        let weights: Vec<[[f32; L]; 2]> =
+            ratio::squared::<L>(data, group).into_iter().map(|square| [[0.0; L], square]).collect();
+        let squares = (0..rows.len())
+            .map(|row| {
+                let (columns, values) = rows.sparse.row(row);
+                let mut sums = [0.0; L];
+                for (&column, &value) in columns.iter().zip(values) {
+                    let Some([_, square]) = weights.get(column as usize) else { continue };
+                    for lane in 0..L {
+                        sums[lane] += value * value * square[lane];
+                    }
+                }
+                let dense: f32 = rows.dense(row).iter().map(|x| x * x).sum();
+                sums.map(|sum| sum + dense + 1.0)
+            })
+            .collect();
+        let mut descent = Self {
+            data,
+            group,
+            solved: Solved {
+                weights,
+                dense: vec![[0.0; L]; rows.dense.dimension],
+                bias: [0.0; L],
+                passes: Vec::new(),
+                converged: [true; L],
+            },
+            alpha: vec![[0.0; L]; rows.len()],
+            squares,
+            costs: [[0.0; L]; 2],
+            active: vec![0; rows.len()],
+        };
+        descent.set_costs();
+        descent
+    }
+
+    /// C by lane, for rows of the class and for the others.
+    fn set_costs(&mut self) {
+        let Data { rows, classes, folds, options } = self.data;
+        for (lane, problem) in self.group.iter().enumerate() {
+            let mut factor = 1.0;
+            if options.balanced {
+                let of = |row: &usize| {
+                    problem.fold.is_none() || folds.get(*row).copied() != problem.fold
+                };
+                let (mut all, mut mine) = (0.0, 0.0);
+                for row in (0..rows.len()).filter(of) {
+                    all += 1.0;
+                    mine += f64::from(rows.sparse.labels.get(row) == Some(&problem.class));
+                }
+                factor = if mine > 0.0 { all / (classes as f64 * mine) } else { 1.0 };
+            }
+            self.costs[0][lane] = narrow(options.c * factor);
+            // As in liblinear, only the class's rows are weighted.
+            self.costs[1][lane] = narrow(options.c);
+        }
+    }
+
+    /// The lanes that `row` belongs to, a bit for each.
+    fn members(&self, row: usize) -> u16 {
+        let fold = self.data.folds.get(row).copied();
+        let is_in = |problem: &Problem| problem.fold.is_none() || problem.fold != fold;
+        let lanes = self.group.iter().enumerate().filter(|(_, problem)| is_in(problem));
+        lanes.fold(0, |bits, (lane, _)| bits | 1 << lane)
+    }
+
+    fn run(&mut self) {
+        let Data { rows, options, .. } = self.data;
+        let members: Vec<u16> = (0..rows.len()).map(|row| self.members(row)).collect();
+        let mut sizes = [0_u32; L];
+        for bits in &members {
+            for (lane, size) in sizes.iter_mut().enumerate() {
+                *size += u32::from(bits >> lane & 1);
+            }
+        }
+        self.active.clone_from(&members);
+        let mut random = ChaCha8Rng::seed_from_u64(options.seed);
+        let mut order: Vec<u32> = (0..).take(rows.len()).collect();
+        let mut running: u16 = (0..self.group.len()).fold(0, |bits, lane| bits | 1 << lane);
+        let mut highest = [f32::INFINITY; L];
+        if options.loss == Loss::Logistic {
+            self.start_logistic(&members);
+        }
+        for _ in 0..options.epochs {
+            shuffle(&mut order, &mut random);
+            let pass = match options.loss {
+                Loss::SquaredHinge => self.hinge_pass(&order, running, &highest),
+                Loss::Logistic => self.logistic_pass(&order, running),
+            };
+            let mut row = [None; L];
+            let mut again = 0;
+            for lane in 0..self.group.len() {
+                if running >> lane & 1 == 0 {
+                    continue;
+                }
+                let violation = pass.most[lane] - pass.least[lane];
+                row[lane] = Some(LanePass { violation, looked_at: pass.looked_at[lane] });
+                highest[lane] = if pass.most[lane] > 0.0 { pass.most[lane] } else { f32::INFINITY };
+                if violation <= narrow(options.tolerance) {
+                    if pass.looked_at[lane] == sizes[lane] {
+                        running &= !(1 << lane);
+                    } else {
+                        // It has converged on the rows that it looks at. Do the others agree?
+                        again |= 1 << lane;
+                        highest[lane] = f32::INFINITY;
+                    }
+                }
+            }
+            self.solved.passes.push(row);
+            if again != 0 {
+                for (active, members) in self.active.iter_mut().zip(&members) {
+                    *active |= members & again;
+                }
+            }
+            if running == 0 {
+                break;
+            }
+        }
+        for (lane, converged) in self.solved.converged.iter_mut().enumerate() {
+            *converged = running >> lane & 1 == 0;
+        }
+    }
+
+    /// Each lane's sign of a row.
+    #[inline]
+    fn signs(&self, row: usize) -> [f32; L] {
+        let label = self.data.rows.sparse.labels.get(row).copied();
+        let mut signs = [-1.0; L];
+        for (sign, problem) in signs.iter_mut().zip(self.group) {
+            if Some(problem.class) == label {
+                *sign = 1.0;
+            }
+        }
+        signs
+    }
+
+    fn hinge_pass(&mut self, order: &[u32], running: u16, highest: &[f32; L]) -> PassBounds<L> {
+        let rows = self.data.rows;
+        let mut pass = PassBounds::new();
+        for &row in order {
+            let row = row as usize;
+            let bits = self.active.get(row).copied().unwrap_or_default() & running;
+            if bits == 0 {
+                continue;
+            }
+            let margins = self.solved.margins(rows, row);
+            let signs = self.signs(row);
+            let (Some(alpha), Some(squares)) = (self.alpha.get_mut(row), self.squares.get(row))
+            else {
+                continue;
+            };
+            let mut step = [0.0; L];
+            let mut dropped = 0_u16;
+            let mut moves = false;
+            for lane in 0..L {
+                if bits >> lane & 1 == 0 {
+                    continue;
+                }
+                let cost = self.costs[usize::from(signs[lane] < 0.0)][lane];
+                let diagonal = 0.5 / cost;
+                let gradient = signs[lane] * margins[lane] - 1.0 + diagonal * alpha[lane];
+                let mut projected = gradient;
+                if alpha[lane] == 0.0 {
+                    if gradient > highest[lane] {
+                        dropped |= 1 << lane;
+                        continue;
+                    }
+                    projected = gradient.min(0.0);
+                }
+                pass.see(lane, projected);
+                if projected.abs() > 1e-12 {
+                    let new = (alpha[lane] - gradient / (squares[lane] + diagonal)).max(0.0);
+                    step[lane] = (new - alpha[lane]) * signs[lane];
+                    alpha[lane] = new;
+                    moves |= step[lane] != 0.0;
+                }
+            }
+            if dropped != 0
+                && let Some(active) = self.active.get_mut(row)
+            {
+                *active &= !dropped;
+            }
+            if moves {
+                self.solved.add(rows, row, &step);
+            }
+        }
+        pass
+    }
+
+    /// Each dual variable of the logistic loss starts strictly between 0 and C.
+    fn start_logistic(&mut self, members: &[u16]) {
+        for (row, &bits) in members.iter().enumerate() {
+            let signs = self.signs(row);
+            let mut step = [0.0; L];
+            for lane in 0..L {
+                if bits >> lane & 1 == 0 {
+                    continue;
+                }
+                let cost = self.costs[usize::from(signs[lane] < 0.0)][lane];
+                let start = (0.001 * cost).min(1e-8);
+                step[lane] = start * signs[lane];
+                if let Some(alpha) = self.alpha.get_mut(row) {
+                    alpha[lane] = start;
+                }
+            }
+            self.solved.add(self.data.rows, row, &step);
+        }
+    }
+
+    fn logistic_pass(&mut self, order: &[u32], running: u16) -> PassBounds<L> {
+        let rows = self.data.rows;
+        let mut pass = PassBounds::new();
+        for &row in order {
+            let row = row as usize;
+            let bits = self.active.get(row).copied().unwrap_or_default() & running;
+            if bits == 0 {
+                continue;
+            }
+            let margins = self.solved.margins(rows, row);
+            let signs = self.signs(row);
+            let (Some(alpha), Some(squares)) = (self.alpha.get_mut(row), self.squares.get(row))
+            else {
+                continue;
+            };
+            let mut step = [0.0; L];
+            for lane in 0..L {
+                if bits >> lane & 1 == 0 {
+                    continue;
+                }
+                let cost = self.costs[usize::from(signs[lane] < 0.0)][lane];
+                let margin = f64::from(signs[lane] * margins[lane]);
+                let (new, gradient) = logistic_step(
+                    f64::from(alpha[lane]),
+                    f64::from(cost),
+                    margin,
+                    f64::from(squares[lane]),
+                );
+                pass.see(lane, narrow(gradient.abs()));
+                step[lane] = (narrow(new) - alpha[lane]) * signs[lane];
+                alpha[lane] = narrow(new);
+            }
+            self.solved.add(rows, row, &step);
+        }
+        // |gradient| has no sign; its least is 0.
+        pass.least = [0.0; L];
+        pass
+    }
+}
+
+/// Minimises the dual in one variable, α ln α + (C − α) ln(C − α) + ½ a (α − α₀)² + b (α − α₀) for
+/// the margin b, by Newton's method on the smaller of α and C − α (Yu, Huang and Lin, algorithm 5).
+/// Returns the new α and the gradient at the old one.
+fn logistic_step(alpha: f64, cost: f64, margin: f64, square: f64) -> (f64, f64) {
+    let least = 1e-300_f64.max(cost * 1e-30);
+    let other = (cost - alpha).max(least);
+    let gradient = margin + (alpha.max(least) / other).ln();
+    // From the side whose variable is smaller, where the logarithm is steep.
+    let flip = square * (0.5 * cost - alpha) + margin < 0.0;
+    let (start, slope) = if flip { (other, -margin) } else { (alpha.max(least), margin) };
+    let mut z = start;
+    if cost - z < 0.5 * cost {
+        z *= 0.1;
+    }
+    let mut at = square * (z - start) + slope + (z / (cost - z)).ln();
+    for _ in 0..100 {
+        if at.abs() < 1e-8 {
+            break;
+        }
+        let curvature = square + cost / (cost - z) / z;
+        let next = z - at / curvature;
+        z = if next <= 0.0 { z * 0.1 } else { next.min(cost - least) };
+        at = square * (z - start) + slope + (z / (cost - z)).ln();
+    }
+    (if flip { cost - z } else { z }, gradient)
+}
+
+/// What a pass saw, by lane.
+struct PassBounds<const L: usize> {
+    most: [f32; L],
+    least: [f32; L],
+    looked_at: [u32; L],
+}
+
+impl<const L: usize> PassBounds<L> {
+    const fn new() -> Self {
+        Self { most: [f32::NEG_INFINITY; L], least: [f32::INFINITY; L], looked_at: [0; L] }
+    }
+
+    #[inline]
+    fn see(&mut self, lane: usize, projected: f32) {
+        self.most[lane] = self.most[lane].max(projected);
+        self.least[lane] = self.least[lane].min(projected);
+        self.looked_at[lane] += 1;
+    }
+}
+
+/// Shuffles in place (Fisher–Yates).
+fn shuffle(items: &mut [u32], random: &mut ChaCha8Rng) {
+    for last in (1..items.len()).rev() {
+        // The bias of the multiplication is below 2⁻³² for fewer than 2³² items.
+        let at = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
+        items.swap(last, usize::try_from(at).unwrap_or(last));
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the solver works with f32")]
+const fn narrow(value: f64) -> f32 {
+    value as f32
+}

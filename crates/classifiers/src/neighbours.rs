@@ -1,0 +1,386 @@
+//! The nearest rows by cosine, exactly.
+//!
+//! An index finds, for a query q, the k rows d with the largest cosine. Few n-grams are frequent,
+//! and they weigh little, so the two kinds are kept apart. The products of the rare ones come from
+//! an inverted index. By Cauchy and Schwarz, the frequent ones add at most ‖q'‖ ‖d'‖, the lengths of
+//! q and d in these columns. Only rows that can still be among the nearest get their frequent
+//! n-grams multiplied.
+
+use formats::arrays::Csr;
+
+/// A row that is near a query.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Neighbour {
+    /// The row.
+    pub row: u32,
+    /// The cosine.
+    pub similarity: f32,
+}
+
+/// An index of the rows of a matrix whose values are not negative.
+pub struct Index {
+    rows: usize,
+    labels: Vec<u32>,
+    /// Where the postings of each column begin; frequent columns have none.
+    starts: Vec<usize>,
+    /// A row and its value in the column, in the order of the rows.
+    postings: Vec<(u32, f32)>,
+    /// For each column, its number among the frequent ones, or `RARE`.
+    frequent: Vec<u32>,
+    frequent_count: usize,
+    /// Where the frequent entries of each row begin.
+    row_starts: Vec<usize>,
+    entries: Vec<(u32, f32)>,
+    /// ‖d'‖ of each row.
+    lengths: Vec<f32>,
+}
+
+const RARE: u32 = u32::MAX;
+/// A column is frequent if more than one in so many rows has it.
+const FREQUENT: usize = 20;
+/// The rounding errors of a sum are far below this share.
+const SLACK: f32 = 1.0001;
+/// Rows whose bounds are compared at once.
+const BLOCK: usize = 64;
+
+impl Index {
+    /// An index of the rows of `matrix`.
+    pub fn new(matrix: &Csr) -> Self {
+        let rows = matrix.rows();
+        let mut counts = vec![0_usize; matrix.columns];
+        for row in 0..rows {
+            for &column in matrix.row(row).0 {
+                if let Some(count) = counts.get_mut(column as usize) {
+                    *count += 1;
+                }
+            }
+        }
+        let mut frequent = vec![RARE; matrix.columns];
+        let mut frequent_count = 0;
+        let (mut starts, mut end) = (vec![0], 0);
+        for (&count, number) in counts.iter().zip(&mut frequent) {
+            if count > rows / FREQUENT {
+                *number = frequent_count;
+                frequent_count += 1;
+            } else {
+                end += count;
+            }
+            starts.push(end);
+        }
+        let mut postings = vec![(0, 0.0); end];
+        let mut next = starts.clone();
+        let (mut row_starts, mut entries, mut lengths) = (vec![0], Vec::new(), Vec::new());
+        for row in 0..rows {
+            let (columns, values) = matrix.row(row);
+            let scale = 1.0 / length(values).max(f32::MIN_POSITIVE);
+            let first = entries.len();
+            for (&column, &value) in columns.iter().zip(values) {
+                let column = column as usize;
+                let value = value * scale;
+                let number = frequent.get(column).copied().unwrap_or(RARE);
+                if number != RARE {
+                    entries.push((number, value));
+                } else if let Some(at) = next.get_mut(column) {
+                    if let Some(posting) = postings.get_mut(*at) {
+                        *posting = (small(row), value);
+                    }
+                    *at += 1;
+                }
+            }
+            let of_row = entries.get(first..).unwrap_or_default();
+            lengths.push(of_row.iter().map(|(_, value)| value * value).sum::<f32>().sqrt());
+            row_starts.push(entries.len());
+        }
+        Self {
+            rows,
+            labels: matrix.labels.clone(),
+            starts,
+            postings,
+            frequent,
+            frequent_count: frequent_count as usize,
+            row_starts,
+            entries,
+            lengths,
+        }
+    }
+
+    /// How many rows there are.
+    pub const fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no rows.
+    pub const fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// The label of a row.
+    pub fn label(&self, row: u32) -> u32 {
+        self.labels.get(row as usize).copied().unwrap_or_default()
+    }
+
+    /// The part of the cosine that comes from frequent columns.
+    fn of_frequent(&self, row: usize, query: &[f32]) -> f32 {
+        let (Some(&start), Some(&end)) = (self.row_starts.get(row), self.row_starts.get(row + 1))
+        else {
+            return 0.0;
+        };
+        let entries = self.entries.get(start..end).unwrap_or_default();
+        entries
+            .iter()
+            .map(|&(number, value)| value * query.get(number as usize).copied().unwrap_or(0.0))
+            .sum()
+    }
+}
+
+/// Searches an index. It keeps its memory from one query to the next.
+pub struct Search<'i> {
+    index: &'i Index,
+    /// The part of each row's cosine that comes from rare columns.
+    sums: Vec<f32>,
+    /// The query's values in the frequent columns.
+    query: Vec<f32>,
+    nearest: Vec<Neighbour>,
+}
+
+impl<'i> Search<'i> {
+    /// A search of this index.
+    pub fn new(index: &'i Index) -> Self {
+        Self {
+            index,
+            sums: vec![0.0; index.rows],
+            query: vec![0.0; index.frequent_count],
+            nearest: Vec::new(),
+        }
+    }
+
+    /// The `k` rows nearest to the query with these columns and values, the nearest first, and of
+    /// equally near ones the first first; without the row `left_out`.
+    pub fn nearest(
+        &mut self,
+        columns: &[u32],
+        values: &[f32],
+        k: usize,
+        left_out: Option<usize>,
+    ) -> &[Neighbour] {
+        let Self { index, sums, query, nearest } = self;
+        nearest.clear();
+        sums.fill(0.0);
+        query.fill(0.0);
+        let scale = 1.0 / length(values).max(f32::MIN_POSITIVE);
+        let mut frequent = 0.0;
+        for (&column, &value) in columns.iter().zip(values) {
+            let column = column as usize;
+            let value = value * scale;
+            let number = index.frequent.get(column).copied().unwrap_or(RARE);
+            if number != RARE {
+                frequent += value * value;
+                if let Some(to) = query.get_mut(number as usize) {
+                    *to = value;
+                }
+            } else if let (Some(&start), Some(&end)) =
+                (index.starts.get(column), index.starts.get(column + 1))
+            {
+                for &(row, weight) in index.postings.get(start..end).unwrap_or_default() {
+                    if let Some(sum) = sums.get_mut(row as usize) {
+                        *sum += value * weight;
+                    }
+                }
+            }
+        }
+        let frequent = f32::sqrt(frequent) * SLACK;
+        // The rows with the largest sums are probably near. The least of their cosines is a bound
+        // that no row below it can pass.
+        let is_left_out = |row: usize| left_out == Some(row);
+        let mut bound = f32::NEG_INFINITY;
+        for (block, of_block) in sums.chunks(BLOCK).enumerate() {
+            let largest = of_block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            if largest <= bound {
+                continue;
+            }
+            for (row, &sum) in of_block.iter().enumerate() {
+                let row = block * BLOCK + row;
+                if sum > bound && !is_left_out(row) {
+                    insert(nearest, k, Neighbour { row: small(row), similarity: sum });
+                    bound = least(nearest, k);
+                }
+            }
+        }
+        for near in nearest.iter_mut() {
+            near.similarity += index.of_frequent(near.row as usize, query);
+        }
+        let mut bound = if nearest.len() < k {
+            f32::NEG_INFINITY
+        } else {
+            nearest.iter().map(|near| near.similarity).fold(f32::INFINITY, f32::min)
+        };
+        nearest.clear();
+        let blocks = sums.chunks(BLOCK).zip(index.lengths.chunks(BLOCK));
+        for (block, (of_block, lengths)) in blocks.enumerate() {
+            let most = of_block
+                .iter()
+                .zip(lengths)
+                .map(|(sum, length)| sum + frequent * length)
+                .fold(f32::NEG_INFINITY, f32::max);
+            if most < bound {
+                continue;
+            }
+            for (row, (&sum, &length)) in of_block.iter().zip(lengths).enumerate() {
+                let row = block * BLOCK + row;
+                if sum + frequent * length < bound || is_left_out(row) {
+                    continue;
+                }
+                let similarity = sum + index.of_frequent(row, query);
+                insert(nearest, k, Neighbour { row: small(row), similarity });
+                bound = bound.max(least(nearest, k));
+            }
+        }
+        nearest
+    }
+}
+
+/// The least similarity that a row must exceed to be among the `k` nearest.
+fn least(nearest: &[Neighbour], k: usize) -> f32 {
+    nearest.get(k - 1).map_or(f32::NEG_INFINITY, |last| last.similarity)
+}
+
+/// Inserts a row among the `k` nearest, if it belongs there.
+fn insert(nearest: &mut Vec<Neighbour>, k: usize, near: Neighbour) {
+    let at = nearest.partition_point(|other| other.similarity >= near.similarity);
+    if at < k {
+        nearest.truncate(k - 1);
+        nearest.insert(at, near);
+    }
+}
+
+fn length(values: &[f32]) -> f32 {
+    values.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+/// A row's number.
+fn small(row: usize) -> u32 {
+    u32::try_from(row).unwrap_or(u32::MAX)
+}
+
+/// How neighbours vote.
+#[derive(Clone, Copy, Debug)]
+pub struct Vote {
+    /// How many neighbours vote.
+    pub k: usize,
+    /// A vote has the weight of its cosine to this power.
+    pub power: f32,
+    /// What is added to each class's share before its logarithm is taken.
+    pub smoothing: f32,
+}
+
+impl Vote {
+    /// Puts the margin of each class into `to`: ln(q + `smoothing`) for its share q of the votes.
+    pub fn margins(
+        &self,
+        search: &mut Search<'_>,
+        (columns, values): (&[u32], &[f32]),
+        left_out: Option<usize>,
+        to: &mut [f32],
+    ) {
+        to.fill(0.0);
+        let index = search.index;
+        let mut sum = 0.0;
+        for near in search.nearest(columns, values, self.k, left_out) {
+            let weight = near.similarity.max(0.0).powf(self.power);
+            sum += weight;
+            if let Some(votes) = to.get_mut(index.label(near.row) as usize) {
+                *votes += weight;
+            }
+        }
+        let classes = to.len() as f32;
+        for votes in to.iter_mut() {
+            let share = if sum > 0.0 { *votes / sum } else { 1.0 / classes };
+            *votes = (share + self.smoothing).ln();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// All cosines, sorted.
+    fn by_hand(
+        matrix: &Csr,
+        query: &[(u32, f32)],
+        k: usize,
+        left_out: Option<usize>,
+    ) -> Vec<(u32, f64)> {
+        let norm = |values: &mut dyn Iterator<Item = f32>| {
+            values.map(|v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
+        };
+        let of_query = norm(&mut query.iter().map(|entry| entry.1));
+        let mut all: Vec<(u32, f64)> = (0..matrix.rows())
+            .filter(|&row| left_out != Some(row))
+            .map(|row| {
+                let (columns, values) = matrix.row(row);
+                let dot: f64 = columns
+                    .iter()
+                    .zip(values)
+                    .map(|(c, v)| {
+                        let of = query.iter().find(|entry| entry.0 == *c).map_or(0.0, |e| e.1);
+                        f64::from(*v) * f64::from(of)
+                    })
+                    .sum();
+                let lengths = of_query * norm(&mut values.iter().copied());
+                (small(row), if lengths > 0.0 { dot / lengths } else { 0.0 })
+            })
+            .collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(k);
+        all
+    }
+
+    fn sparse() -> impl Strategy<Value = Vec<(u32, f32)>> {
+        // Low columns are frequent, high ones rare.
+        let column = prop_oneof![0_u32..3, 0_u32..40];
+        proptest::collection::btree_map(column, 0.1_f32..2.0, 0..8)
+            .prop_map(|m| m.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn the_nearest_are_those_of_all_cosines(
+            rows in proptest::collection::vec(sparse(), 1..150), query in sparse(), k in 1_usize..9, skip in any::<bool>()
+        ) {
+            let left_out = skip.then_some(0);
+            let labels = vec![0; rows.len()];
+            let matrix = Csr::of(40, &rows, labels);
+            let index = Index::new(&matrix);
+            let mut search = Search::new(&index);
+            let (columns, values): (Vec<u32>, Vec<f32>) = query.iter().copied().unzip();
+            for _ in 0..2 {
+                let found = search.nearest(&columns, &values, k, left_out);
+                let want = by_hand(&matrix, &query, k, left_out);
+                prop_assert_eq!(found.len(), want.len());
+                for (found, want) in found.iter().zip(&want) {
+                    prop_assert!((f64::from(found.similarity) - want.1).abs() < 1e-5, "{:?} {:?}", found, want);
+                }
+                prop_assert!(found.iter().all(|near| left_out != Some(near.row as usize)));
+            }
+        }
+    }
+
+    #[test]
+    fn votes_are_weighted_shares() {
+        let rows = [vec![(0, 1.0)], vec![(0, 3.0), (1, 4.0)], vec![(1, 1.0)], vec![(2, 1.0)]];
+        let matrix = Csr::of(3, &rows, vec![0, 1, 1, 2]);
+        let index = Index::new(&matrix);
+        let mut search = Search::new(&index);
+        let vote = Vote { k: 2, power: 2.0, smoothing: 0.05 };
+        let mut to = [0.0; 3];
+        // Cosines 1 and 0.6: shares 1/1.36 and 0.36/1.36.
+        vote.margins(&mut search, (&[0], &[2.0]), None, &mut to);
+        let want = [(1.0 / 1.36 + 0.05_f32).ln(), (0.36 / 1.36 + 0.05_f32).ln(), 0.05_f32.ln()];
+        assert!(to.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{to:?} {want:?}");
+        // Nothing in common with any row: no class is favoured.
+        vote.margins(&mut search, (&[], &[]), None, &mut to);
+        assert!(to.iter().all(|m| (m - (1.0_f32 / 3.0 + 0.05).ln()).abs() < 1e-6), "{to:?}");
+    }
+}
