@@ -22,9 +22,9 @@ pub struct PredictArguments {
     /// Read the headlines from this file, one per line
     #[arg(long, value_name = "PATH", conflicts_with = "texts")]
     file: Vec<PathBuf>,
-    /// The training run to use
-    #[arg(long, value_name = "NODE", default_value = "train.mlp")]
-    run: String,
+    /// The training run to use [default: train.best where there is a result of it, else train.mlp]
+    #[arg(long, value_name = "NODE")]
+    run: Option<String>,
     /// How many categories to show, the most likely first
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
@@ -42,7 +42,7 @@ pub fn run(
     let Context { root, config, store, json } = context;
     let artifacts = context.artifacts();
     let PredictArguments { texts, file, run, top_k } = arguments;
-    let run = &find(config, store, run)?;
+    let run = &find(config, store, &named(config, store, run.as_deref())?)?;
     let recipes = Recipes::new(root, config, "cpu", &store.index)?;
     let used = check(store, config.remote().is_some(), artifacts, run)?;
     for manifest in used.iter().filter(|_| as_described) {
@@ -81,6 +81,28 @@ pub fn run(
     ended(Binaries::new(root, "cpu", &["predict"], &store.index).spawn("predict", None, start)?)
 }
 
+/// The name of the run to use: the user's, or the first of these with a result, or the first that the
+/// configuration has.
+fn named(config: &Config, store: &Store, run: Option<&str>) -> Result<String> {
+    const DEFAULTS: [&str; 2] = ["train.best", "train.mlp"];
+    if let Some(run) = run {
+        return Ok(run.to_owned());
+    }
+    let has_result = |name: &&str| {
+        NodeName::try_from(*name)
+            .is_ok_and(|name| matches!(Manifest::read(&store.current(&name)), Ok(Some(_))))
+    };
+    let found = DEFAULTS.iter().find(|name| has_result(name));
+    let found = found.or_else(|| DEFAULTS.iter().find(|name| config.graph.find(name).is_some()));
+    found.map(|name| (*name).to_owned()).ok_or_else(|| {
+        Failure::usage(
+            "no training run is named, and there is no `train.best`",
+            "--run",
+            "name a run; cargo xtask graph shows them",
+        )
+    })
+}
+
 /// The training run that the user names: one of the configuration, or one whose result is here.
 fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
     let mut known: Vec<NodeName> =
@@ -103,18 +125,15 @@ fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
     Err(Failure::usage(what, "--run", remedy))
 }
 
-/// Checks that the run and the word vectors exist and are undamaged, and that the run was trained
-/// on these vectors: with features from other vectors, answers would only look like answers.
+/// Checks that the run, its members if it is a stack, and what makes their features exist and are
+/// undamaged, and that each was made from the others: with features from other word vectors, answers
+/// would only look like answers. Returns all of them.
 fn check(
     store: &Store,
     is_shared: bool,
     artifacts: &Path,
     run: &NodeName,
-) -> Result<[Manifest; 2]> {
-    let fixed = |name: &str| {
-        NodeName::try_from(name)
-            .map_err(|e| Failure::usage(e, "predict", "this is a bug; please report it"))
-    };
+) -> Result<Vec<Manifest>> {
     let get = |name: &NodeName| {
         sound(store, artifacts, name).map_err(|mut failure| {
             if is_shared {
@@ -125,38 +144,98 @@ fn check(
             failure
         })
     };
-    // The run comes first: the command that makes it makes the word vectors, too.
-    let run = get(run)?;
-    let embed = get(&fixed("embed")?)?;
-    let same = |of: &Manifest, node: &str, made: &Manifest, file: &str| {
-        of.ingredients.get(&format!("input {node}/{file}"))
-            == made.digest(file).map(ToString::to_string).as_deref()
+    // The run comes first: the command that makes it makes the others, too.
+    let mut used = vec![get(run)?];
+    let mut next = 0;
+    while let Some(run) = used.get(next).cloned() {
+        next += 1;
+        for (member, file) in inputs(&run) {
+            let is_known = used.iter().any(|of| of.node == member);
+            if !member.starts_with("train.") || is_known {
+                continue;
+            }
+            let made = get(&named_node(member)?)?;
+            if !is_made_from(&run, &made, file) {
+                return Err(other(
+                    &run,
+                    artifacts,
+                    format_args!("results of `{member}` than it now has"),
+                ));
+            }
+            used.push(made);
+        }
+    }
+    let runs = used.len();
+    let reads = |used: &[Manifest], node: &str| {
+        used.iter().take(runs).any(|run| inputs(run).any(|(of, _)| of == node))
     };
+    if reads(&used, "ngrams") {
+        let ngrams = get(&named_node("ngrams")?)?;
+        let wrong = used.iter().find(|run| {
+            inputs(run).any(|(of, file)| of == "ngrams" && !is_made_from(run, &ngrams, file))
+        });
+        if let Some(run) = wrong {
+            return Err(other(run, artifacts, format_args!("features than `ngrams` now has")));
+        }
+        used.push(ngrams);
+    }
+    // Every program that answers reads the word vectors, if only to tell which words are known.
+    let embed = get(&named_node("embed")?)?;
+    for run in used.iter().take(runs) {
+        if inputs(run).any(|(of, _)| of == "tensors") {
+            check_vectors(store, artifacts, run, &embed)?;
+        }
+    }
+    used.push(embed);
+    Ok(used)
+}
+
+/// The files that a result was made from, each with its node.
+fn inputs(of: &Manifest) -> impl Iterator<Item = (&str, &str)> {
+    of.ingredients.names().filter_map(|name| name.strip_prefix("input ")?.split_once('/'))
+}
+
+/// Whether `of` was made from this `file` of `made`.
+fn is_made_from(of: &Manifest, made: &Manifest, file: &str) -> bool {
+    of.ingredients.get(&format!("input {}/{file}", made.node))
+        == made.digest(file).map(ToString::to_string).as_deref()
+}
+
+fn named_node(name: &str) -> Result<NodeName> {
+    NodeName::try_from(name)
+        .map_err(|e| Failure::usage(e, "predict", "this is a bug; please report it"))
+}
+
+/// Checks that a run on word vectors was trained on those of `embed`.
+fn check_vectors(store: &Store, artifacts: &Path, run: &Manifest, embed: &Manifest) -> Result<()> {
     // If no result of `tensors` was ever seen, nothing connects the two.
-    let seen = store.seen(&fixed("tensors")?);
+    let seen = store.seen(&named_node("tensors")?);
     // Other vectors can give the same features, so that several results of `tensors` may connect
     // the two.
     let between: Vec<&Manifest> =
-        seen.iter().filter(|tensors| same(&run, "tensors", tensors, "train.safetensors")).collect();
+        seen.iter().filter(|tensors| is_made_from(run, tensors, "train.safetensors")).collect();
     let is_of_embed = |tensors: &&Manifest| {
         ["vocabulary.parquet", "vectors.safetensors", "tokenizer.json"]
             .iter()
-            .all(|file| same(tensors, "embed", &embed, file))
+            .all(|file| is_made_from(tensors, embed, file))
     };
-    let what = match &between[..] {
-        _ if seen.is_empty() || between.iter().any(is_of_embed) => return Ok([embed, run]),
-        [] => "features than `tensors` now has",
-        _ => "word vectors than `embed` now has",
-    };
+    match &between[..] {
+        _ if seen.is_empty() || between.iter().any(is_of_embed) => Ok(()),
+        [] => Err(other(run, artifacts, format_args!("features than `tensors` now has"))),
+        _ => Err(other(run, artifacts, format_args!("word vectors than `embed` now has"))),
+    }
+}
+
+fn other(run: &Manifest, artifacts: &Path, what: std::fmt::Arguments<'_>) -> Failure {
     let remedy = format!(
         "bring it up to date: {}, with the options that you want",
         make(artifacts, &run.node)
     );
-    Err(Failure::usage(
+    Failure::usage(
         format_args!("`{}` was trained on other {what}", run.node),
         artifacts.display(),
         remedy,
-    ))
+    )
 }
 
 /// The command that makes a node's result in a folder of artifacts.

@@ -89,6 +89,11 @@ impl Ingredients {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The names of all ingredients.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The ingredients whose names are `wanted`.
     pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
         Self(

@@ -7,6 +7,7 @@
 //! n-grams multiplied.
 
 use formats::arrays::Csr;
+use kernels::simd::{Vector, Work, dispatch};
 
 /// A row that is near a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +38,7 @@ pub struct Index {
 
 const RARE: u32 = u32::MAX;
 /// A column is frequent if more than one in so many rows has it.
-const FREQUENT: usize = 20;
+const FREQUENT: usize = 10;
 /// The rounding errors of a sum are far below this share.
 const SLACK: f32 = 1.0001;
 /// Rows whose bounds are compared at once.
@@ -109,6 +110,11 @@ impl Index {
         self.rows
     }
 
+    /// How many columns they have.
+    pub const fn columns(&self) -> usize {
+        self.frequent.len()
+    }
+
     /// Whether there are no rows.
     pub const fn is_empty(&self) -> bool {
         self.rows == 0
@@ -120,6 +126,7 @@ impl Index {
     }
 
     /// The part of the cosine that comes from frequent columns.
+    #[inline]
     fn of_frequent(&self, row: usize, query: &[f32]) -> f32 {
         let (Some(&start), Some(&end)) = (self.row_starts.get(row), self.row_starts.get(row + 1))
         else {
@@ -140,6 +147,8 @@ pub struct Search<'i> {
     sums: Vec<f32>,
     /// The query's values in the frequent columns.
     query: Vec<f32>,
+    /// The largest sum of each block.
+    highest: Vec<f32>,
     nearest: Vec<Neighbour>,
 }
 
@@ -150,6 +159,7 @@ impl<'i> Search<'i> {
             index,
             sums: vec![0.0; index.rows],
             query: vec![0.0; index.frequent_count],
+            highest: Vec::new(),
             nearest: Vec::new(),
         }
     }
@@ -163,7 +173,28 @@ impl<'i> Search<'i> {
         k: usize,
         left_out: Option<usize>,
     ) -> &[Neighbour] {
-        let Self { index, sums, query, nearest } = self;
+        dispatch(Find { search: self, columns, values, k, left_out });
+        &self.nearest
+    }
+}
+
+/// A search, on the widest registers that the processor has.
+struct Find<'s, 'i> {
+    search: &'s mut Search<'i>,
+    columns: &'s [u32],
+    values: &'s [f32],
+    k: usize,
+    left_out: Option<usize>,
+}
+
+impl Work for Find<'_, '_> {
+    type Out = ();
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "see kernels::simd")]
+    fn run<V: Vector>(self) {
+        let Self { search, columns, values, k, left_out } = self;
+        let Search { index, sums, query, highest, nearest } = search;
+        let (sums, query) = (sums.as_mut_slice(), query.as_mut_slice());
         nearest.clear();
         sums.fill(0.0);
         query.fill(0.0);
@@ -189,67 +220,54 @@ impl<'i> Search<'i> {
             }
         }
         let frequent = f32::sqrt(frequent) * SLACK;
-        // The rows with the largest sums are probably near. The least of their cosines is a bound
-        // that no row below it can pass.
-        let is_left_out = |row: usize| left_out == Some(row);
-        let mut bound = f32::NEG_INFINITY;
-        for (block, of_block) in sums.chunks(BLOCK).enumerate() {
-            let largest = of_block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            if largest <= bound {
-                continue;
-            }
-            for (row, &sum) in of_block.iter().enumerate() {
-                let row = block * BLOCK + row;
-                if sum > bound && !is_left_out(row) {
-                    insert(nearest, k, Neighbour { row: small(row), similarity: sum });
-                    bound = least(nearest, k);
+        if let Some(row) = left_out.and_then(|row| sums.get_mut(row)) {
+            // It stays below every bound.
+            *row = f32::NEG_INFINITY;
+        }
+        // The rows with the largest sums are probably near. At least k rows have a sum that is no
+        // less than the k-th of the blocks' largest; the k-th of their cosines is a bound that no
+        // row below it can pass.
+        highest.clear();
+        highest.extend(sums.chunks(BLOCK).map(|block| {
+            // Numbers that are not negative are ordered like their bits, above the row that is left
+            // out. The compiler compares many integers at once.
+            let bits = block.iter().map(|sum| sum.to_bits().cast_signed());
+            f32::from_bits(bits.fold(i32::MIN, i32::max).cast_unsigned())
+        }));
+        let mut bound = f32::MIN;
+        if k <= highest.len() {
+            let (_, &mut least, _) = highest.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+            if least > 0.0 {
+                for (row, &sum) in sums.iter().enumerate() {
+                    if sum >= least {
+                        let similarity = sum + index.of_frequent(row, query);
+                        nearest.push(Neighbour { row: small(row), similarity });
+                    }
                 }
+                let by = |a: &Neighbour, b: &Neighbour| b.similarity.total_cmp(&a.similarity);
+                bound = nearest.select_nth_unstable_by(k - 1, by).1.similarity;
+                nearest.clear();
             }
         }
-        for near in nearest.iter_mut() {
-            near.similarity += index.of_frequent(near.row as usize, query);
-        }
-        let mut bound = if nearest.len() < k {
-            f32::NEG_INFINITY
-        } else {
-            nearest.iter().map(|near| near.similarity).fold(f32::INFINITY, f32::min)
-        };
-        nearest.clear();
         let blocks = sums.chunks(BLOCK).zip(index.lengths.chunks(BLOCK));
         for (block, (of_block, lengths)) in blocks.enumerate() {
-            let most = of_block
-                .iter()
-                .zip(lengths)
-                .map(|(sum, length)| sum + frequent * length)
-                .fold(f32::NEG_INFINITY, f32::max);
-            if most < bound {
+            // Without an early end, which would keep the compiler from comparing many at once.
+            let bounds = of_block.iter().zip(lengths).map(|(sum, length)| sum + frequent * length);
+            if !bounds.fold(false, |any, most| any | (most >= bound)) {
                 continue;
             }
-            for (row, (&sum, &length)) in of_block.iter().zip(lengths).enumerate() {
-                let row = block * BLOCK + row;
-                if sum + frequent * length < bound || is_left_out(row) {
-                    continue;
+            for (row, (&sum, &length)) in (block * BLOCK..).zip(of_block.iter().zip(lengths)) {
+                if sum + frequent * length >= bound {
+                    let similarity = sum + index.of_frequent(row, query);
+                    if similarity >= bound {
+                        nearest.push(Neighbour { row: small(row), similarity });
+                    }
                 }
-                let similarity = sum + index.of_frequent(row, query);
-                insert(nearest, k, Neighbour { row: small(row), similarity });
-                bound = bound.max(least(nearest, k));
             }
         }
         nearest
-    }
-}
-
-/// The least similarity that a row must exceed to be among the `k` nearest.
-fn least(nearest: &[Neighbour], k: usize) -> f32 {
-    nearest.get(k - 1).map_or(f32::NEG_INFINITY, |last| last.similarity)
-}
-
-/// Inserts a row among the `k` nearest, if it belongs there.
-fn insert(nearest: &mut Vec<Neighbour>, k: usize, near: Neighbour) {
-    let at = nearest.partition_point(|other| other.similarity >= near.similarity);
-    if at < k {
-        nearest.truncate(k - 1);
-        nearest.insert(at, near);
+            .sort_unstable_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.row.cmp(&b.row)));
+        nearest.truncate(k);
     }
 }
 

@@ -94,8 +94,12 @@ impl Words {
         Ok((Self { rows: found, vectors: values }, dimension))
     }
 
-    fn vector(&self, word: &str, dimension: usize) -> Option<&[f32]> {
-        let start = *self.rows.get(word)? * dimension;
+    fn count(&self, dimension: usize) -> usize {
+        self.vectors.len() / dimension
+    }
+
+    fn vector(&self, row: usize, dimension: usize) -> Option<&[f32]> {
+        let start = row * dimension;
         self.vectors.get(start..start + dimension)
     }
 }
@@ -146,7 +150,26 @@ impl Lookup {
         knows
     }
 
+    /// Appends the places of a title's known words, for a [`Projection`].
+    pub fn places(&self, title: &str, to: &mut Vec<usize>) -> KnownWords {
+        let (mut all, before) = (0, to.len());
+        self.tokenizer.each(title, |word| {
+            all += 1;
+            to.extend(self.place(word));
+        });
+        KnownWords { all, known: to.len() - before }
+    }
+
     fn vector(&self, word: &str) -> Option<&[f32]> {
+        let place = self.place(word)?;
+        match place.checked_sub(self.words.count(self.dimension)) {
+            None => self.words.vector(place, self.dimension),
+            Some(place) => self.more.as_ref()?.vector(place, self.dimension),
+        }
+    }
+
+    /// Where a word's vector is: among those of the data, or after them among the others.
+    fn place(&self, word: &str) -> Option<usize> {
         if self.lowercase == Lowercase::Never {
             return self.as_written(word);
         }
@@ -154,9 +177,49 @@ impl Lookup {
         self.as_written(&first).or_else(|| self.as_written(&then?))
     }
 
-    fn as_written(&self, word: &str) -> Option<&[f32]> {
-        let more = || self.more.as_ref()?.vector(word, self.dimension);
-        self.words.vector(word, self.dimension).or_else(more)
+    fn as_written(&self, word: &str) -> Option<usize> {
+        let more = || Some(self.words.count(self.dimension) + self.more.as_ref()?.rows.get(word)?);
+        self.words.rows.get(word).copied().or_else(more)
+    }
+}
+
+/// The products of every word's vector with a matrix. The product of a headline's mean vector is
+/// the mean of its words' products, which are shorter.
+pub struct Projection {
+    width: usize,
+    products: Vec<f32>,
+}
+
+impl Projection {
+    /// The products with `matrix`, which has a row of `width` numbers for each component.
+    pub fn new(lookup: &Lookup, matrix: &[f32], width: usize) -> Self {
+        let all = [Some(&lookup.words), lookup.more.as_ref()];
+        let vectors = all
+            .into_iter()
+            .flatten()
+            .flat_map(|words| words.vectors.chunks_exact(lookup.dimension));
+        let mut products = Vec::new();
+        for vector in vectors {
+            let start = products.len();
+            products.resize(start + width, 0.0);
+            let to = products.get_mut(start..).unwrap_or_default();
+            for (x, row) in vector.iter().zip(matrix.chunks_exact(width)) {
+                to.iter_mut().zip(row).for_each(|(to, weight)| *to += x * weight);
+            }
+        }
+        Self { width, products }
+    }
+
+    /// Adds the product of the mean vector of words at these places to `to`.
+    #[inline]
+    pub fn add(&self, places: &[usize], to: &mut [f32]) {
+        let share = 1.0 / places.len().max(1) as f32;
+        for place in places {
+            let product = self.products.get(place * self.width..(place + 1) * self.width);
+            for (to, x) in to.iter_mut().zip(product.unwrap_or_default()) {
+                *to += share * x;
+            }
+        }
     }
 }
 
@@ -272,6 +335,23 @@ mod tests {
         let mut matrix = FeatureMatrix::new(&lookup, 1);
         assert_eq!(matrix.push("Fed bond unknown"), KnownWords { all: 3, known: 2 });
         assert_eq!(matrix.values(), [4.5, 5.0]);
+    }
+
+    #[test]
+    fn the_product_of_the_mean_is_the_mean_of_the_products() {
+        let lookup = lookup();
+        let projection = Projection::new(&lookup, &[1.0, 0.0, 10.0, 2.0, -1.0, 0.5], 3);
+        let mut matrix = FeatureMatrix::new(&lookup, 1);
+        for title in ["Fed bond unknown", "rates", "unknown"] {
+            let (mut places, mut to) = (Vec::new(), [1.0, 2.0, 3.0]);
+            let words = lookup.places(title, &mut places);
+            projection.add(&places, &mut to);
+            matrix.clear();
+            assert_eq!(matrix.push(title), words);
+            let &[x, y] = matrix.values() else { panic!("two components") };
+            let want = [1.0 + x + 2.0 * y, 2.0 - y, 3.0 + 10.0 * x + 0.5 * y];
+            assert!(to.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{to:?} {want:?}");
+        }
     }
 
     #[test]

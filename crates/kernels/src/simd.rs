@@ -66,11 +66,15 @@ pub fn dispatch<W: Work>(work: W) -> W::Out {
     work.run::<[f32; LANES]>()
 }
 
-/// Prefetches the memory of numbers that will be used soon.
-pub fn prefetch(values: &[f32]) {
+/// Prefetches the memory of values that will be used soon.
+#[inline]
+pub fn prefetch<T>(values: &[T]) {
+    /// Bytes of a line of the cache.
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(LANES) {
-        x86::prefetch(line.as_ptr());
+    const LINE: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks((LINE / size_of::<T>().max(1)).max(1)) {
+        x86::prefetch(line.as_ptr().cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;

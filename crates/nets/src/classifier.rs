@@ -53,6 +53,12 @@ impl Classifier {
         &self.labels
     }
 
+    /// The logits of each row of `x`, in label order, one row after the other. They do not depend
+    /// on the rows beside it.
+    pub fn logits(&self, x: &[f32]) -> Vec<f32> {
+        self.net.logits(x, 1)
+    }
+
     /// The probabilities of each row of `x`, in label order, one row after the other. They do not
     /// depend on the rows beside it.
     pub fn probabilities(&self, x: &[f32]) -> Vec<f32> {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use failure::{Failure, Result};
 use formats::table;
+use kernels::simd::prefetch;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,7 @@ impl Features {
             .map(|(block, entries)| {
                 let base = small(columns);
                 columns += entries.len();
-                let idf = entries.iter().map(|entry| {
+                let weight = |entry: &Entry| {
                     let of = (1.0 + texts as f64) / (1.0 + f64::from(entry.texts));
                     let idf = if options.idf { of.ln() + 1.0 } else { 1.0 };
                     // Hashing leaves the columns of rare n-grams in place.
@@ -72,14 +73,15 @@ impl Features {
                         && entry.texts < options.min_count
                         && options.min_count > 1;
                     if left_out { 0.0 } else { narrow(idf) }
-                });
+                };
+                let idf: Vec<f32> = entries.iter().map(weight).collect();
                 let range = ranges.iter().find(|(of, _)| *of == block).map_or([1, 1], |of| of.1);
                 let table = if options.hash_bits.is_some() {
                     Table::default()
                 } else {
-                    Table::new(entries.iter().map(|entry| entry.print))
+                    Table::new(entries.iter().map(|entry| entry.print).zip(idf.iter().copied()))
                 };
-                FeatureBlock { block, range, base, idf: idf.collect(), entries, table }
+                FeatureBlock { block, range, base, idf, entries, table }
             })
             .collect();
         Self { options, texts, blocks, columns }
@@ -226,16 +228,28 @@ pub(crate) struct BlockLookup<'f> {
 }
 
 impl BlockLookup<'_> {
-    /// The column of an n-gram, counted from the block's first.
+    /// The column of an n-gram, counted from the block's first, and its weight.
     #[inline]
-    pub fn place(&self, print: u64) -> Option<u32> {
+    pub fn find(&self, print: u64) -> Option<(u32, f32)> {
         match self.bits {
-            Some(bits) => Some(bucket(print, bits)),
+            Some(bits) => {
+                let place = bucket(print, bits);
+                Some((place, self.idf(place)))
+            }
             None => self.of.table.find(print),
         }
     }
 
-    /// Its weight.
+    /// Prefetches what `find` will look at.
+    #[inline]
+    pub fn prefetch(&self, print: u64) {
+        match self.bits {
+            Some(bits) => prefetch(one(&self.of.idf, bucket(print, bits) as usize)),
+            None => prefetch(one(&self.of.table.slots, self.of.table.start(print))),
+        }
+    }
+
+    /// The weight of a column.
     #[inline]
     pub fn idf(&self, place: u32) -> f32 {
         self.of.idf.get(place as usize).copied().unwrap_or_default()
@@ -248,26 +262,37 @@ impl BlockLookup<'_> {
     }
 }
 
-/// A hash table from fingerprints to places, at most half full.
+fn one<T>(values: &[T], at: usize) -> &[T] {
+    values.get(at..=at).unwrap_or_default()
+}
+
+/// A hash table from fingerprints to places and weights, at most half full.
 #[derive(Default)]
 struct Table {
-    slots: Vec<(u64, u32)>,
+    slots: Vec<Slot>,
     shift: u32,
 }
 
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    print: u64,
+    place: u32,
+    idf: f32,
+}
+
 impl Table {
-    fn new(prints: impl ExactSizeIterator<Item = u64>) -> Self {
-        let size = (2 * prints.len().max(1)).next_power_of_two();
+    fn new(entries: impl ExactSizeIterator<Item = (u64, f32)>) -> Self {
+        let size = (2 * entries.len().max(1)).next_power_of_two();
         let mut table =
-            Self { slots: vec![(0, 0); size], shift: u64::BITS - size.trailing_zeros() };
-        for (print, place) in prints.zip(0..) {
+            Self { slots: vec![Slot::default(); size], shift: u64::BITS - size.trailing_zeros() };
+        for ((print, idf), place) in entries.zip(0..) {
             let mut at = table.start(print);
             // Of two n-grams with one fingerprint, the first counts.
-            while table.slots.get(at).is_some_and(|slot| slot.0 != 0 && slot.0 != print) {
+            while table.slots.get(at).is_some_and(|slot| slot.print != 0 && slot.print != print) {
                 at = (at + 1) & (size - 1);
             }
-            if let Some(slot) = table.slots.get_mut(at).filter(|slot| slot.0 == 0) {
-                *slot = (print, place);
+            if let Some(slot) = table.slots.get_mut(at).filter(|slot| slot.print == 0) {
+                *slot = Slot { print, place, idf };
             }
         }
         table
@@ -279,14 +304,14 @@ impl Table {
     }
 
     #[inline]
-    fn find(&self, print: u64) -> Option<u32> {
-        let mut at = self.start(print);
+    fn find(&self, wanted: u64) -> Option<(u32, f32)> {
+        let mut at = self.start(wanted);
         loop {
-            let &(found, place) = self.slots.get(at)?;
-            if found == print {
-                return Some(place);
+            let &Slot { print, place, idf } = self.slots.get(at)?;
+            if print == wanted {
+                return Some((place, idf));
             }
-            if found == 0 {
+            if print == 0 {
                 return None;
             }
             at = (at + 1) & (self.slots.len() - 1);

@@ -2,7 +2,7 @@
 
 use std::io::{Result, Write};
 
-use headline_features::KnownWords;
+use crate::model::Known;
 use schema::Labels;
 use serde::Serialize;
 
@@ -19,16 +19,16 @@ pub enum Form {
 pub struct Answer<'t> {
     /// The headline.
     pub title: &'t str,
-    /// How many words it has.
-    pub words: KnownWords,
+    /// What is known of its words.
+    pub known: Known,
     /// The categories.
     pub labels: &'t Labels,
     /// The probability of each category, in label order.
     pub probabilities: &'t [f32],
 }
 
-/// `category` and `name` are `null`, and `top` is empty, if no word of the title is known, since
-/// the net then knows nothing about the title. Only the news archive's letters have names.
+/// `category` and `name` are `null`, and `top` is empty, if nothing of the title is known, since
+/// the run then knows nothing about the title. Only the news archive's letters have names.
 #[derive(Serialize)]
 struct Json<'t> {
     title: &'t str,
@@ -49,13 +49,14 @@ impl Answer<'_> {
     /// Writes a line with the `k` likeliest categories.
     pub fn write(&self, out: &mut impl Write, form: Form, k: usize) -> Result<()> {
         let top = likeliest(self.probabilities, k);
-        let KnownWords { all, known } = self.words;
+        let Known { words, anything } = self.known;
+        let (all, known) = (words.all, words.known);
         match form {
             Form::Text => {
                 // Without a known word the probabilities are the same for every headline, and
                 // reveal nothing about this one.
                 for (label, p) in &top {
-                    if known == 0 {
+                    if !anything {
                         out.write_all(b"-         ")?;
                         continue;
                     }
@@ -67,7 +68,7 @@ impl Answer<'_> {
                     }
                     out.write_all(b"  ")?;
                 }
-                if known == 0 {
+                if !anything {
                     out.write_all(b"   none known  ")?;
                 } else {
                     let digits = |n: usize| n.checked_ilog10().map_or(1, |log| log as usize + 1);
@@ -80,7 +81,7 @@ impl Answer<'_> {
                 out.write_all(b"\n")
             }
             Form::Json => {
-                let shown = if known == 0 { &[] } else { &top[..] };
+                let shown = if anything { &top[..] } else { &[] };
                 let best = shown.first().map(|(label, _)| *label);
                 let odds = |(label, probability): &(usize, f32)| Odds {
                     category: self.labels.name(*label),
@@ -145,6 +146,7 @@ fn four_decimals(p: f32) -> Option<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use headline_features::KnownWords;
     use proptest::prelude::*;
 
     fn check(p: f32) {
@@ -177,7 +179,7 @@ mod tests {
     fn said_of(form: Form, k: usize, known: usize) -> String {
         let answer = Answer {
             title: "a\tb\nc\u{1b}[31m",
-            words: KnownWords { all: 3, known },
+            known: Known { words: KnownWords { all: 3, known }, anything: known > 0 },
             labels: &Labels::news(),
             probabilities: &[0.2, 0.125, 0.55, 0.125],
         };

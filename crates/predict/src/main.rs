@@ -1,14 +1,17 @@
 //! Classifies headlines with a trained run.
 //!
 //! In: `embed/{vocabulary,more-vocabulary}.parquet`, `embed/{vectors,more-vectors}.safetensors`,
-//! `embed/tokenizer.json`; a run's `config.json`, `labels.json` and `model.safetensors`; headlines as arguments, from files or from stdin. Out: one line per
-//! headline, in the order of the input.
+//! `embed/tokenizer.json`; a run's `config.json`, `labels.json` and `model.safetensors`; for runs on
+//! n-grams also the run's `calibration.json` and `ngrams/{vocabulary.parquet,ngrams.json}`, for
+//! nearest neighbours `ngrams/train.safetensors`, for a stack its members' files; headlines as
+//! arguments, from files or from stdin. Out: one line per headline, in the order of the input.
 //!
 //! Always holds: a headline's features are made by the code that made the training data; memory
 //! does not grow with the number of headlines; a line is written as soon as no more input is
 //! waiting.
 
 mod answer;
+mod model;
 mod titles;
 
 use std::io::{IsTerminal, Write};
@@ -19,9 +22,8 @@ use std::sync::{Mutex, PoisonError};
 use answer::{Answer, Form};
 use clap::Parser;
 use failure::{Exit, Failure, Result};
-use headline_features::{FeatureMatrix, KnownWords, Lookup, LookupFiles};
 use kernels::team;
-use nets::Classifier;
+use model::{Model, ModelDesk};
 use titles::Titles;
 
 /// Classify headlines with a trained run
@@ -38,9 +40,9 @@ struct PredictCli {
     /// The folder with the artifacts
     #[arg(long, value_name = "DIR", default_value = "artifacts")]
     artifacts: PathBuf,
-    /// The training run to use
-    #[arg(long, value_name = "NODE", default_value = "train.mlp")]
-    run: String,
+    /// The training run to use [default: train.best where it is there, else train.mlp]
+    #[arg(long, value_name = "NODE")]
+    run: Option<String>,
     /// How many categories to show, the likeliest first
     #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     top_k: u32,
@@ -58,6 +60,9 @@ const LARGEST: usize = 1 << 23;
 /// Headlines whose features are computed at once, and stay in a cache until they are used.
 const ROWS: usize = 192;
 
+/// The run that is used if none is named and it is there.
+const BEST: &str = "train.best";
+
 fn main() -> ExitCode {
     let cli = PredictCli::parse();
     match run(&cli) {
@@ -69,32 +74,18 @@ fn main() -> ExitCode {
 fn run(cli: &PredictCli) -> Result<()> {
     stage::machine::threads()?;
     let mut titles = inputs(cli)?;
-    let lookup = Lookup::read(&LookupFiles::with_more_words(&cli.artifacts.join("embed")))?;
-    let folder = cli.artifacts.join(&cli.run);
-    let classifier = Classifier::read(&folder)?;
-    if classifier.dimension() != lookup.dimension() {
-        let what = format_args!(
-            "`{}` needs {} features, and the word vectors have {}",
-            cli.run,
-            classifier.dimension(),
-            lookup.dimension()
-        );
-        return Err(Failure::input(
-            what,
-            folder.display(),
-            "bring both up to date: cargo xtask pipeline",
-        ));
-    }
+    let has_best = cli.artifacts.join(BEST).join("config.json").exists();
+    let run = cli.run.as_deref().unwrap_or(if has_best { BEST } else { "train.mlp" });
+    let model = Model::read(&cli.artifacts, run)?;
     let form = if cli.json { Form::Json } else { Form::Text };
     let mut out = std::io::stdout().lock();
     let threads = team::available();
-    let desks: Vec<Mutex<Desk>> =
-        (0..threads).map(|_| Mutex::new(Desk::new(&lookup, &classifier))).collect();
+    let desks: Vec<Mutex<Desk>> = (0..threads).map(|_| Mutex::new(Desk::new(&model))).collect();
     let desks_of = |member: usize| {
         desks.get(member).map(|desk| desk.lock().unwrap_or_else(PoisonError::into_inner))
     };
     // With many categories in each answer, fewer headlines are answered at once.
-    let shown = (cli.top_k as usize).min(classifier.labels().len());
+    let shown = (cli.top_k as usize).min(model.labels().len());
     let per_thread = (SHOWN / shown).clamp(1, BATCH);
     let mut batch = vec![String::new(); per_thread * threads];
     loop {
@@ -151,28 +142,25 @@ fn run(cli: &PredictCli) -> Result<()> {
 }
 
 /// What a thread answers headlines with.
-struct Desk<'l> {
-    matrix: FeatureMatrix<'l>,
-    classifier: &'l Classifier,
+struct Desk<'m> {
+    model: &'m Model,
+    desk: ModelDesk<'m>,
     said: Vec<u8>,
 }
 
-impl<'l> Desk<'l> {
-    fn new(lookup: &'l Lookup, classifier: &'l Classifier) -> Self {
-        Self { matrix: FeatureMatrix::new(lookup, ROWS), classifier, said: Vec::new() }
+impl<'m> Desk<'m> {
+    fn new(model: &'m Model) -> Self {
+        Self { model, desk: model.desk(ROWS), said: Vec::new() }
     }
 
     fn answer(&mut self, titles: &[String], form: Form, top_k: usize) -> std::io::Result<()> {
-        let labels = self.classifier.labels();
+        let labels = self.model.labels();
         self.said.clear();
         for titles in titles.chunks(ROWS) {
-            self.matrix.clear();
-            let words: Vec<KnownWords> =
-                titles.iter().map(|title| self.matrix.push(title)).collect();
-            let all = self.classifier.probabilities(self.matrix.values());
+            let (all, known) = self.desk.probabilities(titles);
             let all = all.chunks_exact(labels.len());
-            for ((title, words), probabilities) in titles.iter().zip(words).zip(all) {
-                let answer = Answer { title, words, labels, probabilities };
+            for ((title, known), probabilities) in titles.iter().zip(known).zip(all) {
+                let answer = Answer { title, known: *known, labels, probabilities };
                 answer.write(&mut self.said, form, top_k)?;
             }
         }

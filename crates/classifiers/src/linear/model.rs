@@ -99,6 +99,11 @@ impl LinearModel {
         self.sparse.get(column * self.classes..(column + 1) * self.classes).unwrap_or_default()
     }
 
+    /// The weights of the dense features, a row for each, and the number of classes.
+    pub fn dense(&self) -> (&[f32], usize) {
+        (&self.dense, self.classes)
+    }
+
     /// Puts the margin of each class into `to`.
     #[inline]
     pub fn margins(&self, columns: &[u32], values: &[f32], dense: &[f32], to: &mut [f32]) {

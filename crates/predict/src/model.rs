@@ -1,0 +1,335 @@
+//! A trained run of any net, and what it needs to answer.
+
+use std::path::Path;
+
+use classifiers::linear::LinearModel;
+use classifiers::neighbours::{Index, Search, Vote};
+use classifiers::stacking::{self, Stacking};
+use failure::{Failure, Result};
+use formats::arrays::Csr;
+use headline_features::{FeatureMatrix, KnownWords, Lookup, LookupFiles, Projection};
+use kernels::odds::softmax;
+use nets::Classifier;
+use ngram_features::{Features, Vectorizer};
+use schema::{Calibration, Labels, RunConfig};
+use serde::Deserialize;
+
+/// A run, and the artifacts that make its features.
+pub struct Model {
+    labels: Labels,
+    lookup: Lookup,
+    ngrams: Option<Features>,
+    run: Run,
+    /// The rows that runs of nearest neighbours search, one index for all.
+    index: Option<Index>,
+    /// Whether it takes the mean word vectors themselves.
+    takes_vectors: bool,
+}
+
+/// A run's classifier. Its margins times its scale are logits.
+struct Run {
+    kind: Kind,
+    scale: f32,
+}
+
+enum Kind {
+    Net(Box<Classifier>),
+    /// With the products of the words' vectors, if it takes them.
+    Linear(LinearModel, Option<Projection>),
+    Neighbours(Vote),
+    Stack(Vec<Run>, Stacking),
+}
+
+/// The options that a classifier needs besides its weights.
+#[derive(Deserialize)]
+struct RunOptions {
+    net: String,
+    #[serde(default)]
+    k: usize,
+    #[serde(default)]
+    power: f32,
+    #[serde(default)]
+    smoothing: f32,
+    #[serde(default)]
+    members: Vec<String>,
+}
+
+/// Stacks within stacks end somewhere.
+const DEEPEST: usize = 8;
+
+impl Model {
+    /// Reads the run `run` from a folder of artifacts.
+    pub fn read(artifacts: &Path, run: &str) -> Result<Self> {
+        let labels = Labels::read(&artifacts.join(run).join(Labels::FILE))?;
+        let of = read_run(artifacts, run, &labels, 0)?;
+        let lookup = Lookup::read(&LookupFiles::with_more_words(&artifacts.join("embed")))?;
+        let folder = artifacts.join("ngrams");
+        let ngrams = of
+            .any(&|kind| !matches!(kind, Kind::Net(_) | Kind::Stack(..)))
+            .then(|| {
+                Features::read(
+                    &folder.join(ngram_features::VOCABULARY),
+                    &folder.join(ngram_features::DESCRIPTION),
+                )
+            })
+            .transpose()?;
+        let index = of
+            .any(&|kind| matches!(kind, Kind::Neighbours(_)))
+            .then(|| Csr::map(&folder.join("train.safetensors"), labels.len()))
+            .transpose()?
+            .map(|rows| Index::new(&rows));
+        let takes_vectors = of.any(&|kind| matches!(kind, Kind::Net(_)));
+        let mut model = Self { labels, lookup, ngrams, run: of, index, takes_vectors };
+        model.check(artifacts, run)?;
+        model.run.project(&model.lookup);
+        Ok(model)
+    }
+
+    /// Checks that the features are those that the run takes.
+    fn check(&self, artifacts: &Path, run: &str) -> Result<()> {
+        let columns = self.ngrams.as_ref().map_or(0, Features::columns);
+        let has = self.lookup.dimension();
+        let takes_others = |kind: &Kind| match kind {
+            Kind::Net(net) => net.dimension() != has,
+            Kind::Linear(of, _) => {
+                of.columns() != columns || (of.dimension() > 0 && of.dimension() != has)
+            }
+            Kind::Neighbours(_) | Kind::Stack(..) => false,
+        };
+        let indexed = self.index.as_ref().is_some_and(|index| index.columns() != columns);
+        if !indexed && !self.run.any(&takes_others) {
+            return Ok(());
+        }
+        Err(Failure::input(
+            format_args!(
+                "`{run}` takes other features: `embed` has vectors of {has} components, `ngrams` {columns} n-grams"
+            ),
+            artifacts.join(run).display(),
+            "bring both up to date: cargo xtask pipeline",
+        ))
+    }
+
+    /// The classes' names.
+    pub const fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// What a thread needs to answer, with room for `rows` headlines at once.
+    pub fn desk(&self, rows: usize) -> ModelDesk<'_> {
+        ModelDesk {
+            model: self,
+            matrix: FeatureMatrix::new(&self.lookup, rows),
+            vectorizer: self.ngrams.as_ref().map(Vectorizer::new),
+            search: self.index.as_ref().map(Search::new),
+            columns: Vec::new(),
+            values: Vec::new(),
+            ends: Vec::new(),
+            places: Vec::new(),
+            place_ends: Vec::new(),
+            known: Vec::new(),
+            probabilities: Vec::new(),
+        }
+    }
+}
+
+fn read_run(artifacts: &Path, run: &str, labels: &Labels, depth: usize) -> Result<Run> {
+    let folder = artifacts.join(run);
+    let path = folder.join("config.json");
+    let config: RunConfig<RunOptions> = schema::read_json(&path)?;
+    let RunOptions { net, k, power, smoothing, members } = config.options;
+    if Labels::read(&folder.join(Labels::FILE))? != *labels {
+        return Err(Failure::artifact("the run has other labels than the stack", &path));
+    }
+    let model = folder.join("model.safetensors");
+    let kind = match net.as_str() {
+        "linear" => Kind::Linear(LinearModel::read(&model, labels.len())?, None),
+        "knn" if k > 0 => Kind::Neighbours(Vote { k, power, smoothing }),
+        "stack" if depth < DEEPEST => {
+            let regression = Stacking::read(&model, labels.len(), members.len())?;
+            let members = members.iter().map(|run| read_run(artifacts, run, labels, depth + 1));
+            Kind::Stack(members.collect::<Result<_>>()?, regression)
+        }
+        "slp" | "mlp" => {
+            return Ok(Run { kind: Kind::Net(Box::new(Classifier::read(&folder)?)), scale: 1.0 });
+        }
+        _ => {
+            return Err(Failure::artifact(
+                format_args!("there is no net `{net}`, or its options are wrong"),
+                &path,
+            ));
+        }
+    };
+    let Calibration { scale } = schema::read_json(&folder.join("calibration.json"))?;
+    Ok(Run { kind, scale })
+}
+
+impl Run {
+    /// Whether it or a member of it is of a kind.
+    fn any(&self, is: &impl Fn(&Kind) -> bool) -> bool {
+        let in_members = match &self.kind {
+            Kind::Stack(members, _) => members.iter().any(|member| member.any(is)),
+            _ => false,
+        };
+        is(&self.kind) || in_members
+    }
+
+    /// Prepares linear runs for the words' vectors.
+    fn project(&mut self, lookup: &Lookup) {
+        match &mut self.kind {
+            Kind::Linear(linear, projection) if linear.dimension() > 0 => {
+                let (matrix, classes) = linear.dense();
+                *projection = Some(Projection::new(lookup, matrix, classes));
+            }
+            Kind::Stack(members, _) => members.iter_mut().for_each(|of| of.project(lookup)),
+            _ => {}
+        }
+    }
+
+    /// The margins of every row at the desk, row after row.
+    fn margins(&self, rows: &Rows<'_>, search: &mut Option<Search<'_>>) -> Vec<f32> {
+        let classes = rows.classes;
+        let mut all = vec![0.0; rows.ends.len() * classes];
+        match &self.kind {
+            Kind::Net(net) => all = net.logits(rows.dense),
+            Kind::Linear(linear, projection) => {
+                for (row, to) in all.chunks_exact_mut(classes).enumerate() {
+                    let (columns, values) = rows.sparse(row);
+                    linear.margins(columns, values, &[], to);
+                    if let Some(projection) = projection {
+                        projection.add(rows.places(row), to);
+                    }
+                }
+            }
+            Kind::Neighbours(vote) => {
+                if let Some(search) = search {
+                    for (row, to) in all.chunks_exact_mut(classes).enumerate() {
+                        vote.margins(search, rows.sparse(row), None, to);
+                    }
+                }
+            }
+            Kind::Stack(members, regression) => {
+                let width = members.len() * classes;
+                let mut inputs = vec![0.0; rows.ends.len() * width];
+                for (number, member) in members.iter().enumerate() {
+                    let mut margins = member.margins(rows, search);
+                    for (from, to) in
+                        margins.chunks_exact_mut(classes).zip(inputs.chunks_exact_mut(width))
+                    {
+                        stacking::input(from, member.scale);
+                        if let Some(to) = to.get_mut(number * classes..(number + 1) * classes) {
+                            to.copy_from_slice(from);
+                        }
+                    }
+                }
+                for (inputs, to) in inputs.chunks_exact(width).zip(all.chunks_exact_mut(classes)) {
+                    regression.margins(inputs, to);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The features of some headlines.
+struct Rows<'d> {
+    classes: usize,
+    dense: &'d [f32],
+    columns: &'d [u32],
+    values: &'d [f32],
+    /// Where the n-grams of each headline end.
+    ends: &'d [usize],
+    /// The places of known words, and where those of each headline end.
+    places: &'d [usize],
+    place_ends: &'d [usize],
+}
+
+impl<'d> Rows<'d> {
+    fn sparse(&self, row: usize) -> (&'d [u32], &'d [f32]) {
+        (part(self.columns, self.ends, row), part(self.values, self.ends, row))
+    }
+
+    fn places(&self, row: usize) -> &'d [usize] {
+        part(self.places, self.place_ends, row)
+    }
+}
+
+/// The values of a row, for the ends of all rows.
+fn part<'d, T>(values: &'d [T], ends: &[usize], row: usize) -> &'d [T] {
+    let end = |row: usize| ends.get(row).copied();
+    let start = row.checked_sub(1).map_or(Some(0), end);
+    let range = start.zip(end(row)).map(|(start, end)| start..end).unwrap_or_default();
+    values.get(range).unwrap_or_default()
+}
+
+/// What is known of a headline's words.
+#[derive(Clone, Copy)]
+pub struct Known {
+    /// Its words, and those with a vector.
+    pub words: KnownWords,
+    /// Whether the run knows any of its words or n-grams.
+    pub anything: bool,
+}
+
+/// What a thread answers headlines with. It keeps its memory.
+pub struct ModelDesk<'m> {
+    model: &'m Model,
+    matrix: FeatureMatrix<'m>,
+    vectorizer: Option<Vectorizer<'m>>,
+    search: Option<Search<'m>>,
+    columns: Vec<u32>,
+    values: Vec<f32>,
+    ends: Vec<usize>,
+    places: Vec<usize>,
+    place_ends: Vec<usize>,
+    known: Vec<Known>,
+    probabilities: Vec<f32>,
+}
+
+impl ModelDesk<'_> {
+    /// The probabilities of the headlines, in label order, one after the other, and what is known of
+    /// their words.
+    pub fn probabilities(&mut self, titles: &[String]) -> (&[f32], &[Known]) {
+        self.clear();
+        let Self { model, matrix, vectorizer, search, known, probabilities, .. } = self;
+        for title in titles {
+            let words = model.lookup.places(title, &mut self.places);
+            self.place_ends.push(self.places.len());
+            if model.takes_vectors {
+                matrix.push(title);
+            }
+            let ngrams = vectorizer
+                .as_mut()
+                .map_or(0, |of| of.push_unsorted(title, &mut self.columns, &mut self.values));
+            self.ends.push(self.columns.len());
+            known.push(Known { words, anything: words.known > 0 || ngrams > 0 });
+        }
+        let classes = model.labels.len();
+        let rows = Rows {
+            classes,
+            dense: matrix.values(),
+            columns: &self.columns,
+            values: &self.values,
+            ends: &self.ends,
+            places: &self.places,
+            place_ends: &self.place_ends,
+        };
+        *probabilities = model.run.margins(&rows, search);
+        for row in probabilities.chunks_exact_mut(classes) {
+            for logit in row.iter_mut() {
+                *logit *= model.run.scale;
+            }
+            softmax(row);
+        }
+        (probabilities, known)
+    }
+
+    fn clear(&mut self) {
+        self.matrix.clear();
+        self.columns.clear();
+        self.values.clear();
+        self.ends.clear();
+        self.places.clear();
+        self.place_ends.clear();
+        self.known.clear();
+    }
+}
