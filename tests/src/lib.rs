@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 /// The nodes of the sample's pipeline.
-pub const NODES: [&str; 9] = [
+pub const NODES: [&str; 13] = [
     "ingest",
     "split",
     "embed",
@@ -22,6 +22,10 @@ pub const NODES: [&str; 9] = [
     "train.slp",
     "train.curve",
     "train.mlp",
+    "ngrams",
+    "train.linear",
+    "train.knn",
+    "train.best",
     "train.sweep",
     "report",
 ];

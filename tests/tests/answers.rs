@@ -49,7 +49,7 @@ fn the_report_answers_every_problem_in_one_file() {
         translated += usize::from(both);
     }
     assert!(translated > 60, "{translated} heads in both languages");
-    assert_eq!(page.matches("<svg").count(), 2 * 11);
+    assert_eq!(page.matches("<svg").count(), 2 * 17);
     for text in ["エポック", "正解率", "学習データ", "検証データ", "バッチサイズ"]
     {
         assert!(page.contains(&format!("\n{text}\n</text>")), "no figure has the text {text}");
@@ -253,7 +253,7 @@ fn predict_classifies_headlines_from_arguments_files_and_stdin() {
     let nothing = predict(&artifacts, &["markets"], b"");
     assert_eq!(nothing.code, Some(2));
     assert!(
-        nothing.err.contains("cargo xtask pipeline --to train.mlp --artifacts "),
+        nothing.err.contains("cargo xtask pipeline --to train.best --artifacts "),
         "{}",
         nothing.err
     );

@@ -175,12 +175,16 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
     );
 
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
+    artifacts.run(&["pipeline", "--to", "ngrams"]).ok();
     let only = artifacts.run(&["pipeline", "--only", "train.slp", "--set", "split.seed=7"]).ok();
     assert_eq!(only.nodes("status", "run"), ["train.slp"]);
     assert!(only.err.contains("`tensors` is stale, and is taken as it is"), "{}", only.err);
     let from = artifacts.run(&["pipeline", "--from", "tensors"]).ok();
     assert_eq!(from.nodes("status", "hit"), ["tensors", "train.slp"]);
-    assert_eq!(from.nodes("status", "run"), ["train.curve", "train.mlp", "train.sweep", "report"]);
+    assert_eq!(
+        from.nodes("status", "run"),
+        ["train.curve", "train.mlp", "train.linear", "train.best", "train.sweep", "report"]
+    );
     assert!(!from.err.contains("stale"), "{}", from.err);
 }
 

@@ -287,15 +287,17 @@ fn nodes_that_a_failure_does_not_affect_finish_and_are_kept() {
         .iter()
         .filter_map(|l| Some(l["node"].as_str()?.to_owned()))
         .collect::<Vec<_>>();
-    assert_eq!(
-        made,
-        ["ingest", "split", "embed", "tensors", "train.slp", "train.mlp"],
-        "{}",
-        ended.err
-    );
+    // Whatever had started beside the failed run has finished.
+    let has = |name: &str| made.iter().any(|node| node == name);
+    assert!(["ingest", "split", "embed", "tensors", "train.slp"].into_iter().all(has), "{made:?}");
+    assert!(!["train.curve", "report"].into_iter().any(has), "{made:?}");
     fs::copy(artifacts.path().join("train.slp/model.safetensors"), weights).expect("copies");
     let next = artifacts.run(&["pipeline", "--jobs", "1"]).ok();
-    assert_eq!(next.nodes("status", "run"), ["train.curve", "train.sweep", "report"]);
+    let mut all = [made, next.nodes("status", "run")].concat();
+    all.sort_unstable();
+    let mut nodes = e2e::NODES;
+    nodes.sort_unstable();
+    assert_eq!(all, nodes, "each node is made once");
 }
 
 /// A net may be used only with the word vectors that it was trained on.

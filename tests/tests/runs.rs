@@ -30,7 +30,7 @@ fn a_run_that_the_user_adds_is_trained_reported_compared_and_used() {
     assert!(made.nodes("status", "run").contains(&"train.wide".to_owned()), "{}", made.out);
     assert_eq!(artifacts.json("train.wide/config.json")["options"]["hidden"], 400);
     assert_eq!(artifacts.json("train.wide/config.json")["node"], "train.wide");
-    assert_eq!(artifacts.run(&["pipeline"]).ok().nodes("status", "hit").len(), 10);
+    assert_eq!(artifacts.run(&["pipeline"]).ok().nodes("status", "hit").len(), 14);
 
     let page = page(&artifacts);
     assert!(
@@ -38,10 +38,10 @@ fn a_run_that_the_user_adds_is_trained_reported_compared_and_used() {
             && page.contains("<code>hidden</code></th>")
     );
     let reported = artifacts.json("report/metrics.json");
-    assert_eq!(reported["runs"]["rows"].as_array().map(Vec::len), Some(4));
+    assert_eq!(reported["runs"]["rows"].as_array().map(Vec::len), Some(7));
 
     let all = compare(&artifacts, &[]);
-    assert_eq!(all.len(), 4);
+    assert_eq!(all.len(), 7);
     let figures: Vec<f64> =
         all.iter().filter_map(|run| run["metrics"]["accuracy_valid"].as_f64()).collect();
     assert!(figures.is_sorted_by(|a, b| a >= b), "the best on valid first: {figures:?}");

@@ -50,11 +50,11 @@ fn xtask_in(checkout: &Path, args: &[&str]) -> Command {
 fn status_explains_why_results_are_stale() {
     let artifacts = Artifacts::new();
     let before = artifacts.run(&["status"]).ok();
-    assert_eq!(before.nodes("state", "missing").len(), 9);
+    assert_eq!(before.nodes("state", "missing").len(), e2e::NODES.len());
     assert!(!artifacts.path().join(".knockline").exists(), "`status` writes nothing");
 
     artifacts.run(&["pipeline"]).ok();
-    assert_eq!(artifacts.run(&["status"]).ok().nodes("state", "fresh").len(), 9);
+    assert_eq!(artifacts.run(&["status"]).ok().nodes("state", "fresh").len(), e2e::NODES.len());
     let changed = artifacts.run(&["status", "--set", "train.mlp.lr=0.01"]).ok();
     assert_eq!(changed.nodes("state", "stale"), ["train.mlp", "report"]);
     assert!(changed.out.contains("`train.mlp.lr` 0.001 → 0.01"), "{}", changed.out);
@@ -118,27 +118,35 @@ fn a_changed_line_in_a_stage_makes_only_that_stage_run() {
         let text = std::fs::read_to_string(&path).expect(file);
         std::fs::write(path, text + "\n// changed\n").expect("writes");
     }
-    assert_eq!(run("status").nodes("state", "fresh").len(), 9);
+    assert_eq!(run("status").nodes("state", "fresh").len(), e2e::NODES.len());
 
     let file = copy.path().join("crates/tensors/src/lib.rs");
     let text = std::fs::read_to_string(&file).expect("reads");
     std::fs::write(&file, text.replacen("//! The fourth", "//! Fourth", 1)).expect("writes");
     let status = run("status");
-    assert_eq!(status.nodes("state", "fresh"), ["ingest", "split", "embed"]);
+    assert_eq!(status.nodes("state", "fresh"), ["ingest", "split", "embed", "ngrams", "train.knn"]);
     assert!(status.out.contains("`crates/tensors/src/lib.rs` changed"), "{}", status.out);
     let plan = run("pipeline");
     assert_eq!(plan.nodes("would", "run"), ["tensors"]);
     // Whether these run depends on the bytes that `tensors` will write.
     assert_eq!(
         plan.nodes("would", "may run"),
-        ["train.slp", "train.curve", "train.mlp", "train.sweep", "report"]
+        [
+            "train.slp",
+            "train.curve",
+            "train.mlp",
+            "train.linear",
+            "train.best",
+            "train.sweep",
+            "report"
+        ]
     );
 }
 
 #[test]
 fn the_graph_has_three_forms() {
     let show = |format: &str| Ended::of(xtask(&["graph", "--format", format])).ok().out;
-    assert!(show("text").contains("tensors     tensors ← split, embed"));
+    assert!(show("text").contains("tensors      tensors ← split, embed"));
     assert!(show("mermaid").contains("  tensors --> train.slp"));
     assert!(show("dot").contains("\"tensors\" -> \"train.slp\";"));
 }

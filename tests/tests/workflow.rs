@@ -24,18 +24,23 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
         let items = line.strip_prefix(start)?.strip_suffix(']')?;
         Some(items.split(", ").map(str::to_owned).collect())
     };
-    // The workflow lists the runs with this command.
-    let runs: Vec<String> = graph()
+    // The workflow lists the runs, and those that combine others, with these commands.
+    let (stacks, runs): (Vec<_>, Vec<_>) = graph()
         .into_iter()
-        .filter(|(_, package, _)| package == "train")
-        .map(|(node, ..)| node)
-        .collect();
-    assert!(
-        text.contains(
-            "xtask graph --format json | jq -sc 'map(select(.package == \"train\").node)'"
-        ),
-        "the jobs of training"
-    );
+        .filter(|(_, package, _)| package == "train" || package == "fit")
+        .partition(|(.., reads)| reads.iter().any(|node| node.starts_with("train.")));
+    let names = |of: Vec<(String, String, Vec<String>)>| -> Vec<String> {
+        of.into_iter().map(|(node, ..)| node).collect()
+    };
+    let (stacks, runs) = (names(stacks), names(runs));
+    for command in [
+        r#"trained='select(.package == "train" or .package == "fit")'"#,
+        r#"stack='(.reads | keys | any(startswith("train.")))'"#,
+        r#"runs=$(jq -sc "map($trained | select($stack | not).node)" <<< "$graph")"#,
+        r#"stacks=$(jq -sc "map($trained | select($stack).node)" <<< "$graph")"#,
+    ] {
+        assert!(text.contains(command), "the jobs of training: {command}");
+    }
     // For each job: the jobs that it waits for, and the nodes that it makes.
     let mut jobs: BTreeMap<String, [Vec<String>; 2]> = BTreeMap::new();
     let (mut job, mut matrix) = (String::new(), Vec::new());
@@ -53,6 +58,8 @@ fn the_workflow_makes_each_node_in_one_job_that_waits_for_what_it_reads() {
             *needs = list;
         } else if line == "node: ${{ fromJSON(needs.programs.outputs.runs) }}" {
             matrix.clone_from(&runs);
+        } else if line == "node: ${{ fromJSON(needs.programs.outputs.stacks) }}" {
+            matrix.clone_from(&stacks);
         } else if let Some(made) = line.strip_prefix("nodes: ") {
             *nodes = if made.starts_with("${{") {
                 matrix.clone()

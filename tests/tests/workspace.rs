@@ -14,7 +14,8 @@ fn cargo(args: &[&str]) -> String {
     Ended::of(command).ok().out
 }
 
-const STAGES: [&str; 6] = ["ingest", "split", "embed", "tensors", "train", "report"];
+const STAGES: [&str; 8] =
+    ["ingest", "split", "embed", "tensors", "ngrams", "train", "fit", "report"];
 
 /// The dependencies of each workspace crate, without those of tests and build scripts.
 fn edges() -> BTreeMap<String, BTreeSet<String>> {
@@ -70,13 +71,18 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
     assert_eq!(users("candle-core"), ["nets", "train"]);
     assert_eq!(users("candle-nn"), ["train"]);
     assert_eq!(users("nets"), ["predict", "train"]);
-    assert_eq!(users("kernels"), ["headline_features", "nets", "predict", "tensors", "train"]);
+    assert_eq!(users("classifiers"), ["fit", "predict"]);
+    assert_eq!(users("ngram_features"), ["fit", "ngrams", "predict"]);
+    assert_eq!(users("predictions"), ["fit", "train"]);
     assert_eq!(users("headline_features"), ["predict", "tensors"]);
     assert_eq!(users("plotters"), ["curves", "report"]);
     assert_eq!(users("reqwest"), ["fetch", "remote"]);
     assert_eq!(users("object_store"), ["remote"]);
     assert_eq!(users("fetch"), ["embed", "ingest"]);
-    assert_eq!(users("polars"), ["embed", "formats", "ingest", "report", "split", "train"]);
+    assert_eq!(
+        users("polars"),
+        ["embed", "formats", "ingest", "ngram_features", "predictions", "report", "split"]
+    );
     assert_eq!(users("cache"), ["bundle", "remote", "xtask"]);
     assert!(
         users("bundle").is_empty() && users("remote").is_empty(),
@@ -145,7 +151,9 @@ fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn a_stage_built_alone_has_the_workspace_s_features() {
     let whole = features(&["--workspace"]);
-    for stage in ["ingest", "split", "embed", "tensors", "train", "predict", "remote"] {
+    for stage in
+        ["ingest", "split", "embed", "tensors", "ngrams", "train", "fit", "predict", "remote"]
+    {
         for (package, alone) in features(&["--package", stage]) {
             let missing: Vec<&String> = whole[&package].difference(&alone).collect();
             assert!(

@@ -151,7 +151,9 @@ impl Graph {
                 reads,
             });
         }
-        sorted(nodes).map(Self).map_err(wrong)
+        sorted(nodes).map(Self).map_err(|what| {
+            Failure::usage(what, "the graph", "let no run list itself, directly or indirectly")
+        })
     }
 
     /// The nodes, each after those that it reads.

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use kernels::team;
+use schema::Pass;
 use serde::{Deserialize, Serialize};
 
 pub use model::{LinearModel, Weights};
@@ -65,19 +66,6 @@ pub struct LinearOptions {
 struct Problem {
     class: u32,
     fold: Option<u32>,
-}
-
-/// What a pass over the rows came to, over all machines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pass {
-    /// Counted from 1.
-    pub epoch: u32,
-    /// The largest difference of projected gradients among the machines.
-    pub violation: f64,
-    /// How many machines have not converged.
-    pub running: usize,
-    /// The share of rows that were still looked at, averaged over these machines.
-    pub active: f64,
 }
 
 /// A trained classifier.

@@ -1,11 +1,13 @@
-//! The stage that fits classifiers to sparse features: `linear`.
+//! The stage that fits classifiers to sparse features: `linear`, `knn`, and `stack`.
 //!
-//! In: `ngrams/{train,valid,test}.safetensors`, `tensors/{train,valid,test}.safetensors`. Out, one
-//! folder per run: `model.safetensors`, `config.json`, `labels.json`, `metrics.json`,
-//! `predictions.parquet`; `passes.jsonl` for a linear one; `margins.safetensors` with folds.
+//! In: `ngrams/{train,valid,test}.safetensors`, `tensors/{train,valid,test}.safetensors`; for a stack
+//! its members' `margins.safetensors` and `calibration.json`. Out, one folder per run:
+//! `model.safetensors`, `config.json`, `labels.json`, `calibration.json`, `metrics.json`,
+//! `predictions.parquet`, `timings.jsonl`; for a linear one `passes.jsonl` and `strongest.json`; for members of a stack
+//! `margins.safetensors`.
 //!
 //! Always holds: all randomness comes from one seed; the same inputs give the same bytes with any
-//! number of threads; the test part is only scored.
+//! number of threads, except for `timings.jsonl`; the test part is only scored.
 
 mod evaluation;
 mod folds;
@@ -14,8 +16,12 @@ mod linear;
 mod margins;
 mod parts;
 mod stack;
+mod strongest;
+
+use std::time::Instant;
 
 use failure::Result;
+use schema::TimingRow;
 use serde::Deserialize;
 use stage::{Embedded, Stage};
 
@@ -42,9 +48,14 @@ struct Net {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let Net { net } = stage.options()?;
-    match net.as_str() {
+    let start = Instant::now();
+    let line = match net.as_str() {
         "knn" => knn::run(stage),
         "stack" => stack::run(stage),
         _ => linear::run(stage),
-    }
+    }?;
+    // One row: there are no epochs that are timed alone.
+    let timing = TimingRow { epoch: 1, seconds: start.elapsed().as_secs_f64() };
+    evaluation::write_lines(&stage.output("timings.jsonl"), &[timing])?;
+    Ok(line)
 }

@@ -10,6 +10,7 @@ use stage::{Event, Stage};
 use crate::evaluation::{Description, Fitted, HeldOut, finish};
 use crate::folds;
 use crate::parts::{Part, Parts};
+use crate::strongest;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +74,15 @@ pub fn run(stage: &Stage) -> Result<String> {
     let model = trained.weights.model(vectors.scale, &vectors.center);
     model.write(&stage.output("model.safetensors"))?;
     crate::evaluation::write_lines(&stage.output("passes.jsonl"), &trained.passes)?;
+    let [vocabulary, description] = [ngram_features::VOCABULARY, ngram_features::DESCRIPTION];
+    let strongest = strongest::find(
+        &model,
+        &train.sparse,
+        parts.labels.len(),
+        &stage.input("ngrams", vocabulary)?,
+        &stage.input("ngrams", description)?,
+    )?;
+    stage.write_json("strongest.json", &strongest)?;
     let passes = u32::try_from(trained.passes.len()).unwrap_or(u32::MAX);
     let description = Description {
         options: &options,

@@ -36,6 +36,10 @@ pub struct Facts {
     pub curve: Option<RunFacts>,
     /// The multi-layer net of problem 79: `train.mlp`.
     pub mlp: Option<RunFacts>,
+    /// The second answer to problem 79: `train.best`.
+    pub best: Option<RunFacts>,
+    /// The first linear member of it.
+    pub linear: Option<RunFacts>,
     /// All runs: the exercise's and the user's.
     pub runs: Comparison,
     /// Times by batch size and device.
@@ -131,6 +135,14 @@ impl Facts {
         };
         let (slp, curve, mlp) =
             (take("train.slp", "slp"), take("train.curve", "slp"), take("train.mlp", "mlp"));
+        let best = take("train.best", "stack");
+        // The first linear member shows what the stack goes by.
+        let is_member = |run: &RunFacts| {
+            let members = best.as_ref().and_then(|best| best.options.get("members")?.as_array());
+            members.into_iter().flatten().any(|member| *member == *run.node)
+        };
+        let linear = runs.iter().position(|run| run.net() == Some("linear") && is_member(run));
+        let linear = linear.map(|at| runs.swap_remove(at));
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
             categories: labels.names().iter().enumerate().map(named).collect(),
@@ -153,10 +165,23 @@ impl Facts {
             slp,
             curve,
             mlp,
+            best,
+            linear,
             runs: comparison,
             sweep: Sweep::read(stage)?,
             parts,
         })
+    }
+
+    /// A category's name in the data.
+    pub fn letter(&self, label: usize) -> &str {
+        self.categories.get(label).map_or("", |category| &category.letter)
+    }
+
+    /// The number of rows of each category in train, in label order.
+    pub fn rows_of_train(&self) -> &[usize] {
+        let train = self.parts.iter().find(|part| part.name == "train");
+        train.map_or(&[], |train| &train.classes)
     }
 
     /// The result in one line.
@@ -170,8 +195,11 @@ impl Facts {
     }
 
     fn headline_in(&self, ja: bool) -> String {
-        let named =
-            [(&self.slp, "single-layer net", "単層"), (&self.mlp, "multi-layer net", "多層")];
+        let named = [
+            (&self.slp, "single-layer net", "単層"),
+            (&self.mlp, "multi-layer net", "多層"),
+            (&self.best, "train.best", "train.best"),
+        ];
         let nets = named.into_iter().filter_map(|(run, en, jp)| {
             let accuracy = accuracy(run.as_ref()?, self.part, ja);
             Some(format!("{} {accuracy}", if ja { jp } else { en }))

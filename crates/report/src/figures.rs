@@ -2,6 +2,7 @@
 
 mod calibration;
 mod comparison;
+mod strongest;
 mod style;
 
 use curves::{Area, Curve, DrawError, ENGLISH, FIRST, FigureWords, GRID, INK, PAPER, SECOND, svg};
@@ -61,7 +62,10 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
         Figure::new(
             "result",
             ["Accuracy of the nets", "各ネットワークの正解率"],
-            |ja| svg((510, 256), |area| result(area, facts, ja)),
+            |ja| {
+                let rows = if facts.best.is_some() { 4 } else { 3 };
+                svg((510, 106 + 50 * rows), |area| result(area, facts, ja))
+            },
         )?,
         Figure::new(
             "sweep",
@@ -85,7 +89,29 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
             figures.push(learning(run, curve)?);
         }
     }
-    for run in [&facts.slp, &facts.mlp].into_iter().flatten() {
+    if let Some(run) = &facts.linear {
+        figures.push(Figure::new(
+            "passes",
+            [
+                "Largest violation of the optimality conditions after each pass",
+                "各パス後の最適性条件の最大違反量",
+            ],
+            |ja| svg(strongest::PASSES, |area| strongest::passes(area, run, ja)),
+        )?);
+        for (label, features) in strongest::shown(facts, run) {
+            let category = facts.letter(label);
+            let labels = [
+                format!("Words that speak most for {category}"),
+                format!("{category}を最も支持する語"),
+            ];
+            figures.push(Figure::new(
+                &format!("strongest-{label}"),
+                labels.each_ref().map(String::as_str),
+                |ja| svg(strongest::SIZE, |area| strongest::draw(area, category, &features, ja)),
+            )?);
+        }
+    }
+    for run in [&facts.slp, &facts.mlp, &facts.best].into_iter().flatten() {
         if let Some(quality) = run.quality(facts.part) {
             let labels = ["Accuracy by probability of the prediction", "予測確率ごとの正解率"];
             figures.push(Figure::new(&format!("{}-calibration", run.node), labels, |ja| {
@@ -149,6 +175,10 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         names.push(if ja { "多層ニューラルネットワーク" } else { "multi-layer net" });
         bars.push((run.accuracy(facts.part), interval(run), published.map(|p| p.mlp[1])));
     }
+    if let Some(run) = &facts.best {
+        names.push("train.best");
+        bars.push((run.accuracy(facts.part), interval(run), None));
+    }
     let last = bars.len() - 1;
     // The legend is below the chart, where it covers no bar.
     let (above, legend) = area.split_vertically(area.dim_in_pixel().1.saturating_sub(LEGEND));
@@ -164,7 +194,7 @@ fn result(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         (_, false) => "accuracy on valid",
         (_, true) => "検証データの正解率",
     };
-    rows_mesh(&mut chart, &names, title, 0)?;
+    rows_mesh(&mut chart, &names, title, &|x| format!("{:.0} %", x * 100.0))?;
     for (i, (value, interval, published)) in bars.into_iter().enumerate() {
         let mut bar = Rectangle::new(
             [(0.0, SegmentValue::Exact(i)), (value, SegmentValue::Exact(i + 1))],

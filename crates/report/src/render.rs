@@ -14,7 +14,7 @@ macro_rules! templates {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../templates/", $name)))),*] };
 }
 
-const TEMPLATES: [(&str, &str); 16] = templates![
+const TEMPLATES: [(&str, &str); 17] = templates![
     "index.html",
     "macros.html",
     "style.css",
@@ -29,6 +29,7 @@ const TEMPLATES: [(&str, &str); 16] = templates![
     "77.html",
     "78.html",
     "79.html",
+    "best.html",
     "runs.html",
     "report.md",
 ];

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use failure::{Failure, Result};
 use schema::{
-    CheckpointSummary, HistoryRow, Labels, Metrics, OptionValues, RunConfig, Score, SeedMetrics,
-    Spread, SweepConfig, SweepRow,
+    CheckpointSummary, HistoryRow, Labels, Metrics, OptionValues, Pass, RunConfig, Score,
+    SeedMetrics, Spread, Strongest, SweepConfig, SweepRow,
 };
 use serde::Serialize;
 use stage::{Machine, Stage};
@@ -37,8 +37,12 @@ pub struct RunFacts {
     spread: BTreeMap<String, Spread>,
     /// The quality of the predictions for valid and test.
     pub quality: Vec<Quality>,
-    /// The scores after each epoch.
+    /// The scores after each epoch; empty if there are no epochs.
     pub history: Vec<HistoryRow>,
+    /// The passes of a linear run's descent.
+    pub passes: Vec<Pass>,
+    /// What speaks most for each class in a linear run.
+    pub strongest: Strongest,
 }
 
 impl RunFacts {
@@ -57,6 +61,14 @@ impl RunFacts {
             history
         } else {
             Vec::new()
+        };
+        let (passes, strongest) = if net == Some("linear") {
+            (
+                json_lines(&stage.input(node, "passes.jsonl")?)?,
+                json(&stage.input(node, "strongest.json")?)?,
+            )
+        } else {
+            (Vec::new(), Strongest::new())
         };
         let result = metrics.result;
         let scores: BTreeMap<&'static str, Score> = result.scores().collect();
@@ -87,6 +99,8 @@ impl RunFacts {
                 parts,
             )?,
             history,
+            passes,
+            strongest,
         })
     }
 

@@ -14,8 +14,8 @@ pub use data::{
 };
 pub use labels::Labels;
 pub use run::{
-    Calibration, CheckpointSummary, HistoryRow, Metrics, Outcome, RunConfig, Score, SeedMetrics,
-    Spread, Start, StartStep, TimingRow, Trained,
+    Calibration, CheckpointSummary, HistoryRow, Metrics, Outcome, Pass, RunConfig, Score,
+    SeedMetrics, Spread, Start, StartStep, StrongFeature, Strongest, TimingRow, Trained,
 };
 pub use sweep::{SweepConfig, SweepRow};
 

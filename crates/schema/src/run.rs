@@ -169,6 +169,34 @@ pub struct StartStep {
     pub gradient: Vec<Vec<f32>>,
 }
 
+/// `strongest.json` of a linear run: the n-grams that speak most for each class, in label order.
+pub type Strongest = Vec<Vec<StrongFeature>>;
+
+/// An n-gram that speaks for a class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrongFeature {
+    /// The kind of n-gram.
+    pub block: String,
+    /// The n-gram.
+    pub ngram: String,
+    /// What it adds to the margin of the class, averaged over the class's headlines in train.
+    pub contribution: f32,
+}
+
+/// A row of `passes.jsonl` of a linear run: what a pass over the rows came to, over the machines of
+/// all classes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pass {
+    /// Counted from 1.
+    pub epoch: u32,
+    /// The largest difference of projected gradients among the machines.
+    pub violation: f64,
+    /// How many machines have not converged.
+    pub running: usize,
+    /// The share of rows that were still looked at, averaged over these machines.
+    pub active: f64,
+}
+
 /// `calibration.json`: how a classifier's margins become probabilities, by the softmax of `scale` ·
 /// margins.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -53,6 +53,11 @@ pub struct Read {
     pub net: Option<String>,
     /// Only the nodes that this option of the reading node lists.
     pub option: Option<String>,
+    /// The nets that listed nodes can have; empty for all.
+    #[serde(default)]
+    pub nets: Vec<String>,
+    /// An option that listed nodes must set, if their net has it.
+    pub needs: Option<String>,
     /// The files in the node's folder.
     pub files: Vec<String>,
 }

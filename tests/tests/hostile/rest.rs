@@ -274,7 +274,34 @@ pub fn options(world: &World, cases: &mut Cases) {
             &["train.wide.lr=1"],
             "the run `train.wide` has no net; set `train.wide.net`",
         ),
-        ("an unknown net", &["train.wide.net=cnn"], "expected one of slp, mlp"),
+        ("an unknown net", &["train.wide.net=transformer"], "cannot be \"transformer\""),
+        (
+            "a stack of a run that does not exist",
+            &["train.two.net=stack", r#"train.two.members=["train.kn"]"#],
+            "lists `train.kn`, which is not another run; did you mean `train.knn`?",
+        ),
+        (
+            "a stack of a net that it cannot use",
+            &["train.two.net=stack", r#"train.two.members=["train.slp"]"#],
+            "whose net is slp, not linear or knn",
+        ),
+        (
+            "a stack of a linear run without folds",
+            &["train.one.net=linear", "train.two.net=stack", r#"train.two.members=["train.one"]"#],
+            "which needs the option `train.one.folds`",
+        ),
+        (
+            "two stacks of each other",
+            &[
+                "train.one.net=stack",
+                r#"train.one.members=["train.two"]"#,
+                "train.two.net=stack",
+                r#"train.two.members=["train.one"]"#,
+            ],
+            "`train.one`",
+        ),
+        ("a range from more to less", &["ngrams.word=[2, 1]"], "the least and the most"),
+        ("a range from 0", &["ngrams.char_wb=[0, 3]"], "must be at least 1"),
         (
             "an option of the other net",
             &["train.slp.hidden=4"],

@@ -201,3 +201,22 @@ fn a_table_can_be_set_at_once() {
     let wrong = read(&["ingest.columns={ texts = \"title\" }"]).err().expect("refused");
     assert!(wrong.place.contains("did you mean `columns.text`?"), "{wrong}");
 }
+
+#[test]
+fn members_that_a_stack_cannot_have_are_mistakes() {
+    let mistakes = |members: &str| {
+        let set = format!("train.two.members={members}");
+        let sets = ["train.two.net=stack", "train.one.net=linear", set.as_str()];
+        read(&sets).map_or_else(|failure| failure.place, |_| String::new())
+    };
+    assert_eq!(mistakes(r#"["train.linear", "train.knn"]"#), "");
+    for (members, want) in [
+        (r#"["train.one"]"#, "which needs the option `train.one.folds`"),
+        (r#"["train.slp"]"#, "`train.slp`, whose net is slp, not linear or knn"),
+        (r#"["train.kn"]"#, "which is not another run; did you mean `train.knn`?"),
+        (r#"["train.two"]"#, "which is not another run"),
+    ] {
+        let found = mistakes(members);
+        assert!(found.contains(want) && !found.contains('\n'), "{members}: {found}");
+    }
+}

@@ -55,7 +55,8 @@ pub fn draw(area: &Area<'_>, runs: &[ComparedRun], ja: bool) -> Result<(), DrawE
         .x_label_area_size(46)
         .y_label_area_size(label)
         .build_cartesian_2d(low - room..high + room, (0..shown.len() - 1).into_segmented())?;
-    rows_mesh(&mut chart, &names, if ja { "正解率" } else { "accuracy" }, 1)?;
+    let title = if ja { "正解率" } else { "accuracy" };
+    rows_mesh(&mut chart, &names, title, &|x| format!("{:.1} %", x * 100.0))?;
     for (i, run) in shown.iter().rev().enumerate() {
         let middle = SegmentValue::CenterOf(i);
         for (part, offset) in [("valid", -6), ("test", 6)] {

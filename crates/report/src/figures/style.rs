@@ -9,12 +9,12 @@ use plotters::prelude::*;
 pub type RowChart<'c, 'a> =
     ChartContext<'c, SVGBackend<'a>, Cartesian2d<RangedCoordf64, SegmentedCoord<RangedCoordusize>>>;
 
-/// Draws the names of the rows, and percentages with so many decimals below the `title`d axis.
+/// Draws the names of the rows, and the `title`d axis with its numbers as `shown`.
 pub fn rows_mesh(
     chart: &mut RowChart<'_, '_>,
     names: &[impl AsRef<str>],
     title: &str,
-    decimals: usize,
+    shown: &impl Fn(&f64) -> String,
 ) -> Result<(), DrawError> {
     chart
         .configure_mesh()
@@ -26,7 +26,7 @@ pub fn rows_mesh(
         .axis_desc_style(font(14))
         .x_desc(title)
         .x_labels(6)
-        .x_label_formatter(&|x| format!("{:.decimals$} %", x * 100.0))
+        .x_label_formatter(shown)
         .y_labels(names.len())
         .y_label_formatter(&|y| match y {
             SegmentValue::CenterOf(i) => {

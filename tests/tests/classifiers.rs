@@ -1,0 +1,187 @@
+//! The second answer to problem 79: n-grams, a linear classifier, nearest neighbours, and their
+//! stack.
+
+#![allow(clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use e2e::{Artifacts, Ended};
+use serde_json::Value;
+
+/// The files that `--to train.best` makes, without clock readings and manifests that list them.
+fn made(artifacts: &Artifacts) -> BTreeMap<String, Vec<u8>> {
+    let mut all = artifacts.bytes();
+    all.retain(|file, _| !file.ends_with("manifest.json") && !file.ends_with("timings.jsonl"));
+    all
+}
+
+#[test]
+fn the_stack_has_the_same_bytes_by_any_number_of_threads_and_after_a_kill() {
+    let [one, two, killed] = [(); 3].map(|()| Artifacts::new());
+    for (artifacts, threads) in [(&one, "1"), (&two, "3")] {
+        let mut command = artifacts.command(&["pipeline", "--to", "train.best"]);
+        Ended::of({
+            command.env("KNOCKLINE_THREADS", threads);
+            command
+        })
+        .ok();
+    }
+    // Kills at different times, each a little later, until a run ends.
+    let mut wait = 20;
+    loop {
+        let mut child = killed.start(&["pipeline", "--to", "train.best"]);
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        if child.try_wait().expect("a state").is_some_and(|status| status.success()) {
+            break;
+        }
+        child.kill().and_then(|()| child.wait()).expect("kills");
+        wait += wait / 4 + 20;
+    }
+    let [one, two, killed] = [one, two, killed].map(|artifacts| made(&artifacts));
+    for (file, bytes) in &one {
+        assert!(two[file] == *bytes, "{file} differs by the number of threads");
+        assert!(killed.get(file) == Some(bytes), "{file} differs after kills");
+    }
+    for file in [
+        "ngrams/train.safetensors",
+        "ngrams/vocabulary.parquet",
+        "train.linear/model.safetensors",
+        "train.linear/margins.safetensors",
+        "train.knn/margins.safetensors",
+        "train.best/model.safetensors",
+        "train.best/predictions.parquet",
+    ] {
+        assert!(one.contains_key(file), "{file} is missing");
+    }
+}
+
+#[test]
+fn a_changed_member_reruns_its_stack_and_nothing_else() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "train.best"]).ok();
+    let to_best = |set: &str| {
+        let ended = artifacts.run(&["pipeline", "--to", "train.best", "--set", set]).ok();
+        ended.nodes("status", "run")
+    };
+    assert_eq!(to_best("train.knn.k=4"), ["train.knn", "train.best"]);
+    assert_eq!(to_best("train.linear.c=1"), ["train.linear", "train.best"]);
+    assert_eq!(to_best("train.best.c=1"), ["train.best"]);
+    assert_eq!(
+        to_best("ngrams.hash_bits=12"),
+        ["ngrams", "train.linear", "train.knn", "train.best"]
+    );
+    let linear = artifacts.json("train.linear/config.json");
+    assert_eq!(linear["features"], 2 * 4096 + 300);
+}
+
+/// The answers to these headlines.
+fn answers(artifacts: &Artifacts, args: &[&str], titles: &str) -> Vec<Value> {
+    let mut command = artifacts.command(&[&["predict", "--top-k", "4"], args].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    child.stdin.take().expect("stdin").write_all(titles.as_bytes()).expect("writes");
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn predict_scores_as_the_run_did() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // One in five texts has another label than its topic's.
+    let rows = |from: usize, to: usize| -> Vec<(String, usize)> {
+        let row = |i: usize| {
+            let label = if i.is_multiple_of(5) { i / 5 % 3 } else { i * 7 % 3 };
+            (format!("topic{} word{} Ünï{} word{}", i * 7 % 3, i % 13, i % 4, i % 31), label)
+        };
+        (from..to).map(row).collect()
+    };
+    let parts = [("train", rows(0, 900)), ("valid", rows(900, 1100)), ("test", rows(1100, 1400))];
+    for (name, rows) in &parts {
+        let lines = rows.iter().map(|(text, label)| format!("{text}\tl{label}\n"));
+        let text = std::iter::once("text\tlabel\n".to_owned()).chain(lines).collect::<String>();
+        std::fs::write(dir.path().join(format!("{name}.tsv")), text).expect("writes");
+    }
+    let artifacts = Artifacts::with(&[
+        &format!("ingest.files={}", dir.path().join("*.tsv").display()),
+        "split.given.train=train.tsv",
+        "split.given.valid=valid.tsv",
+        "split.given.test=test.tsv",
+    ]);
+    artifacts.run(&["pipeline", "--to", "train.best"]).ok();
+    let (_, test) = &parts[2];
+    let text = test.iter().map(|(title, _)| format!("{title}\n")).collect::<String>();
+    for run in ["train.linear", "train.knn", "train.best"] {
+        let all = answers(&artifacts, &["--run", run, "-"], &text);
+        assert_eq!(all.len(), test.len());
+        let (mut right, mut loss) = (0, 0.0);
+        for (answer, (_, label)) in all.iter().zip(test) {
+            let label = format!("l{label}");
+            right += usize::from(answer["category"] == label.as_str());
+            let top = answer["top"].as_array().expect("a list");
+            let own = top.iter().find(|of| of["category"] == label.as_str()).expect("the class");
+            loss -= own["probability"].as_f64().expect("a number").ln();
+        }
+        let n = test.len() as f64;
+        let metrics = &artifacts.json(&format!("{run}/metrics.json"))["test"];
+        assert_eq!(metrics["accuracy"].as_f64(), Some(f64::from(right as u32) / n), "{run}");
+        let want = metrics["loss"].as_f64().expect("a loss");
+        assert!((loss / n - want).abs() < 1e-4, "{run}: {} is not {want}", loss / n);
+        assert!(right > test.len() * 3 / 4, "{run}: {right}");
+    }
+    // Without --run, the best one answers.
+    let [best, named] =
+        [&["-"][..], &["--run", "train.best", "-"]].map(|args| answers(&artifacts, args, &text));
+    assert_eq!(best, named);
+}
+
+#[test]
+fn runs_that_no_longer_fit_together_are_refused_by_predict() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "train.best"]).ok();
+    let refusal = |run: &str| {
+        let ended = artifacts.run(&["predict", "--run", run, "markets"]);
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+        ended.err
+    };
+    artifacts.run(&["pipeline", "--to", "train.knn", "--set", "train.knn.k=4"]).ok();
+    let err = refusal("train.best");
+    assert!(err.contains("`train.best` was trained on other results of `train.knn`"), "{err}");
+    artifacts.run(&["pipeline", "--to", "ngrams", "--set", "ngrams.min_count=3"]).ok();
+    let err = refusal("train.linear");
+    assert!(err.contains("`train.linear` was trained on other features than `ngrams`"), "{err}");
+}
+
+#[test]
+fn any_number_of_labels_and_of_members_is_fitted_and_reported() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("texts.tsv");
+    let mut text = String::from("text\tlabel\n");
+    for row in 0..2000 {
+        let label = row * 7 % 40;
+        text += &format!("topic{label} word{} word{}\tl{label}\n", row % 13, row % 31);
+    }
+    std::fs::write(&file, text).expect("writes");
+    let artifacts = Artifacts::with(&[
+        &format!("ingest.source={}", file.display()),
+        "train.mlp.epochs=2",
+        "train.curve.epochs=2",
+        "train.plain.net=linear",
+        "train.plain.folds=3",
+        "train.plain.loss=logistic",
+        "train.plain.naive_bayes=0",
+        "train.plain.vectors=0",
+        "train.plain.class_weight=balanced",
+        r#"train.best.members=["train.linear", "train.plain", "train.knn"]"#,
+    ]);
+    artifacts.run(&["pipeline"]).ok();
+    let accuracy = artifacts.json("train.best/metrics.json")["test"]["accuracy"].as_f64();
+    assert!(accuracy > Some(0.95), "{accuracy:?}");
+    let page = std::fs::read_to_string(artifacts.path().join("report/index.html")).expect("a page");
+    assert!(page.contains("id=\"best\"") && page.contains("most for l0"));
+    let answer = &answers(&artifacts, &["-"], "topic7 word1\n")[0];
+    assert_eq!(answer["category"], "l7");
+}
