@@ -175,7 +175,7 @@ fn a_part_of_the_graph_takes_the_rest_as_it_is_and_warns_if_it_is_stale() {
     );
 
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
-    artifacts.run(&["pipeline", "--to", "ngrams"]).ok();
+    artifacts.run(&["pipeline", "--to", "train.knn"]).ok();
     let only = artifacts.run(&["pipeline", "--only", "train.slp", "--set", "split.seed=7"]).ok();
     assert_eq!(only.nodes("status", "run"), ["train.slp"]);
     assert!(only.err.contains("`tensors` is stale, and is taken as it is"), "{}", only.err);

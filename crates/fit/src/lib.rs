@@ -4,7 +4,7 @@
 //! its members' `margins.safetensors` and `calibration.json`. Out, one folder per run:
 //! `model.safetensors`, `config.json`, `labels.json`, `calibration.json`, `metrics.json`,
 //! `predictions.parquet`, `timings.jsonl`; for a linear one `passes.jsonl` and `strongest.json`; for members of a stack
-//! `margins.safetensors`.
+//! `margins.safetensors`; for linear ones with folds `calibration.safetensors`.
 //!
 //! Always holds: all randomness comes from one seed; the same inputs give the same bytes with any
 //! number of threads, except for `timings.jsonl`; the test part is only scored.

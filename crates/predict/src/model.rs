@@ -26,10 +26,12 @@ pub struct Model {
     takes_vectors: bool,
 }
 
-/// A run's classifier. Its margins times its scale are logits.
+/// A run's classifier. Its margins times its scale are logits, if there is no regression.
 struct Run {
     kind: Kind,
     scale: f32,
+    /// A regression on margins, and the scale of its own.
+    regression: Option<(Stacking, f32)>,
 }
 
 enum Kind {
@@ -127,6 +129,7 @@ impl Model {
             places: Vec::new(),
             place_ends: Vec::new(),
             known: Vec::new(),
+            inputs: Vec::new(),
             probabilities: Vec::new(),
         }
     }
@@ -150,7 +153,8 @@ fn read_run(artifacts: &Path, run: &str, labels: &Labels, depth: usize) -> Resul
             Kind::Stack(members.collect::<Result<_>>()?, regression)
         }
         "slp" | "mlp" => {
-            return Ok(Run { kind: Kind::Net(Box::new(Classifier::read(&folder)?)), scale: 1.0 });
+            let kind = Kind::Net(Box::new(Classifier::read(&folder)?));
+            return Ok(Run { kind, scale: 1.0, regression: None });
         }
         _ => {
             return Err(Failure::artifact(
@@ -159,8 +163,10 @@ fn read_run(artifacts: &Path, run: &str, labels: &Labels, depth: usize) -> Resul
             ));
         }
     };
-    let Calibration { scale } = schema::read_json(&folder.join("calibration.json"))?;
-    Ok(Run { kind, scale })
+    let Calibration { scale, of_regression } = schema::read_json(&folder.join("calibration.json"))?;
+    let read = || Stacking::read(&folder.join("calibration.safetensors"), labels.len(), 1);
+    let regression = of_regression.map(|factor| Ok((read()?, factor))).transpose()?;
+    Ok(Run { kind, scale, regression })
 }
 
 impl Run {
@@ -182,6 +188,21 @@ impl Run {
             }
             Kind::Stack(members, _) => members.iter_mut().for_each(|of| of.project(lookup)),
             _ => {}
+        }
+    }
+
+    /// Turns margins into logits; `inputs` is memory for it.
+    fn logits(&self, margins: &mut [f32], inputs: &mut Vec<f32>) {
+        let mut scale = self.scale;
+        if let Some((regression, factor)) = &self.regression {
+            inputs.clear();
+            inputs.extend_from_slice(margins);
+            stacking::input(inputs, scale);
+            regression.margins(inputs, margins);
+            scale = *factor;
+        }
+        for logit in margins {
+            *logit *= scale;
         }
     }
 
@@ -282,6 +303,7 @@ pub struct ModelDesk<'m> {
     places: Vec<usize>,
     place_ends: Vec<usize>,
     known: Vec<Known>,
+    inputs: Vec<f32>,
     probabilities: Vec<f32>,
 }
 
@@ -315,9 +337,7 @@ impl ModelDesk<'_> {
         };
         *probabilities = model.run.margins(&rows, search);
         for row in probabilities.chunks_exact_mut(classes) {
-            for logit in row.iter_mut() {
-                *logit *= model.run.scale;
-            }
+            model.run.logits(row, &mut self.inputs);
             softmax(row);
         }
         (probabilities, known)

@@ -197,10 +197,14 @@ pub struct Pass {
     pub active: f64,
 }
 
-/// `calibration.json`: how a classifier's margins become probabilities, by the softmax of `scale` ·
-/// margins.
+/// `calibration.json`: how a classifier's margins become probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The inverse of the temperature; it has the least cross-entropy on valid.
+    /// The inverse of a temperature: the softmax of `scale` · margins has the least cross-entropy on
+    /// valid or, if there are held-out margins, on train.
     pub scale: f32,
+    /// If there are held-out margins: the logits are those of the regression in
+    /// `calibration.safetensors` times this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_regression: Option<f32>,
 }
