@@ -7,7 +7,7 @@
 //! n-grams multiplied.
 
 use formats::arrays::Csr;
-use kernels::simd::{Vector, Work, dispatch};
+use kernels::simd::{LANES, Vector, Work, dispatch, prefetch};
 
 /// A row that is near a query.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,10 +38,10 @@ pub struct Index {
 
 const RARE: u32 = u32::MAX;
 /// A column is frequent if more than one in so many rows has it.
-const FREQUENT: usize = 10;
+const FREQUENT: usize = 14;
 /// The rounding errors of a sum are far below this share.
 const SLACK: f32 = 1.0001;
-/// Rows whose bounds are compared at once.
+/// Rows of which the largest sum is taken.
 const BLOCK: usize = 64;
 
 impl Index {
@@ -125,18 +125,30 @@ impl Index {
         self.labels.get(row as usize).copied().unwrap_or_default()
     }
 
+    /// The frequent entries of a row.
+    #[inline]
+    fn frequent_entries(&self, row: usize) -> &[(u32, f32)] {
+        let range = self.row_starts.get(row).zip(self.row_starts.get(row + 1));
+        range.and_then(|(&start, &end)| self.entries.get(start..end)).unwrap_or_default()
+    }
+
     /// The part of the cosine that comes from frequent columns.
     #[inline]
     fn of_frequent(&self, row: usize, query: &[f32]) -> f32 {
-        let (Some(&start), Some(&end)) = (self.row_starts.get(row), self.row_starts.get(row + 1))
-        else {
-            return 0.0;
+        let product = |&(number, value): &(u32, f32)| {
+            value * query.get(number as usize).copied().unwrap_or(0.0)
         };
-        let entries = self.entries.get(start..end).unwrap_or_default();
-        entries
-            .iter()
-            .map(|&(number, value)| value * query.get(number as usize).copied().unwrap_or(0.0))
-            .sum()
+        // Four sums, whose additions do not wait for each other.
+        let (by_four, rest) = self.frequent_entries(row).as_chunks::<4>();
+        let [mut a, mut b, mut c, mut d] = [0.0; 4];
+        for [e, f, g, h] in by_four {
+            a += product(e);
+            b += product(f);
+            c += product(g);
+            d += product(h);
+        }
+        let rest: f32 = rest.iter().map(product).sum();
+        (a + b) + (c + d) + rest
     }
 }
 
@@ -149,6 +161,8 @@ pub struct Search<'i> {
     query: Vec<f32>,
     /// The largest sum of each block.
     highest: Vec<f32>,
+    /// Rows whose frequent columns have to be multiplied, and their sums.
+    candidates: Vec<(u32, f32)>,
     nearest: Vec<Neighbour>,
 }
 
@@ -157,9 +171,11 @@ impl<'i> Search<'i> {
     pub fn new(index: &'i Index) -> Self {
         Self {
             index,
-            sums: vec![0.0; index.rows],
+            // A power of two: see where they are added up.
+            sums: vec![0.0; index.rows.next_power_of_two()],
             query: vec![0.0; index.frequent_count],
             highest: Vec::new(),
+            candidates: Vec::new(),
             nearest: Vec::new(),
         }
     }
@@ -193,8 +209,9 @@ impl Work for Find<'_, '_> {
     #[allow(clippy::inline_always, reason = "see kernels::simd")]
     fn run<V: Vector>(self) {
         let Self { search, columns, values, k, left_out } = self;
-        let Search { index, sums, query, highest, nearest } = search;
+        let Search { index, sums, query, highest, candidates, nearest } = search;
         let (sums, query) = (sums.as_mut_slice(), query.as_mut_slice());
+        let mask = sums.len() - 1;
         nearest.clear();
         sums.fill(0.0);
         query.fill(0.0);
@@ -213,13 +230,15 @@ impl Work for Find<'_, '_> {
                 (index.starts.get(column), index.starts.get(column + 1))
             {
                 for &(row, weight) in index.postings.get(start..end).unwrap_or_default() {
-                    if let Some(sum) = sums.get_mut(row as usize) {
+                    // The mask changes no row. It shows the compiler that the row is inside.
+                    if let Some(sum) = sums.get_mut(row as usize & mask) {
                         *sum += value * weight;
                     }
                 }
             }
         }
         let frequent = f32::sqrt(frequent) * SLACK;
+        let sums = sums.get_mut(..index.rows).unwrap_or_default();
         if let Some(row) = left_out.and_then(|row| sums.get_mut(row)) {
             // It stays below every bound.
             *row = f32::NEG_INFINITY;
@@ -238,36 +257,75 @@ impl Work for Find<'_, '_> {
         if k <= highest.len() {
             let (_, &mut least, _) = highest.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
             if least > 0.0 {
-                for (row, &sum) in sums.iter().enumerate() {
-                    if sum >= least {
-                        let similarity = sum + index.of_frequent(row, query);
-                        nearest.push(Neighbour { row: small(row), similarity });
-                    }
-                }
+                collect(sums, &index.lengths, 0.0, least, candidates);
+                evaluate(index, query, candidates, f32::MIN, nearest);
                 let by = |a: &Neighbour, b: &Neighbour| b.similarity.total_cmp(&a.similarity);
                 bound = nearest.select_nth_unstable_by(k - 1, by).1.similarity;
                 nearest.clear();
             }
         }
-        let blocks = sums.chunks(BLOCK).zip(index.lengths.chunks(BLOCK));
-        for (block, (of_block, lengths)) in blocks.enumerate() {
-            // Without an early end, which would keep the compiler from comparing many at once.
-            let bounds = of_block.iter().zip(lengths).map(|(sum, length)| sum + frequent * length);
-            if !bounds.fold(false, |any, most| any | (most >= bound)) {
-                continue;
-            }
-            for (row, (&sum, &length)) in (block * BLOCK..).zip(of_block.iter().zip(lengths)) {
-                if sum + frequent * length >= bound {
-                    let similarity = sum + index.of_frequent(row, query);
-                    if similarity >= bound {
-                        nearest.push(Neighbour { row: small(row), similarity });
-                    }
-                }
-            }
-        }
+        collect(sums, &index.lengths, frequent, bound, candidates);
+        evaluate(index, query, candidates, bound, nearest);
         nearest
             .sort_unstable_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.row.cmp(&b.row)));
         nearest.truncate(k);
+    }
+}
+
+/// Collects the rows whose sum and `frequent` times their length come to `bound`.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "see kernels::simd")]
+fn collect(
+    sums: &[f32],
+    lengths: &[f32],
+    frequent: f32,
+    bound: f32,
+    candidates: &mut Vec<(u32, f32)>,
+) {
+    candidates.clear();
+    let reaches = |sum: f32, length: f32| sum + frequent * length >= bound;
+    let mut add = |first: usize, sums: &[f32], lengths: &[f32]| {
+        for (row, (&sum, &length)) in (first..).zip(sums.iter().zip(lengths)) {
+            if reaches(sum, length) {
+                candidates.push((small(row), sum));
+            }
+        }
+    };
+    // A vector at a time: few rows reach the bound.
+    let ((sums, last), (lengths, last_lengths)) =
+        (sums.as_chunks::<LANES>(), lengths.as_chunks::<LANES>());
+    for (at, (sums, lengths)) in sums.iter().zip(lengths).enumerate() {
+        let mut any = false;
+        for (&sum, &length) in sums.iter().zip(lengths) {
+            any |= reaches(sum, length);
+        }
+        if any {
+            add(at * LANES, sums, lengths);
+        }
+    }
+    add(sums.len() * LANES, last, last_lengths);
+}
+
+/// Appends the candidates whose cosine is at least `bound` to `nearest`.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "see kernels::simd")]
+fn evaluate(
+    index: &Index,
+    query: &[f32],
+    candidates: &[(u32, f32)],
+    bound: f32,
+    nearest: &mut Vec<Neighbour>,
+) {
+    /// How many candidates ahead memory is prefetched.
+    const AHEAD: usize = 6;
+    for (at, &(row, sum)) in candidates.iter().enumerate() {
+        if let Some(&(ahead, _)) = candidates.get(at + AHEAD) {
+            prefetch(index.frequent_entries(ahead as usize));
+        }
+        let similarity = sum + index.of_frequent(row as usize, query);
+        if similarity >= bound {
+            nearest.push(Neighbour { row, similarity });
+        }
     }
 }
 
