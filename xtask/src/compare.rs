@@ -41,8 +41,8 @@ struct Compared {
     metrics: BTreeMap<String, f64>,
     /// 95 % intervals of accuracies.
     intervals: BTreeMap<String, (f64, f64)>,
-    /// The digest of the training data.
-    data: String,
+    /// The node of the training data, and their digest.
+    data: (&'static str, String),
 }
 
 impl Compared {
@@ -131,7 +131,7 @@ pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
     for run in &all {
         let line = json!({
             "run": run.run, "key": run.key, "current": run.current,
-            "configured": run.configured, "data": run.data,
+            "configured": run.configured, "data": run.data.1,
             "options": run.options, "metrics": run.metrics, "intervals": run.intervals,
         });
         // Whoever closed stdout does not want the lines.
@@ -145,7 +145,7 @@ fn known(config: &Config, store: &Store) -> Vec<NodeName> {
     let mut known: Vec<NodeName> =
         config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
     let is_run = |manifest: &Manifest| {
-        manifest.digest("metrics.json").is_some() && manifest.digest("model.safetensors").is_some()
+        ["metrics.json", "config.json"].iter().all(|file| manifest.digest(file).is_some())
     };
     for name in store.nodes() {
         if !known.contains(&name) && store.seen(&name).iter().any(is_run) {
@@ -183,10 +183,11 @@ fn read(
         Some((name, interval))
     };
     let intervals = ["valid", "test"].into_iter().filter_map(interval).collect();
-    let data = manifest
-        .ingredients
-        .get("input tensors/train.safetensors")
-        .map_or_else(String::new, str::to_owned);
+    let data = ["tensors", "ngrams"].into_iter().find_map(|node| {
+        let digest = manifest.ingredients.get(&format!("input {node}/train.safetensors"))?;
+        Some((node, digest.to_owned()))
+    });
+    let data = data.unwrap_or_default();
     Ok(Compared {
         run: run.clone(),
         key: manifest.key,
@@ -232,8 +233,9 @@ fn print(runs: &[Compared], sorted_by: &str) {
         ["epochs_done", "seconds", "loss_valid", "accuracy_valid", "accuracy_test"];
     let other = Some(sorted_by).filter(|name| !USUAL.contains(name));
     let options = comparison::differing(&runs.iter().map(|run| &run.options).collect::<Vec<_>>());
-    let other_data =
-        runs.iter().any(|run| Some(&run.data) != runs.first().map(|first| &first.data));
+    // Runs that are trained on results of different nodes may still have the same data.
+    let differ = |a: &Compared, b: &Compared| a.data.0 == b.data.0 && a.data.1 != b.data.1;
+    let other_data = runs.iter().any(|a| runs.iter().any(|b| differ(a, b)));
     let mut head = vec!["run".to_owned(), "key".to_owned()];
     if other_data {
         head.push("data".to_owned());
@@ -257,7 +259,7 @@ fn print(runs: &[Compared], sorted_by: &str) {
         };
         let mut row = vec![format!("{}{mark}", run.run), run.key.short().to_owned()];
         if other_data {
-            row.push(run.data.chars().take(6).collect());
+            row.push(run.data.1.chars().take(6).collect());
         }
         row.extend(options.iter().map(|name| shown(run.options.get(name))));
         row.push(format!("{:.0}", figure("epochs_done")));

@@ -13,6 +13,7 @@ pub mod config;
 mod context;
 pub mod declared;
 mod device;
+mod evaluate;
 mod fetch;
 pub mod graph;
 mod interrupt;
@@ -95,11 +96,14 @@ enum Command {
     Predict(predict::PredictArguments),
     /// Compare training runs: the options in which they differ, their metrics and times
     Compare(compare::CompareArguments),
+    /// Train runs on several splits of the data, and show the spread of their accuracy and how they
+    /// differ
+    Evaluate(evaluate::EvaluateArguments),
     /// Print keys, move results between machines, and check and clean up the store
     #[command(subcommand)]
     Cache(CacheCommand),
     /// Run the benchmarks, each beside its peers: single, multi, vectors, gzip, ingest, stages,
-    /// predict, whole, growth
+    /// predict, whole, growth, classifiers
     Bench {
         /// Names of benchmarks and options of bench/run.py: --archive ZIP --vectors FILE --rounds
         /// N …
@@ -216,6 +220,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             binaries::copy_all(root, &dir)
         }
         Command::Bench { arguments } => return bench::run(root, arguments),
+        Command::Evaluate(arguments) => evaluate::run(root, store, &profile, &set, json, arguments),
         Command::Cache(CacheCommand::Import { file }) => {
             return cache::bundle::import(root, store, file, json);
         }
@@ -270,7 +275,10 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
             })
         }
         // `run` handles these: they need no configuration.
-        Command::Programs { .. } | Command::Bench { .. } | Command::Cache(_) => Ok(()),
+        Command::Programs { .. }
+        | Command::Bench { .. }
+        | Command::Evaluate(_)
+        | Command::Cache(_) => Ok(()),
     };
     done.map(|()| Exit::Done.into())
 }
@@ -280,6 +288,7 @@ impl Command {
     fn device(&mut self) -> Option<&mut String> {
         match self {
             Self::Pipeline(selection) => Some(&mut selection.device),
+            Self::Evaluate(arguments) => Some(&mut arguments.device),
             Self::Status { device, .. }
             | Self::Cache(CacheCommand::Key { device, .. } | CacheCommand::Pull { device, .. }) => {
                 Some(device)

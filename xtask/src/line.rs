@@ -37,22 +37,27 @@ impl Line {
         }
     }
 
+    /// The line for people; the column of node names has this `width`.
+    pub fn text(&self, width: usize) -> String {
+        let key = self.key.get(..12).unwrap_or(&self.key);
+        let place = if self.place == "remote" { "in the remote: " } else { "" };
+        format!(
+            "{:<4} {:<width$} {key} {:>8.2} s {:>9}  {place}{}",
+            self.status,
+            self.node,
+            self.seconds,
+            size(self.bytes),
+            self.summary
+        )
+    }
+
     /// Prints the line on stdout; the column of node names has this `width`.
     pub fn print(&self, width: usize, json: bool) {
-        let key = self.key.get(..12).unwrap_or(&self.key);
         let line = if json {
             json!({ "node": self.node, "status": self.status, "place": self.place, "key": self.key, "seconds": self.seconds, "bytes": self.bytes, "summary": self.summary })
                 .to_string()
         } else {
-            let place = if self.place == "remote" { "in the remote: " } else { "" };
-            format!(
-                "{:<4} {:<width$} {key} {:>8.2} s {:>9}  {place}{}",
-                self.status,
-                self.node,
-                self.seconds,
-                size(self.bytes),
-                self.summary
-            )
+            self.text(width)
         };
         // Whoever closed stdout does not want the lines; the run continues.
         let _ = writeln!(std::io::stdout(), "{line}");

@@ -109,7 +109,7 @@ fn find(config: &Config, store: &Store, run: &str) -> Result<NodeName> {
         config.graph.iter().filter(|node| node.is_run).map(|node| node.name.clone()).collect();
     let is_run = |name: &NodeName| {
         config.graph.find(name).is_none()
-            && matches!(Manifest::read(&store.current(name)), Ok(Some(m)) if m.digest("model.safetensors").is_some())
+            && matches!(Manifest::read(&store.current(name)), Ok(Some(m)) if m.digest("predictions.parquet").is_some())
     };
     known.extend(store.nodes().into_iter().filter(is_run));
     if let Some(found) = known.iter().find(|name| **name == *run) {

@@ -8,8 +8,7 @@ use crate::device;
 use crate::graph::{Graph, Node};
 
 /// What to bring up to date, and how.
-#[derive(clap::Args)]
-#[cfg_attr(test, derive(Default))]
+#[derive(clap::Args, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Selection {
     /// Only this node and the nodes that depend on it; take the results before it as they are
@@ -51,6 +50,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Everything, on this device.
+    pub fn on(device: &str) -> Self {
+        Self { device: device.to_owned(), ..Self::default() }
+    }
+
     /// How many nodes may run at the same time.
     pub fn jobs(&self) -> usize {
         self.jobs.map_or_else(

@@ -3,12 +3,14 @@
 //! Training stages do not depend on this crate, so a change to it retrains nothing.
 
 mod interval;
+mod paired;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
 pub use interval::wilson;
+pub use paired::{paired, spread};
 use schema::{Metrics, OptionValues, Score};
 
 /// The names of the options in which runs differ.
