@@ -275,6 +275,16 @@ fn wrong_members(declared: &Declared, runs: &[UserRun], problems: &mut Problems)
             for listed in run.listed(option) {
                 let place = format!("`{}.{option}` lists `{listed}`", run.name);
                 let Some(other) = others().find(|other| *other.name == *listed) else {
+                    let of_matrix: Vec<&str> = others()
+                        .map(|other| other.name.as_str())
+                        .filter(|name| name.starts_with(&format!("{listed}@")))
+                        .collect();
+                    if !of_matrix.is_empty() {
+                        let names = of_matrix.join("`, `");
+                        problems
+                            .add(format!("{place}, which is a matrix; list its runs: `{names}`"));
+                        continue;
+                    }
                     let meant = suggest(listed, others().map(|other| other.name.as_str()));
                     problems.add(format!("{place}, which is not another run{meant}"));
                     continue;

@@ -151,9 +151,7 @@ impl Graph {
                 reads,
             });
         }
-        sorted(nodes).map(Self).map_err(|what| {
-            Failure::usage(what, "the graph", "let no run list itself, directly or indirectly")
-        })
+        sorted(nodes).map(Self).map_err(wrong)
     }
 
     /// The nodes, each after those that it reads.

@@ -98,8 +98,8 @@ pub fn train(
         .chain(without)
         .flat_map(|fold| machines.clone().map(move |class| Problem { class: number(class), fold }))
         .collect();
-    // Machines that are solved together share each look at a row. Few of them leave room for its
-    // weights in the cache, many save looks.
+    // Machines that are solved together share each look at a row. A small group leaves room in the
+    // cache; a large one reads each row less often.
     let together = if problems.len() <= 64 { 4 } else { 16 };
     let groups: Vec<&[Problem]> = problems.chunks(together).collect();
     let next = AtomicUsize::new(0);
@@ -122,7 +122,11 @@ pub fn train(
             }
         }
     });
-    result.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let mut result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for pass in &mut result.passes {
+        pass.active /= (rows.len() * pass.running).max(1) as f64;
+    }
+    result
 }
 
 /// What the machines learn from.
@@ -188,8 +192,8 @@ fn keep<const L: usize>(
             let Some(pass) = passes.get_mut(epoch) else { continue };
             pass.violation = pass.violation.max(f64::from(lane.violation));
             pass.running += 1;
-            pass.active += (f64::from(lane.looked_at) / data.rows.len() as f64 - pass.active)
-                / pass.running as f64;
+            // A sum of whole numbers, which is the same in whatever order groups end.
+            pass.active += f64::from(lane.looked_at);
         }
     }
 }

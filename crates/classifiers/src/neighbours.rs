@@ -105,21 +105,6 @@ impl Index {
         }
     }
 
-    /// How many rows there are.
-    pub const fn len(&self) -> usize {
-        self.rows
-    }
-
-    /// How many columns they have.
-    pub const fn columns(&self) -> usize {
-        self.frequent.len()
-    }
-
-    /// Whether there are no rows.
-    pub const fn is_empty(&self) -> bool {
-        self.rows == 0
-    }
-
     /// The label of a row.
     pub fn label(&self, row: u32) -> u32 {
         self.labels.get(row as usize).copied().unwrap_or_default()
@@ -361,8 +346,11 @@ impl Vote {
         to.fill(0.0);
         let index = search.index;
         let mut sum = 0.0;
-        for near in search.nearest(columns, values, self.k, left_out) {
-            let weight = near.similarity.max(0.0).powf(self.power);
+        let nearest = search.nearest(columns, values, self.k, left_out);
+        // Of the largest one: shares stay the same, and no power is too small or too large for f32.
+        let largest = nearest.first().map_or(0.0, |near| near.similarity);
+        for near in nearest.iter().filter(|near| near.similarity > 0.0) {
+            let weight = (near.similarity / largest).powf(self.power);
             sum += weight;
             if let Some(votes) = to.get_mut(index.label(near.row) as usize) {
                 *votes += weight;

@@ -11,9 +11,11 @@ pub fn log_softmax(margins: &mut [f32], scale: f32) {
 }
 
 /// The mean cross-entropy of softmax(`scale` · margins), in nats, and its first two derivatives by
-/// the scale.
+/// the scale. As Platt proposed, a row is of its class with a probability a little below 1, else
+/// rows that are all right would make the best scale infinite.
 fn cross_entropy(margins: &[f32], labels: &[u32], scale: f64) -> [f64; 3] {
     let classes = margins.len() / labels.len().max(1);
+    let doubt = 1.0 / (labels.len() as f64 + 2.0);
     let mut sums = [0.0; 3];
     for (row, &label) in margins.chunks_exact(classes.max(1)).zip(labels) {
         let highest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
@@ -27,6 +29,8 @@ fn cross_entropy(margins: &[f32], labels: &[u32], scale: f64) -> [f64; 3] {
         }
         let (mean, square) = (first / sum, second / sum);
         let own = row.get(label as usize).map_or(0.0, |&margin| f64::from(margin) - highest);
+        let all: f64 = row.iter().map(|&margin| f64::from(margin) - highest).sum();
+        let own = own + doubt * (all / classes as f64 - own);
         sums[0] += sum.ln() - scale * own;
         sums[1] += mean - own;
         sums[2] += square - mean * mean;
@@ -45,6 +49,10 @@ pub fn calibrated_scale(margins: &[f32], labels: &[u32]) -> f32 {
     let mut at = 1.0;
     for _ in 0..100 {
         let [_, slope, curvature] = cross_entropy(margins, labels, at);
+        // Margins that are all equal say nothing, whatever the scale.
+        if slope == 0.0 || curvature <= 0.0 {
+            return at as f32;
+        }
         if slope > 0.0 {
             high = at;
         } else {
@@ -80,8 +88,13 @@ mod tests {
         let best = calibrated_scale(&margins, &labels);
         let at = |scale: f32| cross_entropy(&margins, &labels, f64::from(scale))[0];
         assert!(at(best) < at(best * 1.01) && at(best) < at(best * 0.99), "{best}");
-        // Separated classes would get any scale.
-        assert!(calibrated_scale(&[1.0, 0.0, 0.0, 1.0], &[0, 1]) <= 1000.0);
+        // Separated classes get no extreme scale, and margins that say nothing leave it at 1.
+        let separated: Vec<f32> =
+            (0..20).flat_map(|i| [1.0 - (i % 2) as f32, (i % 2) as f32]).collect();
+        let labels: Vec<u32> = (0..20).map(|i| i % 2).collect();
+        let scale = calibrated_scale(&separated, &labels);
+        assert!((2.0..10.0).contains(&scale), "{scale}");
+        assert_eq!(calibrated_scale(&[0.5; 40], &labels), 1.0);
         // Margins that say the opposite get the least.
         assert!(calibrated_scale(&[1.0, 0.0, 0.0, 1.0], &[1, 0]) < 0.011);
     }

@@ -72,7 +72,10 @@ mod tests {
         let (mean, [low, high]) =
             paired(&[0.01, 0.02, 0.015, 0.005], 0.125).expect("four differences");
         assert!((mean - 0.0125).abs() < 1e-12);
-        assert!((low + 0.000_079_7).abs() < 1e-6 && (high - 0.025_079_7).abs() < 1e-6, "{low} {high}");
+        assert!(
+            (low + 0.000_079_7).abs() < 1e-6 && (high - 0.025_079_7).abs() < 1e-6,
+            "{low} {high}"
+        );
         assert!(paired(&[0.1], 0.1).is_none());
     }
 }

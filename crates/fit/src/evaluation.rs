@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use classifiers::odds::calibrated_scale;
-use classifiers::stacking::{self, Stacking};
+use classifiers::calibration::Calibrator;
 use failure::{Failure, Result};
 use kernels::odds::{largest, log_sum_exp, softmax};
 use kernels::team;
 use predictions::PredictionsWriter;
-use schema::{Calibration, CheckpointSummary, Labels, Metrics, Outcome, RunConfig, Score, Trained};
+use schema::{CheckpointSummary, Labels, Metrics, Outcome, RunConfig, Score, Trained};
 use serde::Serialize;
 use stage::Stage;
 
@@ -84,63 +83,11 @@ fn each_block(
     team::in_order(0..rows.div_ceil(AT_ONCE), || fitted.desk(), make, |margins| take(&margins))
 }
 
-/// Turns margins into logits.
-struct Calibrator {
-    calibration: Calibration,
-    regression: Option<Stacking>,
-}
-
-/// C of the regression on held-out margins.
-const C: f64 = 0.03;
-
-impl Calibrator {
-    /// One that has learnt from margins of train's rows under classifiers that have not seen them.
-    ///
-    /// Machines of one class against the rest know nothing of each other: on the real headlines, a
-    /// regression on their margins is right for one headline in 200 more.
-    fn of_held_out(margins: &[f32], labels: &[u32], classes: usize) -> Self {
-        let scale = calibrated_scale(margins, labels);
-        let mut inputs = margins.to_vec();
-        inputs.chunks_exact_mut(classes).for_each(|row| stacking::input(row, scale));
-        let regression = Stacking::fit(&inputs, labels, classes, 1, C);
-        Self {
-            calibration: Calibration { scale, of_regression: Some(1.0) },
-            regression: Some(regression),
-        }
-    }
-
-    /// The same, with a temperature from the margins of valid.
-    fn then_on(mut self, margins: &[f32], labels: &[u32], classes: usize) -> Self {
-        let mut all = vec![0.0; margins.len()];
-        for (margins, to) in margins.chunks_exact(classes).zip(all.chunks_exact_mut(classes)) {
-            self.logits(margins, to);
-        }
-        self.calibration.of_regression = Some(calibrated_scale(&all, labels));
-        self
-    }
-
-    fn logits(&self, margins: &[f32], to: &mut [f32]) {
-        let Calibration { scale, of_regression } = self.calibration;
-        let scale = if let (Some(regression), Some(factor)) = (&self.regression, of_regression) {
-            let mut inputs = margins.to_vec();
-            stacking::input(&mut inputs, scale);
-            regression.margins(&inputs, to);
-            factor
-        } else {
-            to.copy_from_slice(margins);
-            scale
-        };
-        for logit in to {
-            *logit *= scale;
-        }
-    }
-}
-
 fn missing(stage: &Stage, part: &str) -> Failure {
-    Failure::failed(
-        format_args!("there is no part {part}"),
+    Failure::input(
+        format_args!("there are no rows of {part}"),
         format_args!("`{}`", stage.node),
-        "this is a bug; please report it",
+        "make the inputs again: cargo xtask pipeline",
     )
 }
 
@@ -164,20 +111,11 @@ pub fn finish<O: Serialize>(
     let calibrator = match held_out {
         HeldOut::Given(margins) => {
             let (_, train) = of("train").ok_or_else(|| missing(stage, "train"))?;
-            let calibrator = Calibrator::of_held_out(margins, train.labels, classes);
-            calibrator.then_on(&of_valid, valid.labels, classes)
+            Calibrator::by_regression((margins, train.labels), (&of_valid, valid.labels), classes)
         }
-        HeldOut::None | HeldOut::Own => Calibrator {
-            calibration: Calibration {
-                scale: calibrated_scale(&of_valid, valid.labels),
-                of_regression: None,
-            },
-            regression: None,
-        },
+        HeldOut::None | HeldOut::Own => Calibrator::by_scale(&of_valid, valid.labels),
     };
-    if let Some(regression) = &calibrator.regression {
-        regression.write(&stage.output("calibration.safetensors"))?;
-    }
+    calibrator.write(stage.out())?;
     let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
     let path = stage.output(predictions::FILE);
     let mut writer = PredictionsWriter::create(&path, labels)?;
@@ -192,13 +130,14 @@ pub fn finish<O: Serialize>(
         };
         let (mut loss, mut right) = (0.0, 0_usize);
         let mut rows = part.labels.iter().zip(part.ids);
-        let mut logits = vec![0.0; classes];
+        let (mut logits, mut memory) = (vec![0.0; classes], Vec::new());
         each_block(fitted, number, part.labels.len(), classes, |margins| {
             if keeps {
                 kept.entry(part.name).or_default().extend_from_slice(margins);
             }
             for (margins, (&label, &id)) in margins.chunks_exact(classes).zip(&mut rows) {
-                calibrator.logits(margins, &mut logits);
+                logits.copy_from_slice(margins);
+                calibrator.logits(&mut logits, &mut memory);
                 let own = logits.get(label as usize).copied().unwrap_or(f32::NAN);
                 loss += log_sum_exp(&logits) - f64::from(own);
                 right += usize::from(largest(&logits) == label as usize);
@@ -210,6 +149,13 @@ pub fn finish<O: Serialize>(
             Ok(())
         })?;
         let n = part.labels.len() as f64;
+        if !loss.is_finite() {
+            return Err(Failure::failed(
+                format_args!("the loss on {} is not a finite number", part.name),
+                format_args!("`{}`", stage.node),
+                "choose less extreme values of the options of this run, such as a smaller c",
+            ));
+        }
         scores.insert(part.name, Score { loss: loss / n, accuracy: right as f64 / n });
     }
     writer.finish()?;
@@ -228,7 +174,6 @@ pub fn finish<O: Serialize>(
         options: description.options,
     };
     stage.write_json("config.json", &config)?;
-    stage.write_json("calibration.json", &calibrator.calibration)?;
     stage.write_json(Labels::FILE, labels)?;
     let score = |part| scores.get(part).copied();
     let nothing = Score { loss: f64::NAN, accuracy: 0.0 };

@@ -1,10 +1,12 @@
 //! The stage that fits classifiers to sparse features: `linear`, `knn`, and `stack`.
 //!
-//! In: `ngrams/{train,valid,test}.safetensors`, `tensors/{train,valid,test}.safetensors`; for a stack
-//! its members' `margins.safetensors` and `calibration.json`. Out, one folder per run:
-//! `model.safetensors`, `config.json`, `labels.json`, `calibration.json`, `metrics.json`,
-//! `predictions.parquet`, `timings.jsonl`; for a linear one `passes.jsonl` and `strongest.json`; for members of a stack
-//! `margins.safetensors`; for linear ones with folds `calibration.safetensors`.
+//! In: `ngrams/{train,valid,test}.safetensors` and `ngrams/labels.json`; for `linear` also
+//! `ngrams/{ngrams.json,vocabulary.parquet}` and `tensors/{train,valid,test}.safetensors`; for a stack
+//! only its members' `margins.safetensors`, `calibration.json` and `labels.json`. Out, one folder per
+//! run: `config.json`, `labels.json`, `calibration.json`, `metrics.json`, `predictions.parquet`,
+//! `timings.jsonl`; but for `knn`, `model.safetensors`; for `linear` `passes.jsonl` and
+//! `strongest.json`; for `linear` with folds `calibration.safetensors`; for that and for `knn`
+//! `margins.safetensors`, from which a stack learns.
 //!
 //! Always holds: all randomness comes from one seed; the same inputs give the same bytes with any
 //! number of threads, except for `timings.jsonl`; the test part is only scored.
@@ -32,12 +34,7 @@ macro_rules! options {
 /// The nodes that this crate runs.
 pub const NODES: Embedded = Embedded {
     nodes: include_str!("../node.toml"),
-    options: options![
-        "options/folds.toml",
-        "options/linear.toml",
-        "options/knn.toml",
-        "options/stack.toml"
-    ],
+    options: options!["options/linear.toml", "options/knn.toml", "options/stack.toml"],
 };
 
 #[derive(Deserialize)]

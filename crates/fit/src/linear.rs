@@ -2,7 +2,7 @@
 
 use classifiers::linear::{self, LinearModel, LinearOptions, Loss};
 use classifiers::{Dense, Rows};
-use failure::Result;
+use failure::{Failure, Result};
 use schema::Outcome;
 use serde::{Deserialize, Serialize};
 use stage::{Event, Stage};
@@ -63,7 +63,15 @@ pub fn run(stage: &Stage) -> Result<String> {
         epochs: options.epochs,
         seed: options.seed,
     };
+    refuse_too_many(stage, train.sparse.columns, parts.labels.len())?;
     let trained = linear::train(rows, parts.labels.len(), folds.as_deref(), &how);
+    if !trained.weights.is_finite() {
+        return Err(Failure::failed(
+            "the descent ended in weights that are not finite numbers",
+            format_args!("`{}`", stage.node),
+            format_args!("choose less extreme values of {}.c and .vectors", stage.node),
+        ));
+    }
     if !trained.converged {
         let text = format!(
             "the descent has not converged after {} passes; raise the option `epochs` or `tolerance`",
@@ -95,6 +103,21 @@ pub fn run(stage: &Stage) -> Result<String> {
     let fitted = FittedLinear { model: &model, parts: parts.all() };
     let line = finish(stage, &parts.rows(), &fitted, &description)?;
     Ok(format!("{line}; {passes} passes"))
+}
+
+/// The most weights: 16 GiB of them.
+const MOST: usize = 1 << 32;
+
+/// Refuses a classifier that would not fit into memory, before its training.
+fn refuse_too_many(stage: &Stage, columns: usize, classes: usize) -> Result<()> {
+    if columns.saturating_mul(classes) <= MOST {
+        return Ok(());
+    }
+    Err(Failure::input(
+        format_args!("{columns} n-grams for {classes} classes need more than {MOST} weights"),
+        format_args!("`{}`", stage.node),
+        "set ngrams.min_count = 2 or more, or ngrams.hash_bits = 18",
+    ))
 }
 
 /// The mean word vectors as training sees them: `scale` (x − `center`).

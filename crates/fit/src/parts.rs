@@ -80,23 +80,19 @@ impl Part {
         }
         let path = stage.input("tensors", &file)?;
         let ids = Arrays::map(&path)?.i64("id", &[None])?;
-        if ids != sparse.ids {
-            return Err(Failure::input(
-                format_args!(
-                    "tensors and ngrams have different rows: {} and {}",
-                    ids.len(),
-                    sparse.rows()
-                ),
-                path.display(),
-                format_args!("set tensors.empty = \"zero\", or {}.vectors = 0", stage.node),
-            ));
-        }
         let (shape, dense) = Arrays::map(&path)?.into_f32("X", &[Some(ids.len()), None])?;
         let dimension = shape.get(1).copied().unwrap_or_default();
         if let Some(at) = dense.iter().position(|value| !value.is_finite()) {
             let what = format_args!("value {at} of X is not finite");
             return Err(Failure::artifact(what, &path));
         }
+        let dense = if ids == sparse.ids {
+            dense
+        } else {
+            joined(&ids, &dense, dimension, &sparse.ids)
+                .ok_or_else(|| Failure::artifact("the rows are not those of `ngrams`", &path))?
+                .into()
+        };
         Ok(Self { name, sparse, dense, dimension })
     }
 
@@ -118,5 +114,32 @@ impl Part {
     /// The mean word vectors, row after row.
     pub fn vectors(&self) -> &[f32] {
         &self.dense
+    }
+}
+
+/// The vectors of the rows `wanted`, which come in the order of `ids`; zeros for a row without
+/// vector, which `tensors.empty = "drop"` leaves out. `None` if there are others.
+fn joined(ids: &[i64], vectors: &[f32], dimension: usize, wanted: &[i64]) -> Option<Vec<f32>> {
+    let mut rows = ids.iter().zip(vectors.chunks_exact(dimension.max(1))).peekable();
+    let mut all = vec![0.0; wanted.len() * dimension];
+    for (id, to) in wanted.iter().zip(all.chunks_exact_mut(dimension.max(1))) {
+        if let Some((_, row)) = rows.next_if(|(next, _)| *next == id) {
+            to.copy_from_slice(row);
+        }
+    }
+    rows.next().is_none().then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_without_vector_gets_zeros() {
+        let vectors = [1.0, 2.0, 3.0, 4.0];
+        let all = joined(&[5, 9], &vectors, 2, &[5, 7, 9]);
+        assert_eq!(all, Some(vec![1.0, 2.0, 0.0, 0.0, 3.0, 4.0]));
+        assert_eq!(joined(&[9, 5], &vectors, 2, &[5, 7, 9]), None);
+        assert_eq!(joined(&[5, 8], &vectors, 2, &[5, 7, 9]), None);
     }
 }

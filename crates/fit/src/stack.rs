@@ -1,8 +1,9 @@
 //! `net = "stack"`: a logistic regression on the margins of other runs.
 
-use classifiers::stacking::{self, Stacking};
+use classifiers::calibration::Calibrator;
+use classifiers::stacking::Stacking;
 use failure::{Failure, Result};
-use schema::{Calibration, Labels, Outcome};
+use schema::{Labels, Outcome};
 use serde::{Deserialize, Serialize};
 use stage::Stage;
 
@@ -91,18 +92,28 @@ fn part(
     let classes = labels.len();
     let width = members.len() * classes;
     let mut part: Option<StackPart> = None;
+    let mut missing = false;
     for (number, member) in members.iter().enumerate() {
         let path = stage.input(member, margins::FILE)?;
         if Labels::read(&stage.input(member, Labels::FILE)?)? != *labels {
             return Err(Failure::artifact("the run has other labels than the first member", &path));
         }
-        let calibration =
-            schema::read_json::<Calibration>(&stage.input(member, "calibration.json")?)?;
+        let [factors, _] = Calibrator::FILES;
+        let calibrator = Calibrator::read(&stage.input(member, factors)?, None, classes)?;
         let Some(PartMargins { mut margins, labels, ids }) = margins::read(&path, name, classes)?
         else {
-            continue;
+            // Only a test part may be missing, and then from all members.
+            if name == "test" && part.is_none() {
+                missing = true;
+                continue;
+            }
+            return Err(Failure::artifact(format_args!("there are no margins of {name}"), &path));
         };
-        margins.chunks_exact_mut(classes).for_each(|row| stacking::input(row, calibration.scale));
+        if missing {
+            let what = format_args!("there are margins of {name}, which other members lack");
+            return Err(Failure::artifact(what, &path));
+        }
+        margins.chunks_exact_mut(classes).for_each(|row| calibrator.input(row));
         let part = part.get_or_insert_with(|| StackPart {
             name,
             inputs: vec![0.0; labels.len() * width],

@@ -4,7 +4,8 @@
 //! predictions ([`odds`]), and threads that meet often
 //! enough to share a step of training ([`team`]).
 //!
-//! Always holds: the same bits on every processor and with any number of threads.
+//! Always holds: the same bits on every processor and with any number of threads; but for [`odds`],
+//! which uses the system's exponential function, the same bits on every run of one processor.
 
 pub mod gemm;
 pub mod linear;

@@ -64,9 +64,9 @@ pub fn in_order<P, S, T: Send, E>(
             let Ok(made) = finished.recv() else { break };
             take(made)?;
         }
-        for (thread, finished) in threads {
+        for (maker, finished) in threads {
             drop(finished);
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            maker.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
         Ok(())
     })

@@ -68,10 +68,9 @@ impl Features {
                 let weight = |entry: &Entry| {
                     let of = (1.0 + texts as f64) / (1.0 + f64::from(entry.texts));
                     let idf = if options.idf { of.ln() + 1.0 } else { 1.0 };
-                    // Hashing leaves the columns of rare n-grams in place.
-                    let left_out = options.hash_bits.is_some()
-                        && entry.texts < options.min_count
-                        && options.min_count > 1;
+                    // Hashing leaves the columns of rare and unknown n-grams in place.
+                    let left_out =
+                        options.hash_bits.is_some() && entry.texts < options.min_count.max(1);
                     if left_out { 0.0 } else { narrow(idf) }
                 };
                 let idf: Vec<f32> = entries.iter().map(weight).collect();
@@ -81,7 +80,7 @@ impl Features {
                 } else {
                     Table::new(entries.iter().map(|entry| entry.print).zip(idf.iter().copied()))
                 };
-                FeatureBlock { block, range, base, idf, entries, table }
+                FeatureBlock { block, range, base, entries, idf, table }
             })
             .collect();
         Self { options, texts, blocks, columns }
@@ -139,8 +138,19 @@ impl Features {
         let Description { options, texts, columns } = serde_json::from_slice(&bytes)
             .map_err(|e| Failure::artifact(format_args!("not a description: {e}"), description))?;
         let wrong = |what: String| Failure::artifact(what, vocabulary);
-        if options.hash_bits.is_some_and(|bits| !(1..=30).contains(&bits)) {
-            return Err(Failure::artifact("`hash_bits` is not from 1 to 30", description));
+        // Checked before anything is allocated for them.
+        let is_small = |of: (Block, [usize; 2])| {
+            (1..=64).contains(&of.1[0]) && of.1[0] <= of.1[1] && of.1[1] <= 64
+        };
+        let kinds = options.blocks().count();
+        let hashed = options
+            .hash_bits
+            .is_none_or(|bits| (1..=22).contains(&bits) && columns == kinds << bits);
+        if !hashed || !options.blocks().all(is_small) {
+            return Err(Failure::artifact(
+                "the options are not those of such features",
+                description,
+            ));
         }
         let mut blocks: Vec<(Block, Vec<Entry>)> = options
             .blocks()

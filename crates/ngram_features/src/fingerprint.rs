@@ -1,11 +1,11 @@
-//! 64-bit fingerprints of n-grams. They are stored nowhere but in the order of hashed features, and
-//! are the same on every machine.
+//! 64-bit fingerprints of n-grams, the same on every machine. No file has them; the column of a
+//! hashed n-gram follows from its fingerprint.
 //!
 //! N-grams of up to seven bytes, which nearly all n-grams of characters have, get different
 //! fingerprints for certain: the function is one-to-one on them. Others share one with a probability
 //! of 2⁻⁶⁴, and then count as the same n-gram.
 
-/// The most bytes of an n-gram whose fingerprint no other has.
+/// The most bytes of n-grams that all have different fingerprints.
 pub const EXACT: usize = 7;
 
 /// The finalizer of MurmurHash3 by Austin Appleby (public domain), which is one-to-one.

@@ -11,7 +11,7 @@ pub struct Vectorizer<'f> {
     seen: Seen,
     /// The number of each n-gram that came again, once for each time.
     again: Vec<u32>,
-    /// Its weight.
+    /// The number of each such n-gram, and its weight.
     weights: Vec<(u32, f64)>,
     sorted: Vec<(u32, f32)>,
 }

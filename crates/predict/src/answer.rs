@@ -53,8 +53,8 @@ impl Answer<'_> {
         let (all, known) = (words.all, words.known);
         match form {
             Form::Text => {
-                // Without a known word the probabilities are the same for every headline, and
-                // reveal nothing about this one.
+                // If nothing is known, the probabilities are the same for every headline, and reveal
+                // nothing about this one.
                 for (label, p) in &top {
                     if !anything {
                         out.write_all(b"-         ")?;
@@ -68,12 +68,12 @@ impl Answer<'_> {
                     }
                     out.write_all(b"  ")?;
                 }
-                if !anything {
-                    out.write_all(b"   none known  ")?;
-                } else {
+                if anything {
                     let digits = |n: usize| n.checked_ilog10().map_or(1, |log| log as usize + 1);
                     let width = 13_usize.saturating_sub("/ known".len() + digits(all));
                     write!(out, "{known:>width$}/{all} known  ")?;
+                } else {
+                    out.write_all(b"   none known  ")?;
                 }
                 // One line per headline even if the title contains line breaks, and no control
                 // characters, which a terminal would obey.

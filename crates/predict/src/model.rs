@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use classifiers::calibration::Calibrator;
 use classifiers::linear::LinearModel;
 use classifiers::neighbours::{Index, Search, Vote};
-use classifiers::stacking::{self, Stacking};
+use classifiers::stacking::Stacking;
 use failure::{Failure, Result};
 use formats::arrays::Csr;
 use headline_features::{FeatureMatrix, KnownWords, Lookup, LookupFiles, Projection};
 use kernels::odds::softmax;
 use nets::Classifier;
 use ngram_features::{Features, Vectorizer};
-use schema::{Calibration, Labels, RunConfig};
+use schema::{Labels, RunConfig};
 use serde::Deserialize;
 
 /// A run, and the artifacts that make its features.
@@ -24,14 +25,25 @@ pub struct Model {
     index: Option<Index>,
     /// Whether it takes the mean word vectors themselves.
     takes_vectors: bool,
+    /// Whether the words' vectors make a difference to it.
+    knows_words: bool,
 }
 
-/// A run's classifier. Its margins times its scale are logits, if there is no regression.
+impl Kind {
+    /// Whether it takes the mean word vectors, or what follows from them.
+    fn knows_words(&self) -> bool {
+        match self {
+            Self::Net(_) => true,
+            Self::Linear(linear, _) => linear.dimension() > 0,
+            Self::Neighbours(_) | Self::Stack(..) => false,
+        }
+    }
+}
+
+/// A run's classifier.
 struct Run {
     kind: Kind,
-    scale: f32,
-    /// A regression on margins, and the scale of its own.
-    regression: Option<(Stacking, f32)>,
+    calibrator: Calibrator,
 }
 
 enum Kind {
@@ -56,14 +68,11 @@ struct RunOptions {
     members: Vec<String>,
 }
 
-/// Stacks within stacks end somewhere.
-const DEEPEST: usize = 8;
-
 impl Model {
     /// Reads the run `run` from a folder of artifacts.
     pub fn read(artifacts: &Path, run: &str) -> Result<Self> {
         let labels = Labels::read(&artifacts.join(run).join(Labels::FILE))?;
-        let of = read_run(artifacts, run, &labels, 0)?;
+        let of = read_run(artifacts, run, &labels, false)?;
         let lookup = Lookup::read(&LookupFiles::with_more_words(&artifacts.join("embed")))?;
         let folder = artifacts.join("ngrams");
         let ngrams = of
@@ -75,14 +84,22 @@ impl Model {
                 )
             })
             .transpose()?;
-        let index = of
-            .any(&|kind| matches!(kind, Kind::Neighbours(_)))
-            .then(|| Csr::map(&folder.join("train.safetensors"), labels.len()))
-            .transpose()?
-            .map(|rows| Index::new(&rows));
         let takes_vectors = of.any(&|kind| matches!(kind, Kind::Net(_)));
-        let mut model = Self { labels, lookup, ngrams, run: of, index, takes_vectors };
+        let knows_words = of.any(&Kind::knows_words);
+        let searches = of.any(&|kind| matches!(kind, Kind::Neighbours(_)));
+        let mut model =
+            Self { labels, lookup, ngrams, run: of, index: None, takes_vectors, knows_words };
         model.check(artifacts, run)?;
+        if searches {
+            let path = folder.join("train.safetensors");
+            let rows = Csr::map(&path, model.labels.len())?;
+            let columns = model.ngrams.as_ref().map_or(0, Features::columns);
+            if rows.columns != columns {
+                let what = format_args!("{} columns, not the {columns} n-grams", rows.columns);
+                return Err(Failure::artifact(what, &path));
+            }
+            model.index = Some(Index::new(&rows));
+        }
         model.run.project(&model.lookup);
         Ok(model)
     }
@@ -98,8 +115,7 @@ impl Model {
             }
             Kind::Neighbours(_) | Kind::Stack(..) => false,
         };
-        let indexed = self.index.as_ref().is_some_and(|index| index.columns() != columns);
-        if !indexed && !self.run.any(&takes_others) {
+        if !self.run.any(&takes_others) {
             return Ok(());
         }
         Err(Failure::input(
@@ -135,7 +151,7 @@ impl Model {
     }
 }
 
-fn read_run(artifacts: &Path, run: &str, labels: &Labels, depth: usize) -> Result<Run> {
+fn read_run(artifacts: &Path, run: &str, labels: &Labels, is_member: bool) -> Result<Run> {
     let folder = artifacts.join(run);
     let path = folder.join("config.json");
     let config: RunConfig<RunOptions> = schema::read_json(&path)?;
@@ -146,15 +162,18 @@ fn read_run(artifacts: &Path, run: &str, labels: &Labels, depth: usize) -> Resul
     let model = folder.join("model.safetensors");
     let kind = match net.as_str() {
         "linear" => Kind::Linear(LinearModel::read(&model, labels.len())?, None),
-        "knn" if k > 0 => Kind::Neighbours(Vote { k, power, smoothing }),
-        "stack" if depth < DEEPEST => {
+        "knn" if k > 0 && power.is_finite() && smoothing.is_finite() && smoothing > 0.0 => {
+            Kind::Neighbours(Vote { k, power, smoothing })
+        }
+        // A stack has no stack as a member, so that reading ends.
+        "stack" if !is_member => {
             let regression = Stacking::read(&model, labels.len(), members.len())?;
-            let members = members.iter().map(|run| read_run(artifacts, run, labels, depth + 1));
+            let members = members.iter().map(|run| read_run(artifacts, run, labels, true));
             Kind::Stack(members.collect::<Result<_>>()?, regression)
         }
         "slp" | "mlp" => {
             let kind = Kind::Net(Box::new(Classifier::read(&folder)?));
-            return Ok(Run { kind, scale: 1.0, regression: None });
+            return Ok(Run { kind, calibrator: Calibrator::identity() });
         }
         _ => {
             return Err(Failure::artifact(
@@ -163,10 +182,9 @@ fn read_run(artifacts: &Path, run: &str, labels: &Labels, depth: usize) -> Resul
             ));
         }
     };
-    let Calibration { scale, of_regression } = schema::read_json(&folder.join("calibration.json"))?;
-    let read = || Stacking::read(&folder.join("calibration.safetensors"), labels.len(), 1);
-    let regression = of_regression.map(|factor| Ok((read()?, factor))).transpose()?;
-    Ok(Run { kind, scale, regression })
+    let [json, arrays] = Calibrator::FILES.map(|file| folder.join(file));
+    let calibrator = Calibrator::read(&json, Some(&arrays), labels.len())?;
+    Ok(Run { kind, calibrator })
 }
 
 impl Run {
@@ -188,21 +206,6 @@ impl Run {
             }
             Kind::Stack(members, _) => members.iter_mut().for_each(|of| of.project(lookup)),
             _ => {}
-        }
-    }
-
-    /// Turns margins into logits; `inputs` is memory for it.
-    fn logits(&self, margins: &mut [f32], inputs: &mut Vec<f32>) {
-        let mut scale = self.scale;
-        if let Some((regression, factor)) = &self.regression {
-            inputs.clear();
-            inputs.extend_from_slice(margins);
-            stacking::input(inputs, scale);
-            regression.margins(inputs, margins);
-            scale = *factor;
-        }
-        for logit in margins {
-            *logit *= scale;
         }
     }
 
@@ -236,7 +239,7 @@ impl Run {
                     for (from, to) in
                         margins.chunks_exact_mut(classes).zip(inputs.chunks_exact_mut(width))
                     {
-                        stacking::input(from, member.scale);
+                        member.calibrator.input(from);
                         if let Some(to) = to.get_mut(number * classes..(number + 1) * classes) {
                             to.copy_from_slice(from);
                         }
@@ -323,7 +326,8 @@ impl ModelDesk<'_> {
                 .as_mut()
                 .map_or(0, |of| of.push_unsorted(title, &mut self.columns, &mut self.values));
             self.ends.push(self.columns.len());
-            known.push(Known { words, anything: words.known > 0 || ngrams > 0 });
+            let anything = ngrams > 0 || (model.knows_words && words.known > 0);
+            known.push(Known { words, anything });
         }
         let classes = model.labels.len();
         let rows = Rows {
@@ -337,7 +341,7 @@ impl ModelDesk<'_> {
         };
         *probabilities = model.run.margins(&rows, search);
         for row in probabilities.chunks_exact_mut(classes) {
-            model.run.logits(row, &mut self.inputs);
+            model.run.calibrator.logits(row, &mut self.inputs);
             softmax(row);
         }
         (probabilities, known)

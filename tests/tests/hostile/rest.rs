@@ -298,7 +298,7 @@ pub fn options(world: &World, cases: &mut Cases) {
                 "train.two.net=stack",
                 r#"train.two.members=["train.one"]"#,
             ],
-            "`train.one`",
+            "`train.one.members` lists `train.two`, whose net is stack, not linear or knn",
         ),
         ("a range from more to less", &["ngrams.word=[2, 1]"], "the least and the most"),
         ("a range from 0", &["ngrams.char_wb=[0, 3]"], "must be at least 1"),

@@ -36,7 +36,12 @@ fn every_file_that_a_stage_may_read_is_in_its_key() {
                 } else {
                     read.node.matches(&other.name)
                 };
-                if applies && (read.net.is_none() || read.net == net(other)) {
+                let is_listed = read.option.as_ref().is_none_or(|option| {
+                    let listed = config.options(node).get(option).cloned().unwrap_or_default();
+                    let mut names = listed.as_array().into_iter().flatten();
+                    names.any(|name| name.as_str() == Some(&*other.name))
+                });
+                if applies && is_listed && (read.net.is_none() || read.net == net(other)) {
                     let input = |file| format!("input {}/{file}", other.name);
                     expected.extend(read.files.iter().map(input));
                 }
@@ -52,8 +57,9 @@ fn every_file_that_a_stage_may_read_is_in_its_key() {
         assert_eq!(other, inputs.only(|_| false), "{}: undeclared", node.name);
         most = most.max(expected.len());
     }
-    // The report reads most: 4 nodes, 4 runs, and the sweep.
-    assert_eq!(most, 11 + 4 * 4 + 2 + 3);
+    // The report reads most: 4 nodes, 7 runs, the histories of 4 of them and the starts of 2, a
+    // linear one's passes and strongest features, and the sweep.
+    assert_eq!(most, 11 + 7 * 3 + 4 + 2 + 2 + 3);
 }
 
 /// A manifest that has these files.

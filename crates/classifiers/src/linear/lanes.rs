@@ -125,7 +125,7 @@ fn total<const L: usize>(sums: &[[f32; L]; 4]) -> [f32; L] {
 /// The state of a descent.
 struct Descent<'d, const L: usize> {
     data: Data<'d>,
-    /// Each row's sign in each lane: 1 for the machine's class, −1 for the rest.
+    /// The machines, one per lane.
     group: &'d [Problem],
     solved: Solved<L>,
     /// The dual variables, one for each row and lane.
@@ -246,7 +246,8 @@ impl<'d, const L: usize> Descent<'d, L> {
                 row[lane] = Some(LanePass { violation, looked_at: pass.looked_at[lane] });
                 highest[lane] = if pass.most[lane] > 0.0 { pass.most[lane] } else { f32::INFINITY };
                 if violation <= narrow(options.tolerance) {
-                    if pass.looked_at[lane] == sizes[lane] {
+                    // What is not a number is no optimum; the caller sees it in the weights.
+                    if pass.looked_at[lane] == sizes[lane] || !violation.is_finite() {
                         running &= !(1 << lane);
                     } else {
                         // It has converged on the rows that it looks at. Do the others agree?

@@ -51,6 +51,11 @@ impl Weights {
         put(bias, of(&solved.bias));
     }
 
+    /// Whether every weight is a finite number.
+    pub fn is_finite(&self) -> bool {
+        self.sparse.iter().chain(&self.dense).chain(&self.bias).all(|weight| weight.is_finite())
+    }
+
     /// The classifier. Training saw the dense features x as `scale` (x − `center`); the classifier
     /// takes x itself.
     pub fn model(mut self, scale: f32, center: &[f32]) -> LinearModel {

@@ -46,7 +46,8 @@ impl Csr {
         let arrays = Arrays::map(path)?;
         let shape = arrays.i64("shape", &[Some(2)])?;
         let size = |at: usize| shape.get(at).and_then(|&n| usize::try_from(n).ok());
-        let (Some(rows), Some(columns)) = (size(0), size(1)) else {
+        let is_small = |columns: &usize| u32::try_from(*columns).is_ok();
+        let (Some(rows), Some(columns)) = (size(0), size(1).filter(is_small)) else {
             return Err(wrong(format!("`shape` is {shape:?}")));
         };
         let indptr = arrays.i64("indptr", &[rows.checked_add(1)])?;
@@ -284,6 +285,7 @@ mod tests {
             "label 2 in row 1; labels are 0 to 1"
         );
         assert_eq!(refusal([-1, 3], &[0], &[], &[], &[]), "`shape` is [-1, 3]");
+        assert_eq!(refusal([0, 1 << 40], &[0], &[], &[], &[]), "`shape` is [0, 1099511627776]");
         assert!(refusal([i64::MAX, 3], &[0], &[], &[], &[]).contains("`indptr` is I64"));
     }
 }
