@@ -46,6 +46,19 @@ def growth(rows):
     return "\n".join(lines)
 
 
+def classifiers(rows):
+    whats = list(dict.fromkeys(row["what"] for row in rows))
+    lines = ["| | " + " | ".join(whats) + " |", "| --- |" + " ---: |" * len(whats)]
+    for who in dict.fromkeys(row["who"] for row in rows):
+        cells = []
+        for what in whats:
+            row = next(row for row in rows if row["what"] == what and row["who"] == who)
+            spread = f" ± {row['deviation']:.4f}" if row["deviation"] is not None else ""
+            cells.append(f"{row['mean']:.4f}{spread}, {row['median']:.2f} s")
+        lines.append(f"| {who} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def between(text, name, made):
     """Replaces the text between the comments `name` and `end`."""
     return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{made}\n{m[2]}", text, count=1, flags=re.DOTALL)
@@ -55,7 +68,7 @@ def main():
     results = json.loads((HERE / "results.json").read_text())
     text = (HERE / "README.md").read_text()
     for name, result in results.items():
-        made = {"growth": growth, "stages": stages}.get(name, table)(result["rows"])
+        made = {"growth": growth, "stages": stages, "classifiers": classifiers}.get(name, table)(result["rows"])
         text = between(text, name, made)
     about = next(iter(results.values()))["about"]
     peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if name != "matplotlib")

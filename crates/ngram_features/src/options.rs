@@ -49,7 +49,7 @@ impl Default for NgramOptions {
     fn default() -> Self {
         Self {
             word: Some([1, 2]),
-            char_wb: Some([2, 6]),
+            char_wb: Some([3, 5]),
             lowercase: true,
             sublinear_tf: true,
             idf: true,

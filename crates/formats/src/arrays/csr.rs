@@ -209,6 +209,7 @@ impl CsrWriter {
 mod tests {
     use super::*;
     use crate::arrays::{Array, write};
+    use proptest::prelude::*;
 
     #[test]
     fn a_matrix_comes_back_in_the_order_of_safetensors() {
@@ -244,6 +245,27 @@ mod tests {
             bytes[bytes.len() - 120..].to_vec()
         };
         assert_eq!(tail(&one), tail(&two));
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_file_is_refused_or_read(at in 0_usize..700, byte in any::<u8>(), cut in 0_usize..40) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("x");
+            let mut writer = CsrWriter::create(&path, vec![7, 8], vec![0, 1], 5).expect("creates");
+            writer.push(&[2, 1], &[0, 4, 2], &[0.5, 1.5, 2.5]).expect("writes");
+            writer.finish().expect("ends");
+            let mut bytes = std::fs::read(&path).expect("reads");
+            if let Some(to) = bytes.get_mut(at) {
+                *to = byte;
+            }
+            bytes.truncate(bytes.len() - cut);
+            std::fs::write(&path, bytes).expect("writes");
+            if let Ok(matrix) = Csr::map(&path, 2) {
+                let columns = (0..matrix.rows()).flat_map(|row| matrix.row(row).0.to_vec());
+                prop_assert!(columns.into_iter().all(|column| (column as usize) < matrix.columns));
+            }
+        }
     }
 
     #[test]
