@@ -61,12 +61,12 @@ pub fn in_order<P, S, T: Send, E>(
             .collect();
         for (_, (_, finished)) in pieces.zip(threads.iter().cycle()) {
             // A thread that sends nothing more has panicked.
-            let Ok(made) = finished.recv() else { break };
-            take(made)?;
+            let Ok(result) = finished.recv() else { break };
+            take(result)?;
         }
-        for (maker, finished) in threads {
-            drop(finished);
-            maker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        for (thread, results) in threads {
+            drop(results);
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
         Ok(())
     })
