@@ -322,9 +322,15 @@ impl ModelDesk<'_> {
             if model.takes_vectors {
                 matrix.push(title);
             }
-            let ngrams = vectorizer
-                .as_mut()
-                .map_or(0, |of| of.push_unsorted(title, &mut self.columns, &mut self.values));
+            let ngrams = match vectorizer {
+                None => 0,
+                // Equally near headlines are told apart by the last bits of sums, which depend on
+                // the order of the columns; so it is that of training.
+                Some(of) if model.index.is_some() => {
+                    of.push(title, &mut self.columns, &mut self.values)
+                }
+                Some(of) => of.push_unsorted(title, &mut self.columns, &mut self.values),
+            };
             self.ends.push(self.columns.len());
             let anything = ngrams > 0 || (model.knows_words && words.known > 0);
             known.push(Known { words, anything });
