@@ -123,7 +123,7 @@ mod tests {
             refusal(text.replace("\"columns\": ", "\"columns\": 1")).contains("columns, not the 1")
         );
         assert_eq!(
-            refusal(text.replace("\"char_wb\": [\n      2,\n      6\n    ]", "\"char_wb\": null")),
+            refusal(text.replace("\"char_wb\": [\n      3,\n      5\n    ]", "\"char_wb\": null")),
             "unknown block `char_wb`"
         );
         assert!(refusal("{}".into()).contains("not a description"));
