@@ -224,3 +224,47 @@ fn two_classes_without_a_test_part_are_fitted_scored_and_predicted() {
     let all = answers(&artifacts, &["-"], "a good one\na poor one\n");
     assert_eq!((&all[0]["category"], &all[1]["category"]), (&"0".into(), &"1".into()));
 }
+
+#[test]
+fn evaluate_trains_on_each_split_and_leaves_the_configured_results() {
+    let artifacts = Artifacts::new();
+    let knn = ["train.knn", "train.linear"];
+    let metric = |run: &str| {
+        let json = artifacts.json(&format!("{run}/metrics.json"));
+        json["test"]["accuracy"].as_f64().expect("an accuracy")
+    };
+    let mut want = [Vec::new(), Vec::new()];
+    for seed in ["split.seed=4", "split.seed=5"] {
+        for (run, of) in knn.iter().zip(&mut want) {
+            artifacts.run(&["pipeline", "--to", run, "--set", seed]).ok();
+            of.push(metric(run));
+        }
+    }
+    artifacts.run(&["pipeline", "--to", "train.best"]).ok();
+    let before = made(&artifacts);
+    let ended = artifacts.run(&["evaluate", "train.knn", "train.linear", "--seeds", "4-5"]).ok();
+    assert!(!ended.err.contains("\nrun "), "every result was there: {}", ended.err);
+    for (line, want) in ended.json().iter().zip(&want) {
+        let got: Vec<f64> = line["accuracy"]["test"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(Value::as_f64)
+            .collect();
+        assert_eq!(got, *want, "{line}");
+        let mean = line["mean"]["test"].as_f64().expect("a mean");
+        assert!((mean - f64::midpoint(want[0], want[1])).abs() < 1e-12);
+    }
+    let difference = &ended.json()[1]["difference"];
+    let mean = f64::midpoint(want[1][0] - want[0][0], want[1][1] - want[0][1]);
+    assert_eq!(difference["to"], "train.knn");
+    assert!((difference["mean"].as_f64().expect("a mean") - mean).abs() < 1e-12);
+    assert!(made(&artifacts) == before, "the configured results are the current ones again");
+    for (args, want) in [
+        (&["evaluate", "--seeds", "5-4"][..], "`5-4` is not a list of seeds"),
+        (&["evaluate", "tensors"], "`tensors` is not a training run"),
+    ] {
+        let refused = artifacts.run(args);
+        assert!(refused.code == Some(2) && refused.err.contains(want), "{}", refused.err);
+    }
+}
