@@ -137,11 +137,10 @@ impl Facts {
             (take("train.slp", "slp"), take("train.curve", "slp"), take("train.mlp", "mlp"));
         let best = take("train.best", "stack");
         // The first linear member shows what the stack goes by.
-        let is_member = |run: &RunFacts| {
-            let members = best.as_ref().and_then(|best| best.options.get("members")?.as_array());
-            members.into_iter().flatten().any(|member| *member == *run.node)
-        };
-        let linear = runs.iter().position(|run| run.net() == Some("linear") && is_member(run));
+        let members = best.as_ref().and_then(|best| best.options.get("members")?.as_array());
+        let linear = members.into_iter().flatten().find_map(|member| {
+            runs.iter().position(|run| *member == *run.node && run.net() == Some("linear"))
+        });
         let linear = linear.map(|at| runs.swap_remove(at));
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },

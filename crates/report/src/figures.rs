@@ -101,8 +101,8 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
         for (label, features) in strongest::shown(facts, run) {
             let category = facts.letter(label);
             let labels = [
-                format!("Words that speak most for {category}"),
-                format!("{category}を最も支持する語"),
+                format!("N-grams that speak most for {category}"),
+                format!("{category}を最も支持するn-gram"),
             ];
             figures.push(Figure::new(
                 &format!("strongest-{label}"),
