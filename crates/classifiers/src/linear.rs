@@ -11,6 +11,7 @@
 //! The n-grams of a machine can be weighted by how they differ between its class and the rest, after
 //! Wang and Manning, "Baselines and Bigrams" (2012): see [`LinearOptions::naive_bayes`].
 
+mod coordinate;
 mod lanes;
 mod model;
 mod ratio;

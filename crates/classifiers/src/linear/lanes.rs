@@ -14,6 +14,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use super::coordinate::{self, Coordinate, Stepped};
 use super::{Data, Loss, Problem, ratio};
 use crate::Rows;
 
@@ -232,10 +233,7 @@ impl<'d, const L: usize> Descent<'d, L> {
         }
         for _ in 0..options.epochs {
             shuffle(&mut order, &mut random);
-            let pass = match options.loss {
-                Loss::SquaredHinge => self.hinge_pass(&order, running, &highest),
-                Loss::Logistic => self.logistic_pass(&order, running),
-            };
+            let pass = self.pass(&order, running, &highest);
             let mut row = [None; L];
             let mut again = 0;
             for lane in 0..self.group.len() {
@@ -284,8 +282,9 @@ impl<'d, const L: usize> Descent<'d, L> {
         signs
     }
 
-    fn hinge_pass(&mut self, order: &[u32], running: u16, highest: &[f32; L]) -> PassBounds<L> {
+    fn pass(&mut self, order: &[u32], running: u16, highest: &[f32; L]) -> PassBounds<L> {
         let rows = self.data.rows;
+        let loss = self.data.options.loss;
         let mut pass = PassBounds::new();
         for &row in order {
             let row = row as usize;
@@ -307,23 +306,24 @@ impl<'d, const L: usize> Descent<'d, L> {
                     continue;
                 }
                 let cost = self.costs[usize::from(signs[lane] < 0.0)][lane];
-                let diagonal = 0.5 / cost;
-                let gradient = signs[lane] * margins[lane] - 1.0 + diagonal * alpha[lane];
-                let mut projected = gradient;
-                if alpha[lane] == 0.0 {
-                    if gradient > highest[lane] {
-                        dropped |= 1 << lane;
-                        continue;
-                    }
-                    projected = gradient.min(0.0);
-                }
-                pass.see(lane, projected);
-                if projected.abs() > 1e-12 {
-                    let new = (alpha[lane] - gradient / (squares[lane] + diagonal)).max(0.0);
-                    step[lane] = (new - alpha[lane]) * signs[lane];
-                    alpha[lane] = new;
-                    moves |= step[lane] != 0.0;
-                }
+                let of = Coordinate {
+                    alpha: alpha[lane],
+                    cost,
+                    margin: signs[lane] * margins[lane],
+                    square: squares[lane],
+                };
+                let stepped = match loss {
+                    Loss::SquaredHinge => coordinate::squared_hinge(of, highest[lane]),
+                    Loss::Logistic => Some(coordinate::logistic(of)),
+                };
+                let Some(Stepped { alpha: new, violation }) = stepped else {
+                    dropped |= 1 << lane;
+                    continue;
+                };
+                pass.see(lane, violation);
+                step[lane] = (new - alpha[lane]) * signs[lane];
+                alpha[lane] = new;
+                moves |= step[lane] != 0.0;
             }
             if dropped != 0
                 && let Some(active) = self.active.get_mut(row)
@@ -333,6 +333,10 @@ impl<'d, const L: usize> Descent<'d, L> {
             if moves {
                 self.solved.add(rows, row, &step);
             }
+        }
+        if loss == Loss::Logistic {
+            // |gradient| has no sign; its least is 0.
+            pass.least = [0.0; L];
         }
         pass
     }
@@ -347,7 +351,7 @@ impl<'d, const L: usize> Descent<'d, L> {
                     continue;
                 }
                 let cost = self.costs[usize::from(signs[lane] < 0.0)][lane];
-                let start = (0.001 * cost).min(1e-8);
+                let start = coordinate::logistic_start(cost);
                 step[lane] = start * signs[lane];
                 if let Some(alpha) = self.alpha.get_mut(row) {
                     alpha[lane] = start;
@@ -356,72 +360,6 @@ impl<'d, const L: usize> Descent<'d, L> {
             self.solved.add(self.data.rows, row, &step);
         }
     }
-
-    fn logistic_pass(&mut self, order: &[u32], running: u16) -> PassBounds<L> {
-        let rows = self.data.rows;
-        let mut pass = PassBounds::new();
-        for &row in order {
-            let row = row as usize;
-            let bits = self.active.get(row).copied().unwrap_or_default() & running;
-            if bits == 0 {
-                continue;
-            }
-            let margins = self.solved.margins(rows, row);
-            let signs = self.signs(row);
-            let (Some(alpha), Some(squares)) = (self.alpha.get_mut(row), self.squares.get(row))
-            else {
-                continue;
-            };
-            let mut step = [0.0; L];
-            for lane in 0..L {
-                if bits >> lane & 1 == 0 {
-                    continue;
-                }
-                let cost = self.costs[usize::from(signs[lane] < 0.0)][lane];
-                let margin = f64::from(signs[lane] * margins[lane]);
-                let (new, gradient) = logistic_step(
-                    f64::from(alpha[lane]),
-                    f64::from(cost),
-                    margin,
-                    f64::from(squares[lane]),
-                );
-                pass.see(lane, narrow(gradient.abs()));
-                step[lane] = (narrow(new) - alpha[lane]) * signs[lane];
-                alpha[lane] = narrow(new);
-            }
-            self.solved.add(rows, row, &step);
-        }
-        // |gradient| has no sign; its least is 0.
-        pass.least = [0.0; L];
-        pass
-    }
-}
-
-/// Minimises the dual in one variable, α ln α + (C − α) ln(C − α) + ½ a (α − α₀)² + b (α − α₀) for
-/// the margin b, by Newton's method on the smaller of α and C − α (Yu, Huang and Lin, algorithm 5).
-/// Returns the new α and the gradient at the old one.
-fn logistic_step(alpha: f64, cost: f64, margin: f64, square: f64) -> (f64, f64) {
-    let least = 1e-300_f64.max(cost * 1e-30);
-    let other = (cost - alpha).max(least);
-    let gradient = margin + (alpha.max(least) / other).ln();
-    // From the side whose variable is smaller, where the logarithm is steep.
-    let flip = square * (0.5 * cost - alpha) + margin < 0.0;
-    let (start, slope) = if flip { (other, -margin) } else { (alpha.max(least), margin) };
-    let mut z = start;
-    if cost - z < 0.5 * cost {
-        z *= 0.1;
-    }
-    let mut at = square * (z - start) + slope + (z / (cost - z)).ln();
-    for _ in 0..100 {
-        if at.abs() < 1e-8 {
-            break;
-        }
-        let curvature = square + cost / (cost - z) / z;
-        let next = z - at / curvature;
-        z = if next <= 0.0 { z * 0.1 } else { next.min(cost - least) };
-        at = square * (z - start) + slope + (z / (cost - z)).ln();
-    }
-    (if flip { cost - z } else { z }, gradient)
 }
 
 /// What a pass saw, by lane.
