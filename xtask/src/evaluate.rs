@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cache::{NodeName, Store};
 use failure::{Failure, Result};
-use schema::Metrics;
+use schema::{Metrics, Spread};
 use serde_json::json;
 
 use crate::binaries::{Binaries, stages};
@@ -168,7 +168,7 @@ fn show(
     let best = order.first().and_then(|name| all.get(name));
     for (number, name) in order.iter().enumerate() {
         let Some(of) = all.get(name) else { continue };
-        let spread = |values: &[f64]| comparison::spread(values);
+        let spread = |values: &[f64]| Spread::of(values);
         let part = if of.test.is_empty() { "valid" } else { "test" };
         let figures = |of: &Accuracies| -> Vec<f64> {
             if of.test.is_empty() { of.valid.clone() } else { of.test.clone() }
@@ -190,7 +190,7 @@ fn show(
             let _ = writeln!(out, "{line}");
             continue;
         }
-        let shown = |values: &[f64]| match comparison::spread(values) {
+        let shown = |values: &[f64]| match Spread::of(values) {
             Some(spread) => format!("{:.4} ± {:.4}", spread.mean, spread.deviation),
             None => values.first().map_or("–".to_owned(), |one| format!("{one:.4}")),
         };

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value as Json;
 
 pub use interval::wilson;
-pub use paired::{paired, spread};
+pub use paired::paired;
 use schema::{Metrics, OptionValues, Score};
 
 /// The names of the options in which runs differ.

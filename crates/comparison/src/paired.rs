@@ -1,17 +1,6 @@
-//! Means over several splits, and differences between runs on the same splits.
+//! Differences between runs on the same splits.
 
 use schema::Spread;
-
-/// Mean and sample standard deviation; `None` for fewer than two values.
-pub fn spread(values: &[f64]) -> Option<Spread> {
-    if values.len() < 2 {
-        return None;
-    }
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
-    Some(Spread { mean, deviation })
-}
 
 /// The mean of paired differences and its 95 % interval; `None` for fewer than two.
 ///
@@ -19,7 +8,7 @@ pub fn spread(values: &[f64]) -> Option<Spread> {
 /// be too narrow. This is the corrected one of Nadeau and Bengio, "Inference for the Generalization
 /// Error" (2003): `ratio` is the number of scored rows divided by that of training rows.
 pub fn paired(differences: &[f64], ratio: f64) -> Option<(f64, [f64; 2])> {
-    let Spread { mean, deviation } = spread(differences)?;
+    let Spread { mean, deviation } = Spread::of(differences)?;
     let n = differences.len();
     let half = quantile(n - 1) * deviation * (1.0 / n as f64 + ratio).sqrt();
     Some((mean, [mean - half, mean + half]))
@@ -48,14 +37,6 @@ fn quantile(freedom: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_spread_is_python_s() {
-        // Python: statistics.mean([0.84, 0.86, 0.85]), statistics.stdev([0.84, 0.86, 0.85])
-        let Spread { mean, deviation } = spread(&[0.84, 0.86, 0.85]).expect("three values");
-        assert!((mean - 0.85).abs() < 1e-12 && (deviation - 0.01).abs() < 1e-12);
-        assert!(spread(&[0.84]).is_none());
-    }
 
     #[test]
     fn quantiles_are_scipy_s() {

@@ -102,6 +102,19 @@ pub struct Spread {
     pub deviation: f64,
 }
 
+impl Spread {
+    /// The spread of some values; `None` for fewer than two.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.len() < 2 {
+            return None;
+        }
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+        Some(Self { mean, deviation: (squares / (n - 1.0)).sqrt() })
+    }
+}
+
 /// What lies in `checkpoints/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckpointSummary {
@@ -207,4 +220,17 @@ pub struct Calibration {
     /// `calibration.safetensors` times this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_regression: Option<f32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_python_s() {
+        // Python: statistics.mean([0.84, 0.86, 0.85]), statistics.stdev([0.84, 0.86, 0.85])
+        let Spread { mean, deviation } = Spread::of(&[0.84, 0.86, 0.85]).expect("three values");
+        assert!((mean - 0.85).abs() < 1e-12 && (deviation - 0.01).abs() < 1e-12);
+        assert_eq!(Spread::of(&[0.84]), None);
+    }
 }

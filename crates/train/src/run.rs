@@ -239,17 +239,7 @@ fn spread(seeds: &[SeedMetrics]) -> BTreeMap<String, Spread> {
     for (part, score) in seeds.iter().flat_map(|seed| seed.result.scores()) {
         accuracies.entry(part.to_owned()).or_default().push(score.accuracy);
     }
-    accuracies.into_iter().filter_map(|(part, all)| Some((part, spread_of(&all)?))).collect()
-}
-
-fn spread_of(values: &[f64]) -> Option<Spread> {
-    if values.len() < 2 {
-        return None;
-    }
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
-    Some(Spread { mean, deviation })
+    accuracies.into_iter().filter_map(|(part, all)| Some((part, Spread::of(&all)?))).collect()
 }
 
 fn checkpoints(folder: &Path) -> Result<CheckpointSummary> {
@@ -276,20 +266,4 @@ fn checkpoints(folder: &Path) -> Result<CheckpointSummary> {
         tensors: arrays.shapes()?,
         also: note.into_keys().collect(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_spread_is_python_s() {
-        // Python: statistics.mean([0.84, 0.86, 0.85]), statistics.stdev([0.84, 0.86, 0.85])
-        let spread = spread_of(&[0.84, 0.86, 0.85]).expect("three values");
-        assert!(
-            (spread.mean - 0.85).abs() < 1e-12 && (spread.deviation - 0.01).abs() < 1e-12,
-            "{spread:?}"
-        );
-        assert_eq!(spread_of(&[0.84]), None);
-    }
 }
