@@ -1,4 +1,4 @@
-"""Whole classifiers, from cached parts to a trained one: knockline's `train.linear` and `train.best`, and fastText, Vowpal Wabbit and scikit-learn.
+"""Whole classifiers, from cached parts to a trained one: knockline's nets, and fastText, Vowpal Wabbit and scikit-learn.
 
 Every option was chosen on valid, with split seeds 1 to 10. The figures are those of test, for split seeds 101 to 110, which no choice has seen: mean and
 standard deviation of the accuracy, and the median of the seconds from the parts of `split` to a trained classifier, features included."""
@@ -130,6 +130,8 @@ def contenders(bench):
         "knockline, linear": knockline(bench, "train.linear"),
         "without folds": knockline(bench, "train.alone", "train.alone.net=linear"),
         "knockline, best": knockline(bench, "train.best"),
+        "knockline, bow": knockline(bench, "train.bow", "train.bow.net=bow"),
+        "knockline, dan": knockline(bench, "train.dan", "train.dan.net=dan"),
         "LinearSVC": sklearn(lambda: LinearSVC(C=2)),
         "SGDClassifier": sklearn(lambda: SGDClassifier(alpha=1e-4, random_state=0)),
         "fastText": fasttext(lr=0.5, epoch=25, wordNgrams=2, dim=100, seed=1),

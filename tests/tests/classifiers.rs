@@ -58,6 +58,56 @@ fn the_stack_has_the_same_bytes_by_any_number_of_threads_and_after_a_kill() {
 }
 
 #[test]
+fn nets_of_embeddings_have_the_same_bytes_by_any_number_of_threads_and_after_a_kill() {
+    let options = [
+        "train.bow.net=bow",
+        "train.bow.folds=2",
+        "train.bow.epochs=100",
+        "train.bow.checkpoint_seconds=0",
+        "train.dan.net=dan",
+        "train.dan.epochs=100",
+        "train.dan.checkpoint_seconds=0",
+    ];
+    let [one, two, killed] = [(); 3].map(|()| Artifacts::with(&options));
+    for (artifacts, threads) in [(&one, "1"), (&two, "3")] {
+        for node in ["train.bow", "train.dan"] {
+            let mut command = artifacts.command(&["pipeline", "--to", node]);
+            command.env("KNOCKLINE_THREADS", threads);
+            Ended::of(command).ok();
+        }
+    }
+    // Killed while a net is trained: the first checkpoint is there.
+    let mut resumed = 0;
+    for node in ["bow", "dan"] {
+        let args = ["pipeline", "--to", &format!("train.{node}")];
+        let mut child = killed.start(&args);
+        let unfinished = killed.path().join(".knockline/unfinished").join(format!("train.{node}"));
+        let begun = || {
+            let folders = std::fs::read_dir(&unfinished).into_iter().flatten().flatten();
+            folders.into_iter().any(|of| of.path().join("checkpoints/newest.safetensors").exists())
+        };
+        while !begun() && child.try_wait().expect("a state").is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.kill().and_then(|()| child.wait()).expect("kills");
+        resumed += usize::from(killed.run(&args).ok().err.contains("resuming after epoch"));
+    }
+    assert!(resumed > 0, "no net was resumed");
+    let [one, two, killed] = [one, two, killed].map(|artifacts| made(&artifacts));
+    for node in ["bow", "dan"] {
+        for file in ["model.safetensors", "history.jsonl", "predictions.parquet"] {
+            let file = format!("train.{node}/{file}");
+            assert!(one.contains_key(&file), "{file} is missing");
+        }
+        assert!(!one.keys().any(|file| file.contains("checkpoints")), "nothing is left to resume");
+    }
+    for (file, bytes) in &one {
+        assert!(two[file] == *bytes, "{file} differs by the number of threads");
+        assert!(killed.get(file) == Some(bytes), "{file} differs after a kill");
+    }
+}
+
+#[test]
 fn a_changed_member_reruns_its_stack_and_nothing_else() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "train.best"]).ok();
@@ -110,11 +160,19 @@ fn predict_scores_as_the_run_did() {
         "split.given.train=train.tsv",
         "split.given.valid=valid.tsv",
         "split.given.test=test.tsv",
+        "train.bow.net=bow",
+        "train.bow.folds=3",
+        "train.bow.epochs=30",
+        "train.dan.net=dan",
+        "train.dan.lr=0.1",
+        "train.dan.epochs=30",
+        r#"train.best.members=["train.linear", "train.knn", "train.bow"]"#,
     ]);
     artifacts.run(&["pipeline", "--to", "train.best"]).ok();
+    artifacts.run(&["pipeline", "--to", "train.dan"]).ok();
     let (_, test) = &parts[2];
     let lines = test.iter().map(|(title, _)| format!("{title}\n")).collect::<String>();
-    for run in ["train.linear", "train.knn", "train.best"] {
+    for run in ["train.linear", "train.knn", "train.bow", "train.dan", "train.best"] {
         let all = answers(&artifacts, &["--run", run, "-"], &lines);
         assert_eq!(all.len(), test.len());
         let (mut right, mut loss) = (0_u32, 0.0);
@@ -140,8 +198,9 @@ fn predict_scores_as_the_run_did() {
 
 #[test]
 fn runs_that_no_longer_fit_together_are_refused_by_predict() {
-    let artifacts = Artifacts::new();
+    let artifacts = Artifacts::with(&["train.dan.net=dan", "train.dan.epochs=1"]);
     artifacts.run(&["pipeline", "--to", "train.best"]).ok();
+    artifacts.run(&["pipeline", "--to", "train.dan"]).ok();
     let refusal = |run: &str| {
         let ended = artifacts.run(&["predict", "--run", run, "markets"]);
         assert_eq!(ended.code, Some(2), "{}", ended.err);
@@ -153,6 +212,9 @@ fn runs_that_no_longer_fit_together_are_refused_by_predict() {
     artifacts.run(&["pipeline", "--to", "ngrams", "--set", "ngrams.min_count=3"]).ok();
     let err = refusal("train.linear");
     assert!(err.contains("`train.linear` was trained on other features than `ngrams`"), "{err}");
+    artifacts.run(&["pipeline", "--to", "embed", "--set", "embed.lowercase=fallback"]).ok();
+    let err = refusal("train.dan");
+    assert!(err.contains("`train.dan` was trained on other word vectors than `embed`"), "{err}");
 }
 
 #[test]

@@ -185,6 +185,9 @@ fn check(
         if inputs(run).any(|(of, _)| of == "tensors") {
             check_vectors(store, artifacts, run, &embed)?;
         }
+        if inputs(run).any(|(of, file)| of == "embed" && !is_made_from(run, &embed, file)) {
+            return Err(other(run, artifacts, format_args!("word vectors than `embed` now has")));
+        }
     }
     used.push(embed);
     Ok(used)

@@ -6,6 +6,7 @@
 //! Always holds: the same rows and options give the same bits, for any number of threads.
 
 pub mod calibration;
+pub mod embedding_bag;
 pub mod linear;
 pub mod neighbours;
 pub mod odds;

@@ -1,16 +1,22 @@
-//! The stage that fits classifiers to sparse features: `linear`, `knn`, and `stack`.
+//! The stage that fits classifiers to sparse features, nets of embeddings, and stacks of these.
 //!
-//! In: `ngrams/{train,valid,test}.safetensors` and `ngrams/labels.json`; for `linear` also
-//! `ngrams/{ngrams.json,vocabulary.parquet}` and `tensors/{train,valid,test}.safetensors`; for a stack
-//! only its members' `margins.safetensors`, `calibration.json` and `labels.json`. Out, one folder per
-//! run: `config.json`, `labels.json`, `calibration.json`, `metrics.json`, `predictions.parquet`,
-//! `timings.jsonl`; but for `knn`, `model.safetensors`; for `linear` `passes.jsonl` and
-//! `strongest.json`; for `linear` with folds `calibration.safetensors`; for that and for `knn`
-//! `margins.safetensors`, from which a stack learns.
+//! In, by net:
+//! - `linear`, `knn`, `bow`: `ngrams/{train,valid,test}.safetensors` and `ngrams/labels.json`; `linear`
+//!   also `ngrams/{ngrams.json,vocabulary.parquet}` and `tensors/{train,valid,test}.safetensors`;
+//! - `dan`: `split/{train,valid,test}.parquet`, `split/labels.json` and
+//!   `embed/{vocabulary.parquet,vectors.safetensors,tokenizer.json}`;
+//! - `stack`: its members' `margins.safetensors`, `calibration.json` and `labels.json`.
+//!
+//! Out, one folder per run: `config.json`, `labels.json`, `calibration.json`, `metrics.json`,
+//! `predictions.parquet`, `timings.jsonl`; but for `knn`, `model.safetensors`; for `linear`
+//! `passes.jsonl` and `strongest.json`; for `bow` and `dan` `history.jsonl`; with folds
+//! `calibration.safetensors`; with folds and for `knn` `margins.safetensors`, from which a stack learns.
 //!
 //! Always holds: all randomness comes from one seed; the same inputs give the same bytes with any
-//! number of threads, except for `timings.jsonl`; the test part is only scored.
+//! number of threads, except for `timings.jsonl`; the test part is only scored. A run of `bow` or
+//! `dan` that is killed resumes from its newest checkpoint.
 
+mod bag;
 mod evaluation;
 mod folds;
 mod knn;
@@ -19,6 +25,7 @@ mod margins;
 mod parts;
 mod stack;
 mod strongest;
+mod words;
 
 use std::time::Instant;
 
@@ -34,7 +41,14 @@ macro_rules! options {
 /// The nodes that this crate runs.
 pub const NODES: Embedded = Embedded {
     nodes: include_str!("../node.toml"),
-    options: options!["options/linear.toml", "options/knn.toml", "options/stack.toml"],
+    options: options![
+        "options/linear.toml",
+        "options/knn.toml",
+        "options/stack.toml",
+        "options/embeddings.toml",
+        "options/bow.toml",
+        "options/dan.toml"
+    ],
 };
 
 #[derive(Deserialize)]
@@ -49,6 +63,8 @@ pub fn run(stage: &Stage) -> Result<String> {
     let line = match net.as_str() {
         "knn" => knn::run(stage),
         "stack" => stack::run(stage),
+        "bow" => bag::bow(stage),
+        "dan" => bag::dan(stage),
         _ => linear::run(stage),
     }?;
     // One row: there are no epochs that are timed alone.

@@ -9,7 +9,7 @@ use stage::{Event, Stage};
 
 use crate::evaluation::{Description, Fitted, HeldOut, finish};
 use crate::folds;
-use crate::parts::{Part, Parts};
+use crate::parts::{self, Part, Parts};
 use crate::strongest;
 
 #[derive(Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub fn run(stage: &Stage) -> Result<String> {
         epochs: options.epochs,
         seed: options.seed,
     };
-    refuse_too_many(stage, train.sparse.columns, parts.labels.len())?;
+    parts::refuse_too_many(stage, train.sparse.columns, parts.labels.len(), "classes")?;
     let trained = linear::train(rows, parts.labels.len(), folds.as_deref(), &how);
     if !trained.weights.is_finite() {
         return Err(Failure::failed(
@@ -103,21 +103,6 @@ pub fn run(stage: &Stage) -> Result<String> {
     let fitted = FittedLinear { model: &model, parts: parts.all() };
     let line = finish(stage, &parts.rows(), &fitted, &description)?;
     Ok(format!("{line}; {passes} passes"))
-}
-
-/// The most weights: 16 GiB of them.
-const MOST: usize = 1 << 32;
-
-/// Refuses a classifier that would not fit into memory, before its training.
-fn refuse_too_many(stage: &Stage, columns: usize, classes: usize) -> Result<()> {
-    if columns.saturating_mul(classes) <= MOST {
-        return Ok(());
-    }
-    Err(Failure::input(
-        format_args!("{columns} n-grams for {classes} classes need more than {MOST} weights"),
-        format_args!("`{}`", stage.node),
-        "set ngrams.min_count = 2 or more, or ngrams.hash_bits = 18",
-    ))
 }
 
 /// The mean word vectors as training sees them: `scale` (x − `center`).

@@ -117,6 +117,22 @@ impl Part {
     }
 }
 
+/// The most weights: 16 GiB of them.
+const MOST: usize = 1 << 32;
+
+/// Refuses a model that would not fit into memory, before its training: one with `width` weights,
+/// which are for `of`, in each column.
+pub fn refuse_too_many(stage: &Stage, columns: usize, width: usize, of: &str) -> Result<()> {
+    if columns.saturating_mul(width) <= MOST {
+        return Ok(());
+    }
+    Err(Failure::input(
+        format_args!("{columns} n-grams for {width} {of} need more than {MOST} weights"),
+        format_args!("`{}`", stage.node),
+        "set ngrams.min_count = 2 or more, or ngrams.hash_bits = 18",
+    ))
+}
+
 /// The vectors of the rows `wanted`, which come in the order of `ids`; zeros for a row without
 /// vector, which `tensors.empty = "drop"` leaves out. `None` if there are others.
 fn joined(ids: &[i64], vectors: &[f32], dimension: usize, wanted: &[i64]) -> Option<Vec<f32>> {

@@ -143,6 +143,17 @@ impl Lookup {
         self.dimension
     }
 
+    /// The vectors of the data's words, row after row, in the order of their places.
+    pub fn vectors(&self) -> &[f32] {
+        &self.words.vectors
+    }
+
+    /// The vector at a place among the other words, which come after those of the data.
+    pub fn other_vector(&self, place: usize) -> &[f32] {
+        let more = self.more.as_ref().and_then(|more| more.vector(place, self.dimension));
+        more.unwrap_or_default()
+    }
+
     /// Whether one of the title's words has a vector.
     pub fn knows_a_word_of(&self, title: &str) -> bool {
         let mut knows = false;

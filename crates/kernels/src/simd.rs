@@ -37,6 +37,8 @@ pub trait Vector: Copy {
     fn mul_add(self, by: Self, plus: Self) -> Self;
     /// Each number divided by the one at the same position in `by`.
     fn div(self, by: Self) -> Self;
+    /// The square root of each number.
+    fn sqrt(self) -> Self;
     /// The sum of each vector: every four neighbours are added as (0 + 2) + (1 + 3), and so are the
     /// four sums of these.
     fn sums(of: [Self; 4]) -> [f32; 4];
@@ -139,6 +141,10 @@ impl Vector for [f32; LANES] {
             *out /= by;
         }
         out
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.map(f32::sqrt)
     }
     #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {

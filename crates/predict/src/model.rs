@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use classifiers::calibration::Calibrator;
+use classifiers::embedding_bag::{BagDesk, BagModel};
 use classifiers::linear::LinearModel;
 use classifiers::neighbours::{Index, Search, Vote};
 use classifiers::stacking::Stacking;
@@ -30,11 +31,17 @@ pub struct Model {
 }
 
 impl Kind {
-    /// Whether it takes the mean word vectors, or what follows from them.
+    /// Whether it takes n-grams.
+    const fn knows_ngrams(&self) -> bool {
+        matches!(self, Self::Linear(..) | Self::Neighbours(_) | Self::Bag(_, Tokens::Ngrams))
+    }
+
+    /// Whether it takes the words' vectors, or what follows from them.
     fn knows_words(&self) -> bool {
         match self {
             Self::Net(_) => true,
             Self::Linear(linear, _) => linear.dimension() > 0,
+            Self::Bag(_, of) => *of == Tokens::Words,
             Self::Neighbours(_) | Self::Stack(..) => false,
         }
     }
@@ -51,7 +58,15 @@ enum Kind {
     /// With the products of the words' vectors, if it takes them.
     Linear(LinearModel, Option<Projection>),
     Neighbours(Vote),
+    Bag(Box<BagModel>, Tokens),
     Stack(Vec<Run>, Stacking),
+}
+
+/// What the vectors of a bag belong to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tokens {
+    Ngrams,
+    Words,
 }
 
 /// The options that a classifier needs besides its weights.
@@ -65,6 +80,8 @@ struct RunOptions {
     #[serde(default)]
     smoothing: f32,
     #[serde(default)]
+    tfidf: bool,
+    #[serde(default)]
     members: Vec<String>,
 }
 
@@ -76,7 +93,7 @@ impl Model {
         let lookup = Lookup::read(&LookupFiles::with_more_words(&artifacts.join("embed")))?;
         let folder = artifacts.join("ngrams");
         let ngrams = of
-            .any(&|kind| !matches!(kind, Kind::Net(_) | Kind::Stack(..)))
+            .any(&Kind::knows_ngrams)
             .then(|| {
                 Features::read(
                     &folder.join(ngram_features::VOCABULARY),
@@ -112,6 +129,10 @@ impl Model {
             Kind::Net(net) => net.dimension() != has,
             Kind::Linear(of, _) => {
                 of.columns() != columns || (of.dimension() > 0 && of.dimension() != has)
+            }
+            Kind::Bag(bag, Tokens::Ngrams) => bag.tokens() != columns,
+            Kind::Bag(bag, Tokens::Words) => {
+                bag.dimension() != has || bag.tokens() * has != self.lookup.vectors().len()
             }
             Kind::Neighbours(_) | Kind::Stack(..) => false,
         };
@@ -155,13 +176,22 @@ fn read_run(artifacts: &Path, run: &str, labels: &Labels, is_member: bool) -> Re
     let folder = artifacts.join(run);
     let path = folder.join("config.json");
     let config: RunConfig<RunOptions> = schema::read_json(&path)?;
-    let RunOptions { net, k, power, smoothing, members } = config.options;
+    let RunOptions { net, k, power, smoothing, tfidf, members } = config.options;
     if Labels::read(&folder.join(Labels::FILE))? != *labels {
         return Err(Failure::artifact("the run has other labels than the stack", &path));
     }
     let model = folder.join("model.safetensors");
     let kind = match net.as_str() {
         "linear" => Kind::Linear(LinearModel::read(&model, labels.len())?, None),
+        "bow" => {
+            let mut bag = BagModel::read(&model, labels.len(), tfidf)?;
+            bag.project();
+            Kind::Bag(Box::new(bag), Tokens::Ngrams)
+        }
+        "dan" => {
+            let bag = BagModel::read(&model, labels.len(), false)?;
+            Kind::Bag(Box::new(bag), Tokens::Words)
+        }
         "knn" if k > 0 && power.is_finite() && smoothing.is_finite() && smoothing > 0.0 => {
             Kind::Neighbours(Vote { k, power, smoothing })
         }
@@ -231,6 +261,25 @@ impl Run {
                     }
                 }
             }
+            Kind::Bag(bag, of) => {
+                let mut desk = BagDesk::default();
+                let (mut tokens, mut ones) = (Vec::new(), Vec::new());
+                for (row, to) in all.chunks_exact_mut(classes).enumerate() {
+                    let (columns, values) = match of {
+                        Tokens::Ngrams => rows.sparse(row),
+                        Tokens::Words => {
+                            tokens.clear();
+                            let number = |&place: &usize| u32::try_from(place).unwrap_or(u32::MAX);
+                            tokens.extend(rows.places(row).iter().map(number));
+                            ones.clear();
+                            ones.resize(tokens.len(), 1.0);
+                            (tokens.as_slice(), ones.as_slice())
+                        }
+                    };
+                    let others = |place| rows.lookup.other_vector(place);
+                    bag.margins(&mut desk, columns, values, others, to);
+                }
+            }
             Kind::Stack(members, regression) => {
                 let width = members.len() * classes;
                 let mut inputs = vec![0.0; rows.ends.len() * width];
@@ -257,6 +306,7 @@ impl Run {
 /// The features of some headlines.
 struct Rows<'d> {
     classes: usize,
+    lookup: &'d Lookup,
     dense: &'d [f32],
     columns: &'d [u32],
     values: &'d [f32],
@@ -338,6 +388,7 @@ impl ModelDesk<'_> {
         let classes = model.labels.len();
         let rows = Rows {
             classes,
+            lookup: &model.lookup,
             dense: matrix.values(),
             columns: &self.columns,
             values: &self.values,

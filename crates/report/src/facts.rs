@@ -40,6 +40,8 @@ pub struct Facts {
     pub best: Option<RunFacts>,
     /// The first linear member of it.
     pub linear: Option<RunFacts>,
+    /// The first runs of the nets `bow` and `dan`, whose curves are shown.
+    pub bags: Vec<RunFacts>,
     /// All runs: the exercise's and the user's.
     pub runs: Comparison,
     /// Times by batch size and device.
@@ -75,6 +77,8 @@ struct Named {
 /// With more categories than the first number, tables with a column for each show only the second
 /// number of them.
 const COLUMNS: [usize; 2] = [12, 6];
+/// The most nets `bow` and `dan` whose curves are shown.
+const BAGS: usize = 6;
 /// With more categories than the first number, lists of them show only the second number of them.
 const LISTED: [usize; 2] = [40, 20];
 
@@ -142,6 +146,10 @@ impl Facts {
             runs.iter().position(|run| *member == *run.node && run.net() == Some("linear"))
         });
         let linear = linear.map(|at| runs.swap_remove(at));
+        let is_bag = |run: &RunFacts| matches!(run.net(), Some("bow" | "dan"));
+        runs.retain(is_bag);
+        runs.sort_by(|a, b| a.node.cmp(&b.node));
+        runs.truncate(BAGS);
         Ok(Self {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
             categories: labels.names().iter().enumerate().map(named).collect(),
@@ -166,6 +174,7 @@ impl Facts {
             mlp,
             best,
             linear,
+            bags: runs,
             runs: comparison,
             sweep: Sweep::read(stage)?,
             parts,

@@ -84,7 +84,8 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
             },
         )?);
     }
-    for run in [&facts.slp, &facts.curve, &facts.mlp].into_iter().flatten() {
+    let nets = [&facts.slp, &facts.curve, &facts.mlp].into_iter().flatten();
+    for run in nets.chain(&facts.bags) {
         for curve in Curve::ALL {
             figures.push(learning(run, curve)?);
         }

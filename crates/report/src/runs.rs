@@ -52,7 +52,7 @@ impl RunFacts {
         let metrics: Metrics = json(&stage.input(node, "metrics.json")?)?;
         let options = set(config.options);
         let net = options.get("net").and_then(serde_json::Value::as_str);
-        let history: Vec<HistoryRow> = if matches!(net, Some("slp" | "mlp")) {
+        let history: Vec<HistoryRow> = if matches!(net, Some("slp" | "mlp" | "bow" | "dan")) {
             let path = stage.input(node, "history.jsonl")?;
             let history = json_lines(&path)?;
             if history.is_empty() {

@@ -128,7 +128,8 @@ pub struct CheckpointSummary {
     pub also: Vec<String>,
 }
 
-/// A row of `history.jsonl`: the scores after an epoch.
+/// A row of `history.jsonl`: the scores after an epoch. For `bow` and `dan`, those of train are the
+/// scores of each batch just before its step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryRow {
     /// Counted from 1.

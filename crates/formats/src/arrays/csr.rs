@@ -26,7 +26,7 @@ pub struct Csr {
 }
 
 impl Csr {
-    /// A matrix in memory. The rows are lists of columns, in ascending order, and values.
+    /// A matrix in memory. The rows are lists of columns and values.
     pub fn of(columns: usize, rows: &[Vec<(u32, f32)>], labels: Vec<u32>) -> Self {
         let mut starts = vec![0];
         let mut end = 0;

@@ -81,6 +81,10 @@ impl Vector for Avx512 {
         unsafe { Self(_mm512_div_ps(self.0, by.0)) }
     }
     #[inline(always)]
+    fn sqrt(self) -> Self {
+        unsafe { Self(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {
         unsafe {
             let [a, b, c, d] = [of[0].0, of[1].0, of[2].0, of[3].0];
@@ -136,6 +140,10 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn div(self, by: Self) -> Self {
         unsafe { Self(_mm256_div_ps(self.0, by.0), _mm256_div_ps(self.1, by.1)) }
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        unsafe { Self(_mm256_sqrt_ps(self.0), _mm256_sqrt_ps(self.1)) }
     }
     #[inline(always)]
     fn sums(of: [Self; 4]) -> [f32; 4] {

@@ -1,0 +1,339 @@
+//! `net = "bow"` and `net = "dan"`: nets on the mean of embeddings.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use classifiers::embedding_bag::{BagDesk, BagModel, BagNet, BagOptions, Epoch, Start};
+use failure::{Failure, Result};
+use formats::Arrays;
+use formats::arrays::{self, Array, Csr};
+use kernels::odds::{largest, log_sum_exp};
+use kernels::team;
+use schema::{HistoryRow, Labels, Outcome};
+use serde::{Deserialize, Serialize};
+use stage::{Event, Stage, Unit};
+
+use crate::evaluation::{Description, Fitted, HeldOut, PartRows, finish, write_lines};
+use crate::folds;
+use crate::parts::{self, Parts};
+use crate::words::{self, Words};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    net: String,
+    epochs: u32,
+    batch_size: usize,
+    lr: f64,
+    dropout: f64,
+    folds: Option<u32>,
+    seed: u64,
+    #[serde(skip_serializing)]
+    checkpoint_seconds: f64,
+    /// Of bow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimension: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tfidf: Option<bool>,
+    /// Of dan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hidden: Option<usize>,
+}
+
+struct FittedBag<'p> {
+    model: &'p BagModel,
+    parts: &'p [&'p Csr],
+}
+
+impl Fitted for FittedBag<'_> {
+    type Desk = BagDesk;
+    fn desk(&self) -> BagDesk {
+        BagDesk::default()
+    }
+    fn margins(&self, desk: &mut BagDesk, part: usize, row: usize, to: &mut [f32]) {
+        let Some(part) = self.parts.get(part) else { return };
+        let (tokens, values) = part.row(row);
+        self.model.margins(desk, tokens, values, |_| &[], to);
+    }
+}
+
+/// Fits a bag of n-grams.
+pub fn bow(stage: &Stage) -> Result<String> {
+    let options: Options = stage.options()?;
+    let parts = Parts::read(stage, false)?;
+    let names: Vec<&'static str> = parts.all().iter().map(|part| part.name).collect();
+    let texts: Vec<&Csr> = parts.all().into_iter().map(|part| &part.sparse).collect();
+    let dimension = options.dimension.unwrap_or(1);
+    // Each component has a sum of squared gradients beside it.
+    parts::refuse_too_many(stage, parts.train.sparse.columns, 2 * dimension, "components")?;
+    let start = Start::Random(dimension);
+    fit(stage, &options, &parts.labels, (&names, &texts), start, 1.0)
+}
+
+/// Fits a deep averaging net.
+pub fn dan(stage: &Stage) -> Result<String> {
+    let options: Options = stage.options()?;
+    let Words { parts, labels, vectors, dimension, scale } = words::read(stage)?;
+    let names: Vec<&'static str> = parts.iter().map(|part| part.0).collect();
+    let texts: Vec<&Csr> = parts.iter().map(|part| &part.1).collect();
+    fit(stage, &options, &labels, (&names, &texts), Start::Given(&vectors, dimension), scale)
+}
+
+/// Fits a net to the first of the parts.
+fn fit(
+    stage: &Stage,
+    options: &Options,
+    labels: &Labels,
+    (names, parts): (&[&'static str], &[&Csr]),
+    start: Start<'_>,
+    scale: f32,
+) -> Result<String> {
+    let (Some(&train), Some(&valid)) = (parts.first(), parts.get(1)) else {
+        return Err(Failure::failed("train or valid is missing", &stage.node, "this is a bug"));
+    };
+    let how = BagOptions {
+        hidden: options.hidden,
+        batch_size: options.batch_size,
+        epochs: options.epochs,
+        lr: options.lr,
+        dropout: options.dropout,
+        weighted: options.tfidf.unwrap_or(false),
+        seed: options.seed,
+    };
+    let run = Run { stage, how, start, train, valid, classes: labels.len() };
+    let folds = options.folds.map(|count| folds::stratified(&train.labels, count, options.seed));
+    let every = Duration::try_from_secs_f64(options.checkpoint_seconds).unwrap_or(Duration::MAX);
+    let (model, trained) = run.train(folds.as_deref(), every)?;
+    let model = model.scaled(scale);
+    model.write(&stage.output("model.safetensors"))?;
+    write_lines(&stage.output("history.jsonl"), &trained.history)?;
+    let rows: Vec<PartRows<'_>> = names
+        .iter()
+        .zip(parts)
+        .map(|(name, of)| PartRows { name, labels: &of.labels, ids: &of.ids })
+        .collect();
+    let description = Description {
+        options,
+        labels,
+        features: train.columns,
+        parameters: model.parameters(),
+        outcome: Outcome {
+            epochs: options.epochs,
+            epoch_kept: options.epochs,
+            stopped_early: false,
+        },
+        held_out: if folds.is_some() { HeldOut::Given(&trained.held_out) } else { HeldOut::None },
+    };
+    finish(stage, &rows, &FittedBag { model: &model, parts }, &description)
+}
+
+/// A run, which trains once on all rows and, with folds, once without each.
+struct Run<'r> {
+    stage: &'r Stage,
+    how: BagOptions,
+    start: Start<'r>,
+    train: &'r Csr,
+    valid: &'r Csr,
+    classes: usize,
+}
+
+/// How far a run is.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    node: String,
+    /// Trainings that are over: those without a fold first, so that the last net is the one to keep.
+    trainings: u32,
+    /// Epochs of the next one.
+    epochs: u32,
+    /// The epochs of the training on all rows.
+    history: Vec<HistoryRow>,
+    /// The margins of train's rows without their folds.
+    #[serde(skip)]
+    held_out: Vec<f32>,
+}
+
+impl Run<'_> {
+    fn net(&self) -> BagNet {
+        BagNet::new(self.train.columns, self.classes, self.start, &self.how)
+    }
+
+    /// Trains, and gives the net to keep. A checkpoint is written after an epoch if the last one is
+    /// older than `every`.
+    fn train(&self, folds: Option<&[u32]>, every: Duration) -> Result<(BagModel, State)> {
+        let Self { stage, how, train, .. } = self;
+        let without: Vec<Option<u32>> = {
+            let count = folds.and_then(|folds| folds.iter().max()).map_or(0, |&last| last + 1);
+            (0..count).map(Some).chain([None]).collect()
+        };
+        let mut net = self.net();
+        let checkpoints = stage.output("checkpoints");
+        let checkpoint = checkpoints.join("newest.safetensors");
+        let mut state = if stage.resume { self.resume(&checkpoint, &mut net) } else { None }
+            .unwrap_or_else(|| {
+                let held_out = folds.map_or(0, |_| train.rows() * self.classes);
+                net = self.net();
+                State {
+                    node: stage.node.clone(),
+                    held_out: vec![0.0; held_out],
+                    ..State::default()
+                }
+            });
+        let epochs = u64::from(how.epochs);
+        stage.progress.begin("training", Some(without.len() as u64 * epochs), Unit::Epochs);
+        let mut written = Instant::now();
+        let mut model = net.model(how.weighted);
+        let done = (state.trainings, state.epochs);
+        for (number, fold) in (0..).zip(&without).skip(done.0 as usize) {
+            if number > done.0 {
+                net = self.net();
+                state.epochs = 0;
+            }
+            let is_in = |row: &usize| {
+                folds.is_none()
+                    || fold.is_none()
+                    || folds.and_then(|of| of.get(*row)) != fold.as_ref()
+            };
+            let rows: Vec<usize> = (0..train.rows()).filter(is_in).collect();
+            while state.epochs < how.epochs {
+                let epoch = Epoch {
+                    texts: train,
+                    rows: &rows,
+                    options: how,
+                    training: number,
+                    number: state.epochs,
+                };
+                let Some(score) = net.epoch(epoch, team::available()) else {
+                    return Err(self.diverged());
+                };
+                state.epochs += 1;
+                if fold.is_none() {
+                    let row = self.history_row(&net, state.epochs, score);
+                    state.history.push(row);
+                }
+                let all = u64::from(number) * epochs + u64::from(state.epochs);
+                stage.progress.at(all, || {
+                    let of =
+                        fold.map_or_else(String::new, |fold| format!(" (without fold {fold})"));
+                    format!("loss {:.4} accuracy {:.4}{of}", score.loss, score.accuracy)
+                });
+                if written.elapsed() >= every {
+                    state.write(&checkpoint, &net)?;
+                    written = Instant::now();
+                }
+            }
+            state.trainings = number + 1;
+            model = net.model(how.weighted);
+            if !model.is_finite() {
+                return Err(self.diverged());
+            }
+            model.project();
+            if fold.is_some() {
+                self.hold_out(&model, folds.unwrap_or_default(), *fold, &mut state.held_out);
+            }
+        }
+        // A finished run has nothing to resume.
+        if checkpoints.exists() {
+            std::fs::remove_dir_all(&checkpoints)
+                .map_err(|e| Failure::io("remove", &checkpoints, &e))?;
+        }
+        Ok((model, state))
+    }
+
+    fn diverged(&self) -> Failure {
+        Failure::failed(
+            "the training ended in weights that are not finite numbers",
+            format_args!("`{}`", self.stage.node),
+            format_args!("choose a smaller {}.lr", self.stage.node),
+        )
+    }
+
+    fn history_row(
+        &self,
+        net: &BagNet,
+        epoch: u32,
+        score: classifiers::embedding_bag::EpochScore,
+    ) -> HistoryRow {
+        let mut model = net.model(self.how.weighted);
+        model.project();
+        let rows: Vec<usize> = (0..self.valid.rows()).collect();
+        let margins = self.margins(&model, self.valid, &rows);
+        let (mut loss, mut right) = (0.0, 0_usize);
+        for (row, &label) in margins.chunks_exact(self.classes).zip(&self.valid.labels) {
+            let own = row.get(label as usize).copied().unwrap_or(f32::NAN);
+            loss += log_sum_exp(row) - f64::from(own);
+            right += usize::from(largest(row) == label as usize);
+        }
+        let n = rows.len().max(1) as f64;
+        HistoryRow {
+            epoch,
+            lr: score.lr,
+            loss_train: score.loss,
+            accuracy_train: score.accuracy,
+            loss_valid: loss / n,
+            accuracy_valid: right as f64 / n,
+        }
+    }
+
+    /// The margins of some rows, row after row.
+    fn margins(&self, model: &BagModel, of: &Csr, rows: &[usize]) -> Vec<f32> {
+        let threads = team::available();
+        let all = team::run(threads, |member| {
+            let rows = rows.get(member.share(rows.len())).unwrap_or_default();
+            let mut margins = vec![0.0; rows.len() * self.classes];
+            let mut desk = BagDesk::default();
+            for (&row, to) in rows.iter().zip(margins.chunks_exact_mut(self.classes)) {
+                let (tokens, values) = of.row(row);
+                model.margins(&mut desk, tokens, values, |_| &[], to);
+            }
+            margins
+        });
+        all.concat()
+    }
+
+    /// Puts the margins of a fold's rows into `to`.
+    fn hold_out(&self, model: &BagModel, folds: &[u32], fold: Option<u32>, to: &mut [f32]) {
+        let is_out = |(row, of): (usize, &u32)| (Some(*of) == fold).then_some(row);
+        let rows: Vec<usize> = folds.iter().enumerate().filter_map(is_out).collect();
+        let margins = self.margins(model, self.train, &rows);
+        for (row, margins) in rows.iter().zip(margins.chunks_exact(self.classes)) {
+            if let Some(to) = to.get_mut(row * self.classes..(row + 1) * self.classes) {
+                to.copy_from_slice(margins);
+            }
+        }
+    }
+
+    /// Fills the net from a checkpoint of this run; `None` if there is none that is whole.
+    fn resume(&self, path: &Path, net: &mut BagNet) -> Option<State> {
+        let arrays = Arrays::read(path).ok()?;
+        let mut state: State = serde_json::from_str(&arrays.note().ok()??).ok()?;
+        if state.node != self.stage.node {
+            return None;
+        }
+        net.restore(&arrays).ok()?;
+        (_, state.held_out) = arrays.f32("held_out", &[None]).ok()?;
+        let text =
+            format!("resuming after epoch {} of training {}", state.epochs, state.trainings + 1);
+        self.stage.progress.send(&Event::Note { text });
+        Some(state)
+    }
+}
+
+impl State {
+    /// Writes a checkpoint.
+    fn write(&self, path: &Path, net: &BagNet) -> Result<()> {
+        let note = serde_json::to_string(self)
+            .map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+        let mut all = net.arrays();
+        let held_out = [self.held_out.len()];
+        all.push(("held_out".to_owned(), Array::f32(&held_out, &self.held_out)));
+        let (names, all): (Vec<String>, Vec<Array<'_>>) = all.into_iter().unzip();
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|e| Failure::io("create folder", folder, &e))?;
+        }
+        // Written under another name first: a kill in between must not lose the one before.
+        let unfinished = path.with_extension("unfinished");
+        arrays::write(&unfinished, names.iter().map(String::as_str).zip(all), Some(&note))?;
+        std::fs::rename(&unfinished, path).map_err(|e| Failure::io("rename", &unfinished, &e))
+    }
+}
