@@ -5,6 +5,7 @@
 //! `summary.json`.
 //!
 //! Always holds: no headline is in two parts, and if no part is given, every headline is in one.
+//! With `cv.folds`, train and valid are cut anew and test is empty.
 //! Given parts keep the order of their rows. Parts that are cut without `group_by` are exactly what
 //! scikit-learn gives: `train_test_split(test_size, random_state=seed, stratify=category)`, then
 //! the same with 0.5 on the rest. Memory holds some dozens of bytes a row (its category and
@@ -14,6 +15,7 @@
 // Indices come from the code around them; `get` would only hide a mistake.
 #![allow(clippy::indexing_slicing)]
 
+mod folds;
 mod given;
 mod grouped;
 mod numpy;
@@ -51,6 +53,12 @@ struct SplitOptions {
     given_valid: Option<String>,
     #[serde(rename = "given.test")]
     given_test: Option<String>,
+    #[serde(rename = "cv.folds")]
+    cv_folds: Option<u32>,
+    #[serde(rename = "cv.fold")]
+    cv_fold: u32,
+    #[serde(rename = "cv.seed")]
+    cv_seed: u32,
 }
 
 /// Runs the stage.
@@ -86,8 +94,11 @@ pub fn run(stage: &Stage) -> Result<String> {
     };
     let rows = Rows { classes, names: labels.names(), groups };
     let given = given::Given::of(&options)?;
-    let parts = given
+    let mut parts = given
         .map_or_else(|| rows.cut(&options), |given| given.parts(&rows, &path, &options, stage))?;
+    if options.cv_folds.is_some() {
+        parts = folds::cut(&rows, parts, &options)?;
+    }
 
     let mut places = vec![scatter::NOWHERE; rows.classes.len()];
     for (place, &row) in (0_u32..).zip(parts.iter().flatten()) {

@@ -77,7 +77,8 @@ impl Rows<'_> {
         Ok((back(first), back(second)))
     }
 
-    fn grouped(&self, rows: &[usize], shares: &[f64], seed: u32) -> Vec<Vec<usize>> {
+    /// Cuts `rows` into parts with these shares, groups whole.
+    pub fn grouped(&self, rows: &[usize], shares: &[f64], seed: u32) -> Vec<Vec<usize>> {
         let classes: Vec<usize> = rows.iter().map(|&row| self.classes[row]).collect();
         let groups = self.groups.as_deref().unwrap_or_default();
         let groups: Vec<&str> = rows.iter().map(|&row| groups[row].as_str()).collect();
