@@ -4,10 +4,12 @@
 
 mod layers;
 mod runs;
+mod tuning;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use cache::NodeName;
 use failure::{Failure, Result};
 use serde_json::Value as Json;
 use stage::{Options, Schema, is_url};
@@ -15,7 +17,9 @@ use stage::{options::Kind, options::suggest};
 
 use crate::declared::Declared;
 use crate::graph::{Graph, Node, UserRun};
+use crate::tune::record;
 use layers::{ConfigLayers, Given, Setting};
+pub use tuning::{Trial, Tuning};
 
 /// The one table that is not a node's: where results are kept for other machines.
 const CACHE: &str = "cache";
@@ -26,6 +30,10 @@ const CACHE_OPTIONS: &str = "remote/options.toml";
 pub struct Config {
     /// The nodes that the configuration defines.
     pub graph: Graph,
+    /// The tunings that it describes.
+    pub tunings: Vec<Tuning>,
+    /// The names of the trials that it was read with, in their order.
+    pub trials: Vec<NodeName>,
     tables: BTreeMap<String, (Schema, Options)>,
 }
 
@@ -113,6 +121,18 @@ impl<'d> Schemas<'d> {
 impl Config {
     /// Reads the configuration of the workspace at `root`. `sets` are `node.option=value`.
     pub fn read(root: &Path, profile: &str, sets: &[String]) -> Result<Self> {
+        Self::with_trials(root, profile, sets, "", &[])
+    }
+
+    /// The configuration with runs for the trials of `run`. The trial without values is the run
+    /// itself.
+    pub fn with_trials(
+        root: &Path,
+        profile: &str,
+        sets: &[String],
+        run: &str,
+        trials: &[&Trial],
+    ) -> Result<Self> {
         let declared = Declared::read(root)?;
         let schemas = Schemas::read(root, &declared)?;
         let mut problems = Problems::default();
@@ -143,8 +163,21 @@ impl Config {
             apply(&schema, &mut options, name, layers.of(name), &mut problems);
             tables.insert(name.to_owned(), (schema, options));
         }
+        let mut named = runs::resolve(&layers, &schemas, &mut problems);
+        let tunings = tuning::resolve(&layers, &named, &mut problems);
+        let mut trial_names = Vec::new();
+        for trial in trials {
+            let choices = Tuning::choices(trial);
+            let Some(of) = runs::trial(run, &choices, &layers, &schemas, &mut problems) else {
+                continue;
+            };
+            trial_names.push(of.name.clone());
+            if !named.iter().any(|other| other.name == of.name) {
+                named.push(of);
+            }
+        }
         let mut runs = Vec::new();
-        for run in runs::resolve(&layers, &schemas, &mut problems) {
+        for run in named {
             runs.push(UserRun {
                 name: run.name.clone(),
                 net: run.net,
@@ -155,7 +188,8 @@ impl Config {
         wrong_members(&declared, &runs, &mut problems);
         contradictions(&tables, &mut problems);
         if problems.0.is_empty() {
-            return Ok(Self { graph: Graph::new(&declared, &runs)?, tables });
+            let graph = Graph::new(&declared, &runs)?;
+            return Ok(Self { graph, tunings, trials: trial_names, tables });
         }
         let count = if problems.0.len() == 1 {
             "1 mistake".to_owned()
@@ -167,6 +201,22 @@ impl Config {
             problems.0.join("\n         "),
             "correct it; docs/options.md lists every option",
         ))
+    }
+
+    /// Lets the report show the tunings that have been recorded in the folder of artifacts.
+    pub fn show_tunings(&mut self, artifacts: &Path) {
+        let recorded: Vec<Json> = self
+            .tunings
+            .iter()
+            .map(|of| record(artifacts, &of.run))
+            .filter(|path| path.exists())
+            .map(|path| Json::from(path.display().to_string()))
+            .collect();
+        let option =
+            self.tables.get_mut("report").and_then(|(_, options)| options.get_mut("tuned"));
+        if let Some(option) = option.filter(|option| option.is_null() && !recorded.is_empty()) {
+            *option = Json::from(recorded);
+        }
     }
 
     /// The options of the remote, if one is set.

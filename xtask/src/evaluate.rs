@@ -112,7 +112,7 @@ fn names(config: &Config, arguments: &EvaluateArguments) -> Result<Vec<NodeName>
 }
 
 /// Brings the runs and what they depend on up to date.
-fn make(context: Context<'_>, runs: &[NodeName], device: &str) -> Result<()> {
+pub fn make(context: Context<'_>, runs: &[NodeName], device: &str) -> Result<()> {
     let Context { root, config, store, .. } = context;
     let graph = &config.graph;
     let is_needed = |node: &&Node| {

@@ -28,6 +28,7 @@ mod selection;
 mod session;
 mod spawn;
 mod status;
+mod tune;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,8 @@ enum Command {
     /// Train runs on several splits of the data, and show the spread of their accuracy and how they
     /// differ
     Evaluate(evaluate::EvaluateArguments),
+    /// Try options of a training run by cross-validation on train and valid, as [tune.NAME] says
+    Tune(tune::TuneArguments),
     /// Print keys, move results between machines, and check and clean up the store
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -221,12 +224,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Bench { arguments } => return bench::run(root, arguments),
         Command::Evaluate(arguments) => evaluate::run(root, store, &profile, &set, json, arguments),
+        Command::Tune(arguments) => tune::run(root, store, &profile, &set, json, arguments),
         Command::Cache(CacheCommand::Import { file }) => {
             return cache::bundle::import(root, store, file, json);
         }
         Command::Cache(CacheCommand::Verify) => cache::maintain::verify(root, store, json),
         other => {
-            let config = &Config::read(root, &profile, &set)?;
+            let mut config = Config::read(root, &profile, &set)?;
+            config.show_tunings(&artifacts);
+            let config = &config;
             let is_described = !set.is_empty() || profile != DEFAULT_PROFILE;
             return configured(other, Context { root, config, store, json }, is_described);
         }
@@ -278,6 +284,7 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
         Command::Programs { .. }
         | Command::Bench { .. }
         | Command::Evaluate(_)
+        | Command::Tune(_)
         | Command::Cache(_) => Ok(()),
     };
     done.map(|()| Exit::Done.into())
@@ -289,6 +296,7 @@ impl Command {
         match self {
             Self::Pipeline(selection) => Some(&mut selection.device),
             Self::Evaluate(arguments) => Some(&mut arguments.device),
+            Self::Tune(arguments) => Some(&mut arguments.device),
             Self::Status { device, .. }
             | Self::Cache(CacheCommand::Key { device, .. } | CacheCommand::Pull { device, .. }) => {
                 Some(device)

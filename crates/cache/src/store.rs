@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// Moves the current result of a node into the store.
-    fn put_away(&self, node: &NodeName) -> Result<()> {
+    pub fn put_away(&self, node: &NodeName) -> Result<()> {
         let current = self.current(node);
         let Ok(Some(old)) = Manifest::read(&current) else { return Ok(()) };
         let place = self.stored(node, &old.key);

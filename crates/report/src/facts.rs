@@ -11,6 +11,7 @@ use stage::Stage;
 use crate::parts::{self, PartFacts, json};
 use crate::published::{Article, PUBLISHED, Published, SOURCE};
 use crate::runs::{Comparison, RunFacts, Sweep};
+use crate::tuned::{self, Tuned};
 
 /// All facts.
 #[derive(Serialize)]
@@ -40,6 +41,8 @@ pub struct Facts {
     pub best: Option<RunFacts>,
     /// The first linear member of it.
     pub linear: Option<RunFacts>,
+    /// The tunings.
+    pub tuned: Vec<Tuned>,
     /// The first runs of the nets `bow` and `dan`, whose curves are shown.
     pub bags: Vec<RunFacts>,
     /// All runs: the exercise's and the user's.
@@ -176,6 +179,7 @@ impl Facts {
             linear,
             bags: runs,
             runs: comparison,
+            tuned: tuned::read(stage)?,
             sweep: Sweep::read(stage)?,
             parts,
         })

@@ -4,6 +4,7 @@ mod calibration;
 mod comparison;
 mod strongest;
 mod style;
+mod tuned;
 
 use curves::{Area, Curve, DrawError, ENGLISH, FIRST, FigureWords, GRID, INK, PAPER, SECOND, svg};
 use plotters::element::DashedPathElement;
@@ -109,6 +110,18 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
                 &format!("strongest-{label}"),
                 labels.each_ref().map(String::as_str),
                 |ja| svg(strongest::SIZE, |area| strongest::draw(area, category, &features, ja)),
+            )?);
+        }
+    }
+    for of in &facts.tuned {
+        let name = of.run.strip_prefix("train.").unwrap_or(&of.run);
+        for (at, option) in of.ranges.keys().enumerate() {
+            let english = format!("{}: accuracy of the trials by {option}", of.run);
+            let japanese = format!("{}：{option} ごとの候補の正解率", of.run);
+            figures.push(Figure::new(
+                &format!("tuned-{name}-{option}"),
+                [&english, &japanese],
+                |ja| svg(tuned::SIZE, |area| tuned::draw(area, of, option, at, ja)),
             )?);
         }
     }

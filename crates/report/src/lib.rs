@@ -4,7 +4,7 @@
 //! In: the labels; the summaries and options of `ingest`, `split`, `embed`, `tensors`; the headlines
 //! of valid and test; each run's
 //! `config.json`, `history.jsonl`, `metrics.json`, `predictions.parquet`; `start.json` of
-//! `train.slp`; the sweep.
+//! `train.slp`; the sweep; the records of tunings.
 //!
 //! Always holds: `index.html` is one self-contained file; every number in it comes from
 //! `metrics.json`; the same inputs and commit give the same bytes.
@@ -17,6 +17,7 @@ mod published;
 mod quality;
 mod render;
 mod runs;
+mod tuned;
 
 use facts::Facts;
 use failure::{Failure, Result};

@@ -7,6 +7,7 @@ mod data;
 mod labels;
 mod run;
 mod sweep;
+mod tuning;
 
 pub use data::{
     Coverage, FirstRow, IngestSummary, MatrixSummary, NgramsSummary, SparseSummary, SplitSummary,
@@ -18,6 +19,7 @@ pub use run::{
     SeedMetrics, Spread, Start, StartStep, StrongFeature, Strongest, TimingRow, Trained,
 };
 pub use sweep::{SweepConfig, SweepRow};
+pub use tuning::{Range, TrialRecord, TuningRecord};
 
 /// Options by name, as an artifact lists them.
 pub type OptionValues = std::collections::BTreeMap<String, serde_json::Value>;

@@ -315,10 +315,54 @@ pub fn options(world: &World, cases: &mut Cases) {
             &["matrix.split.seed=[1, 2]"],
             "only a training run has a matrix",
         ),
+        (
+            "a tuning of a run that does not exist",
+            &["tune.liner.ranges.c=[1, 2]"],
+            "there is no run `train.liner`; did you mean `train.linear`?",
+        ),
+        ("a tuning without ranges", &["tune.linear.trials=3"], "[tune.linear] has no ranges"),
+        (
+            "a tuning of an option that the net does not have",
+            &["tune.linear.ranges.hidden=[1, 2]"],
+            "is not an option that can be tuned",
+        ),
+        (
+            "a tuning with a value out of bounds",
+            &["tune.linear.ranges.c={min=-1, max=2}"],
+            "and more than 0, not -1",
+        ),
+        (
+            "a tuning from more to less",
+            &["tune.linear.ranges.c={min=2, max=1}"],
+            "goes from 2 to 1, which is not more",
+        ),
+        (
+            "a tuning with an option beside its ranges",
+            &["tune.linear={c=[1, 2], ranges={c=[1, 2]}}"],
+            "write `tune.linear.ranges.c`",
+        ),
+        (
+            "a tuning with one fold",
+            &["tune.linear={folds=1, ranges={c=[1, 2]}}"],
+            "`tune.linear.folds` must be a whole number from 2 to 1000",
+        ),
         ("three mistakes at once", &["train.mlp.lr=-1", "split.test_size=2", "x=1"], "3 mistakes"),
     ] {
         cases.add(what, 2, says, world.set(sets));
     }
+    cases.add("nothing to tune", 2, "there is nothing to tune", world.xtask(&["tune"]));
+    cases.add(
+        "an unknown tuning",
+        2,
+        "there is no [tune.liner]; did you mean `linear`?",
+        world.xtask(&["tune", "liner", "--set", "tune.linear.ranges.c=[1, 2]"]),
+    );
+    cases.add(
+        "a fold beyond the last",
+        2,
+        "there is no fold 4 of 3",
+        world.set(&["split.cv.folds=3", "split.cv.fold=4"]),
+    );
     cases.add(
         "an unknown profile",
         2,

@@ -8,7 +8,7 @@ use stage::options::suggest;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::{CACHE, Problems};
+use super::{CACHE, Problems, tuning};
 use crate::declared::Declared;
 
 /// The table whose tables list values to combine.
@@ -46,6 +46,8 @@ pub struct ConfigLayers<'d> {
     settings: BTreeMap<String, Vec<Setting>>,
     /// The values to combine, by run and option.
     pub matrices: BTreeMap<String, BTreeMap<String, MatrixOption>>,
+    /// The tables below `tune`.
+    pub tunings: Table,
     /// The names of the runs, in order of first mention.
     pub runs: Vec<String>,
     /// Names that belong to no table, each after the place where it was written.
@@ -71,6 +73,7 @@ impl<'d> ConfigLayers<'d> {
             declared,
             settings: BTreeMap::new(),
             matrices: BTreeMap::new(),
+            tunings: Table::new(),
             runs: Vec::new(),
             unknown: Vec::new(),
             layer: 0,
@@ -130,7 +133,12 @@ impl<'d> ConfigLayers<'d> {
         base: &Path,
         problems: &mut Problems,
     ) -> Result<(), toml::de::Error> {
-        let table: Table = toml::from_str(text)?;
+        let mut table: Table = toml::from_str(text)?;
+        match table.remove(tuning::TUNE) {
+            Some(Value::Table(tunings)) => tuning::merge(&mut self.tunings, tunings),
+            Some(_) => problems.add(format!("{shown}: `{0}` must be a table, [{0}]", tuning::TUNE)),
+            None => {}
+        }
         // Runs keep the order of the file, but a `Table` is sorted by name.
         let spanned = DeTable::parse(text)?;
         let mut found = Vec::new();
@@ -261,6 +269,10 @@ impl<'d> ConfigLayers<'d> {
         let shown = format!("--set {set}");
         // Each overrides what stands before it.
         self.layer += 1;
+        if let Some(tunings) = tuning::of_set(name, text) {
+            tuning::merge(&mut self.tunings, tunings);
+            return;
+        }
         let in_matrix = in_matrix(name);
         if let Some(Value::Table(inner)) = parse(text).filter(|_| in_matrix.is_none()) {
             self.table(name, &inner, &shown, base, problems);

@@ -13,7 +13,7 @@ use super::layers::{ConfigLayers, Given, MatrixOption, Setting, parse};
 use super::{Problems, Schemas, absolute, apply};
 
 /// The option that names the net of a run.
-const NET: &str = "net";
+pub const NET: &str = "net";
 
 /// More combinations than this are a mistake.
 const MOST: usize = 1000;
@@ -116,6 +116,21 @@ fn combinations(
             .collect();
     }
     Ok(all)
+}
+
+/// The run `name` with these options of a trial, each with one value.
+pub fn trial(
+    name: &str,
+    choices: &[(String, MatrixOption)],
+    layers: &ConfigLayers<'_>,
+    schemas: &Schemas<'_>,
+    problems: &mut Problems,
+) -> Option<NamedRun> {
+    let combination: Vec<MatrixChoice<'_>> = choices
+        .iter()
+        .filter_map(|(option, listed)| Some((option.as_str(), listed.values.first()?, listed)))
+        .collect();
+    one(name, &combination, layers, schemas, problems)
 }
 
 fn one(
