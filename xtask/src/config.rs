@@ -9,15 +9,17 @@ mod tuning;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cache::NodeName;
+use cache::{NodeName, Store};
 use failure::{Failure, Result};
+use serde::Deserialize;
 use serde_json::Value as Json;
 use stage::{Options, Schema, is_url};
 use stage::{options::Kind, options::suggest};
 
 use crate::declared::Declared;
 use crate::graph::{Graph, Node, UserRun};
-use crate::tune::record;
+use crate::recipe::Recipes;
+use crate::{evaluate, tune};
 use layers::{ConfigLayers, Given, Setting};
 pub use tuning::{Trial, Tuning};
 
@@ -203,19 +205,46 @@ impl Config {
         ))
     }
 
-    /// Lets the report show the tunings that have been recorded in the folder of artifacts.
-    pub fn show_tunings(&mut self, artifacts: &Path) {
-        let recorded: Vec<Json> = self
-            .tunings
-            .iter()
-            .map(|of| record(artifacts, &of.run))
-            .filter(|path| path.exists())
-            .map(|path| Json::from(path.display().to_string()))
-            .collect();
-        let option =
-            self.tables.get_mut("report").and_then(|(_, options)| options.get_mut("tuned"));
-        if let Some(option) = option.filter(|option| option.is_null() && !recorded.is_empty()) {
-            *option = Json::from(recorded);
+    /// The recipe key of the data, by which a record tells whether it is of the same data.
+    pub fn data(&self, root: &Path, store: &Store) -> Result<String> {
+        let recipes = Recipes::new(root, self, "cpu", &store.index)?;
+        let ingest = self.graph.find("ingest").map(|node| recipes.recipe(node)).transpose()?;
+        Ok(ingest.map_or_else(String::new, |recipe| recipe.to_string()))
+    }
+
+    /// Lets the report show the tunings and evaluations that have been recorded among the artifacts,
+    /// if they are of the configured data.
+    pub fn show_records(&mut self, root: &Path, store: &Store) {
+        #[derive(Deserialize)]
+        struct Record {
+            data: String,
+        }
+        let tuned = self.tunings.iter().map(|of| tune::record(store.root(), &of.run));
+        let tuned: Vec<PathBuf> = tuned.filter(|path| path.exists()).collect();
+        let evaluated = Some(evaluate::record(store.root())).filter(|path| path.exists());
+        if tuned.is_empty() && evaluated.is_none() {
+            return;
+        }
+        // Where the data cannot be found, no record is of it.
+        let Ok(data) = self.data(root, store) else { return };
+        let is_of_the_data = |path: &PathBuf| {
+            let record = std::fs::read(path).ok();
+            let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+            // The report explains what is wrong with one that cannot be read.
+            record.is_none_or(|record| record.data == data)
+        };
+        let text = |path: PathBuf| Json::from(path.display().to_string());
+        let tuned: Vec<Json> = tuned.into_iter().filter(is_of_the_data).map(text).collect();
+        let found = [
+            ("tuned", (!tuned.is_empty()).then_some(Json::from(tuned))),
+            ("evaluated", evaluated.filter(is_of_the_data).map(text)),
+        ];
+        let Some((_, options)) = self.tables.get_mut("report") else { return };
+        for (name, value) in found {
+            let option = options.get_mut(name).filter(|option| option.is_null());
+            if let (Some(option), Some(value)) = (option, value) {
+                *option = value;
+            }
         }
     }
 

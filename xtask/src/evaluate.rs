@@ -1,13 +1,12 @@
 //! `cargo xtask evaluate`: how good runs are over several splits of the data.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cache::{NodeName, Store};
 use failure::{Failure, Result};
-use schema::{Metrics, Spread};
+use schema::{Evaluation, EvaluationRecord, Metrics, Spread};
 use serde_json::json;
 
 use crate::binaries::{Binaries, stages};
@@ -31,19 +30,25 @@ pub struct EvaluateArguments {
     /// Evaluate splits that keep all headlines of a story in one part, too
     #[arg(long)]
     whole_stories: bool,
+    /// Train on these shares of train, too, such as 0.1,0.3, to see what more data is worth
+    #[arg(long, value_name = "SHARES", value_delimiter = ',')]
+    shares: Vec<f64>,
     /// cpu, cuda, cuda:K, or auto: a GPU if there is one, else the CPU
     #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = crate::device::parse)]
     pub device: String,
 }
 
-/// The accuracies of a run, one for each seed.
-#[derive(Default)]
-struct Accuracies {
-    valid: Vec<f64>,
-    /// Empty if the data has no test part.
-    test: Vec<f64>,
-    /// Scored rows divided by training rows.
-    ratio: f64,
+/// The file in which evaluations are recorded.
+pub fn record(artifacts: &Path) -> PathBuf {
+    artifacts.join("evaluated.json")
+}
+
+/// A kind of split.
+struct Kind {
+    name: &'static str,
+    share: f64,
+    /// Its options.
+    sets: Vec<String>,
 }
 
 /// Runs the command. `sets` are the user's `--set`.
@@ -57,36 +62,118 @@ pub fn run(
 ) -> Result<()> {
     let seeds = seeds(&arguments.seeds)?;
     interrupt::watch();
-    let kinds = [("random", None), ("whole stories", Some("split.group_by=story"))];
-    let kinds = kinds.into_iter().take(1 + usize::from(arguments.whole_stories));
-    for (number, (kind, option)) in kinds.enumerate() {
-        let mut all: BTreeMap<NodeName, Accuracies> = BTreeMap::new();
-        let mut order: Vec<NodeName> = Vec::new();
+    let configured = &Config::read(root, profile, sets)?;
+    let order = names(configured, arguments)?;
+    let mut all: Vec<Evaluation> = Vec::new();
+    for kind in kinds(arguments)? {
+        let mut of: Vec<Evaluation> = order.iter().map(|run| kind.empty(run, &seeds)).collect();
         for seed in &seeds {
             let mut with = sets.to_vec();
             with.push(format!("split.seed={seed}"));
-            with.extend(option.map(str::to_owned));
+            with.extend(kind.sets.iter().cloned());
             let config = &Config::read(root, profile, &with)?;
-            order = names(config, arguments)?;
-            eprintln!("{kind} split, seed {seed}");
+            eprintln!("{}, seed {seed}", kind.shown());
             make(Context { root, config, store, json }, &order, &arguments.device)?;
-            for name in &order {
+            for (name, of) in order.iter().zip(&mut of) {
                 let metrics: Metrics =
                     schema::read_json(&store.current(name).join("metrics.json"))?;
-                let of = all.entry(name.clone()).or_default();
                 of.valid.push(metrics.result.valid.accuracy);
                 of.test.extend(metrics.result.test.map(|score| score.accuracy));
-                let rows = |part: &str| metrics.rows.get(part).map_or(0.0, |&n| n as f64);
-                let scored = if of.test.is_empty() { "valid" } else { "test" };
-                of.ratio = rows(scored) / rows("train").max(1.0);
+                let rows = |part: &str| metrics.rows.get(part).copied().unwrap_or_default();
+                of.train_rows = rows("train");
+                of.ratio = rows(of.scored().0) as f64 / rows("train").max(1) as f64;
             }
         }
-        show(kind, &seeds, &order, &all, json, number > 0);
+        show(&kind, &of, json);
+        all.extend(of);
     }
+    if arguments.whole_stories && !json {
+        let _ = writeln!(
+            std::io::stdout(),
+            "A random split puts headlines of one story into train and test, so its figures are too high for headlines of new stories; those of whole stories are not."
+        );
+    }
+    write(root, store, configured, all)?;
     // The results of the last seed must not stay the current ones.
-    let config = &Config::read(root, profile, sets)?;
     eprintln!("back to the configured split");
-    make(Context { root, config, store, json }, &names(config, arguments)?, &arguments.device)
+    make(Context { root, config: configured, store, json }, &order, &arguments.device)
+}
+
+/// The kinds of splits that the user asks for.
+fn kinds(arguments: &EvaluateArguments) -> Result<Vec<Kind>> {
+    let mut shares = arguments.shares.clone();
+    if let Some(wrong) = shares.iter().find(|share| !(**share > 0.0 && **share <= 1.0)) {
+        return Err(Failure::usage(
+            format_args!("{wrong} is not a share of train"),
+            "--shares",
+            "give numbers above 0 and up to 1, such as 0.1,0.3",
+        ));
+    }
+    shares.push(1.0);
+    shares.sort_by(f64::total_cmp);
+    shares.dedup();
+    let names = [("random", None), ("whole stories", Some("split.group_by=story"))];
+    let names = names.into_iter().take(1 + usize::from(arguments.whole_stories));
+    let kind = |name: &'static str, option: Option<&str>, share: f64| Kind {
+        name,
+        share,
+        sets: option
+            .map(str::to_owned)
+            .into_iter()
+            .chain((share < 1.0).then(|| format!("split.train_share={share}")))
+            .collect(),
+    };
+    let of_name = |(name, option)| shares.iter().map(move |&share| kind(name, option, share));
+    Ok(names.flat_map(of_name).collect())
+}
+
+impl Kind {
+    fn shown(&self) -> String {
+        let share = if self.share < 1.0 {
+            format!(", {} % of train", (self.share * 1e4).round() / 100.0)
+        } else {
+            String::new()
+        };
+        format!("{} split{share}", self.name)
+    }
+
+    fn empty(&self, run: &NodeName, seeds: &[u32]) -> Evaluation {
+        Evaluation {
+            run: run.to_string(),
+            split: self.name.to_owned(),
+            share: self.share,
+            seeds: seeds.to_vec(),
+            train_rows: 0,
+            valid: Vec::new(),
+            test: Vec::new(),
+            ratio: 0.0,
+        }
+    }
+}
+
+/// Adds evaluations to the record, whose others stay if they are of the same data.
+fn write(root: &Path, store: &Store, config: &Config, new: Vec<Evaluation>) -> Result<()> {
+    let path = record(store.root());
+    let data = config.data(root, store)?;
+    let mut record: EvaluationRecord = std::fs::read(&path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .filter(|record: &EvaluationRecord| record.data == data)
+        .unwrap_or_default();
+    record.data = data;
+    record.evaluations.retain(|old| !new.iter().any(|new| new.is_like(old)));
+    record.evaluations.extend(new);
+    write_record(&path, &record)
+}
+
+/// Writes a record as JSON.
+pub fn write_record(path: &Path, record: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(record)
+        .map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
+    atomic::write_atomically(path, (text + "\n").as_bytes())
+        .map_err(|e| Failure::io("write", path, &e))
 }
 
 /// The runs that the user means.
@@ -155,37 +242,25 @@ fn seeds(text: &str) -> Result<Vec<u32>> {
 }
 
 /// Prints the mean and deviation of each run, and how the others differ from the first one.
-fn show(
-    kind: &str,
-    seeds: &[u32],
-    order: &[NodeName],
-    all: &BTreeMap<NodeName, Accuracies>,
-    json: bool,
-    is_grouped: bool,
-) {
+fn show(kind: &Kind, all: &[Evaluation], json: bool) {
     // Whoever closed stdout does not want the lines.
     let mut out = std::io::stdout().lock();
-    let best = order.first().and_then(|name| all.get(name));
-    for (number, name) in order.iter().enumerate() {
-        let Some(of) = all.get(name) else { continue };
-        let spread = |values: &[f64]| Spread::of(values);
-        let part = if of.test.is_empty() { "valid" } else { "test" };
-        let figures = |of: &Accuracies| -> Vec<f64> {
-            if of.test.is_empty() { of.valid.clone() } else { of.test.clone() }
-        };
-        let mine = figures(of);
-        let difference = best.filter(|_| number > 0).and_then(|best| {
-            let differences: Vec<f64> =
-                mine.iter().zip(figures(best)).map(|(a, b)| a - b).collect();
-            comparison::paired(&differences, of.ratio)
+    for (number, of) in all.iter().enumerate() {
+        let first = all.first().filter(|_| number > 0);
+        let difference = first.and_then(|first| {
+            let pairs = of.scored().1.iter().zip(first.scored().1);
+            let differences: Vec<f64> = pairs.map(|(a, b)| a - b).collect();
+            Some((comparison::paired(&differences, of.ratio)?, first.run.as_str()))
         });
         if json {
+            let mean = |values: &[f64]| Spread::of(values).map(|of| of.mean);
+            let deviation = |values: &[f64]| Spread::of(values).map(|of| of.deviation);
             let line = json!({
-                "split": kind, "run": name, "seeds": seeds,
+                "split": kind.name, "share": kind.share, "run": of.run, "seeds": of.seeds,
                 "accuracy": { "valid": of.valid, "test": of.test },
-                "mean": { "valid": spread(&of.valid).map(|s| s.mean), "test": spread(&of.test).map(|s| s.mean) },
-                "deviation": { "valid": spread(&of.valid).map(|s| s.deviation), "test": spread(&of.test).map(|s| s.deviation) },
-                "difference": difference.map(|(mean, [low, high])| json!({ "to": order.first(), "mean": mean, "interval": [low, high] })),
+                "mean": { "valid": mean(&of.valid), "test": mean(&of.test) },
+                "deviation": { "valid": deviation(&of.valid), "test": deviation(&of.test) },
+                "difference": difference.map(|((mean, [low, high]), to)| json!({ "to": to, "mean": mean, "interval": [low, high] })),
             });
             let _ = writeln!(out, "{line}");
             continue;
@@ -194,24 +269,18 @@ fn show(
             Some(spread) => format!("{:.4} ± {:.4}", spread.mean, spread.deviation),
             None => values.first().map_or("–".to_owned(), |one| format!("{one:.4}")),
         };
-        let difference = match (difference, order.first()) {
-            (Some((mean, [low, high])), Some(first)) => format!(
-                "; to {first}, on {part}: {mean:+.4} (95 % interval {low:+.4} to {high:+.4})"
-            ),
-            _ => String::new(),
-        };
+        let part = of.scored().0;
+        let difference = difference.map_or(String::new(), |((mean, [low, high]), first)| {
+            format!("; to {first}, on {part}: {mean:+.4} (95 % interval {low:+.4} to {high:+.4})")
+        });
         let _ = writeln!(
             out,
-            "{kind}, {name}: valid {}, test {} over {} splits{difference}",
+            "{}, {}: valid {}, test {} over {} splits{difference}",
+            kind.shown(),
+            of.run,
             shown(&of.valid),
             shown(&of.test),
-            seeds.len()
-        );
-    }
-    if is_grouped && !json {
-        let _ = writeln!(
-            out,
-            "A random split puts headlines of one story into train and test, so its figures are too high for headlines of new stories; those of whole stories are not."
+            of.seeds.len()
         );
     }
 }

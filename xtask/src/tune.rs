@@ -221,6 +221,7 @@ impl Tune<'_> {
             })
             .collect();
         let record = TuningRecord {
+            data: config.data(self.root, self.store)?,
             run: run.clone(),
             folds: *folds,
             seeds: seeds.clone(),
@@ -230,13 +231,7 @@ impl Tune<'_> {
             trials,
             best,
         };
-        let path = self::record(self.store.root(), run);
-        let text = serde_json::to_string_pretty(&record)
-            .map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
-        let folder = path.parent().unwrap_or(&path);
-        std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
-        atomic::write_atomically(&path, (text + "\n").as_bytes())
-            .map_err(|e| Failure::io("write", &path, &e))?;
+        evaluate::write_record(&self::record(self.store.root(), run), &record)?;
         Ok(record)
     }
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use failure::Result;
 use formats::table;
 use schema::{Coverage, IngestSummary, Labels, OptionValues, Start};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stage::Stage;
 
+use crate::evaluated::{self, Evaluated};
 use crate::parts::{self, PartFacts, json};
 use crate::published::{Article, PUBLISHED, Published, SOURCE};
 use crate::runs::{Comparison, RunFacts, Sweep};
@@ -41,6 +42,8 @@ pub struct Facts {
     pub best: Option<RunFacts>,
     /// The first linear member of it.
     pub linear: Option<RunFacts>,
+    /// Runs over several splits.
+    pub evaluated: Option<Evaluated>,
     /// The tunings.
     pub tuned: Vec<Tuned>,
     /// The first runs of the nets `bow` and `dan`, whose curves are shown.
@@ -96,6 +99,22 @@ fn is_news(ingest: &IngestSummary) -> bool {
             || ingest.rows == ARCHIVE_ROWS)
 }
 
+/// The options of the report.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReportOptions {
+    tuned: Option<Files>,
+    evaluated: Option<String>,
+}
+
+/// A file, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Files {
+    One(String),
+    Many(Vec<String>),
+}
+
 impl Facts {
     /// Reads the facts of all stages.
     pub fn read(stage: &Stage) -> Result<Self> {
@@ -130,6 +149,12 @@ impl Facts {
                     .map(|(name, value)| (format!("{node}.{name}"), value)),
             );
         }
+        let ReportOptions { tuned, evaluated } = stage.options()?;
+        let tuned = match tuned {
+            None => Vec::new(),
+            Some(Files::One(one)) => vec![one],
+            Some(Files::Many(many)) => many,
+        };
         let mut runs = Vec::new();
         for node in stage.nodes("train.*") {
             runs.push(RunFacts::read(stage, node, &labels, &parts)?);
@@ -179,7 +204,8 @@ impl Facts {
             linear,
             bags: runs,
             runs: comparison,
-            tuned: tuned::read(stage)?,
+            tuned: tuned::read(&tuned)?,
+            evaluated: evaluated::read(evaluated.as_deref())?,
             sweep: Sweep::read(stage)?,
             parts,
         })

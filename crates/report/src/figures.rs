@@ -2,6 +2,7 @@
 
 mod calibration;
 mod comparison;
+mod shares;
 mod strongest;
 mod style;
 mod tuned;
@@ -112,6 +113,19 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
                 |ja| svg(strongest::SIZE, |area| strongest::draw(area, category, &features, ja)),
             )?);
         }
+    }
+    let curves = || facts.evaluated.iter().flat_map(|of| &of.curves);
+    let mut runs: Vec<&str> = curves().map(|curve| curve.run.as_str()).collect();
+    runs.dedup();
+    for run in runs {
+        let of_run: Vec<_> = curves().filter(|curve| curve.run == run).collect();
+        let english = format!("{run}: accuracy by the number of training headlines");
+        let japanese = format!("{run}：学習データの件数と正解率");
+        figures.push(Figure::new(
+            &format!("shares-{}", run.strip_prefix("train.").unwrap_or(run)),
+            [&english, &japanese],
+            |ja| svg(shares::SIZE, |area| shares::draw(area, &of_run, ja)),
+        )?);
     }
     for of in &facts.tuned {
         let name = of.run.strip_prefix("train.").unwrap_or(&of.run);

@@ -4,12 +4,14 @@
 //! In: the labels; the summaries and options of `ingest`, `split`, `embed`, `tensors`; the headlines
 //! of valid and test; each run's
 //! `config.json`, `history.jsonl`, `metrics.json`, `predictions.parquet`; `start.json` of
-//! `train.slp`; the sweep; the records of tunings.
+//! `train.slp`; the sweep; the records of tunings and
+//! evaluations.
 //!
 //! Always holds: `index.html` is one self-contained file; every number in it comes from
 //! `metrics.json`; the same inputs and commit give the same bytes.
 
 mod calibration;
+mod evaluated;
 mod facts;
 mod figures;
 mod parts;

@@ -14,7 +14,7 @@ macro_rules! templates {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../templates/", $name)))),*] };
 }
 
-const TEMPLATES: [(&str, &str); 18] = templates![
+const TEMPLATES: [(&str, &str); 19] = templates![
     "index.html",
     "macros.html",
     "style.css",
@@ -31,6 +31,7 @@ const TEMPLATES: [(&str, &str); 18] = templates![
     "79.html",
     "best.html",
     "runs.html",
+    "evaluated.html",
     "tuned.html",
     "report.md",
 ];

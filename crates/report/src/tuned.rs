@@ -5,22 +5,7 @@ use std::path::Path;
 
 use failure::{Failure, Result};
 use schema::{Range, TrialRecord, TuningRecord};
-use serde::{Deserialize, Serialize};
-use stage::Stage;
-
-/// The options of the report.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReportOptions {
-    tuned: Option<Files>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Files {
-    One(String),
-    Many(Vec<String>),
-}
+use serde::Serialize;
 
 /// A tuning.
 #[derive(Serialize)]
@@ -61,17 +46,11 @@ pub struct TunedTrial {
     is_configured: bool,
 }
 
-/// Reads the records that the options name.
-pub fn read(stage: &Stage) -> Result<Vec<Tuned>> {
-    let ReportOptions { tuned } = stage.options()?;
-    let sources = match tuned {
-        None => Vec::new(),
-        Some(Files::One(one)) => vec![one],
-        Some(Files::Many(many)) => many,
-    };
+/// Reads the records at these paths.
+pub fn read(sources: &[String]) -> Result<Vec<Tuned>> {
     let mut all: Vec<Tuned> = Vec::new();
     for source in sources {
-        let path = Path::new(&source);
+        let path = Path::new(source);
         let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
         let record: TuningRecord = serde_json::from_slice(&bytes).map_err(|e| {
             Failure::input(

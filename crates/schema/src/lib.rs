@@ -4,6 +4,7 @@
 //! did not write.
 
 mod data;
+mod evaluation;
 mod labels;
 mod run;
 mod sweep;
@@ -13,6 +14,7 @@ pub use data::{
     Coverage, FirstRow, IngestSummary, MatrixSummary, NgramsSummary, SparseSummary, SplitSummary,
     TensorsSummary, WordCount,
 };
+pub use evaluation::{Evaluation, EvaluationRecord};
 pub use labels::Labels;
 pub use run::{
     Calibration, CheckpointSummary, HistoryRow, Metrics, Outcome, Pass, RunConfig, Score,

@@ -28,6 +28,8 @@ pub enum Range {
 /// All trials of a run's options.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TuningRecord {
+    /// The recipe key of the data.
+    pub data: String,
     /// The run.
     pub run: String,
     /// Folds of train and valid.

@@ -4,7 +4,8 @@
 //! `test.parquet` with the same columns, rows in split order, `labels.json` and
 //! `summary.json`.
 //!
-//! Always holds: no headline is in two parts, and if no part is given, every headline is in one.
+//! Always holds: no headline is in two parts, and if no part is given, every headline is in one, unless
+//! `train_share` leaves some of train out.
 //! With `cv.folds`, train and valid are cut anew and test is empty.
 //! Given parts keep the order of their rows. Parts that are cut without `group_by` are exactly what
 //! scikit-learn gives: `train_test_split(test_size, random_state=seed, stratify=category)`, then
@@ -53,6 +54,7 @@ struct SplitOptions {
     given_valid: Option<String>,
     #[serde(rename = "given.test")]
     given_test: Option<String>,
+    train_share: f64,
     #[serde(rename = "cv.folds")]
     cv_folds: Option<u32>,
     #[serde(rename = "cv.fold")]
@@ -98,6 +100,9 @@ pub fn run(stage: &Stage) -> Result<String> {
         .map_or_else(|| rows.cut(&options), |given| given.parts(&rows, &path, &options, stage))?;
     if options.cv_folds.is_some() {
         parts = folds::cut(&rows, parts, &options)?;
+    }
+    if options.train_share < 1.0 {
+        parts[0] = stratified::share(&parts[0], &rows.classes, options.train_share, options.seed);
     }
 
     let mut places = vec![scatter::NOWHERE; rows.classes.len()];

@@ -96,6 +96,30 @@ fn approximate_mode(counts: &[usize], draws: usize, random: &mut RandomState) ->
     whole
 }
 
+/// A random share of `train`, at least one row of each class that it has. A smaller share is part of a
+/// larger one.
+pub fn share(train: &[usize], classes: &[usize], share: f64, seed: u32) -> Vec<usize> {
+    let mut random = RandomState::new(seed);
+    let mut keyed: Vec<(usize, usize)> =
+        random.permutation(train.len()).into_iter().map(|at| (classes[train[at]], at)).collect();
+    // Stable: the rows of a class stay in random order.
+    keyed.sort_by_key(|&(class, _)| class);
+    let mut kept: Vec<usize> = keyed
+        .chunk_by(|a, b| a.0 == b.0)
+        .flat_map(|of| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "from 0 to the number of rows"
+            )]
+            let count = (of.len() as f64 * share).round().max(1.0) as usize;
+            of.iter().take(count).map(|&(_, at)| at)
+        })
+        .collect();
+    kept.sort_unstable();
+    kept.into_iter().map(|at| train[at]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,5 +228,19 @@ mod tests {
                 Err(other) => prop_assert!(false, "{:?}", other),
             }
         }
+    }
+
+    #[test]
+    fn a_share_has_each_class_and_smaller_ones_are_part_of_it() {
+        let classes: Vec<usize> =
+            (0..400).map(|row| if row == 7 { 2 } else { usize::from(row % 4 == 0) }).collect();
+        let train: Vec<usize> = (0..400).rev().collect();
+        let [small, large] = [0.1, 0.5].map(|of| share(&train, &classes, of, 1));
+        let count =
+            |rows: &[usize], class| rows.iter().filter(|&&row| classes[row] == class).count();
+        assert_eq!([0, 1, 2].map(|class| count(&small, class)), [30, 10, 1]);
+        assert_eq!([0, 1, 2].map(|class| count(&large, class)), [150, 50, 1]);
+        assert!(small.iter().all(|row| large.contains(row)));
+        assert!(small.is_sorted_by(|a, b| a > b), "in train's order");
     }
 }

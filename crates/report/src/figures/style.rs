@@ -43,6 +43,11 @@ pub fn font(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&INK)
 }
 
+/// A number for an axis, with two digits.
+pub fn short(x: f64) -> String {
+    format!("{x:.1e}").parse().unwrap_or(x).to_string()
+}
+
 /// An open diamond, centred on a point in pixels.
 pub fn diamond((x, y): (i32, i32)) -> PathElement<(i32, i32)> {
     const R: i32 = 6;

@@ -4,18 +4,13 @@ use curves::{Area, DrawError, FIRST, GRID, INK};
 use plotters::prelude::*;
 use schema::Range;
 
-use super::style::{diamond, font};
+use super::style::{diamond, font, short};
 use crate::tuned::Tuned;
 
 /// Width and height, in pixels.
 pub const SIZE: (u32, u32) = (400, 280);
 /// The most values of a list that have a name on the axis.
 const NAMED: usize = 6;
-
-/// A number with two digits.
-fn short(x: f64) -> String {
-    format!("{x:.1e}").parse().unwrap_or(x).to_string()
-}
 
 /// Draws a point for each trial: the fuller, the more folds it was scored on. The best one is a
 /// diamond.

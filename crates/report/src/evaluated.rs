@@ -1,0 +1,131 @@
+//! The evaluations: how good runs are over several splits of the data.
+
+use std::path::Path;
+
+use failure::{Failure, Result};
+use schema::{Evaluation, EvaluationRecord, Spread};
+use serde::Serialize;
+
+/// The evaluations of all runs.
+#[derive(Serialize)]
+pub struct Evaluated {
+    /// Runs trained on all of train, the most accurate first.
+    pub rows: Vec<EvaluatedRun>,
+    /// Whether there are splits that keep stories whole.
+    has_stories: bool,
+    /// Learning curves: by run, over shares of train.
+    pub curves: Vec<LearningCurve>,
+}
+
+/// A run.
+#[derive(Serialize)]
+pub struct EvaluatedRun {
+    run: String,
+    /// On random splits, and on those that keep stories whole.
+    random: Option<Figures>,
+    stories: Option<Figures>,
+}
+
+/// The accuracy over some splits.
+#[derive(Serialize)]
+struct Figures {
+    /// The part it is of.
+    part: &'static str,
+    splits: usize,
+    mean: f64,
+    deviation: Option<f64>,
+    /// How much it differs from the first run, with a 95 % interval; only on the same splits.
+    difference: Option<(f64, [f64; 2])>,
+}
+
+/// The accuracy of a run by the number of rows that it learned from.
+#[derive(Serialize)]
+pub struct LearningCurve {
+    pub run: String,
+    pub split: String,
+    /// Rows of train, and the spread of the accuracy.
+    pub points: Vec<(usize, Spread)>,
+}
+
+/// Reads the record at `path`.
+pub fn read(path: Option<&str>) -> Result<Option<Evaluated>> {
+    let Some(path) = path.map(Path::new) else { return Ok(None) };
+    let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
+    let record: EvaluationRecord = serde_json::from_slice(&bytes).map_err(|e| {
+        Failure::input(
+            format_args!("this is not a record of evaluations: {e}"),
+            path.display(),
+            "make it again: cargo xtask evaluate",
+        )
+    })?;
+    let all: Vec<Evaluation> =
+        record.evaluations.into_iter().filter(|of| !of.scored().1.is_empty()).collect();
+    Ok((!all.is_empty()).then(|| Evaluated::of(&all)))
+}
+
+impl Evaluated {
+    fn of(all: &[Evaluation]) -> Self {
+        let find = |run: &str, split: &str| {
+            all.iter().find(|of| of.run == run && of.split == split && of.share == 1.0)
+        };
+        let mut runs: Vec<&str> = Vec::new();
+        for of in all.iter().filter(|of| of.share == 1.0) {
+            if !runs.contains(&of.run.as_str()) {
+                runs.push(&of.run);
+            }
+        }
+        let mean = |run: &str| {
+            find(run, RANDOM).or_else(|| find(run, STORIES)).map_or(0.0, Evaluation::mean)
+        };
+        runs.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
+        let figures = |run: &str, split: &str| {
+            let of = find(run, split)?;
+            let first = runs.first().and_then(|first| find(first, split));
+            let first = first.filter(|first| first.run != of.run && first.seeds == of.seeds);
+            let difference = first.and_then(|first| {
+                let pairs = of.scored().1.iter().zip(first.scored().1);
+                comparison::paired(&pairs.map(|(a, b)| a - b).collect::<Vec<f64>>(), of.ratio)
+            });
+            let (part, values) = of.scored();
+            Some(Figures {
+                part,
+                splits: values.len(),
+                mean: of.mean(),
+                deviation: of.spread().map(|spread| spread.deviation),
+                difference,
+            })
+        };
+        let rows: Vec<EvaluatedRun> = runs
+            .iter()
+            .map(|run| EvaluatedRun {
+                run: (*run).to_owned(),
+                random: figures(run, RANDOM),
+                stories: figures(run, STORIES),
+            })
+            .collect();
+        let mut curves = Vec::new();
+        for run in &runs {
+            for split in [RANDOM, STORIES] {
+                let of_run = all.iter().filter(|of| of.run == **run && of.split == split);
+                let spread = |of: &Evaluation| {
+                    of.spread().unwrap_or(Spread { mean: of.mean(), deviation: 0.0 })
+                };
+                let mut points: Vec<(usize, Spread)> =
+                    of_run.map(|of| (of.train_rows, spread(of))).collect();
+                points.sort_by_key(|(rows, _)| *rows);
+                if points.len() > 1 {
+                    curves.push(LearningCurve {
+                        run: (*run).to_owned(),
+                        split: split.to_owned(),
+                        points,
+                    });
+                }
+            }
+        }
+        Self { has_stories: rows.iter().any(|row| row.stories.is_some()), rows, curves }
+    }
+}
+
+/// The names of the kinds of splits.
+const RANDOM: &str = "random";
+const STORIES: &str = "whole stories";
