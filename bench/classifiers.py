@@ -1,4 +1,4 @@
-"""Whole classifiers, from cached parts to a trained one: knockline's nets, and fastText, Vowpal Wabbit and scikit-learn.
+"""Whole classifiers, from cached parts to a trained one: knockline's nets, fastText, Vowpal Wabbit, scikit-learn, and two Rust crates.
 
 Every option was chosen on valid, with split seeds 1 to 10. The figures are those of test, for split seeds 101 to 110, which no choice has seen: mean and
 standard deviation of the accuracy, and the median of the seconds from the parts of `split` to a trained classifier, features included."""
@@ -101,6 +101,37 @@ def fasttext(seconds=None, **options):
     return contend
 
 
+def fasttext_crate(peers):
+    """The Rust crate `fasttext`, with the options of `fasttext`."""
+    def contend(parts):
+        folder = parts.artifacts.parent
+        files = [fasttext_file(parts, part, folder) for part in ("train", parts.scored)]
+        result = json.loads(subprocess.check_output([peers, "fasttext", *files, str(os.cpu_count())]))
+        return result["seconds"], result["accuracy"]
+    return contend
+
+
+def liblinear_crate(bench, peers):
+    """The Rust crate `liblinear`, bindings of the C++ library, on the features of the stage `ngrams`; their time counts, too."""
+    def contend(parts):
+        folder = bench.artifacts.parent / "from-split"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(parts.artifacts, folder)
+        command = [bench.target / "xtask", "pipeline", "--to", "ngrams", "--artifacts", folder, "--set", "cache.remote=none"]
+        seconds, _ = bench.run([*command, *(x for s in parts.sets for x in ("--set", s))])
+        files = [folder / "ngrams" / f"{part}.safetensors" for part in ("train", parts.scored)]
+        result = json.loads(subprocess.check_output([peers, "liblinear", *files, "1"]))
+        return seconds + result["seconds"], result["accuracy"]
+    return contend
+
+
+def built(bench):
+    """The program of bench/peers."""
+    source, target = Path(__file__).parent / "peers", bench.target.parent / "bench" / "peers"
+    subprocess.run(["cargo", "build", "--quiet", "--release", "--manifest-path", source / "Cargo.toml", "--target-dir", target], check=True)
+    return target / "release" / "peers"
+
+
 def vowpal_wabbit(*options):
     def contend(parts):
         from vowpalwabbit import pyvw
@@ -126,6 +157,7 @@ def vowpal_wabbit(*options):
 def contenders(bench):
     from sklearn.linear_model import SGDClassifier
     from sklearn.svm import LinearSVC
+    peers = built(bench)
     return {
         "knockline, linear": knockline(bench, "train.linear"),
         "without folds": knockline(bench, "train.alone", "train.alone.net=linear"),
@@ -136,6 +168,8 @@ def contenders(bench):
         "SGDClassifier": sklearn(lambda: SGDClassifier(alpha=1e-4, random_state=0)),
         "fastText": fasttext(lr=0.5, epoch=25, wordNgrams=2, dim=100, seed=1),
         "fastText, autotune": fasttext(seconds=10, seed=1),
+        "crate fasttext": fasttext_crate(peers),
+        "crate liblinear": liblinear_crate(bench, peers),
         "Vowpal Wabbit": vowpal_wabbit("--ngram 2", "--affix +3,-3", "--passes 10", "-b 24", "--loss_function logistic", "--holdout_off"),
     }
 
