@@ -58,7 +58,7 @@ fn the_stack_has_the_same_bytes_by_any_number_of_threads_and_after_a_kill() {
 }
 
 #[test]
-fn nets_of_embeddings_have_the_same_bytes_by_any_number_of_threads_and_after_a_kill() {
+fn nets_with_epochs_have_the_same_bytes_by_any_number_of_threads_and_after_a_kill() {
     let options = [
         "train.bow.net=bow",
         "train.bow.folds=2",
@@ -67,10 +67,12 @@ fn nets_of_embeddings_have_the_same_bytes_by_any_number_of_threads_and_after_a_k
         "train.dan.net=dan",
         "train.dan.epochs=100",
         "train.dan.checkpoint_seconds=0",
+        "train.slp.folds=3",
+        "train.slp.epochs=40",
     ];
     let [one, two, killed] = [(); 3].map(|()| Artifacts::with(&options));
     for (artifacts, threads) in [(&one, "1"), (&two, "3")] {
-        for node in ["train.bow", "train.dan"] {
+        for node in ["train.bow", "train.dan", "train.slp"] {
             let mut command = artifacts.command(&["pipeline", "--to", node]);
             command.env("KNOCKLINE_THREADS", threads);
             Ended::of(command).ok();
@@ -78,13 +80,17 @@ fn nets_of_embeddings_have_the_same_bytes_by_any_number_of_threads_and_after_a_k
     }
     // Killed while a net is trained: the first checkpoint is there.
     let mut resumed = 0;
-    for node in ["bow", "dan"] {
+    for (node, begins) in [
+        ("bow", "checkpoints/newest.safetensors"),
+        ("dan", "checkpoints/newest.safetensors"),
+        ("slp", "folds/1/checkpoints/epoch-0001.safetensors"),
+    ] {
         let args = ["pipeline", "--to", &format!("train.{node}")];
         let mut child = killed.start(&args);
         let unfinished = killed.path().join(".knockline/unfinished").join(format!("train.{node}"));
         let begun = || {
             let folders = std::fs::read_dir(&unfinished).into_iter().flatten().flatten();
-            folders.into_iter().any(|of| of.path().join("checkpoints/newest.safetensors").exists())
+            folders.into_iter().any(|of| of.path().join(begins).exists())
         };
         while !begun() && child.try_wait().expect("a state").is_none() {
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -94,12 +100,15 @@ fn nets_of_embeddings_have_the_same_bytes_by_any_number_of_threads_and_after_a_k
     }
     assert!(resumed > 0, "no net was resumed");
     let [one, two, killed] = [one, two, killed].map(|artifacts| made(&artifacts));
+    assert!(one.contains_key("train.slp/margins.safetensors"));
+    assert!(!one.keys().any(|file| file.contains("folds/")), "no fold is left");
     for node in ["bow", "dan"] {
         for file in ["model.safetensors", "history.jsonl", "predictions.parquet"] {
             let file = format!("train.{node}/{file}");
             assert!(one.contains_key(&file), "{file} is missing");
         }
-        assert!(!one.keys().any(|file| file.contains("checkpoints")), "nothing is left to resume");
+        let rest = format!("train.{node}/checkpoints");
+        assert!(!one.keys().any(|file| file.starts_with(&rest)), "nothing is left to resume");
     }
     for (file, bytes) in &one {
         assert!(two[file] == *bytes, "{file} differs by the number of threads");
@@ -166,7 +175,8 @@ fn predict_scores_as_the_run_did() {
         "train.dan.net=dan",
         "train.dan.lr=0.1",
         "train.dan.epochs=30",
-        r#"train.best.members=["train.linear", "train.knn", "train.bow"]"#,
+        "train.slp.folds=2",
+        r#"train.best.members=["train.linear", "train.knn", "train.bow", "train.slp"]"#,
     ]);
     artifacts.run(&["pipeline", "--to", "train.best"]).ok();
     artifacts.run(&["pipeline", "--to", "train.dan"]).ok();

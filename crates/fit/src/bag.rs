@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use classifiers::embedding_bag::{BagDesk, BagModel, BagNet, BagOptions, Epoch, Start};
+use classifiers::folds;
+use classifiers::margins::PartRows;
 use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::{self, Array, Csr};
@@ -13,8 +15,7 @@ use schema::{HistoryRow, Labels, Outcome};
 use serde::{Deserialize, Serialize};
 use stage::{Event, Stage, Unit};
 
-use crate::evaluation::{Description, Fitted, HeldOut, PartRows, finish, write_lines};
-use crate::folds;
+use crate::evaluation::{Description, Fitted, HeldOut, finish, write_lines};
 use crate::parts::{self, Parts};
 use crate::words::{self, Words};
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use classifiers::calibration::Calibrator;
+use classifiers::margins::{self, PartRows};
 use failure::{Failure, Result};
 use kernels::odds::{largest, log_sum_exp, softmax};
 use kernels::team;
@@ -10,19 +11,6 @@ use predictions::PredictionsWriter;
 use schema::{CheckpointSummary, Labels, Metrics, Outcome, RunConfig, Score, Trained};
 use serde::Serialize;
 use stage::Stage;
-
-use crate::margins;
-
-/// The rows of a part as every classifier sees them.
-#[derive(Clone, Copy)]
-pub struct PartRows<'p> {
-    /// Its name.
-    pub name: &'static str,
-    /// The label of each row.
-    pub labels: &'p [u32],
-    /// The id of each row.
-    pub ids: &'p [i64],
-}
 
 /// A fitted classifier with the parts that it is scored on.
 pub trait Fitted: Sync {
@@ -163,7 +151,7 @@ pub fn finish<O: Serialize>(
         kept.insert("train", margins.to_vec());
     }
     if !kept.is_empty() {
-        margins::write(stage, parts, &kept, classes)?;
+        margins::write(&stage.output(margins::FILE), parts, &kept, classes)?;
     }
     let config = RunConfig {
         node: stage.node.clone(),

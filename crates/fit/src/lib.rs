@@ -18,10 +18,8 @@
 
 mod bag;
 mod evaluation;
-mod folds;
 mod knn;
 mod linear;
-mod margins;
 mod parts;
 mod stack;
 mod strongest;

@@ -1,5 +1,6 @@
 //! `net = "linear"`: a machine for each class.
 
+use classifiers::folds;
 use classifiers::linear::{self, LinearModel, LinearOptions, Loss};
 use classifiers::{Dense, Rows};
 use failure::{Failure, Result};
@@ -8,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use stage::{Event, Stage};
 
 use crate::evaluation::{Description, Fitted, HeldOut, finish};
-use crate::folds;
 use crate::parts::{self, Part, Parts};
 use crate::strongest;
 

@@ -6,7 +6,7 @@ use formats::arrays::{Csr, Values};
 use schema::Labels;
 use stage::Stage;
 
-use crate::evaluation::PartRows;
+use classifiers::margins::PartRows;
 
 /// The rows of one part.
 pub struct Part {

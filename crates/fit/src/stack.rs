@@ -1,14 +1,14 @@
 //! `net = "stack"`: a logistic regression on the margins of other runs.
 
 use classifiers::calibration::Calibrator;
+use classifiers::margins::{self, PartMargins, PartRows};
 use classifiers::stacking::Stacking;
 use failure::{Failure, Result};
 use schema::{Labels, Outcome};
 use serde::{Deserialize, Serialize};
 use stage::Stage;
 
-use crate::evaluation::{Description, Fitted, HeldOut, PartRows, finish};
-use crate::margins::{self, PartMargins};
+use crate::evaluation::{Description, Fitted, HeldOut, finish};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

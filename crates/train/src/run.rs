@@ -3,6 +3,7 @@
 mod checkpoint;
 mod first_rows;
 mod fit;
+mod folds;
 pub mod jsonl;
 mod live;
 mod predictions;
@@ -42,6 +43,8 @@ struct RunOptions {
     lr: f64,
     seed: u64,
     seeds: Option<Vec<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folds: Option<u32>,
     shuffle: bool,
     #[serde(skip_serializing)]
     init: Option<PathBuf>,
@@ -67,7 +70,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     let device = device::open(&stage.device)?;
     let data = Data::read(stage, &device)?;
     let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
-    let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep)?;
+    let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep, None)?;
 
     let config = RunConfig {
         node: stage.node.clone(),
@@ -83,6 +86,9 @@ pub fn run(stage: &Stage) -> Result<String> {
     stage.write_json(Labels::FILE, &data.labels)?;
     predictions::write(&stage.output("predictions.parquet"), &net, &data, &stage.node)?;
 
+    if let Some(count) = options.folds {
+        folds::write(&mut trainer, &net, count)?;
+    }
     let seeds = trainer.seeds(&result)?;
     let Trained { valid, test, outcome, .. } = result;
     let early = if outcome.stopped_early { ", stopped early" } else { "" };
@@ -111,8 +117,14 @@ struct Trainer<'t> {
 }
 
 impl Trainer<'_> {
-    /// Trains one net into `folder`.
-    fn train(&mut self, seed: u64, folder: &Path, keep: Option<u32>) -> Result<(Net, Trained)> {
+    /// Trains one net on some rows, or on all, into `folder`.
+    fn train(
+        &mut self,
+        seed: u64,
+        folder: &Path,
+        keep: Option<u32>,
+        rows: Option<&[u32]>,
+    ) -> Result<(Net, Trained)> {
         let Self { stage, options, data, device } = *self;
         let wrong = |e: candle_core::Error| device::failed(&e, &stage.node);
         let shape = Shape::of(options.hidden, options.layers, options.relu_out);
@@ -148,7 +160,7 @@ impl Trainer<'_> {
             resume: stage.resume,
         };
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
-        let plan = plan(options, engine, keep);
+        let plan = plan(options, engine, keep, rows);
         if options.kernel.as_deref() == Some("fused")
             && !engine.is_by_hand()
             && folder == stage.out()
@@ -195,7 +207,7 @@ impl Trainer<'_> {
             });
             std::fs::create_dir_all(&folder)
                 .map_err(|e| Failure::io("create folder", &folder, &e))?;
-            let (_, result) = self.train(seed, &folder, Some(1))?;
+            let (_, result) = self.train(seed, &folder, Some(1), None)?;
             let seeded = SeedMetrics { seed, result };
             // A finished run needs no checkpoint to resume from.
             let checkpoints = folder.join("checkpoints");
@@ -208,7 +220,12 @@ impl Trainer<'_> {
     }
 }
 
-fn plan(options: &RunOptions, engine: Engine, checkpoints: Option<u32>) -> Plan {
+fn plan<'p>(
+    options: &RunOptions,
+    engine: Engine,
+    checkpoints: Option<u32>,
+    rows: Option<&'p [u32]>,
+) -> Plan<'p> {
     let schedule = match options.lr_min {
         Some(to) => Schedule::Cosine { from: options.lr, to, epochs: options.epochs },
         None => Schedule::Constant(options.lr),
@@ -218,6 +235,7 @@ fn plan(options: &RunOptions, engine: Engine, checkpoints: Option<u32>) -> Plan 
         label_smoothing: options.label_smoothing.unwrap_or(0.0),
     };
     Plan {
+        rows,
         epochs: options.epochs,
         engine,
         settings: EpochSettings {

@@ -281,9 +281,9 @@ pub fn options(world: &World, cases: &mut Cases) {
             "lists `train.kn`, which is not another run; did you mean `train.knn`?",
         ),
         (
-            "a stack of a net that it cannot use",
-            &["train.two.net=stack", r#"train.two.members=["train.slp"]"#],
-            "whose net is slp, not linear or knn",
+            "a stack of a stack",
+            &["train.two.net=stack", r#"train.two.members=["train.best"]"#],
+            "whose net is stack, not linear or knn",
         ),
         (
             "a stack of a linear run without folds",

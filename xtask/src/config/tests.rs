@@ -216,7 +216,7 @@ fn members_that_a_stack_cannot_have_are_mistakes() {
     );
     for (members, want) in [
         (r#"["train.one"]"#, "which needs the option `train.one.folds`"),
-        (r#"["train.slp"]"#, "`train.slp`, whose net is slp, not linear or knn"),
+        (r#"["train.slp"]"#, "`train.slp`, which needs the option `train.slp.folds`"),
         (r#"["train.kn"]"#, "which is not another run; did you mean `train.knn`?"),
         (r#"["train.two"]"#, "which is not another run"),
     ] {

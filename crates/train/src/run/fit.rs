@@ -25,7 +25,9 @@ const WATCHABLE: Duration = Duration::from_secs(1);
 
 /// How a net is trained.
 #[derive(Clone, Copy)]
-pub struct Plan {
+pub struct Plan<'p> {
+    /// The rows to train on; `None` for all.
+    pub rows: Option<&'p [u32]>,
     /// The most epochs that it may take.
     pub epochs: u32,
     /// What trains an epoch.
@@ -62,7 +64,7 @@ pub fn fit(
     net: &mut Net,
     optimizer: &mut Optimizer,
     data: &Data,
-    plan: &Plan,
+    plan: &Plan<'_>,
     mut random: Random,
     run: &RunContext<'_>,
 ) -> Result<Outcome> {
@@ -103,7 +105,10 @@ pub fn fit(
         let lr = plan.schedule.rate(epoch);
         // Shuffled from the same start each time, so that a checkpoint need not hold the order.
         order.clear();
-        order.extend(0..u32::try_from(data.train.len()).unwrap_or(u32::MAX));
+        match plan.rows {
+            Some(rows) => order.extend_from_slice(rows),
+            None => order.extend(0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)),
+        }
         if plan.shuffle {
             random.shuffle(&mut order);
         }
@@ -189,7 +194,7 @@ fn evaluate(
     })
 }
 
-fn prune(folder: &Path, plan: &Plan, epoch: u32, best: u32) -> Result<()> {
+fn prune(folder: &Path, plan: &Plan<'_>, epoch: u32, best: u32) -> Result<()> {
     plan.checkpoints.map_or(Ok(()), |keep| {
         checkpoint::prune(folder, epoch, keep, plan.keep_best.then_some(best))
     })

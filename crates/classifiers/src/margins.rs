@@ -9,16 +9,24 @@ use std::path::Path;
 use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::{self, Array};
-use stage::Stage;
-
-use crate::evaluation::PartRows;
 
 /// The file's name.
 pub const FILE: &str = "margins.safetensors";
 
-/// Writes the margins of these parts.
+/// The rows of a part as every classifier sees them.
+#[derive(Clone, Copy)]
+pub struct PartRows<'p> {
+    /// Its name.
+    pub name: &'static str,
+    /// The label of each row.
+    pub labels: &'p [u32],
+    /// The id of each row.
+    pub ids: &'p [i64],
+}
+
+/// Writes the margins of these parts to `path`.
 pub fn write(
-    stage: &Stage,
+    path: &Path,
     parts: &[PartRows<'_>],
     margins: &BTreeMap<&str, Vec<f32>>,
     classes: usize,
@@ -34,7 +42,7 @@ pub fn write(
         all.push((y.as_str(), Array::i64(labels)));
         all.push((id.as_str(), Array::i64(part.ids)));
     }
-    arrays::write(&stage.output(FILE), all, None)
+    arrays::write(path, all, None)
 }
 
 /// The margins of a part, with labels and ids.
