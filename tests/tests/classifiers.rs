@@ -332,27 +332,36 @@ fn evaluate_trains_on_each_split_and_leaves_the_configured_results() {
     assert_eq!(difference["to"], "train.knn");
     assert!((difference["mean"].as_f64().expect("a mean") - mean).abs() < 1e-12);
     let mut after = made(&artifacts);
-    assert!(after.remove("evaluated.json").is_some());
+    for run in ["knn", "linear"] {
+        assert!(after.remove(&format!("evaluated/{run}.json")).is_some());
+    }
     assert!(after == before, "the configured results are the current ones again");
     // With less of train: rows are left out of train alone.
     let args = ["evaluate", "train.knn", "--seeds", "4-5", "--shares", "0.5"];
     let lines = artifacts.run(&args).ok().json();
     let share = |line: &Value| line["share"].as_f64();
     assert_eq!([share(&lines[0]), share(&lines[1])], [Some(0.5), Some(1.0)]);
-    let record = artifacts.json("evaluated.json");
+    let record = artifacts.json("evaluated/knn.json");
     let all = record["evaluations"].as_array().expect("a list");
     let rows = |of: &Value| of["train_rows"].as_f64().expect("a number");
     let of = |share: f64| all.iter().find(|of| of["share"] == share && of["run"] == "train.knn");
     let [half, whole] = [0.5, 1.0].map(|share| of(share).expect("recorded"));
     assert!((rows(half) / rows(whole) - 0.5).abs() < 0.01);
     assert_eq!(whole["test"], serde_json::json!(want[0]));
-    assert_eq!(all.len(), 3, "train.linear's stays");
+    assert_eq!(all.len(), 2);
     artifacts.run(&["pipeline"]).ok();
     let shown = &artifacts.json("report/metrics.json")["evaluated"];
     assert_eq!(shown["curves"][0]["points"].as_array().map(Vec::len), Some(2));
     let page = std::fs::read_to_string(artifacts.path().join("report/index.html")).expect("a page");
     assert!(page.contains("id=\"evaluated\""));
-    // A record of other data is not shown.
+    assert_eq!(shown["rows"].as_array().map(Vec::len), Some(2));
+    // A record of other data or options is not shown.
+    artifacts.run(&["pipeline", "--set", "train.knn.k=3"]).ok();
+    let shown = &artifacts.json("report/metrics.json")["evaluated"];
+    assert_eq!(
+        (&shown["rows"][0]["run"], &shown["rows"][1]),
+        (&"train.linear".into(), &Value::Null)
+    );
     artifacts.run(&["pipeline", "--set", "ingest.publishers=[\"Reuters\", \"Daily Mail\"]"]).ok();
     assert_eq!(artifacts.json("report/metrics.json")["evaluated"], Value::Null);
     artifacts.run(&["pipeline"]).ok();

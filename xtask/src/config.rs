@@ -7,9 +7,10 @@ mod runs;
 mod tuning;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use cache::{NodeName, Store};
+use cache::{Digest, NodeName, Store};
 use failure::{Failure, Result};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -169,10 +170,19 @@ impl Config {
         let tunings = tuning::resolve(&layers, &named, &mut problems);
         let mut trial_names = Vec::new();
         for trial in trials {
-            let choices = Tuning::choices(trial);
+            let choices = match Tuning::choices(trial) {
+                Ok(choices) => choices,
+                Err(e) => {
+                    problems.add(e);
+                    continue;
+                }
+            };
             let Some(of) = runs::trial(run, &choices, &layers, &schemas, &mut problems) else {
                 continue;
             };
+            if trial_names.contains(&of.name) {
+                problems.add(format!("two trials have the name `{}`", of.name));
+            }
             trial_names.push(of.name.clone());
             if !named.iter().any(|other| other.name == of.name) {
                 named.push(of);
@@ -205,45 +215,68 @@ impl Config {
         ))
     }
 
-    /// The recipe key of the data, by which a record tells whether it is of the same data.
-    pub fn data(&self, root: &Path, store: &Store) -> Result<String> {
+    /// The recipe key of a run.
+    pub fn key_of(&self, root: &Path, store: &Store, run: &str) -> Result<String> {
         let recipes = Recipes::new(root, self, "cpu", &store.index)?;
-        let ingest = self.graph.find("ingest").map(|node| recipes.recipe(node)).transpose()?;
-        Ok(ingest.map_or_else(String::new, |recipe| recipe.to_string()))
+        let node = self.graph.called(run)?.into_iter().next();
+        let recipe = node.map(|node| recipes.recipe(node)).transpose()?;
+        Ok(recipe.map_or_else(String::new, |recipe| recipe.to_string()))
+    }
+
+    /// A digest of the recipes of all that a run reads. It is the same whatever the run's own
+    /// options are.
+    pub fn key_before(&self, root: &Path, store: &Store, run: &str) -> Result<String> {
+        let recipes = Recipes::new(root, self, "cpu", &store.index)?;
+        let mut text = String::new();
+        for input in self.graph.called(run)?.into_iter().take(1).flat_map(|node| &node.reads) {
+            if let Some(node) = self.graph.find(&input.node) {
+                let _ = writeln!(text, "{} {}", input.node, recipes.recipe(node)?);
+            }
+        }
+        Ok(Digest::of(text.as_bytes()).to_string())
     }
 
     /// Lets the report show the tunings and evaluations that have been recorded among the artifacts,
-    /// if they are of the configured data.
-    pub fn show_records(&mut self, root: &Path, store: &Store) {
+    /// if they are of the configured data and options. `neutral` is this configuration with
+    /// [`evaluate::neutral`].
+    pub fn show_records(&mut self, root: &Path, store: &Store, neutral: impl Fn() -> Result<Self>) {
         #[derive(Deserialize)]
         struct Record {
-            data: String,
+            key: String,
         }
-        let tuned = self.tunings.iter().map(|of| tune::record(store.root(), &of.run));
-        let tuned: Vec<PathBuf> = tuned.filter(|path| path.exists()).collect();
-        let evaluated = Some(evaluate::record(store.root())).filter(|path| path.exists());
-        if tuned.is_empty() && evaluated.is_none() {
-            return;
-        }
-        // Where the data cannot be found, no record is of it.
-        let Ok(data) = self.data(root, store) else { return };
-        let is_of_the_data = |path: &PathBuf| {
-            let record = std::fs::read(path).ok();
-            let record = record.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-            // The report explains what is wrong with one that cannot be read.
-            record.is_none_or(|record| record.data == data)
+        let is_of = |path: &Path, key: &dyn Fn() -> Result<String>| {
+            let Ok(bytes) = std::fs::read(path) else { return false };
+            match serde_json::from_slice::<Record>(&bytes) {
+                // Where the data cannot be found, no record is of it.
+                Ok(record) => key().is_ok_and(|key| key == record.key),
+                // The report explains what is wrong with it.
+                Err(_) => true,
+            }
         };
-        let text = |path: PathBuf| Json::from(path.display().to_string());
-        let tuned: Vec<Json> = tuned.into_iter().filter(is_of_the_data).map(text).collect();
-        let found = [
-            ("tuned", (!tuned.is_empty()).then_some(Json::from(tuned))),
-            ("evaluated", evaluated.filter(is_of_the_data).map(text)),
-        ];
+        let mut tuned = Vec::new();
+        for of in &self.tunings {
+            let path = tune::record(store.root(), &of.run);
+            if is_of(&path, &|| self.key_before(root, store, &of.run)) {
+                tuned.push(Json::from(path.display().to_string()));
+            }
+        }
+        let mut evaluated = Vec::new();
+        let neutral = std::cell::LazyCell::new(neutral);
+        for node in self.graph.iter().filter(|node| node.is_run) {
+            let path = evaluate::record(store.root(), &node.name);
+            let key = || match &*neutral {
+                Ok(neutral) => neutral.key_of(root, store, &node.name),
+                Err(failure) => Err(failure.clone()),
+            };
+            if is_of(&path, &key) {
+                evaluated.push(Json::from(path.display().to_string()));
+            }
+        }
         let Some((_, options)) = self.tables.get_mut("report") else { return };
-        for (name, value) in found {
+        for (name, found) in [("tuned", tuned), ("evaluated", evaluated)] {
             let option = options.get_mut(name).filter(|option| option.is_null());
-            if let (Some(option), Some(value)) = (option, value) {
-                *option = value;
+            if let Some(option) = option.filter(|_| !found.is_empty()) {
+                *option = Json::from(found);
             }
         }
     }

@@ -38,9 +38,13 @@ pub struct EvaluateArguments {
     pub device: String,
 }
 
-/// The file in which evaluations are recorded.
-pub fn record(artifacts: &Path) -> PathBuf {
-    artifacts.join("evaluated.json")
+/// The folder with the records of evaluations, a file for each run.
+const RECORDS: &str = "evaluated";
+
+/// The file that records the evaluations of a run.
+pub fn record(artifacts: &Path, run: &str) -> PathBuf {
+    let name = run.split_once('.').map_or(run, |(_, name)| name);
+    artifacts.join(RECORDS).join(format!("{name}.json"))
 }
 
 /// A kind of split.
@@ -93,10 +97,22 @@ pub fn run(
             "A random split puts headlines of one story into train and test, so its figures are too high for headlines of new stories; those of whole stories are not."
         );
     }
-    write(root, store, configured, all)?;
+    let neutral = Config::read(root, profile, &neutral(sets))?;
+    for run in &order {
+        let key = neutral.key_of(root, store, run)?;
+        let of_run = all.iter().filter(|of| *run == *of.run).cloned().collect();
+        write(store, key, run, of_run)?;
+    }
     // The results of the last seed must not stay the current ones.
     eprintln!("back to the configured split");
     make(Context { root, config: configured, store, json }, &order, &arguments.device)
+}
+
+/// The settings without those that differ between the splits of an evaluation: with them, a run's
+/// recipe tells of which data and options an evaluation is.
+pub fn neutral(sets: &[String]) -> Vec<String> {
+    let same = ["split.seed=0", "split.train_share=1"].map(str::to_owned);
+    [sets, &same].concat()
 }
 
 /// The kinds of splits that the user asks for.
@@ -151,19 +167,22 @@ impl Kind {
     }
 }
 
-/// Adds evaluations to the record, whose others stay if they are of the same data.
-fn write(root: &Path, store: &Store, config: &Config, new: Vec<Evaluation>) -> Result<()> {
-    let path = record(store.root());
-    let data = config.data(root, store)?;
-    let mut record: EvaluationRecord = std::fs::read(&path)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .filter(|record: &EvaluationRecord| record.data == data)
-        .unwrap_or_default();
-    record.data = data;
-    record.evaluations.retain(|old| !new.iter().any(|new| new.is_like(old)));
-    record.evaluations.extend(new);
-    write_record(&path, &record)
+/// Records evaluations of a run. Earlier ones stay if they are of the same data and options.
+fn write(store: &Store, key: String, run: &NodeName, new: Vec<Evaluation>) -> Result<()> {
+    let path = record(store.root(), run);
+    let earlier: Option<EvaluationRecord> =
+        std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut evaluations = match earlier {
+        Some(earlier) if earlier.key == key => earlier.evaluations,
+        None if !path.exists() => Vec::new(),
+        _ => {
+            eprintln!("{} was of other data or options, and is replaced", path.display());
+            Vec::new()
+        }
+    };
+    evaluations.retain(|old| !new.iter().any(|new| new.is_like(old)));
+    evaluations.extend(new);
+    write_record(&path, &EvaluationRecord { key, evaluations })
 }
 
 /// Writes a record as JSON.
@@ -214,7 +233,8 @@ pub fn make(context: Context<'_>, runs: &[NodeName], device: &str) -> Result<()>
     // stdout is for the figures.
     let say = &|line: &Line| eprintln!("{}", line.text(width));
     let selection = &Selection::on(device);
-    PipelineRun { context, selection, runner, say, commit: OnceCell::new() }.go(&nodes)
+    PipelineRun { context, selection, runner, say, wanted: runs, commit: OnceCell::new() }
+        .go(&nodes)
 }
 
 /// The seeds in a text such as `101-110,7`.

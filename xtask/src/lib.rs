@@ -231,7 +231,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cache(CacheCommand::Verify) => cache::maintain::verify(root, store, json),
         other => {
             let mut config = Config::read(root, &profile, &set)?;
-            config.show_records(root, store);
+            let neutral = || Config::read(root, &profile, &evaluate::neutral(&set));
+            config.show_records(root, store, neutral);
             let config = &config;
             let is_described = !set.is_empty() || profile != DEFAULT_PROFILE;
             return configured(other, Context { root, config, store, json }, is_described);

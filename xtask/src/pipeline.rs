@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use bars::Board;
-use cache::{Manifest, Store};
+use cache::{Manifest, NodeName, Store};
 use failure::{Failure, Result};
 use serde_json::json;
 
@@ -31,7 +31,8 @@ pub fn run(context: Context<'_>, selection: &Selection) -> Result<()> {
     let runner = &Binaries::new(root, &selection.device, &stages(root)?, &store.index);
     let width = config.graph.width();
     let say = &|line: &Line| line.print(width, json);
-    PipelineRun { context, selection, runner, say, commit: OnceCell::new() }.go(&nodes)?;
+    PipelineRun { context, selection, runner, say, wanted: &[], commit: OnceCell::new() }
+        .go(&nodes)?;
     let page = context.artifacts().join("report").join("index.html");
     if nodes.iter().any(|n| n.name == "report") && page.exists() {
         eprintln!("report: {}", page.display());
@@ -46,6 +47,8 @@ pub struct PipelineRun<'r> {
     pub runner: &'r dyn Runner,
     /// Prints a node's line once it is final.
     pub say: &'r dyn Fn(&Line),
+    /// The nodes whose files all have to be here, besides the last ones.
+    pub wanted: &'r [NodeName],
     /// Determined when the first stage runs: a run that finds every result does not need it.
     pub commit: OnceCell<Option<String>>,
 }
@@ -53,7 +56,7 @@ pub struct PipelineRun<'r> {
 impl PipelineRun<'_> {
     /// Brings `nodes` up to date.
     pub fn go(self, nodes: &[&Node]) -> Result<()> {
-        let Self { context, selection, runner, say, commit } = self;
+        let Self { context, selection, runner, say, wanted, commit } = self;
         let Context { root, config, store, .. } = context;
         let lock = store
             .lock(|| eprintln!("waiting for another run in {}", context.artifacts().display()))?;
@@ -69,10 +72,9 @@ impl PipelineRun<'_> {
             let is_read = |by: &&&Node| by.reads_from(&node.name);
             if nodes.iter().any(|n| n.name == node.name) {
                 // The last nodes are what the user asked for.
-                tasks.insert(
-                    node.name.clone(),
-                    Task::selected(node, !nodes.iter().any(|by| is_read(&by))),
-                );
+                let is_last = !nodes.iter().any(|by| is_read(&by));
+                let is_wanted = is_last || wanted.contains(&node.name);
+                tasks.insert(node.name.clone(), Task::selected(node, is_wanted));
             } else if nodes.iter().any(|by| is_read(&by)) {
                 let (manifest, is_here) = as_it_is(store, &remote, &recipes, node)?;
                 tasks.insert(node.name.clone(), Task::given(node, manifest, is_here));

@@ -17,6 +17,7 @@ use cache::{NodeName, Store};
 use failure::{Failure, Result};
 use schema::{Metrics, Spread, TrialRecord, TuningRecord};
 use serde_json::json;
+use stage::Options;
 use stage::options::suggest;
 
 use crate::config::{Config, Trial, Tuning};
@@ -58,15 +59,23 @@ pub fn run(
     let config = Config::read(root, profile, sets)?;
     let tuning = find(&config, arguments.name.as_deref())?;
     interrupt::watch();
-    let command = Tune { root, store, profile, sets, json, device: &arguments.device, tuning };
-    let trials = tuning.draw();
-    let scores = command.race(&trials)?;
-    let record = command.written(&config, &trials, scores)?;
-    show(&record, json);
-    eprintln!("back to the configured split");
     let run = NodeName::try_from(tuning.run.as_str())
         .map_err(|e| Failure::failed(e, &tuning.run, "this is a bug; please report it"))?;
-    evaluate::make(Context { root, config: &config, store, json }, &[run], &arguments.device)
+    let command = Tune { root, store, profile, sets, json, device: &arguments.device, tuning };
+    let configured =
+        config.graph.find(&tuning.run).map(|node| config.options(node)).unwrap_or_default();
+    let trials = tuning.draw(&configured, |trial| command.is_valid(trial));
+    if trials.len() < tuning.trials {
+        eprintln!("the ranges have only {} trials that differ", trials.len());
+    }
+    let scores = command.race(&trials);
+    // Whatever happened: the results of a fold must not stay the current ones.
+    eprintln!("back to the configured split");
+    let restored =
+        evaluate::make(Context { root, config: &config, store, json }, &[run], &arguments.device);
+    let record = command.written(&config, &configured, &trials, scores?)?;
+    show(&record, json);
+    restored
 }
 
 /// The tuning that the user means.
@@ -109,8 +118,8 @@ struct Scored {
     loss: f64,
 }
 
-/// The scores of each trial, on the first folds.
-type Scores = Vec<Vec<Scored>>;
+/// The scores of each trial, on the first folds; `None` for one whose training failed.
+type Scores = Vec<Option<Vec<Scored>>>;
 
 struct Tune<'t> {
     root: &'t Path,
@@ -123,6 +132,12 @@ struct Tune<'t> {
 }
 
 impl Tune<'_> {
+    /// Whether a trial's options do not contradict each other.
+    fn is_valid(&self, trial: &Trial) -> bool {
+        let Self { root, profile, sets, tuning, .. } = *self;
+        Config::with_trials(root, profile, sets, &tuning.run, &[trial]).is_ok()
+    }
+
     /// Scores the trials, fewer of them from rung to rung.
     fn race(&self, trials: &[Trial]) -> Result<Scores> {
         let Tuning { folds, seeds, eta, .. } = self.tuning;
@@ -130,29 +145,28 @@ impl Tune<'_> {
             .iter()
             .flat_map(|&seed| (1..=*folds).map(move |number| Fold { seed, number }))
             .collect();
-        let mut scores: Scores = vec![Vec::new(); trials.len()];
+        let mut scores: Scores = vec![Some(Vec::new()); trials.len()];
         let mut left: Vec<usize> = (0..trials.len()).collect();
         let mut used = BTreeSet::new();
-        let mut until = 1;
+        let (mut keep, mut from, mut until) = (trials.len(), 0, 1);
         let done = loop {
-            let from = scores.first().map_or(0, Vec::len);
-            let of = if until == 1 { String::new() } else { format!("s {} to", from + 1) };
-            eprintln!(
-                "{} trial{} on fold{of} {until} of {}",
-                left.len(),
-                if left.len() == 1 { "" } else { "s" },
-                folds.len()
-            );
+            let of = if from + 1 == until {
+                format!("fold {until}")
+            } else {
+                format!("folds {} to {until}", from + 1)
+            };
+            let plural = if left.len() == 1 { "" } else { "s" };
+            eprintln!("{} trial{plural} on {of} of {}", left.len(), folds.len());
             let rung = folds.get(from..until).unwrap_or_default();
-            if let Err(failure) = self.rung(trials, &left, rung, &mut scores, &mut used) {
+            if let Err(failure) = self.rung(trials, &mut left, rung, &mut scores, &mut used) {
                 break Err(failure);
             }
             if until == folds.len() {
                 break Ok(scores);
             }
-            let keep = left.len().div_ceil(*eta);
+            keep = keep.div_ceil(*eta);
             left = survivors(&left, &scores, keep);
-            until = (until * eta).min(folds.len());
+            (from, until) = (until, (until * eta).min(folds.len()));
         };
         // The results of trials are on folds, so they must not stay the current ones.
         let lock = self.store.lock(|| eprintln!("waiting for another run"))?;
@@ -163,47 +177,69 @@ impl Tune<'_> {
         done
     }
 
-    /// Scores some trials on some folds.
+    /// Scores some trials on some folds. Those whose training fails are not among those that are
+    /// left.
     fn rung(
         &self,
         trials: &[Trial],
-        left: &[usize],
+        left: &mut Vec<usize>,
         folds: &[Fold],
         scores: &mut Scores,
         used: &mut BTreeSet<NodeName>,
     ) -> Result<()> {
         let Self { root, store, profile, sets, json, device, tuning } = *self;
-        let chosen: Vec<&Trial> = left.iter().filter_map(|&trial| trials.get(trial)).collect();
         for Fold { seed, number } in folds {
+            let chosen: Vec<&Trial> = left.iter().filter_map(|&trial| trials.get(trial)).collect();
             let mut with = sets.to_vec();
             with.push(format!("split.cv.folds={}", tuning.folds));
             with.push(format!("split.cv.fold={number}"));
             with.push(format!("split.cv.seed={seed}"));
             let config = &Config::with_trials(root, profile, &with, &tuning.run, &chosen)?;
+            let context = Context { root, config, store, json };
             let names = &config.trials;
             used.extend(names.iter().filter(|name| ***name != *tuning.run).cloned());
-            evaluate::make(Context { root, config, store, json }, names, device)?;
-            for (name, &trial) in names.iter().zip(left) {
+            let all = evaluate::make(context, names, device);
+            for (name, &trial) in names.iter().zip(&*left) {
+                // After a failure no other trial has been started: each is tried alone.
+                let made = match &all {
+                    Ok(()) => Ok(()),
+                    Err(_) => evaluate::make(context, std::slice::from_ref(name), device),
+                };
+                let Some(of) = scores.get_mut(trial) else { continue };
+                if let Err(failure) = made {
+                    // If even the configured options fail, it is not for the trial's options.
+                    if trial == 0 {
+                        return Err(failure);
+                    }
+                    eprintln!("warning: `{name}` is out: {}", failure.what);
+                    *of = None;
+                    continue;
+                }
                 let metrics: Metrics =
                     schema::read_json(&store.current(name).join("metrics.json"))?;
                 let valid = metrics.result.valid;
-                if let Some(scores) = scores.get_mut(trial) {
-                    scores.push(Scored { accuracy: valid.accuracy, loss: valid.loss });
+                if let Some(of) = of {
+                    of.push(Scored { accuracy: valid.accuracy, loss: valid.loss });
                 }
             }
+            left.retain(|&trial| scores.get(trial).is_some_and(Option::is_some));
         }
         Ok(())
     }
 
     /// Writes the record of the tuning.
-    fn written(&self, config: &Config, trials: &[Trial], scores: Scores) -> Result<TuningRecord> {
+    fn written(
+        &self,
+        config: &Config,
+        configured: &Options,
+        trials: &[Trial],
+        scores: Scores,
+    ) -> Result<TuningRecord> {
         let Tuning { run, folds, seeds, seed, eta, ranges, .. } = self.tuning;
-        let configured =
-            config.graph.find(run).map(|node| config.options(node)).unwrap_or_default();
-        let most = scores.iter().map(Vec::len).max().unwrap_or(0);
-        let finalists: Vec<usize> = (0..scores.len())
-            .filter(|&trial| scores.get(trial).is_some_and(|of| of.len() == most))
-            .collect();
+        let count = |trial: usize| scores.get(trial).and_then(Option::as_ref).map_or(0, Vec::len);
+        let most = (0..scores.len()).map(count).max().unwrap_or(0);
+        let finalists: Vec<usize> =
+            (0..scores.len()).filter(|&trial| count(trial) == most).collect();
         let best = ranked(&finalists, &scores).first().copied().unwrap_or(0);
         let trials = trials
             .iter()
@@ -216,12 +252,13 @@ impl Tune<'_> {
                         Some((option.clone(), value.clone()))
                     })
                     .collect(),
-                accuracies: scores.iter().map(|of| of.accuracy).collect(),
-                losses: scores.iter().map(|of| of.loss).collect(),
+                accuracies: scores.iter().flatten().map(|of| of.accuracy).collect(),
+                losses: scores.iter().flatten().map(|of| of.loss).collect(),
+                failed: scores.is_none(),
             })
             .collect();
         let record = TuningRecord {
-            data: config.data(self.root, self.store)?,
+            key: config.key_before(self.root, self.store, run)?,
             run: run.clone(),
             folds: *folds,
             seeds: seeds.clone(),
@@ -251,7 +288,7 @@ fn survivors(left: &[usize], scores: &Scores, keep: usize) -> Vec<usize> {
 /// lowest loss, then the earliest.
 fn ranked(trials: &[usize], scores: &Scores) -> Vec<usize> {
     let mean = |trial: usize, of: fn(&Scored) -> f64| {
-        let scores = scores.get(trial).map_or(&[][..], Vec::as_slice);
+        let scores = scores.get(trial).and_then(Option::as_deref).unwrap_or_default();
         scores.iter().map(of).sum::<f64>() / scores.len().max(1) as f64
     };
     let mut ranked = trials.to_vec();
@@ -271,7 +308,7 @@ fn show(record: &TuningRecord, json: bool) {
         for (number, trial) in record.trials.iter().enumerate() {
             let line = json!({
                 "trial": number, "best": number == record.best, "options": trial.options,
-                "folds": trial.accuracies.len(), "accuracy": trial.mean(), "loss": trial.loss(),
+                "folds": trial.accuracies.len(), "failed": trial.failed, "accuracy": (!trial.failed).then(|| trial.mean()), "loss": (!trial.failed).then(|| trial.loss()),
             });
             let _ = writeln!(out, "{line}");
         }
@@ -323,7 +360,7 @@ mod tests {
     fn the_best_go_on_and_so_does_the_configured_trial() {
         let of = [(0.5, 1.0), (0.9, 0.4), (0.9, 0.3), (0.7, 0.1), (0.9, 0.4)];
         let scores: Scores =
-            of.iter().map(|&(accuracy, loss)| vec![Scored { accuracy, loss }]).collect();
+            of.iter().map(|&(accuracy, loss)| Some(vec![Scored { accuracy, loss }])).collect();
         let all: Vec<usize> = (0..5).collect();
         assert_eq!(ranked(&all, &scores), [2, 1, 4, 3, 0]);
         assert_eq!(survivors(&all, &scores, 2), [0, 1, 2]);

@@ -51,6 +51,16 @@ pub struct BagOptions {
     pub seed: u64,
 }
 
+impl BagOptions {
+    /// How many numbers training holds in memory: weights, with their sums of squared gradients.
+    pub fn numbers(&self, tokens: usize, start: Start<'_>, classes: usize) -> usize {
+        let padded = start.dimension().next_multiple_of(LANES);
+        let outputs = self.hidden.unwrap_or(classes).next_multiple_of(LANES);
+        let [vectors, matrix] = [tokens, outputs].map(|n| n.saturating_mul(2 * padded));
+        vectors.saturating_add(matrix)
+    }
+}
+
 /// The vectors that training starts from.
 #[derive(Clone, Copy)]
 pub enum Start<'v> {
@@ -58,6 +68,15 @@ pub enum Start<'v> {
     Random(usize),
     /// These, row after row, with so many components.
     Given(&'v [f32], usize),
+}
+
+impl Start<'_> {
+    /// Components of a vector.
+    const fn dimension(&self) -> usize {
+        match self {
+            Self::Random(dimension) | Self::Given(_, dimension) => *dimension,
+        }
+    }
 }
 
 /// A net in training.
@@ -104,9 +123,7 @@ const fn slice_of(dimension: usize) -> usize {
 impl BagNet {
     /// A net for texts of `tokens` different tokens.
     pub fn new(tokens: usize, classes: usize, start: Start<'_>, options: &BagOptions) -> Self {
-        let dimension = match start {
-            Start::Random(dimension) | Start::Given(_, dimension) => dimension,
-        };
+        let dimension = start.dimension();
         let outputs = options.hidden.unwrap_or(classes);
         let mut random = ChaCha8Rng::seed_from_u64(options.seed);
         let padded = outputs.next_multiple_of(LANES);
@@ -148,7 +165,10 @@ impl BagNet {
         let sums: Vec<[Mutex<Vec<f32>>; 2]> = self
             .slices
             .iter()
-            .map(|_| [(); 2].map(|()| Mutex::new(vec![0.0; options.batch_size * padded])))
+            .map(|_| {
+                [(); 2]
+                    .map(|()| Mutex::new(vec![0.0; options.batch_size.min(order.len()) * padded]))
+            })
             .collect();
         let slices: Vec<Mutex<&mut Slice>> = self.slices.iter_mut().map(Mutex::new).collect();
         let first_head = &self.head;

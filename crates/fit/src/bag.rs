@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use stage::{Event, Stage, Unit};
 
 use crate::evaluation::{Description, Fitted, HeldOut, finish, write_lines};
-use crate::parts::{self, Parts};
+use crate::parts::{MOST, Parts};
 use crate::words::{self, Words};
 
 #[derive(Serialize, Deserialize)]
@@ -64,10 +64,7 @@ pub fn bow(stage: &Stage) -> Result<String> {
     let parts = Parts::read(stage, false)?;
     let names: Vec<&'static str> = parts.all().iter().map(|part| part.name).collect();
     let texts: Vec<&Csr> = parts.all().into_iter().map(|part| &part.sparse).collect();
-    let dimension = options.dimension.unwrap_or(1);
-    // Each component has a sum of squared gradients beside it.
-    parts::refuse_too_many(stage, parts.train.sparse.columns, 2 * dimension, "components")?;
-    let start = Start::Random(dimension);
+    let start = Start::Random(options.dimension.unwrap_or(1));
     fit(stage, &options, &parts.labels, (&names, &texts), start, 1.0)
 }
 
@@ -101,6 +98,17 @@ fn fit(
         weighted: options.tfidf.unwrap_or(false),
         seed: options.seed,
     };
+    let numbers = how.numbers(train.columns, start, labels.len());
+    if numbers > MOST {
+        return Err(Failure::input(
+            format_args!(
+                "the vectors of {} tokens and their gradients need {numbers} numbers, more than {MOST}",
+                train.columns
+            ),
+            format_args!("`{}`", stage.node),
+            "lower the dimension, or set ngrams.min_count = 2 or ngrams.hash_bits = 18",
+        ));
+    }
     let run = Run { stage, how, start, train, valid, classes: labels.len() };
     let folds = options.folds.map(|count| folds::stratified(&train.labels, count, options.seed));
     let every = Duration::try_from_secs_f64(options.checkpoint_seconds).unwrap_or(Duration::MAX);
@@ -166,29 +174,22 @@ impl Run<'_> {
             let count = folds.and_then(|folds| folds.iter().max()).map_or(0, |&last| last + 1);
             (0..count).map(Some).chain([None]).collect()
         };
-        let mut net = self.net();
         let checkpoints = stage.output("checkpoints");
         let checkpoint = checkpoints.join("newest.safetensors");
-        let mut state = if stage.resume { self.resume(&checkpoint, &mut net) } else { None }
-            .unwrap_or_else(|| {
-                let held_out = folds.map_or(0, |_| train.rows() * self.classes);
-                net = self.net();
-                State {
-                    node: stage.node.clone(),
-                    held_out: vec![0.0; held_out],
-                    ..State::default()
-                }
-            });
+        let (mut net, mut state) = match stage.resume.then(|| self.resume(&checkpoint)).flatten() {
+            Some((net, state)) => (Some(net), state),
+            None => {
+                let held_out = vec![0.0; folds.map_or(0, |_| train.rows() * self.classes)];
+                (None, State { node: stage.node.clone(), held_out, ..State::default() })
+            }
+        };
         let epochs = u64::from(how.epochs);
         stage.progress.begin("training", Some(without.len() as u64 * epochs), Unit::Epochs);
         let mut written = Instant::now();
-        let mut model = net.model(how.weighted);
-        let done = (state.trainings, state.epochs);
-        for (number, fold) in (0..).zip(&without).skip(done.0 as usize) {
-            if number > done.0 {
-                net = self.net();
-                state.epochs = 0;
-            }
+        let mut model = None;
+        for (number, fold) in (0..).zip(&without).skip(state.trainings as usize) {
+            // One that was resumed, or a new one: the one before is gone by now.
+            let mut net = net.take().unwrap_or_else(|| self.net());
             let is_in = |row: &usize| {
                 folds.is_none()
                     || fold.is_none()
@@ -200,7 +201,9 @@ impl Run<'_> {
                     texts: train,
                     rows: &rows,
                     options: how,
-                    training: number,
+                    // Those without a fold have other orders; with and without folds, the training on all
+                    // rows has the same.
+                    training: fold.map_or(0, |fold| fold + 1),
                     number: state.epochs,
                 };
                 let Some(score) = net.epoch(epoch, team::available()) else {
@@ -222,14 +225,17 @@ impl Run<'_> {
                     written = Instant::now();
                 }
             }
-            state.trainings = number + 1;
-            model = net.model(how.weighted);
-            if !model.is_finite() {
+            (state.trainings, state.epochs) = (number + 1, 0);
+            let mut made = net.model(how.weighted);
+            drop(net);
+            if !made.is_finite() {
                 return Err(self.diverged());
             }
-            model.project();
+            made.project();
             if fold.is_some() {
-                self.hold_out(&model, folds.unwrap_or_default(), *fold, &mut state.held_out);
+                self.hold_out(&made, folds.unwrap_or_default(), *fold, &mut state.held_out);
+            } else {
+                model = Some(made);
             }
         }
         // A finished run has nothing to resume.
@@ -237,6 +243,9 @@ impl Run<'_> {
             std::fs::remove_dir_all(&checkpoints)
                 .map_err(|e| Failure::io("remove", &checkpoints, &e))?;
         }
+        let model = model.ok_or_else(|| {
+            Failure::failed("no net was trained", &stage.node, "this is a bug; please report it")
+        })?;
         Ok((model, state))
     }
 
@@ -303,19 +312,20 @@ impl Run<'_> {
         }
     }
 
-    /// Fills the net from a checkpoint of this run; `None` if there is none that is whole.
-    fn resume(&self, path: &Path, net: &mut BagNet) -> Option<State> {
+    /// The net and the state in a checkpoint of this run; `None` if there is none that is whole.
+    fn resume(&self, path: &Path) -> Option<(BagNet, State)> {
         let arrays = Arrays::read(path).ok()?;
         let mut state: State = serde_json::from_str(&arrays.note().ok()??).ok()?;
         if state.node != self.stage.node {
             return None;
         }
+        let mut net = self.net();
         net.restore(&arrays).ok()?;
         (_, state.held_out) = arrays.f32("held_out", &[None]).ok()?;
         let text =
             format!("resuming after epoch {} of training {}", state.epochs, state.trainings + 1);
         self.stage.progress.send(&Event::Note { text });
-        Some(state)
+        Some((net, state))
     }
 }
 

@@ -118,7 +118,7 @@ impl Part {
 }
 
 /// The most weights: 16 GiB of them.
-const MOST: usize = 1 << 32;
+pub const MOST: usize = 1 << 32;
 
 /// Refuses a model that would not fit into memory, before its training: one with `width` weights,
 /// which are for `of`, in each column.

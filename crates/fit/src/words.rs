@@ -15,7 +15,7 @@ pub struct Words {
     pub parts: Vec<(&'static str, Csr)>,
     /// The names of the classes.
     pub labels: Labels,
-    /// The words' vectors, scaled to a mean length of 1.
+    /// The words' vectors, scaled so that those of train's words have a mean length of 1.
     pub vectors: Vec<f32>,
     /// Components of a vector.
     pub dimension: usize,
@@ -69,15 +69,22 @@ pub fn read(stage: &Stage) -> Result<Words> {
             return Err(Failure::artifact("the table has no rows", &path));
         }
     }
-    let scale = scale_of(vectors, dimension);
+    let scale = parts.first().map_or(1.0, |(_, train)| scale_of(train, vectors, dimension));
     let vectors = vectors.iter().map(|x| scale * x).collect();
     Ok(Words { parts, labels, vectors, dimension, scale })
 }
 
-/// What gives the vectors a mean length of 1.
+/// What gives the vectors of train's words a mean length of 1.
 #[expect(clippy::cast_possible_truncation, reason = "vectors are f32")]
-fn scale_of(vectors: &[f32], dimension: usize) -> f32 {
+fn scale_of(train: &Csr, vectors: &[f32], dimension: usize) -> f32 {
+    let mut is_used = vec![false; train.columns];
+    for &word in (0..train.rows()).flat_map(|row| train.row(row).0) {
+        if let Some(is_used) = is_used.get_mut(word as usize) {
+            *is_used = true;
+        }
+    }
     let length = |v: &[f32]| v.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-    let all: f64 = vectors.chunks_exact(dimension.max(1)).map(length).sum();
-    if all > 0.0 { ((vectors.len() / dimension.max(1)) as f64 / all) as f32 } else { 1.0 }
+    let used = || vectors.chunks_exact(dimension.max(1)).zip(&is_used).filter(|(_, used)| **used);
+    let all: f64 = used().map(|(vector, _)| length(vector)).sum();
+    if all > 0.0 { (used().count() as f64 / all) as f32 } else { 1.0 }
 }

@@ -1,6 +1,6 @@
 //! The evaluations: how good runs are over several splits of the data.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use failure::{Failure, Result};
 use schema::{Evaluation, EvaluationRecord, Spread};
@@ -47,19 +47,20 @@ pub struct LearningCurve {
     pub points: Vec<(usize, Spread)>,
 }
 
-/// Reads the record at `path`.
-pub fn read(path: Option<&str>) -> Result<Option<Evaluated>> {
-    let Some(path) = path.map(Path::new) else { return Ok(None) };
-    let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
-    let record: EvaluationRecord = serde_json::from_slice(&bytes).map_err(|e| {
-        Failure::input(
-            format_args!("this is not a record of evaluations: {e}"),
-            path.display(),
-            "make it again: cargo xtask evaluate",
-        )
-    })?;
-    let all: Vec<Evaluation> =
-        record.evaluations.into_iter().filter(|of| !of.scored().1.is_empty()).collect();
+/// Reads the records at these paths.
+pub fn read(paths: &[PathBuf]) -> Result<Option<Evaluated>> {
+    let mut all: Vec<Evaluation> = Vec::new();
+    for path in paths {
+        let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
+        let record: EvaluationRecord = serde_json::from_slice(&bytes).map_err(|e| {
+            Failure::input(
+                format_args!("this is not a record of evaluations: {e}"),
+                path.display(),
+                "make it again: cargo xtask evaluate",
+            )
+        })?;
+        all.extend(record.evaluations.into_iter().filter(|of| !of.scored().1.is_empty()));
+    }
     Ok((!all.is_empty()).then(|| Evaluated::of(&all)))
 }
 
@@ -81,7 +82,10 @@ impl Evaluated {
         let figures = |run: &str, split: &str| {
             let of = find(run, split)?;
             let first = runs.first().and_then(|first| find(first, split));
-            let first = first.filter(|first| first.run != of.run && first.seeds == of.seeds);
+            let first = first.filter(|first| {
+                let is_paired = first.seeds == of.seeds && first.scored().0 == of.scored().0;
+                first.run != of.run && is_paired
+            });
             let difference = first.and_then(|first| {
                 let pairs = of.scored().1.iter().zip(first.scored().1);
                 comparison::paired(&pairs.map(|(a, b)| a - b).collect::<Vec<f64>>(), of.ratio)
@@ -106,7 +110,14 @@ impl Evaluated {
         let mut curves = Vec::new();
         for run in &runs {
             for split in [RANDOM, STORIES] {
-                let of_run = all.iter().filter(|of| of.run == **run && of.split == split);
+                // Points that were scored on other splits are not of the same curve.
+                let whole = find(run, split);
+                let is_alike = |of: &&Evaluation| {
+                    whole.is_none_or(|whole| whole.seeds == of.seeds)
+                        && of.run == **run
+                        && of.split == split
+                };
+                let of_run = all.iter().filter(is_alike);
                 let spread = |of: &Evaluation| {
                     of.spread().unwrap_or(Spread { mean: of.mean(), deviation: 0.0 })
                 };

@@ -1,12 +1,14 @@
 //! The facts of the report, read from the stages' artifacts; `metrics.json` is their JSON form.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
-use failure::Result;
+use failure::{Failure, Result};
 use formats::table;
 use schema::{Coverage, IngestSummary, Labels, OptionValues, Start};
 use serde::{Deserialize, Serialize};
 use stage::Stage;
+use stage::files::expand;
 
 use crate::evaluated::{self, Evaluated};
 use crate::parts::{self, PartFacts, json};
@@ -104,7 +106,7 @@ fn is_news(ingest: &IngestSummary) -> bool {
 #[serde(deny_unknown_fields)]
 struct ReportOptions {
     tuned: Option<Files>,
-    evaluated: Option<String>,
+    evaluated: Option<Files>,
 }
 
 /// A file, or several.
@@ -113,6 +115,21 @@ struct ReportOptions {
 enum Files {
     One(String),
     Many(Vec<String>),
+}
+
+/// The files that an option names.
+fn paths(files: Option<Files>) -> Result<Vec<PathBuf>> {
+    let sources = match files {
+        None => Vec::new(),
+        Some(Files::One(one)) => vec![one],
+        Some(Files::Many(many)) => many,
+    };
+    let mut paths = Vec::new();
+    for source in sources {
+        let files = expand(&source).map_err(|e| Failure::io("read", Path::new(&source), &e))?;
+        paths.extend(files.into_iter().map(|file| file.path));
+    }
+    Ok(paths)
 }
 
 impl Facts {
@@ -150,11 +167,7 @@ impl Facts {
             );
         }
         let ReportOptions { tuned, evaluated } = stage.options()?;
-        let tuned = match tuned {
-            None => Vec::new(),
-            Some(Files::One(one)) => vec![one],
-            Some(Files::Many(many)) => many,
-        };
+        let (tuned, evaluated) = (paths(tuned)?, paths(evaluated)?);
         let mut runs = Vec::new();
         for node in stage.nodes("train.*") {
             runs.push(RunFacts::read(stage, node, &labels, &parts)?);
@@ -205,7 +218,7 @@ impl Facts {
             bags: runs,
             runs: comparison,
             tuned: tuned::read(&tuned)?,
-            evaluated: evaluated::read(evaluated.as_deref())?,
+            evaluated: evaluated::read(&evaluated)?,
             sweep: Sweep::read(stage)?,
             parts,
         })

@@ -1,7 +1,7 @@
 //! The tunings: every trial of a run's options, and how good it was.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use failure::{Failure, Result};
 use schema::{Range, TrialRecord, TuningRecord};
@@ -47,10 +47,9 @@ pub struct TunedTrial {
 }
 
 /// Reads the records at these paths.
-pub fn read(sources: &[String]) -> Result<Vec<Tuned>> {
+pub fn read(paths: &[PathBuf]) -> Result<Vec<Tuned>> {
     let mut all: Vec<Tuned> = Vec::new();
-    for source in sources {
-        let path = Path::new(source);
+    for path in paths {
         let bytes = std::fs::read(path).map_err(|e| Failure::io("read", path, &e))?;
         let record: TuningRecord = serde_json::from_slice(&bytes).map_err(|e| {
             Failure::input(

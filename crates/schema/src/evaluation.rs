@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Spread;
 
-/// How good runs are over several splits of the data.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// How good a run is over several splits of the data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EvaluationRecord {
-    /// The recipe key of the data.
-    pub data: String,
+    /// The run's recipe key with a split that is the same for all evaluations.
+    pub key: String,
     /// In the order of the last command that made each.
     pub evaluations: Vec<Evaluation>,
 }

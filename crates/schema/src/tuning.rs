@@ -28,8 +28,8 @@ pub enum Range {
 /// All trials of a run's options.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TuningRecord {
-    /// The recipe key of the data.
-    pub data: String,
+    /// A digest of the recipes of all that the run reads.
+    pub key: String,
     /// The run.
     pub run: String,
     /// Folds of train and valid.
@@ -57,6 +57,9 @@ pub struct TrialRecord {
     pub accuracies: Vec<f64>,
     /// The mean cross-entropy on each of them, in nats.
     pub losses: Vec<f64>,
+    /// Whether its training failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 impl TrialRecord {

@@ -72,17 +72,19 @@ fn stratified(classes: &[usize], names: usize, count: usize, seed: u32) -> Vec<u
         })
         .collect();
     // The rows in order of their classes are dealt out to the folds in turn.
-    let mut sorted = numbered.clone();
-    sorted.sort_unstable();
+    let mut rows = vec![Vec::new(); next];
+    for (row, &class) in numbered.iter().enumerate() {
+        rows[class].push(row);
+    }
     let mut random = RandomState::new(seed);
     let mut folds = vec![0; classes.len()];
-    for class in 0..next {
-        let dealt = sorted.iter().enumerate().filter(|&(_, &of)| of == class);
-        let mut of_class: Vec<usize> = dealt.map(|(at, _)| at % count).collect();
+    let mut first = 0;
+    for rows in rows {
+        let mut of_class: Vec<usize> = (first..first + rows.len()).map(|at| at % count).collect();
+        first += rows.len();
         of_class.sort_unstable();
         random.shuffle(&mut of_class);
-        let rows = numbered.iter().enumerate().filter(|&(_, &of)| of == class);
-        for ((row, _), fold) in rows.zip(of_class) {
+        for (row, fold) in rows.into_iter().zip(of_class) {
             folds[row] = fold;
         }
     }

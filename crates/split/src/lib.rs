@@ -98,6 +98,13 @@ pub fn run(stage: &Stage) -> Result<String> {
     let given = given::Given::of(&options)?;
     let mut parts = given
         .map_or_else(|| rows.cut(&options), |given| given.parts(&rows, &path, &options, stage))?;
+    if options.cv_folds.is_none() && options.cv_fold > 1 {
+        return Err(Failure::usage(
+            "a fold is named, but there are no folds",
+            "option `split.cv.fold`",
+            "set `split.cv.folds`, too",
+        ));
+    }
     if options.cv_folds.is_some() {
         parts = folds::cut(&rows, parts, &options)?;
     }

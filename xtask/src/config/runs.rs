@@ -18,6 +18,9 @@ pub const NET: &str = "net";
 /// More combinations than this are a mistake.
 const MOST: usize = 1000;
 
+/// The values in a trial's name are not longer than this; a digest stands for longer ones.
+const LONGEST: usize = 100;
+
 /// After so many mistakes in the combinations of one matrix, the others are probably the same.
 const SHOWN: usize = 10;
 
@@ -57,7 +60,7 @@ pub fn resolve(
                 Vec::new()
             })
         {
-            match one(name, &combination, layers, schemas, problems) {
+            match one(name, &combination, layers, schemas, problems, false) {
                 Some(run) if runs.iter().any(|other| other.name == run.name) => {
                     problems.add(format!("`matrix.{name}` gives two runs the name `{}`", run.name));
                 }
@@ -130,7 +133,7 @@ pub fn trial(
         .iter()
         .filter_map(|(option, listed)| Some((option.as_str(), listed.values.first()?, listed)))
         .collect();
-    one(name, &combination, layers, schemas, problems)
+    one(name, &combination, layers, schemas, problems, true)
 }
 
 fn one(
@@ -139,6 +142,7 @@ fn one(
     layers: &ConfigLayers<'_>,
     schemas: &Schemas<'_>,
     problems: &mut Problems,
+    is_trial: bool,
 ) -> Option<NamedRun> {
     let chosen = combination
         .iter()
@@ -182,8 +186,15 @@ fn one(
     if parts.len() < combination.len() {
         return None;
     }
-    let name =
-        if parts.is_empty() { name.to_owned() } else { format!("{name}@{}", parts.join("+")) };
+    let values = parts.join("+");
+    let name = if parts.is_empty() {
+        name.to_owned()
+    } else if is_trial && values.len() > LONGEST {
+        let digest = Digest::of(values.as_bytes());
+        format!("{name}@{}", digest.as_str().get(..16).unwrap_or_default())
+    } else {
+        format!("{name}@{values}")
+    };
     match NodeName::try_from(name) {
         Ok(name) => Some(NamedRun { name, net, schema, options }),
         Err(e) => {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use schema::Range;
 use serde_json::Value as Json;
-use stage::Schema;
 use stage::options::{Kind, suggest};
+use stage::{Options, Schema};
 use toml::{Table, Value};
 
 use super::Problems;
@@ -44,10 +44,18 @@ pub struct Tuning {
 pub type Trial = BTreeMap<String, Json>;
 
 impl Tuning {
-    /// All trials, each once. There may be fewer than asked for if the ranges have few values.
-    pub fn draw(&self) -> Vec<Trial> {
+    /// All trials, each once, the one without values first. There are fewer than asked for if the
+    /// ranges have few values or `is_valid` refuses most combinations. `configured` are the values
+    /// of the run's options.
+    pub fn draw(&self, configured: &Options, is_valid: impl Fn(&Trial) -> bool) -> Vec<Trial> {
         let mut random = SplitMix(self.seed);
         let mut all = vec![Trial::new()];
+        let first: Trial = self
+            .ranges
+            .keys()
+            .filter_map(|option| Some((option.clone(), configured.get(option)?.clone())))
+            .collect();
+        let mut seen = vec![first];
         for _ in 0..100 * self.trials {
             if all.len() >= self.trials {
                 break;
@@ -57,7 +65,11 @@ impl Tuning {
                 .iter()
                 .map(|(option, range)| (option.clone(), value(range, &mut random)))
                 .collect();
-            if !all.contains(&trial) {
+            if seen.contains(&trial) {
+                continue;
+            }
+            seen.push(trial.clone());
+            if is_valid(&trial) {
                 all.push(trial);
             }
         }
@@ -65,12 +77,13 @@ impl Tuning {
     }
 
     /// The values of a trial, as a matrix lists them.
-    pub fn choices(trial: &Trial) -> Vec<(String, MatrixOption)> {
-        let value = |json: &Json| Value::try_from(json).unwrap_or(Value::Boolean(false));
+    pub fn choices(trial: &Trial) -> Result<Vec<(String, MatrixOption)>, String> {
         let listed = |(option, json): (&String, &Json)| {
-            let values = vec![value(json)];
+            let value = Value::try_from(json).map_err(|e| format!("{option} = {json}: {e}"))?;
             let shown = format!("[{TUNE}]");
-            (option.clone(), MatrixOption { values, shown, base: Path::new("").into(), layer: 0 })
+            let of =
+                MatrixOption { values: vec![value], shown, base: Path::new("").into(), layer: 0 };
+            Ok((option.clone(), of))
         };
         trial.iter().map(listed).collect()
     }
@@ -116,11 +129,24 @@ fn value(range: &Range, random: &mut SplitMix) -> Json {
                 let x = x.round().clamp(*min, *max) as i64;
                 return Json::from(x);
             }
-            // Three digits are enough, and readable.
-            let short: f64 = format!("{x:.2e}").parse().unwrap_or(x);
+            // Readable, and no two values of a range fall together: three digits, or a thousandth of
+            // the range.
+            let short: f64 = if *log {
+                format!("{x:.2e}").parse().unwrap_or(x)
+            } else {
+                let digits = 3.0 - (max - min).log10().floor();
+                let scale = 10.0_f64.powi(whole_of(digits));
+                (x * scale).round() / scale
+            };
             Json::from(short.clamp(*min, *max))
         }
     }
+}
+
+/// A number of digits.
+#[expect(clippy::cast_possible_truncation, reason = "a whole number of some hundreds at most")]
+const fn whole_of(digits: f64) -> i32 {
+    digits as i32
 }
 
 /// Adds the settings in a file's table `[tune]`.
@@ -222,6 +248,12 @@ fn one(
             .collect(),
         Some(_) => None,
     };
+    let is_twice = |seeds: &Vec<u32>| {
+        seeds.iter().enumerate().any(|(i, seed)| seeds.iter().take(i).any(|of| of == seed))
+    };
+    if seeds.as_ref().is_some_and(is_twice) {
+        problems.add(format!("`{place}.seeds` has a seed twice"));
+    }
     if seeds.is_none() {
         problems
             .add(format!("`{place}.seeds` must be a list of seeds of the folds, such as [1, 2]"));
@@ -260,6 +292,9 @@ fn range(schema: &Schema, option: &str, value: &Value) -> Result<Range, String> 
         let known = schema.0.keys().map(String::as_str).filter(|known| *known != NET);
         return Err(format!("is not an option that can be tuned{}", suggest(option, known)));
     };
+    if entry.kind.names_files() || entry.kind == Kind::Place {
+        return Err("is a path, which cannot be tuned".to_owned());
+    }
     let mut options = schema.defaults();
     let mut check = |value: &Value| {
         schema.set(&mut options, option, value)?;
@@ -328,10 +363,13 @@ mod tests {
         let k = Range::Between { min: 1.0, max: 4.0, log: false, whole: true };
         let loss = Range::Choices(vec!["a".into(), "b".into()]);
         let of = tuning(200, &[("c", c), ("k", k), ("loss", loss)]);
-        let trials = of.draw();
+        let configured = Options::new();
+        let trials = of.draw(&configured, |_| true);
         assert_eq!((trials.len(), trials.first()), (200, Some(&Trial::new())));
-        assert_eq!(trials, of.draw());
-        assert_ne!(trials, Tuning { seed: 8, ..of }.draw());
+        assert_eq!(trials, of.draw(&configured, |_| true));
+        let large = of.draw(&configured, |trial| trial["k"].as_i64() > Some(2));
+        assert!(large.len() == 200 && large.iter().skip(1).all(|t| t["k"].as_i64() > Some(2)));
+        assert_ne!(trials, Tuning { seed: 8, ..of }.draw(&configured, |_| true));
         let mut below = 0;
         let mut counts = BTreeMap::new();
         for trial in trials.iter().skip(1) {
@@ -349,6 +387,16 @@ mod tests {
     #[test]
     fn ranges_with_few_values_give_few_trials() {
         let loss = Range::Choices(vec!["a".into(), "b".into()]);
-        assert_eq!(tuning(50, &[("loss", loss)]).draw().len(), 3);
+        let of = tuning(50, &[("loss", loss)]);
+        assert_eq!(of.draw(&Options::new(), |_| true).len(), 3);
+        // The configured value is the first trial's, and is not drawn again.
+        let configured = Options::from([("loss".to_owned(), "a".into())]);
+        assert_eq!(of.draw(&configured, |_| true).len(), 2);
+    }
+
+    #[test]
+    fn values_of_a_narrow_range_are_apart() {
+        let lr = Range::Between { min: 1000.0, max: 1004.0, log: false, whole: false };
+        assert_eq!(tuning(20, &[("lr", lr)]).draw(&Options::new(), |_| true).len(), 20);
     }
 }

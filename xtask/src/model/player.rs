@@ -451,6 +451,7 @@ impl Player {
         let nodes = selection.nodes(&config.graph).expect("nodes");
         let context = Context { root: &root, config, store, json: false };
         let run = PipelineRun {
+            wanted: &[],
             context,
             selection: &selection,
             runner,

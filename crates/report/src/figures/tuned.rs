@@ -40,11 +40,15 @@ pub fn draw(
     let mut points: Vec<(f64, f64, f64, bool)> = tuned
         .rows
         .iter()
+        .filter(|row| row.folds > 0)
         .filter_map(|row| {
             let x = place(row.values.get(at)?.as_ref()?)?;
             Some((x, row.accuracy, row.folds as f64 / most as f64, row.is_best))
         })
         .collect();
+    // The configured value may lie outside of the range.
+    let ends =
+        points.iter().fold(ends, |ends, point| ends.start.min(point.0)..ends.end.max(point.0));
     // The fullest are drawn last.
     points.reverse();
     let (low, high) = points
