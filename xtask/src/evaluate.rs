@@ -295,12 +295,13 @@ fn show(kind: &Kind, all: &[Evaluation], json: bool) {
         });
         let _ = writeln!(
             out,
-            "{}, {}: valid {}, test {} over {} splits{difference}",
+            "{}, {}: valid {}, test {} over {} split{}{difference}",
             kind.shown(),
             of.run,
             shown(&of.valid),
             shown(&of.test),
-            of.seeds.len()
+            of.seeds.len(),
+            if of.seeds.len() == 1 { "" } else { "s" }
         );
     }
 }

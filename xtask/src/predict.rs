@@ -249,7 +249,7 @@ fn make(artifacts: &Path, node: &str) -> String {
 /// A node's current result, every file of which is undamaged.
 fn sound(store: &Store, artifacts: &Path, name: &NodeName) -> Result<Manifest> {
     let folder = store.current(name);
-    let remedy = format!("make it: {}", make(artifacts, name));
+    let remedy = format!("make it: {}, with the same --profile and --set", make(artifacts, name));
     let Some(manifest) = Manifest::read(&folder)? else {
         return Err(Failure::usage(
             format_args!("there is no result of `{name}` to predict with"),

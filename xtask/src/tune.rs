@@ -75,6 +75,8 @@ pub fn run(
         evaluate::make(Context { root, config: &config, store, json }, &[run], &arguments.device);
     let record = command.written(&config, &configured, &trials, scores?)?;
     show(&record, json);
+    let path = self::record(store.root(), &tuning.run);
+    eprintln!("recorded in {}; the next `pipeline` shows it in the report", path.display());
     restored
 }
 
@@ -342,6 +344,10 @@ fn show(record: &TuningRecord, json: bool) {
             spread(first),
             first.loss()
         );
+    }
+    if record.best == 0 {
+        let _ = writeln!(out, "no trial is better than the configured options");
+        return;
     }
     let _ = writeln!(out, "\n[{}]", record.run);
     for (option, value) in &best.options {

@@ -2,13 +2,17 @@
 
 use schema::Spread;
 
-/// The mean of paired differences and its 95 % interval; `None` for fewer than two.
+/// The mean of paired differences and its 95 % interval; `None` for fewer than two, or if all are
+/// equal: an interval of no width would only look certain.
 ///
 /// The splits share rows, so that the differences are not independent, and a plain t interval would
 /// be too narrow. This is the corrected one of Nadeau and Bengio, "Inference for the Generalization
 /// Error" (2003): `ratio` is the number of scored rows divided by that of training rows.
 pub fn paired(differences: &[f64], ratio: f64) -> Option<(f64, [f64; 2])> {
     let Spread { mean, deviation } = Spread::of(differences)?;
+    if deviation == 0.0 {
+        return None;
+    }
     let n = differences.len();
     let half = quantile(n - 1) * deviation * (1.0 / n as f64 + ratio).sqrt();
     Some((mean, [mean - half, mean + half]))

@@ -31,7 +31,7 @@ pub struct EvaluatedRun {
 struct Figures {
     /// The part it is of.
     part: &'static str,
-    splits: usize,
+    seeds: String,
     mean: f64,
     deviation: Option<f64>,
     /// How much it differs from the first run, with a 95 % interval; only on the same splits.
@@ -56,7 +56,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Option<Evaluated>> {
             Failure::input(
                 format_args!("this is not a record of evaluations: {e}"),
                 path.display(),
-                "make it again: cargo xtask evaluate",
+                "remove the file, or make it again: cargo xtask evaluate RUN",
             )
         })?;
         all.extend(record.evaluations.into_iter().filter(|of| !of.scored().1.is_empty()));
@@ -90,10 +90,10 @@ impl Evaluated {
                 let pairs = of.scored().1.iter().zip(first.scored().1);
                 comparison::paired(&pairs.map(|(a, b)| a - b).collect::<Vec<f64>>(), of.ratio)
             });
-            let (part, values) = of.scored();
+            let part = of.scored().0;
             Some(Figures {
                 part,
-                splits: values.len(),
+                seeds: seeds(&of.seeds),
                 mean: of.mean(),
                 deviation: of.spread().map(|spread| spread.deviation),
                 difference,
@@ -135,6 +135,17 @@ impl Evaluated {
         }
         Self { has_stories: rows.iter().any(|row| row.stories.is_some()), rows, curves }
     }
+}
+
+/// Seeds as `cargo xtask evaluate` takes them, such as 101-110,7.
+fn seeds(all: &[u32]) -> String {
+    let pieces = all.chunk_by(|a, b| a.checked_add(1) == Some(*b));
+    let piece = |of: &[u32]| match of {
+        [first, .., last] => format!("{first}-{last}"),
+        [one] => one.to_string(),
+        [] => String::new(),
+    };
+    pieces.map(piece).collect::<Vec<_>>().join(",")
 }
 
 /// The names of the kinds of splits.

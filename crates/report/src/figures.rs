@@ -114,17 +114,17 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
             )?);
         }
     }
-    let curves = || facts.evaluated.iter().flat_map(|of| &of.curves);
-    let mut runs: Vec<&str> = curves().map(|curve| curve.run.as_str()).collect();
+    let curves = facts.evaluated.as_ref().map_or(&[][..], |of| &of.curves);
+    let mut runs: Vec<&str> = curves.iter().map(|curve| curve.run.as_str()).collect();
     runs.dedup();
     for run in runs {
-        let of_run: Vec<_> = curves().filter(|curve| curve.run == run).collect();
+        let of_run: Vec<_> = curves.iter().filter(|curve| curve.run == run).collect();
         let english = format!("{run}: accuracy by the number of training headlines");
         let japanese = format!("{run}：学習データの件数と正解率");
         figures.push(Figure::new(
             &format!("shares-{}", run.strip_prefix("train.").unwrap_or(run)),
             [&english, &japanese],
-            |ja| svg(shares::SIZE, |area| shares::draw(area, &of_run, ja)),
+            |ja| svg(shares::SIZE, |area| shares::draw(area, &of_run, curves, ja)),
         )?);
     }
     for of in &facts.tuned {

@@ -7,6 +7,9 @@ use failure::{Failure, Result};
 use schema::{Range, TrialRecord, TuningRecord};
 use serde::Serialize;
 
+/// What to do about a record that cannot be used.
+const REMEDY: &str = "remove the file, or make it again: cargo xtask tune NAME";
+
 /// A tuning.
 #[derive(Serialize)]
 pub struct Tuned {
@@ -55,14 +58,16 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Tuned>> {
             Failure::input(
                 format_args!("this is not the record of a tuning: {e}"),
                 path.display(),
-                "make it again: cargo xtask tune",
+                REMEDY,
             )
         })?;
-        let wrong = |what: &str| {
-            Err(Failure::input(what, path.display(), "make it again: cargo xtask tune"))
-        };
+        let wrong = |what: &str| Err(Failure::input(what, path.display(), REMEDY));
         if record.trials.get(record.best).is_none_or(|best| best.accuracies.is_empty()) {
             return wrong("the record's best trial is not there");
+        }
+        let accuracies = || record.trials.iter().flat_map(|trial| &trial.accuracies);
+        if accuracies().any(|accuracy| !(0.0..=1.0).contains(accuracy)) {
+            return wrong("the record has an accuracy that is not between 0 and 1");
         }
         if all.iter().any(|other| other.run == record.run) {
             return wrong("another record is of the same run");

@@ -334,7 +334,7 @@ pub fn options(world: &World, cases: &mut Cases) {
         (
             "a tuning from more to less",
             &["tune.linear.ranges.c={min=2, max=1}"],
-            "goes from 2 to 1, which is not more",
+            "has `min` = 2 and `max` = 1; `min` must be less",
         ),
         (
             "a tuning with an option beside its ranges",

@@ -330,13 +330,14 @@ fn range(schema: &Schema, option: &str, value: &Value) -> Result<Range, String> 
                 Some(_) => return Err("has a scale other than \"linear\" and \"log\"".to_owned()),
             };
             if min >= max {
-                return Err(format!("goes from {min} to {max}, which is not more"));
+                return Err(format!("has `min` = {min} and `max` = {max}; `min` must be less"));
             }
             if log && min <= 0.0 {
                 return Err("has a scale \"log\", and `min` is not above 0".to_owned());
             }
             Ok(Range::Between { min, max, log, whole: entry.kind == Kind::Integer })
         }
+        Value::Array(_) => Err("has an empty list; list the values to try".to_owned()),
         _ => Err("must be a list of values or { min = …, max = … }".to_owned()),
     }
 }

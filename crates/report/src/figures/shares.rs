@@ -13,8 +13,15 @@ pub const SIZE: (u32, u32) = (560, 340);
 
 /// Draws the curve of a run for each kind of split, with a standard deviation up and down. The curve
 /// of whole stories is dashed.
-pub fn draw(area: &Area<'_>, curves: &[&LearningCurve], ja: bool) -> Result<(), DrawError> {
-    let points = || curves.iter().flat_map(|curve| &curve.points);
+///
+/// The axes are those of `all` curves, so that figures can be compared.
+pub fn draw(
+    area: &Area<'_>,
+    curves: &[&LearningCurve],
+    all: &[LearningCurve],
+    ja: bool,
+) -> Result<(), DrawError> {
+    let points = || all.iter().flat_map(|curve| &curve.points);
     let log = |rows: usize| (rows.max(1) as f64).log10();
     let (left, right) = points()
         .map(|point| log(point.0))
