@@ -245,6 +245,7 @@ fn any_number_of_labels_and_of_members_is_fitted_and_reported() {
         "train.curve.epochs=2",
         "train.plain.net=linear",
         "train.plain.folds=3",
+        "train.plain.solver=newton",
         "train.plain.loss=logistic",
         "train.plain.naive_bayes=0",
         "train.plain.vectors=0",

@@ -1,5 +1,5 @@
 //! One-against-rest linear machines: L2-regularised, with the squared hinge loss or the logistic
-//! loss, trained by dual coordinate descent.
+//! loss, trained by dual coordinate descent or by Newton's method.
 //!
 //! A machine minimises ½ wᵀw + Σ Cᵢ ξ(yᵢ wᵀxᵢ), where y is 1 for its class and −1 for the rest, and
 //! ξ(z) = max(0, 1 − z)² or ln(1 + e⁻ᶻ). The bias is the weight of a feature that is 1 in every row,
@@ -14,6 +14,7 @@
 mod coordinate;
 mod lanes;
 mod model;
+mod newton;
 mod ratio;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,9 +39,21 @@ pub enum Loss {
     Logistic,
 }
 
+/// What finds the optimum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Solver {
+    /// Dual coordinate descent: several machines at once, each on one thread.
+    Dual,
+    /// Newton's method: one machine at a time, on all threads.
+    Newton,
+}
+
 /// How to train.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearOptions {
+    /// What finds the optimum.
+    pub solver: Solver,
     /// The loss of a margin.
     pub loss: Loss,
     /// C, the weight of the losses beside the regulariser.
@@ -56,7 +69,10 @@ pub struct LinearOptions {
     pub smoothing: f64,
     /// The descent ends when the projected gradients of all rows differ by no more.
     pub tolerance: f64,
-    /// The most passes over the rows.
+    /// Newton's method ends when the gradient is shorter than this share of its first length, times
+    /// the share of the smaller side of the machine.
+    pub gradient_tolerance: f64,
+    /// The most passes over the rows, or steps of Newton's method.
     pub epochs: u32,
     /// Seed of the order of the rows.
     pub seed: u64,
@@ -111,9 +127,16 @@ pub fn train(
         passes: Vec::new(),
         converged: true,
     });
+    let data = Data { rows, classes, folds: folds.unwrap_or_default(), options };
+    if options.solver == Solver::Newton {
+        let columns = newton::Columns::of(rows);
+        for problem in &problems {
+            keep(&newton::solve(data, *problem, &columns), data, &[*problem], &result);
+        }
+        return finished(rows, result);
+    }
     team::run(team::available().min(groups.len()), |_| {
         while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let data = Data { rows, classes, folds: folds.unwrap_or_default(), options };
             if group.len() > 4 {
                 keep(&solve::<16>(data, group), data, group, &result);
             } else if group.len() > 1 {
@@ -123,6 +146,10 @@ pub fn train(
             }
         }
     });
+    finished(rows, result)
+}
+
+fn finished(rows: Rows<'_>, result: Mutex<Trained>) -> Trained {
     let mut result = result.into_inner().unwrap_or_else(PoisonError::into_inner);
     for pass in &mut result.passes {
         pass.active /= (rows.len() * pass.running).max(1) as f64;

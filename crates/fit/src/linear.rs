@@ -1,7 +1,7 @@
 //! `net = "linear"`: a machine for each class.
 
 use classifiers::folds;
-use classifiers::linear::{self, LinearModel, LinearOptions, Loss};
+use classifiers::linear::{self, LinearModel, LinearOptions, Loss, Solver};
 use classifiers::{Dense, Rows};
 use failure::{Failure, Result};
 use schema::Outcome;
@@ -16,6 +16,7 @@ use crate::strongest;
 #[serde(deny_unknown_fields)]
 struct Options {
     net: String,
+    solver: Solver,
     loss: Loss,
     c: f64,
     class_weight: Option<String>,
@@ -23,6 +24,7 @@ struct Options {
     smoothing: f64,
     vectors: f64,
     tolerance: f64,
+    gradient_tolerance: f64,
     epochs: u32,
     folds: Option<u32>,
     seed: u64,
@@ -54,12 +56,14 @@ pub fn run(stage: &Stage) -> Result<String> {
     let dense = Dense { values: &vectors.values, dimension: train.dimension };
     let rows = Rows { sparse: &train.sparse, dense };
     let how = LinearOptions {
+        solver: options.solver,
         loss: options.loss,
         c: options.c,
         balanced: options.class_weight.is_some(),
         naive_bayes: options.naive_bayes,
         smoothing: options.smoothing,
         tolerance: options.tolerance,
+        gradient_tolerance: options.gradient_tolerance,
         epochs: options.epochs,
         seed: options.seed,
     };

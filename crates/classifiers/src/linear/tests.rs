@@ -26,6 +26,8 @@ fn label(i: usize) -> usize {
 
 fn options() -> LinearOptions {
     LinearOptions {
+        solver: Solver::Dual,
+        gradient_tolerance: 1e-9,
         loss: Loss::SquaredHinge,
         c: 0.7,
         balanced: false,
@@ -216,4 +218,54 @@ fn a_model_comes_back_from_its_file() {
     assert!((0..6).all(|column| back.weights(column) == model.weights(column)));
     assert_eq!((back.columns(), back.dimension(), back.parameters()), (6, 0, 21));
     assert!(LinearModel::read(&path, 4).is_err());
+}
+
+#[test]
+fn newton_s_method_ends_at_the_weights_of_the_descent() {
+    let mut all = Vec::new();
+    for loss in [Loss::SquaredHinge, Loss::Logistic] {
+        for balanced in [false, true] {
+            let tolerance = if loss == Loss::Logistic { 1e-5 } else { 1e-6 };
+            all.push(LinearOptions { loss, balanced, tolerance, naive_bayes: 0.6, ..options() });
+        }
+    }
+    let folds: Vec<u32> = (0..ROWS).map(|i| (i % 3) as u32).collect();
+    let sparse = data(label);
+    let values: Vec<f32> = (0..ROWS * 2).map(|i| ((i * 7) % 5) as f32 / 5.0).collect();
+    let rows = Rows { sparse: &sparse, dense: crate::Dense { values: &values, dimension: 2 } };
+    for dual in all {
+        let newton = LinearOptions { solver: Solver::Newton, ..dual };
+        let [by_dual, by_newton] =
+            [dual, newton].map(|options| train(rows, 3, Some(&folds), &options));
+        assert!(by_newton.converged, "{newton:?}");
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        assert!(close(&by_dual.held_out, &by_newton.held_out), "{newton:?}");
+        let [of_dual, of_newton] =
+            [by_dual, by_newton].map(|trained| trained.weights.model(1.0, &[]));
+        for column in 0..6 {
+            let (a, b) = (of_dual.weights(column), of_newton.weights(column));
+            assert!(close(a, b), "{newton:?}: {a:?} {b:?}");
+        }
+        assert!(close(of_dual.dense().0, of_newton.dense().0), "{newton:?}");
+    }
+}
+
+#[test]
+fn newton_s_weights_are_liblinear_s() {
+    // As in the tests of the descent.
+    let want = [
+        [-0.718_398, -0.338_439, 0.038_629, -0.196_505, -0.126_121, 0.738_652, -0.081_959],
+        [0.721_7, 0.151_899, -0.208_231, -0.193_569, 0.043_632, 0.159_644, -0.585_497],
+        [0.019_975, 0.156_189, 0.082_346, 0.239_567, 0.010_908, -0.975_703, -0.163_87],
+    ];
+    let newton = LinearOptions { solver: Solver::Newton, balanced: true, ..options() };
+    assert_close(&weights(&data(label), 3, &newton), &want, 2e-5);
+    let want = [
+        [-1.275_505, -0.692_247, 0.299_229, -0.504_89, -0.276_772, 1.274_746, -0.095_663],
+        [0.895_627, 0.063_953, -0.472_157, -0.262_84, -0.128_613, 0.009_807, -0.978_543],
+        [0.123_348, 0.242_87, -0.143_781, 0.325_385, 0.041_227, -1.720_083, -0.353_862],
+    ];
+    let newton =
+        LinearOptions { solver: Solver::Newton, loss: Loss::Logistic, c: 2.0, ..options() };
+    assert_close(&weights(&data(label), 3, &newton), &want, 5e-5);
 }
