@@ -238,7 +238,7 @@ impl Config {
 
     /// Lets the report show the tunings and evaluations that have been recorded among the artifacts,
     /// if they are of the configured data and options. `neutral` is this configuration with
-    /// [`evaluate::neutral`].
+    /// `evaluate::neutral`.
     pub fn show_records(&mut self, root: &Path, store: &Store, neutral: impl Fn() -> Result<Self>) {
         #[derive(Deserialize)]
         struct Record {
