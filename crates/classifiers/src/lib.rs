@@ -7,9 +7,7 @@
 
 pub mod calibration;
 pub mod embedding_bag;
-pub mod folds;
 pub mod linear;
-pub mod margins;
 pub mod neighbours;
 pub mod odds;
 pub mod stacking;

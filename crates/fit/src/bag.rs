@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use classifiers::embedding_bag::{BagDesk, BagModel, BagNet, BagOptions, Epoch, Start};
-use classifiers::folds;
-use classifiers::margins::PartRows;
 use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::{self, Array, Csr};
 use kernels::odds::{largest, log_sum_exp};
 use kernels::team;
+use predictions::folds;
+use predictions::margins::PartRows;
 use schema::{HistoryRow, Labels, Outcome};
 use serde::{Deserialize, Serialize};
 use stage::{Event, Stage, Unit};

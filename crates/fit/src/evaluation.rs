@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use classifiers::calibration::Calibrator;
-use classifiers::margins::{self, PartRows};
 use failure::{Failure, Result};
 use kernels::odds::{largest, log_sum_exp, softmax};
 use kernels::team;
 use predictions::PredictionsWriter;
+use predictions::margins::{self, PartRows};
 use schema::{CheckpointSummary, Labels, Metrics, Outcome, RunConfig, Score, Trained};
 use serde::Serialize;
 use stage::Stage;

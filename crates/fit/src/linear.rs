@@ -1,9 +1,9 @@
 //! `net = "linear"`: a machine for each class.
 
-use classifiers::folds;
 use classifiers::linear::{self, LinearModel, LinearOptions, Loss, Solver};
 use classifiers::{Dense, Rows};
 use failure::{Failure, Result};
+use predictions::folds;
 use schema::Outcome;
 use serde::{Deserialize, Serialize};
 use stage::{Event, Stage};

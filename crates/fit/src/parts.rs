@@ -6,7 +6,7 @@ use formats::arrays::{Csr, Values};
 use schema::Labels;
 use stage::Stage;
 
-use classifiers::margins::PartRows;
+use predictions::margins::PartRows;
 
 /// The rows of one part.
 pub struct Part {

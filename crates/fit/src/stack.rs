@@ -1,9 +1,9 @@
 //! `net = "stack"`: a logistic regression on the margins of other runs.
 
 use classifiers::calibration::Calibrator;
-use classifiers::margins::{self, PartMargins, PartRows};
 use classifiers::stacking::Stacking;
 use failure::{Failure, Result};
+use predictions::margins::{self, PartMargins, PartRows};
 use schema::{Labels, Outcome};
 use serde::{Deserialize, Serialize};
 use stage::Stage;

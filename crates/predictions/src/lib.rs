@@ -1,4 +1,8 @@
-//! `predictions.parquet`: a run's predictions for every headline of the valid and test parts.
+//! What a run says of rows: `predictions.parquet`, its predictions for every headline of the valid
+//! and test parts, and [`margins`], from which a stack learns, with the [`folds`] that make them.
+
+pub mod folds;
+pub mod margins;
 
 use std::path::{Path, PathBuf};
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use classifiers::calibration::Calibrator;
-use classifiers::folds::stratified;
-use classifiers::margins::{self, PartRows};
 use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::{self, Array};
 use nets::{Net, each_row};
+use predictions::folds::stratified;
+use predictions::margins::{self, PartRows};
+use schema::Calibration;
 use stage::Event;
 
 use super::Trainer;
@@ -65,7 +65,7 @@ pub fn write(trainer: &mut Trainer<'_>, net: &Net, count: u32) -> Result<()> {
     }
     margins::write(&stage.output(margins::FILE), &parts, &all, classes)?;
     // The nets are trained on the cross-entropy, so their logits are what a stack takes.
-    Calibrator::identity().write(stage.out())?;
+    stage.write_json("calibration.json", &Calibration { scale: 1.0, of_regression: None })?;
     std::fs::remove_dir_all(&folder).map_err(|e| Failure::io("remove", &folder, &e))
 }
 
