@@ -1,11 +1,11 @@
 //! The figure that shows whether a net's probabilities fit: the accuracy of its predictions by their
 //! probability. Points on the diagonal fit; those below it are too sure.
 
-use curves::{Area, DrawError, FIRST, GRID, INK};
+use curves::{Area, DrawError, FIRST, INK};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
-use super::style::font;
+use super::style::mesh;
 use crate::calibration::Calibration;
 
 /// Width and height, in pixels.
@@ -21,13 +21,7 @@ pub fn draw(area: &Area<'_>, calibration: &Calibration, ja: bool) -> Result<(), 
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(lowest..1.0, 0.0..1.0)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(14))
+    mesh(&mut chart)
         .x_desc(if ja { "予測確率" } else { "probability" })
         .y_desc(if ja { "正解率" } else { "accuracy" })
         .x_labels(6)

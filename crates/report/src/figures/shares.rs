@@ -1,11 +1,11 @@
 //! Learning curves by the number of training rows.
 
-use curves::{Area, DrawError, FIRST, GRID, INK, SECOND};
+use curves::{Area, DrawError, FIRST, SECOND};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::style::{font, short};
+use super::style::{font, mesh, short};
 use crate::evaluated::LearningCurve;
 
 /// Width and height, in pixels.
@@ -40,13 +40,7 @@ pub fn draw(
         .y_label_area_size(76)
         .build_cartesian_2d(left - 0.05..right + 0.05, ends.0 - room..ends.1 + room)?;
     let rows = |x: &f64| short(10.0_f64.powf(*x));
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(14))
+    mesh(&mut chart)
         .x_desc(if ja { "学習データの件数" } else { "headlines of train" })
         .y_desc(if ja { "正解率" } else { "accuracy" })
         .x_labels(6)

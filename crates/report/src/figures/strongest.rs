@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 
-use curves::{Area, DrawError, FIRST, GRID, INK};
+use curves::{Area, DrawError, FIRST};
 use plotters::prelude::*;
 use schema::StrongFeature;
 
-use super::style::{font, rows_mesh};
+use super::style::{mesh, rows_mesh};
 use crate::facts::Facts;
 use crate::runs::RunFacts;
 
@@ -109,13 +109,7 @@ pub fn passes(area: &Area<'_>, run: &RunFacts, ja: bool) -> Result<(), DrawError
         .x_label_area_size(44)
         .y_label_area_size(70)
         .build_cartesian_2d(1.0..last.max(2.0), (decade(low)..decade(high) * 10.0).log_scale())?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(14))
+    mesh(&mut chart)
         .x_desc(if ja { "パス" } else { "pass" })
         .y_desc(if ja { "最大の違反量" } else { "largest violation" })
         .x_labels(8)

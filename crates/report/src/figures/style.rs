@@ -1,13 +1,31 @@
 //! The text style and the marker that several figures use.
 
 use curves::{DrawError, GRID, INK, SECOND};
-use plotters::coord::ranged1d::SegmentedCoord;
+use plotters::chart::MeshStyle;
+use plotters::coord::ranged1d::{SegmentedCoord, ValueFormatter};
 use plotters::coord::types::{RangedCoordf64, RangedCoordusize};
 use plotters::prelude::*;
 
 /// A chart with a row for each name, and shares on the horizontal axis.
 pub type RowChart<'c, 'a> =
     ChartContext<'c, SVGBackend<'a>, Cartesian2d<RangedCoordf64, SegmentedCoord<RangedCoordusize>>>;
+
+/// The mesh of a chart in the report's style; its titles and labels are still to be set.
+pub fn mesh<'c, 'm, 'a, X, Y>(
+    chart: &'m mut ChartContext<'c, SVGBackend<'a>, Cartesian2d<X, Y>>,
+) -> MeshStyle<'c, 'm, X, Y, SVGBackend<'a>>
+where
+    X: Ranged + ValueFormatter<X::ValueType>,
+    Y: Ranged + ValueFormatter<Y::ValueType>,
+{
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .label_style(font(14))
+        .axis_desc_style(font(14));
+    mesh
+}
 
 /// Draws the names of the rows, and the `title`d axis with its numbers as `shown`.
 pub fn rows_mesh(
@@ -16,14 +34,8 @@ pub fn rows_mesh(
     title: &str,
     shown: &impl Fn(&f64) -> String,
 ) -> Result<(), DrawError> {
-    chart
-        .configure_mesh()
+    mesh(chart)
         .disable_y_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(14))
         .x_desc(title)
         .x_labels(6)
         .x_label_formatter(shown)

@@ -1,10 +1,10 @@
 //! How the accuracy of a tuning's trials depends on an option.
 
-use curves::{Area, DrawError, FIRST, GRID, INK};
+use curves::{Area, DrawError, FIRST};
 use plotters::prelude::*;
 use schema::Range;
 
-use super::style::{diamond, font, short};
+use super::style::{diamond, mesh, short};
 use crate::tuned::Tuned;
 
 /// Width and height, in pixels.
@@ -81,13 +81,7 @@ pub fn draw(
         Range::Choices(values) => 2 * values.len().min(NAMED) + 1,
         Range::Between { .. } => 6,
     };
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(14))
+    mesh(&mut chart)
         .x_desc(option)
         .y_desc(if ja { "正解率" } else { "accuracy" })
         .x_labels(marks)
