@@ -2,25 +2,22 @@
 //! `--set`, each of which overrides the ones before. All mistakes are found before anything runs,
 //! and are reported together.
 
+mod checks;
 mod layers;
 mod runs;
 mod tuning;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use cache::{Digest, NodeName, Store};
+use cache::NodeName;
 use failure::{Failure, Result};
-use serde::Deserialize;
 use serde_json::Value as Json;
 use stage::{Options, Schema, is_url};
 use stage::{options::Kind, options::suggest};
 
 use crate::declared::Declared;
 use crate::graph::{Graph, Node, UserRun};
-use crate::recipe::Recipes;
-use crate::{evaluate, tune};
 use layers::{ConfigLayers, Given, Setting};
 pub use tuning::{Trial, Tuning};
 
@@ -197,8 +194,8 @@ impl Config {
             });
             tables.insert(run.name.into(), (run.schema, run.options));
         }
-        wrong_members(&declared, &runs, &mut problems);
-        contradictions(&tables, &mut problems);
+        checks::wrong_members(&declared, &runs, &mut problems);
+        checks::contradictions(&tables, &mut problems);
         if problems.0.is_empty() {
             let graph = Graph::new(&declared, &runs)?;
             return Ok(Self { graph, tunings, trials: trial_names, tables });
@@ -215,69 +212,11 @@ impl Config {
         ))
     }
 
-    /// The recipe key of a run.
-    pub fn key_of(&self, root: &Path, store: &Store, run: &str) -> Result<String> {
-        let recipes = Recipes::new(root, self, "cpu", &store.index)?;
-        let node = self.graph.called(run)?.into_iter().next();
-        let recipe = node.map(|node| recipes.recipe(node)).transpose()?;
-        Ok(recipe.map_or_else(String::new, |recipe| recipe.to_string()))
-    }
-
-    /// A digest of the recipes of all that a run reads. It is the same whatever the run's own
-    /// options are.
-    pub fn key_before(&self, root: &Path, store: &Store, run: &str) -> Result<String> {
-        let recipes = Recipes::new(root, self, "cpu", &store.index)?;
-        let mut text = String::new();
-        for input in self.graph.called(run)?.into_iter().take(1).flat_map(|node| &node.reads) {
-            if let Some(node) = self.graph.find(&input.node) {
-                let _ = writeln!(text, "{} {}", input.node, recipes.recipe(node)?);
-            }
-        }
-        Ok(Digest::of(text.as_bytes()).to_string())
-    }
-
-    /// Lets the report show the tunings and evaluations that have been recorded among the artifacts,
-    /// if they are of the configured data and options. `neutral` is this configuration with
-    /// `evaluate::neutral`.
-    pub fn show_records(&mut self, root: &Path, store: &Store, neutral: impl Fn() -> Result<Self>) {
-        #[derive(Deserialize)]
-        struct Record {
-            key: String,
-        }
-        let is_of = |path: &Path, key: &dyn Fn() -> Result<String>| {
-            let Ok(bytes) = std::fs::read(path) else { return false };
-            match serde_json::from_slice::<Record>(&bytes) {
-                // Where the data cannot be found, no record is of it.
-                Ok(record) => key().is_ok_and(|key| key == record.key),
-                // The report explains what is wrong with it.
-                Err(_) => true,
-            }
-        };
-        let mut tuned = Vec::new();
-        for of in &self.tunings {
-            let path = tune::record(store.root(), &of.run);
-            if is_of(&path, &|| self.key_before(root, store, &of.run)) {
-                tuned.push(Json::from(path.display().to_string()));
-            }
-        }
-        let mut evaluated = Vec::new();
-        let neutral = std::cell::LazyCell::new(neutral);
-        for node in self.graph.iter().filter(|node| node.is_run) {
-            let path = evaluate::record(store.root(), &node.name);
-            let key = || match &*neutral {
-                Ok(neutral) => neutral.key_of(root, store, &node.name),
-                Err(failure) => Err(failure.clone()),
-            };
-            if is_of(&path, &key) {
-                evaluated.push(Json::from(path.display().to_string()));
-            }
-        }
-        let Some((_, options)) = self.tables.get_mut("report") else { return };
-        for (name, found) in [("tuned", tuned), ("evaluated", evaluated)] {
-            let option = options.get_mut(name).filter(|option| option.is_null());
-            if let Some(option) = option.filter(|_| !found.is_empty()) {
-                *option = Json::from(found);
-            }
+    /// Sets an option of a node that the user has left unset.
+    pub fn fill_in(&mut self, node: &str, option: &str, value: Json) {
+        let option = self.tables.get_mut(node).and_then(|(_, options)| options.get_mut(option));
+        if let Some(option) = option.filter(|option| option.is_null()) {
+            *option = value;
         }
     }
 
@@ -336,84 +275,6 @@ impl Config {
             .get(node.name.as_str())
             .and_then(|(schema, _)| schema.0.get(option))
             .is_some_and(|e| e.is_builtin(source))
-    }
-}
-
-/// Adds options that are valid by themselves but contradict each other.
-fn contradictions(tables: &BTreeMap<String, (Schema, Options)>, problems: &mut Problems) {
-    for (node, (schema, options)) in tables {
-        let number = |name: &str| options.get(name).and_then(Json::as_f64);
-        if let (Some(from), Some(to)) = (number("lr"), number("lr_min"))
-            && to > from
-        {
-            problems.add(format!(
-                "`{node}.lr_min` {to} is more than `{node}.lr` {from}; annealing lowers the rate"
-            ));
-        }
-        for (name, entry) in &schema.0 {
-            let source = options.get(name);
-            let builtin = |s: &Json| s.as_str().is_some_and(|s| entry.is_builtin(s));
-            let in_list = entry.kind == Kind::Source
-                && source.and_then(Json::as_array).is_some_and(|items| items.iter().any(builtin));
-            if in_list {
-                problems.add(format!("`{node}.{name}`: a list takes paths and URLs only"));
-            }
-            let is_set = source.is_some_and(|value| *value != entry.default_value());
-            let other = entry
-                .only_with
-                .iter()
-                .find(|(other, value)| is_set && options.get(*other) != Some(value));
-            if let Some((other, value)) = other {
-                problems.add(format!(
-                    "`{node}.{name}` is set, but has no effect unless `{node}.{other}` is {value}"
-                ));
-            }
-            let pin =
-                entry.pin.as_ref().filter(|pin| options.get(*pin).is_some_and(|v| !v.is_null()));
-            if let Some(pin) = pin.filter(|_| source.is_some_and(builtin)) {
-                problems.add(format!("`{node}.{pin}` is set, but `{node}.{name}` is not a file"));
-            }
-        }
-    }
-}
-
-/// Adds a problem for each run that another one lists and cannot read.
-fn wrong_members(declared: &Declared, runs: &[UserRun], problems: &mut Problems) {
-    for run in runs {
-        let Some((_, declaration)) = declared.find(&run.name, Some(&run.net)) else { continue };
-        for read in &declaration.reads {
-            let Some(option) = read.option.as_deref() else { continue };
-            let others = || runs.iter().filter(|other| other.name != run.name);
-            for listed in run.listed(option) {
-                let place = format!("`{}.{option}` lists `{listed}`", run.name);
-                let Some(other) = others().find(|other| *other.name == *listed) else {
-                    let of_matrix: Vec<&str> = others()
-                        .map(|other| other.name.as_str())
-                        .filter(|name| name.starts_with(&format!("{listed}@")))
-                        .collect();
-                    if !of_matrix.is_empty() {
-                        let names = of_matrix.join("`, `");
-                        problems
-                            .add(format!("{place}, which is a matrix; list its runs: `{names}`"));
-                        continue;
-                    }
-                    let meant = suggest(listed, others().map(|other| other.name.as_str()));
-                    problems.add(format!("{place}, which is not another run{meant}"));
-                    continue;
-                };
-                if !read.nets.is_empty() && !read.nets.contains(&other.net) {
-                    let nets = read.nets.join(" or ");
-                    problems.add(format!("{place}, whose net is {}, not {nets}", other.net));
-                }
-                let needed = read
-                    .needs
-                    .as_ref()
-                    .filter(|needed| other.options.get(*needed).is_some_and(Json::is_null));
-                if let Some(needed) = needed {
-                    problems.add(format!("{place}, which needs the option `{listed}.{needed}`"));
-                }
-            }
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cache::{NodeName, Store};
 use failure::{Failure, Result};
@@ -16,6 +16,7 @@ use crate::graph::Node;
 use crate::interrupt;
 use crate::line::Line;
 use crate::pipeline::PipelineRun;
+use crate::records::{self, Kind};
 use crate::selection::Selection;
 
 /// What to evaluate.
@@ -38,17 +39,8 @@ pub struct EvaluateArguments {
     pub device: String,
 }
 
-/// The folder with the records of evaluations, a file for each run.
-const RECORDS: &str = "evaluated";
-
-/// The file that records the evaluations of a run.
-pub fn record(artifacts: &Path, run: &str) -> PathBuf {
-    let name = run.split_once('.').map_or(run, |(_, name)| name);
-    artifacts.join(RECORDS).join(format!("{name}.json"))
-}
-
 /// A kind of split.
-struct Kind {
+struct SplitKind {
     name: &'static str,
     share: f64,
     /// Its options.
@@ -97,9 +89,9 @@ pub fn run(
             "A random split puts headlines of one story into train and test, so its figures are too high for headlines of new stories; those of whole stories are not."
         );
     }
-    let neutral = Config::read(root, profile, &neutral(sets))?;
+    let neutral = Config::read(root, profile, &records::neutral(sets))?;
     for run in &order {
-        let key = neutral.key_of(root, store, run)?;
+        let key = records::key_of_evaluation(root, &neutral, store, run)?;
         let of_run = all.iter().filter(|of| *run == *of.run).cloned().collect();
         write(store, key, run, of_run)?;
     }
@@ -108,15 +100,8 @@ pub fn run(
     make(Context { root, config: configured, store, json }, &order, &arguments.device)
 }
 
-/// The settings without those that differ between the splits of an evaluation: with them, a run's
-/// recipe tells of which data and options an evaluation is.
-pub fn neutral(sets: &[String]) -> Vec<String> {
-    let same = ["split.seed=0", "split.train_share=1"].map(str::to_owned);
-    [sets, &same].concat()
-}
-
 /// The kinds of splits that the user asks for.
-fn kinds(arguments: &EvaluateArguments) -> Result<Vec<Kind>> {
+fn kinds(arguments: &EvaluateArguments) -> Result<Vec<SplitKind>> {
     let mut shares = arguments.shares.clone();
     if let Some(wrong) = shares.iter().find(|share| !(**share > 0.0 && **share <= 1.0)) {
         return Err(Failure::usage(
@@ -130,7 +115,7 @@ fn kinds(arguments: &EvaluateArguments) -> Result<Vec<Kind>> {
     shares.dedup();
     let names = [("random", None), ("whole stories", Some("split.group_by=story"))];
     let names = names.into_iter().take(1 + usize::from(arguments.whole_stories));
-    let kind = |name: &'static str, option: Option<&str>, share: f64| Kind {
+    let kind = |name: &'static str, option: Option<&str>, share: f64| SplitKind {
         name,
         share,
         sets: option
@@ -143,7 +128,7 @@ fn kinds(arguments: &EvaluateArguments) -> Result<Vec<Kind>> {
     Ok(names.flat_map(of_name).collect())
 }
 
-impl Kind {
+impl SplitKind {
     fn shown(&self) -> String {
         let share = if self.share < 1.0 {
             format!(", {} % of train", (self.share * 1e4).round() / 100.0)
@@ -169,7 +154,7 @@ impl Kind {
 
 /// Records evaluations of a run. Earlier ones stay if they are of the same data and options.
 fn write(store: &Store, key: String, run: &NodeName, new: Vec<Evaluation>) -> Result<()> {
-    let path = record(store.root(), run);
+    let path = Kind::Evaluated.file(store.root(), run);
     let earlier: Option<EvaluationRecord> =
         std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let mut evaluations = match earlier {
@@ -182,17 +167,7 @@ fn write(store: &Store, key: String, run: &NodeName, new: Vec<Evaluation>) -> Re
     };
     evaluations.retain(|old| !new.iter().any(|new| new.is_like(old)));
     evaluations.extend(new);
-    write_record(&path, &EvaluationRecord { key, evaluations })
-}
-
-/// Writes a record as JSON.
-pub fn write_record(path: &Path, record: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(record)
-        .map_err(|e| Failure::failed(e, path.display(), "this is a bug; please report it"))?;
-    let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
-    atomic::write_atomically(path, (text + "\n").as_bytes())
-        .map_err(|e| Failure::io("write", path, &e))
+    records::write(&path, &EvaluationRecord { key, evaluations })
 }
 
 /// The runs that the user means.
@@ -262,7 +237,7 @@ fn seeds(text: &str) -> Result<Vec<u32>> {
 }
 
 /// Prints the mean and deviation of each run, and how the others differ from the first one.
-fn show(kind: &Kind, all: &[Evaluation], json: bool) {
+fn show(kind: &SplitKind, all: &[Evaluation], json: bool) {
     // Whoever closed stdout does not want the lines.
     let mut out = std::io::stdout().lock();
     for (number, of) in all.iter().enumerate() {

@@ -24,6 +24,7 @@ mod model;
 mod pipeline;
 mod predict;
 mod recipe;
+mod records;
 mod selection;
 mod session;
 mod spawn;
@@ -231,8 +232,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cache(CacheCommand::Verify) => cache::maintain::verify(root, store, json),
         other => {
             let mut config = Config::read(root, &profile, &set)?;
-            let neutral = || Config::read(root, &profile, &evaluate::neutral(&set));
-            config.show_records(root, store, neutral);
+            let neutral = || Config::read(root, &profile, &records::neutral(&set));
+            records::show(root, &mut config, store, neutral);
             let config = &config;
             let is_described = !set.is_empty() || profile != DEFAULT_PROFILE;
             return configured(other, Context { root, config, store, json }, is_described);

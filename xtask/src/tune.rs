@@ -11,7 +11,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cache::{NodeName, Store};
 use failure::{Failure, Result};
@@ -22,6 +22,7 @@ use stage::options::suggest;
 
 use crate::config::{Config, Trial, Tuning};
 use crate::context::Context;
+use crate::records::{self, Kind};
 use crate::{evaluate, interrupt};
 
 /// What to tune.
@@ -33,12 +34,6 @@ pub struct TuneArguments {
     /// cpu, cuda, cuda:K, or auto: a GPU if there is one, else the CPU
     #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = crate::device::parse)]
     pub device: String,
-}
-
-/// The file in which the tuning of a run is recorded.
-pub fn record(artifacts: &Path, run: &str) -> PathBuf {
-    let name = run.split_once('.').map_or(run, |(_, name)| name);
-    artifacts.join("tuned").join(format!("{name}.json"))
 }
 
 /// The folds that trials are scored on, in order.
@@ -75,7 +70,7 @@ pub fn run(
         evaluate::make(Context { root, config: &config, store, json }, &[run], &arguments.device);
     let record = command.written(&config, &configured, &trials, scores?)?;
     show(&record, json);
-    let path = self::record(store.root(), &tuning.run);
+    let path = Kind::Tuned.file(store.root(), &tuning.run);
     eprintln!("recorded in {}; the next `pipeline` shows it in the report", path.display());
     restored
 }
@@ -260,7 +255,7 @@ impl Tune<'_> {
             })
             .collect();
         let record = TuningRecord {
-            key: config.key_before(self.root, self.store, run)?,
+            key: records::key_of_tuning(self.root, config, self.store, run)?,
             run: run.clone(),
             folds: *folds,
             seeds: seeds.clone(),
@@ -270,7 +265,7 @@ impl Tune<'_> {
             trials,
             best,
         };
-        evaluate::write_record(&self::record(self.store.root(), run), &record)?;
+        records::write(&Kind::Tuned.file(self.store.root(), run), &record)?;
         Ok(record)
     }
 }
