@@ -7,7 +7,7 @@ use classifiers::embedding_bag::{BagDesk, BagModel, BagNet, BagOptions, Epoch, S
 use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::{self, Array, Csr};
-use kernels::odds::{largest, log_sum_exp};
+use kernels::odds::Tally;
 use kernels::team;
 use predictions::folds;
 use predictions::margins::PartRows;
@@ -267,20 +267,18 @@ impl Run<'_> {
         model.project();
         let rows: Vec<usize> = (0..self.valid.rows()).collect();
         let margins = self.margins(&model, self.valid, &rows);
-        let (mut loss, mut right) = (0.0, 0_usize);
+        let mut tally = Tally::default();
         for (row, &label) in margins.chunks_exact(self.classes).zip(&self.valid.labels) {
-            let own = row.get(label as usize).copied().unwrap_or(f32::NAN);
-            loss += log_sum_exp(row) - f64::from(own);
-            right += usize::from(largest(row) == label as usize);
+            tally.add(row, label);
         }
-        let n = rows.len().max(1) as f64;
+        let (loss_valid, accuracy_valid) = tally.means();
         HistoryRow {
             epoch,
             lr: score.lr,
             loss_train: score.loss,
             accuracy_train: score.accuracy,
-            loss_valid: loss / n,
-            accuracy_valid: right as f64 / n,
+            loss_valid,
+            accuracy_valid,
         }
     }
 

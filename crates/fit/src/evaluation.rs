@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use classifiers::calibration::Calibrator;
 use failure::{Failure, Result};
-use kernels::odds::{largest, log_sum_exp, softmax};
+use kernels::odds::{Tally, softmax};
 use kernels::team;
 use predictions::PredictionsWriter;
 use predictions::margins::{self, PartRows};
@@ -116,7 +116,7 @@ pub fn finish<O: Serialize>(
             HeldOut::Given(_) => !is_train,
             HeldOut::Own => true,
         };
-        let (mut loss, mut right) = (0.0, 0_usize);
+        let mut tally = Tally::default();
         let mut rows = part.labels.iter().zip(part.ids);
         let (mut logits, mut memory) = (vec![0.0; classes], Vec::new());
         each_block(fitted, number, part.labels.len(), classes, |margins| {
@@ -126,9 +126,7 @@ pub fn finish<O: Serialize>(
             for (margins, (&label, &id)) in margins.chunks_exact(classes).zip(&mut rows) {
                 logits.copy_from_slice(margins);
                 calibrator.logits(&mut logits, &mut memory);
-                let own = logits.get(label as usize).copied().unwrap_or(f32::NAN);
-                loss += log_sum_exp(&logits) - f64::from(own);
-                right += usize::from(largest(&logits) == label as usize);
+                tally.add(&logits, label);
                 if !is_train {
                     softmax(&mut logits);
                     writer.push(part.name, id, label, &logits)?;
@@ -136,7 +134,7 @@ pub fn finish<O: Serialize>(
             }
             Ok(())
         })?;
-        let n = part.labels.len() as f64;
+        let (loss, accuracy) = tally.means();
         if !loss.is_finite() {
             return Err(Failure::failed(
                 format_args!("the loss on {} is not a finite number", part.name),
@@ -144,7 +142,7 @@ pub fn finish<O: Serialize>(
                 "choose less extreme values of the options of this run, such as a smaller c",
             ));
         }
-        scores.insert(part.name, Score { loss: loss / n, accuracy: right as f64 / n });
+        scores.insert(part.name, Score { loss, accuracy });
     }
     writer.finish()?;
     if let HeldOut::Given(margins) = held_out {

@@ -50,10 +50,7 @@ pub fn read(stage: &Stage) -> Result<Words> {
                 rows.push(places.iter().map(column).collect::<Vec<(u32, f32)>>());
             }
             for category in table::texts(frame, "category", &path)?.no_null_iter() {
-                let label = labels.find(category).and_then(|label| u32::try_from(label).ok());
-                classes.push(label.ok_or_else(|| {
-                    Failure::artifact(format_args!("unknown label `{category}`"), &path)
-                })?);
+                classes.push(labels.label(category, &path)?);
             }
             Ok(())
         })?;

@@ -24,6 +24,31 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
     }
 }
 
+/// Cross-entropy and hits, added up over rows. Sums are f64, so that many rows do not cost precision.
+#[derive(Clone, Copy, Default)]
+pub struct Tally {
+    loss: f64,
+    right: usize,
+    rows: usize,
+}
+
+impl Tally {
+    /// Adds a row with these logits and this label.
+    #[inline]
+    pub fn add(&mut self, logits: &[f32], label: u32) {
+        let own = logits.get(label as usize).copied().unwrap_or(f32::NAN);
+        self.loss += log_sum_exp(logits) - f64::from(own);
+        self.right += usize::from(largest(logits) == label as usize);
+        self.rows += 1;
+    }
+
+    /// The mean cross-entropy, in nats, and the share of rows whose largest logit is their label's.
+    pub fn means(&self) -> (f64, f64) {
+        let n = self.rows as f64;
+        (self.loss / n, self.right as f64 / n)
+    }
+}
+
 /// The index of the largest value; of equal values the first, like PyTorch's `argmax`.
 pub fn largest(values: &[f32]) -> usize {
     #[inline(always)]
@@ -46,6 +71,18 @@ pub fn largest(values: &[f32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tally_is_the_mean_of_its_rows() {
+        let mut tally = Tally::default();
+        // −ln softmax: ln 2 for two equal logits; ln(1 + e²) for the smaller of 1 and −1. Of equal
+        // logits the first is the largest.
+        tally.add(&[0.5, 0.5], 0);
+        tally.add(&[1.0, -1.0], 1);
+        let (loss, accuracy) = tally.means();
+        let want = f64::midpoint(2.0_f64.ln(), 2.0_f64.exp().ln_1p());
+        assert!((loss - want).abs() < 1e-7 && accuracy == 0.5, "{loss} {want}");
+    }
 
     #[test]
     fn the_log_of_the_sum_of_exponentials_does_not_overflow() {

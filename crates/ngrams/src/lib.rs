@@ -157,10 +157,7 @@ fn rows(path: &Path, labels: &Labels) -> Result<(Vec<i64>, Vec<i64>)> {
     table::groups(path, &["id", "category"], |frame| {
         ids.extend(table::integers(frame, "id", path)?.no_null_iter());
         for category in table::texts(frame, "category", path)?.no_null_iter() {
-            let label = labels.find(category).and_then(|label| i64::try_from(label).ok());
-            classes.push(label.ok_or_else(|| {
-                Failure::artifact(format_args!("unknown label `{category}`"), path)
-            })?);
+            classes.push(i64::from(labels.label(category, path)?));
         }
         Ok(())
     })?;

@@ -99,6 +99,15 @@ impl Labels {
         self.places.get(name).copied()
     }
 
+    /// The label of the class with this name, which the artifact at `path` has.
+    ///
+    /// # Errors
+    /// If there is no such class.
+    pub fn label(&self, name: &str, path: &Path) -> Result<u32> {
+        let label = self.find(name).and_then(|label| u32::try_from(label).ok());
+        label.ok_or_else(|| Failure::artifact(format_args!("unknown label `{name}`"), path))
+    }
+
     /// The same classes in sorted order, which is scikit-learn's; see [`Labels::sorted`].
     pub fn in_sorted_order(&self) -> Self {
         Self::sorted(self.names.iter().cloned().collect()).unwrap_or_else(|_| self.clone())

@@ -74,9 +74,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     let mut classes = Vec::new();
     table::groups(&path, &["category"], |frame| {
         for category in table::texts(frame, "category", &path)?.no_null_iter() {
-            classes.push(labels.find(category).ok_or_else(|| {
-                Failure::artifact(format_args!("unknown label `{category}`"), &path)
-            })?);
+            classes.push(labels.label(category, &path)? as usize);
         }
         Ok(())
     })?;

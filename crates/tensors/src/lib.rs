@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use failure::{Failure, Result};
+use failure::Result;
 use formats::arrays::{Array, RowWriter};
 use formats::table;
 use headline_features::{FeatureMatrix, Lookup, LookupFiles};
@@ -171,10 +171,7 @@ impl PartRows {
                 ),
             };
             for (id, category) in ids.zip(categories) {
-                let label = classes.find(category).and_then(|label| i64::try_from(label).ok());
-                let label = label.ok_or_else(|| {
-                    Failure::artifact(format_args!("unknown label `{category}`"), path)
-                })?;
+                let label = i64::from(classes.label(category, path)?);
                 if kept.next() == Some(true) {
                     rows.ids.push(id);
                     rows.labels.push(label);
