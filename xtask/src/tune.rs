@@ -68,6 +68,11 @@ pub fn run(
     eprintln!("back to the configured split");
     let restored =
         evaluate::make(Context { root, config: &config, store, json }, &[run], &arguments.device);
+    if restored.is_err() {
+        eprintln!(
+            "warning: the current results are those of a fold; cargo xtask pipeline makes the configured ones"
+        );
+    }
     let record = command.written(&config, &configured, &trials, scores?)?;
     show(&record, json);
     let path = Kind::Tuned.file(store.root(), &tuning.run);
