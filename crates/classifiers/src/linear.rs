@@ -167,6 +167,29 @@ struct Data<'d> {
     options: &'d LinearOptions,
 }
 
+impl Data<'_> {
+    /// Whether a machine learns from a row.
+    fn has(&self, problem: Problem, row: usize) -> bool {
+        problem.fold.is_none() || self.folds.get(row).copied() != problem.fold
+    }
+
+    /// C of a machine's rows of the class, and of the others.
+    fn costs(&self, problem: Problem) -> [f64; 2] {
+        let Self { rows, classes, options, .. } = *self;
+        let mut factor = 1.0;
+        if options.balanced {
+            let (mut all, mut mine) = (0.0, 0.0);
+            for row in (0..rows.len()).filter(|&row| self.has(problem, row)) {
+                all += 1.0;
+                mine += f64::from(rows.sparse.labels.get(row) == Some(&problem.class));
+            }
+            factor = if mine > 0.0 { all / (classes as f64 * mine) } else { 1.0 };
+        }
+        // As in liblinear, only the class's rows are weighted.
+        [options.c * factor, options.c]
+    }
+}
+
 /// Adds the solution of a group to the result.
 fn keep<const L: usize>(
     solved: &Solved<L>,

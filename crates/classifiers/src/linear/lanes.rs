@@ -190,30 +190,17 @@ impl<'d, const L: usize> Descent<'d, L> {
 
     /// C by lane, for rows of the class and for the others.
     fn set_costs(&mut self) {
-        let Data { rows, classes, folds, options } = self.data;
         for (lane, problem) in self.group.iter().enumerate() {
-            let mut factor = 1.0;
-            if options.balanced {
-                let of = |row: &usize| {
-                    problem.fold.is_none() || folds.get(*row).copied() != problem.fold
-                };
-                let (mut all, mut mine) = (0.0, 0.0);
-                for row in (0..rows.len()).filter(of) {
-                    all += 1.0;
-                    mine += f64::from(rows.sparse.labels.get(row) == Some(&problem.class));
-                }
-                factor = if mine > 0.0 { all / (classes as f64 * mine) } else { 1.0 };
+            let costs = self.data.costs(*problem);
+            for (to, cost) in self.costs.iter_mut().zip(costs) {
+                to[lane] = narrow(cost);
             }
-            self.costs[0][lane] = narrow(options.c * factor);
-            // As in liblinear, only the class's rows are weighted.
-            self.costs[1][lane] = narrow(options.c);
         }
     }
 
     /// The lanes that `row` belongs to, a bit for each.
     fn members(&self, row: usize) -> u16 {
-        let fold = self.data.folds.get(row).copied();
-        let is_in = |problem: &Problem| problem.fold.is_none() || problem.fold != fold;
+        let is_in = |problem: &Problem| self.data.has(*problem, row);
         let lanes = self.group.iter().enumerate().filter(|(_, problem)| is_in(problem));
         lanes.fold(0, |bits, (lane, _)| bits | 1 << lane)
     }

@@ -315,23 +315,15 @@ fn machine<'m>(
     columns: &'m Columns,
     squares: &[[f32; 1]],
 ) -> Machine<'m> {
-    let Data { rows, classes, folds, options } = data;
+    let Data { rows, options, .. } = data;
     let threads = team::available();
     let cuts = |count: usize| (1..threads).map(|i| team::share(i, threads, count).start).collect();
-    let labels = &rows.sparse.labels;
-    let is_in = |row: usize| problem.fold.is_none() || folds.get(row).copied() != problem.fold;
-    let mine = (0..rows.len()).filter(|&row| is_in(row) && labels.get(row) == Some(&problem.class));
-    let all = (0..rows.len()).filter(|&row| is_in(row)).count();
-    let factor = match mine.count() {
-        mine if options.balanced && mine > 0 => all as f64 / (classes * mine) as f64,
-        _ => 1.0,
-    };
-    let is_mine = |row: usize| labels.get(row) == Some(&problem.class);
-    // As in liblinear, only the class's rows are weighted.
-    let cost = |row: usize| match (is_in(row), is_mine(row)) {
+    let is_mine = |row: usize| rows.sparse.labels.get(row) == Some(&problem.class);
+    let [of_class, of_others] = data.costs(problem);
+    let cost = |row: usize| match (data.has(problem, row), is_mine(row)) {
         (false, _) => 0.0,
-        (true, true) => options.c * factor,
-        (true, false) => options.c,
+        (true, true) => of_class,
+        (true, false) => of_others,
     };
     Machine {
         rows,
