@@ -197,7 +197,7 @@ impl Config {
         checks::wrong_members(&declared, &runs, &mut problems);
         checks::contradictions(&tables, &mut problems);
         if problems.0.is_empty() {
-            let graph = Graph::new(&declared, &runs)?;
+            let graph = Graph::new(&declared, &runs, &layers.left_out())?;
             return Ok(Self { graph, tunings, trials: trial_names, tables });
         }
         let count = if problems.0.len() == 1 {

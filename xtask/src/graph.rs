@@ -41,6 +41,8 @@ pub struct Input {
     pub node: NodeName,
     /// Its files.
     pub files: Vec<String>,
+    /// Whether the reading node can do without it.
+    optional: bool,
 }
 
 impl Node {
@@ -73,14 +75,16 @@ impl UserRun {
 pub struct Graph(Vec<Node>);
 
 impl Graph {
-    /// The graph of the fixed nodes and of `runs`.
-    pub fn new(declared: &Declared, runs: &[UserRun]) -> Result<Self> {
+    /// The graph of the fixed nodes, but for those in `left_out`, and of `runs`. A node on demand is
+    /// in it only if another one needs it.
+    pub fn new(declared: &Declared, runs: &[UserRun], left_out: &[&str]) -> Result<Self> {
         let wrong = |what: String| {
             Failure::usage(what, declaration::FILE, "correct the declaration of the stage")
         };
         let mut all: Vec<(NodeName, Option<&str>, &str, &Declaration)> = Vec::new();
         for (package, node) in declared.iter() {
             match node.name.prefix() {
+                None if left_out.contains(&node.name.as_str()) => {}
                 None => all.push((
                     NodeName::try_from(node.name.as_str()).map_err(wrong)?,
                     None,
@@ -104,9 +108,9 @@ impl Graph {
             None => (true, *package, 0),
         });
         let mut nodes = Vec::new();
-        for (name, _, package, declared) in &all {
+        for (name, _, package, node) in &all {
             let mut reads: Vec<Input> = Vec::new();
-            for read in &declared.reads {
+            for read in &node.reads {
                 let run = runs.iter().find(|run| run.name == *name);
                 let listed = read
                     .option
@@ -122,7 +126,8 @@ impl Graph {
                     .iter()
                     .filter(|(other, net, _, _)| fits(other, *net, net.is_some()))
                     .collect();
-                if of.is_empty() && read.node.prefix().is_none() {
+                let is_declared = || declared.fixed().any(|(_, node)| node.name == read.node);
+                if of.is_empty() && read.node.prefix().is_none() && !is_declared() {
                     return Err(wrong(format!(
                         "`{name}` reads `{}`, which no stage declares",
                         read.node
@@ -131,17 +136,19 @@ impl Graph {
                 for (other, ..) in of {
                     let at =
                         reads.iter().position(|input| input.node == *other).unwrap_or_else(|| {
-                            reads.push(Input { node: other.clone(), files: Vec::new() });
+                            let node = other.clone();
+                            reads.push(Input { node, files: Vec::new(), optional: true });
                             reads.len() - 1
                         });
                     if let Some(input) = reads.get_mut(at) {
+                        input.optional &= read.optional;
                         input.files.extend(read.files.iter().cloned());
                     }
                 }
             }
-            let Declaration { measures_time, uses_device, resumable, .. } = **declared;
-            let is_run = declared.name.prefix().is_some();
-            nodes.push(Node {
+            let Declaration { measures_time, uses_device, resumable, on_demand, .. } = **node;
+            let is_run = node.name.prefix().is_some();
+            let node = Node {
                 name: name.clone(),
                 package: (*package).to_owned(),
                 measures_time,
@@ -149,9 +156,10 @@ impl Graph {
                 resumable,
                 is_run,
                 reads,
-            });
+            };
+            nodes.push((node, on_demand));
         }
-        sorted(nodes).map(Self).map_err(wrong)
+        sorted(needed(nodes)).map(Self).map_err(wrong)
     }
 
     /// The nodes, each after those that it reads.
@@ -258,6 +266,27 @@ impl Graph {
     }
 }
 
+/// The nodes without those on demand that no other node needs. Of what is left out, nothing is read.
+fn needed(nodes: Vec<(Node, bool)>) -> Vec<Node> {
+    let mut kept: BTreeSet<NodeName> = BTreeSet::new();
+    let mut todo: Vec<&Node> =
+        nodes.iter().filter(|(_, on_demand)| !on_demand).map(|(node, _)| node).collect();
+    while let Some(node) = todo.pop() {
+        if kept.insert(node.name.clone()) {
+            let needs = |other: &Node| {
+                node.reads.iter().any(|input| !input.optional && input.node == other.name)
+            };
+            todo.extend(nodes.iter().map(|(other, _)| other).filter(|other| needs(other)));
+        }
+    }
+    let mut nodes: Vec<Node> =
+        nodes.into_iter().map(|(node, _)| node).filter(|node| kept.contains(&node.name)).collect();
+    for node in &mut nodes {
+        node.reads.retain(|input| kept.contains(&input.node));
+    }
+    nodes
+}
+
 /// The nodes, each after those that it reads.
 fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, String> {
     fn visit(
@@ -325,7 +354,7 @@ mod tests {
                 options: Options::from([("members".to_owned(), json!(["train.a", "train.b"]))]),
             })
             .collect();
-        Graph::new(&Declared::read(root())?, &runs)
+        Graph::new(&Declared::read(root())?, &runs, &[])
     }
 
     #[test]
@@ -341,7 +370,6 @@ mod tests {
                 "tensors",
                 "train.wide",
                 "train.slp",
-                "ngrams",
                 "train.sweep",
                 "report"
             ]
@@ -357,6 +385,31 @@ mod tests {
                 assert!(!input.files.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn a_node_on_demand_is_there_only_if_another_needs_it() {
+        let runs = [UserRun {
+            name: NodeName::try_from("train.a").expect("a name"),
+            net: "bag".to_owned(),
+            options: Options::new(),
+        }];
+        let declared = Declared::read(root()).expect("declarations");
+        let names = |left_out: &[&str]| {
+            let graph = Graph::new(&declared, &runs, left_out).expect("a graph");
+            let report = graph.find("report").expect("a node");
+            // What the report reads is there.
+            assert!(report.reads.iter().all(|input| graph.find(&input.node).is_some()));
+            graph.iter().map(|node| node.name.to_string()).collect::<Vec<_>>()
+        };
+        let all =
+            ["ingest", "split", "embed", "tokens", "train.a", "tensors", "train.sweep", "report"];
+        assert_eq!(names(&[]), all);
+        // Without the sweep, nothing needs the features.
+        assert_eq!(
+            names(&["train.sweep"]),
+            ["ingest", "split", "embed", "tokens", "train.a", "report"]
+        );
     }
 
     #[test]
@@ -416,7 +469,10 @@ mod tests {
             )
         };
         let refusal = || {
-            Declared::read(dir.path()).and_then(|d| Graph::new(&d, &[])).expect_err("refused").what
+            Declared::read(dir.path())
+                .and_then(|d| Graph::new(&d, &[], &[]))
+                .expect_err("refused")
+                .what
         };
         put("a", &node("a", "b"));
         assert_eq!(refusal(), "`a` reads `b`, which no stage declares");

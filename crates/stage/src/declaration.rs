@@ -21,6 +21,7 @@ pub const FILE: &str = "node.toml";
 /// One node or, with a name like `train.*`, every node of that kind, whose names the user chooses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is declared independently")]
 pub struct Declaration {
     /// The node's name, `split`, or a prefix and a `*` that stands for a name without a dot.
     pub name: Pattern,
@@ -38,6 +39,9 @@ pub struct Declaration {
     /// Whether a run that was killed can continue from its checkpoints.
     #[serde(default)]
     pub resumable: bool,
+    /// Whether it is in the graph only if another node needs it.
+    #[serde(default)]
+    pub on_demand: bool,
     /// The artifacts that it reads.
     #[serde(default)]
     pub reads: Vec<Read>,
@@ -58,6 +62,9 @@ pub struct Read {
     pub nets: Vec<String>,
     /// An option that listed nodes must set, if their net has it.
     pub needs: Option<String>,
+    /// Whether it is read only if it is in the graph for another reason.
+    #[serde(default)]
+    pub optional: bool,
     /// The files in the node's folder.
     pub files: Vec<String>,
 }

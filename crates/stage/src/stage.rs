@@ -87,6 +87,12 @@ impl Stage {
         }
     }
 
+    /// Whether there is a result of `node`, for an input that is optional.
+    pub fn has(&self, node: &str) -> bool {
+        let in_folder = |artifacts: &PathBuf| artifacts.join(node).is_dir();
+        self.inputs.contains_key(node) || self.artifacts.as_ref().is_some_and(in_folder)
+    }
+
     /// Whether `node.toml` declares the file. What it says about a node by name holds for that node
     /// in place of what it says about nodes of its kind.
     fn declares(&self, node: &str, file: &str) -> bool {

@@ -13,6 +13,8 @@ use crate::declared::Declared;
 
 /// The table whose tables list values to combine.
 const MATRIX: &str = "matrix";
+/// The list of the earlier files' runs that a file keeps.
+const KEEP_RUNS: &str = "keep_runs";
 
 /// An option's value as it was written.
 pub struct Setting {
@@ -50,6 +52,8 @@ pub struct ConfigLayers<'d> {
     pub tunings: Table,
     /// The names of the runs, in order of first mention.
     pub runs: Vec<String>,
+    /// Nodes with fixed names that are left out.
+    left_out: Vec<String>,
     /// Names that belong to no table, each after the place where it was written.
     unknown: Vec<(String, String)>,
     /// The current layer: how many files and `--set` options have been added.
@@ -75,6 +79,7 @@ impl<'d> ConfigLayers<'d> {
             matrices: BTreeMap::new(),
             tunings: Table::new(),
             runs: Vec::new(),
+            left_out: Vec::new(),
             unknown: Vec::new(),
             layer: 0,
         }
@@ -134,6 +139,9 @@ impl<'d> ConfigLayers<'d> {
         problems: &mut Problems,
     ) -> Result<(), toml::de::Error> {
         let mut table: Table = toml::from_str(text)?;
+        if let Some(names) = table.remove(KEEP_RUNS) {
+            self.keep_runs(&names, shown, problems);
+        }
         match table.remove(tuning::TUNE) {
             Some(Value::Table(tunings)) => tuning::merge(&mut self.tunings, tunings),
             Some(_) => problems.add(format!("{shown}: `{0}` must be a table, [{0}]", tuning::TUNE)),
@@ -165,6 +173,42 @@ impl<'d> ConfigLayers<'d> {
         self.table("", &table, shown, base, problems);
         self.layer += 1;
         Ok(())
+    }
+
+    /// Forgets the runs so far that `names` does not list, and leaves out the other nodes whose names
+    /// begin as theirs.
+    fn keep_runs(&mut self, names: &Value, shown: &str, problems: &mut Problems) {
+        let list: Option<Vec<&str>> =
+            names.as_array().and_then(|all| all.iter().map(Value::as_str).collect());
+        let Some(keep) = list else {
+            problems.add(format!(
+                "{shown}: `{KEEP_RUNS}` must be a list of runs, such as [\"train.mlp\"], not {names}"
+            ));
+            return;
+        };
+        let fixed: Vec<String> = self
+            .fixed()
+            .filter(|table| self.prefixes().any(|prefix| table.starts_with(prefix)))
+            .map(str::to_owned)
+            .collect();
+        for name in &keep {
+            if !self.runs.iter().chain(&fixed).any(|known| known == name) {
+                let known = self.runs.iter().chain(&fixed).map(String::as_str);
+                let nearest = suggest(name, known);
+                problems.add(format!("{shown}: `{KEEP_RUNS}`: there is no run `{name}`{nearest}"));
+            }
+        }
+        let is_kept = |name: &str| keep.contains(&name);
+        for dropped in self.runs.extract_if(.., |name| !is_kept(name)) {
+            self.settings.remove(&dropped);
+            self.matrices.remove(&dropped);
+        }
+        self.left_out.extend(fixed.into_iter().filter(|name| !is_kept(name)));
+    }
+
+    /// The nodes with fixed names that are left out.
+    pub fn left_out(&self) -> Vec<&str> {
+        self.left_out.iter().map(String::as_str).collect()
     }
 
     /// Notes `name` as a run, unless it is another table's.
