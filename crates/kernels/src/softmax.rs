@@ -83,7 +83,7 @@ fn larger(a: f32, b: f32) -> f32 {
 /// bits.
 #[inline(always)]
 #[expect(clippy::excessive_precision, reason = "as published")]
-fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     // Below this the result is no longer a normal number.
     const LEAST: f32 = -87.0;
     // 1.5 · 2²³: adding it rounds to a whole number, which is then in the sum's last bits.
