@@ -3,9 +3,11 @@
 //! Files are written without metadata or with one key, since safetensors writes several keys
 //! in random order (safetensors issue 584).
 
+mod checked;
 mod csr;
 mod foreign;
 mod rows;
+mod sequences;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -19,9 +21,11 @@ use failure::{Failure, Result};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, View};
 
+pub use checked::labels;
 pub use csr::{Csr, CsrWriter};
 pub use foreign::Matrix;
 pub use rows::{MatrixWriter, RowWriter};
+pub use sequences::Sequences;
 
 /// An array to write: its type, its shape and its values.
 pub struct Array<'a> {

@@ -90,6 +90,71 @@ pub struct FirstRow {
     pub x: Vec<f32>,
 }
 
+/// `tokens/summary.json`: the matrix of embeddings and the sequences of each part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokensSummary {
+    /// Rows of the matrix of embeddings: the data's words that have a vector, and padding.
+    pub tokens: usize,
+    /// Components of an embedding.
+    pub dimension: usize,
+    /// The first rows of the matrix, from id 0.
+    pub first: Vec<FirstToken>,
+    /// The sequences of each part.
+    pub parts: BTreeMap<String, TokensPart>,
+}
+
+/// One of the first rows of the matrix of embeddings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FirstToken {
+    /// The token.
+    pub token: String,
+    /// The first components of its embedding.
+    pub e: Vec<f32>,
+}
+
+/// The sequences of a part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TokensPart {
+    /// How many there are.
+    pub rows: usize,
+    /// Their tokens.
+    pub tokens: usize,
+    /// Tokens of the longest.
+    pub longest: usize,
+    /// Rows by category.
+    pub classes: BTreeMap<String, usize>,
+    /// Texts without a known word that were left out.
+    pub dropped: usize,
+    /// The first rows.
+    pub first: Vec<FirstSequence>,
+}
+
+/// One of the first sequences of a part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FirstSequence {
+    /// The text's number in the data.
+    pub id: i64,
+    /// The text.
+    pub text: String,
+    /// Its label.
+    pub y: i64,
+    /// The ids of its tokens.
+    pub ids: Vec<u32>,
+}
+
+/// `tokens/collate.json`: the first rows of train as a batch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Collated {
+    /// The texts' numbers in the data, the longest text first.
+    pub id: Vec<i64>,
+    /// The token ids, padded with 0 to the length of the longest.
+    pub input_ids: Vec<Vec<u32>>,
+    /// Tokens without padding.
+    pub lengths: Vec<usize>,
+    /// The labels.
+    pub label: Vec<i64>,
+}
+
 /// `ngrams/summary.json`: the sizes of the sparse matrices.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NgramsSummary {

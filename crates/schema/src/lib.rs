@@ -11,8 +11,9 @@ mod sweep;
 mod tuning;
 
 pub use data::{
-    Coverage, FirstRow, IngestSummary, MatrixSummary, NgramsSummary, SparseSummary, SplitSummary,
-    TensorsSummary, WordCount,
+    Collated, Coverage, FirstRow, FirstSequence, FirstToken, IngestSummary, MatrixSummary,
+    NgramsSummary, SparseSummary, SplitSummary, TensorsSummary, TokensPart, TokensSummary,
+    WordCount,
 };
 pub use evaluation::{Evaluation, EvaluationRecord};
 pub use labels::Labels;

@@ -9,6 +9,7 @@ use failure::{Failure, Result};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use super::checked::{labels, starts};
 use super::{Arrays, Values};
 
 /// A sparse matrix with a label and an id for each row. Its columns and values stay in the mapped
@@ -55,15 +56,7 @@ impl Csr {
         let y = arrays.i64("y", &[Some(rows)])?;
         let (_, indices) = Arrays::map(path)?.into_u32("indices", &[None])?;
         let (_, values) = arrays.into_f32("values", &[Some(indices.len())])?;
-        let starts: Option<Vec<usize>> =
-            indptr.iter().map(|&start| usize::try_from(start).ok()).collect();
-        let fits = |starts: &Vec<usize>| {
-            starts.first() == Some(&0)
-                && starts.last() == Some(&indices.len())
-                && starts.is_sorted()
-        };
-        let starts = starts
-            .filter(fits)
+        let starts = starts(&indptr, indices.len())
             .ok_or_else(|| wrong("`indptr` does not go from 0 to the number of values".into()))?;
         if let Some(at) = indices.iter().position(|&index| index as usize >= columns) {
             let index = indices.get(at).copied().unwrap_or_default();
@@ -72,12 +65,7 @@ impl Csr {
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
             return Err(wrong(format!("entry {at} is not finite")));
         }
-        let label = |(row, &y): (usize, &i64)| {
-            let label = u32::try_from(y).ok().filter(|&y| (y as usize) < classes);
-            let last = classes.saturating_sub(1);
-            label.ok_or_else(|| wrong(format!("label {y} in row {row}; labels are 0 to {last}")))
-        };
-        let labels = y.iter().enumerate().map(label).collect::<Result<Vec<u32>>>()?;
+        let labels = labels(&y, classes, path)?;
         Ok(Self { columns, labels, ids, starts, indices, values })
     }
 
