@@ -5,21 +5,13 @@ use std::path::Path;
 use candle_core::Device;
 use failure::{Failure, Result};
 use schema::{Labels, RunConfig};
-use serde::Deserialize;
 
-use crate::{Inference, Net, Shape, file, softmax};
+use crate::{Inference, Net, ShapeOptions, file, softmax};
 
 /// A trained net on the CPU.
 pub struct Classifier {
     net: Inference,
     labels: Labels,
-}
-
-#[derive(Deserialize)]
-struct NetOptions {
-    hidden: Option<usize>,
-    layers: Option<usize>,
-    relu_out: Option<bool>,
 }
 
 impl Classifier {
@@ -30,11 +22,10 @@ impl Classifier {
         let bytes = std::fs::read(&path).map_err(|e| {
             Failure::artifact(format_args!("cannot read the run's configuration: {e}"), &path)
         })?;
-        let config: RunConfig<NetOptions> = serde_json::from_slice(&bytes).map_err(|e| {
+        let config: RunConfig<ShapeOptions> = serde_json::from_slice(&bytes).map_err(|e| {
             Failure::artifact(format_args!("not a run's configuration: {e}"), &path)
         })?;
-        let shape =
-            Shape::of(config.options.hidden, config.options.layers, config.options.relu_out);
+        let shape = config.options.of(None).map_err(|e| Failure::artifact(e, &path))?;
         let labels = Labels::read(&folder.join(Labels::FILE))?;
         let mut net = Net::zeros(shape, config.features, labels.len(), &Device::Cpu)
             .map_err(|e| Failure::artifact(e, &path))?;
@@ -71,6 +62,7 @@ impl Classifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Shape;
     use candle_core::Tensor;
 
     #[test]

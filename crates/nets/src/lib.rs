@@ -1,5 +1,5 @@
-//! The two nets on candle tensors: their weights under PyTorch's names, the forward pass, and the
-//! files that hold them.
+//! The nets on candle tensors: their weights under PyTorch's names, the forward pass, and the files
+//! that hold them.
 //!
 //! `train` changes the weights, and `predict` only uses them. Both run a net through [`Inference`]
 //! or, on a GPU, through [`Net::logits`].
@@ -8,15 +8,22 @@ mod classifier;
 pub mod file;
 mod inference;
 mod odds;
+mod sequence;
+mod sequence_inference;
+mod shape;
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 pub use classifier::Classifier;
+pub use encoders::{Encoder, Pool};
 pub use inference::Inference;
 pub use kernels::odds::{largest, log_sum_exp, softmax};
-pub use odds::{Rows, each_row, probabilities};
+pub use odds::{Rows, SequenceRows, each_row, probabilities};
+pub use sequence::{EMBEDDING, PaddedBatch, SequenceShape};
+pub use sequence_inference::{SequenceInference, Table, loaded, stored};
+pub use shape::ShapeOptions;
 
 /// What batch norm adds to a variance: PyTorch's default of `BatchNorm1d`.
 pub const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -36,7 +43,7 @@ pub const MULTI_LAYER_WEIGHTS: [&str; 8] = [
 ];
 
 /// The layers of a net.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// logits = X Wᵀ, no bias.
     SingleLayer,
@@ -50,18 +57,8 @@ pub enum Shape {
         /// Whether the logits end in a ReLU.
         relu_out: bool,
     },
-}
-
-impl Shape {
-    /// The shape that a run's options describe: only the multi-layer net has hidden layers.
-    pub fn of(hidden: Option<usize>, layers: Option<usize>, relu_out: Option<bool>) -> Self {
-        match (hidden, layers) {
-            (Some(hidden), Some(layers)) => {
-                Self::MultiLayer { hidden, layers, relu_out: relu_out.unwrap_or(true) }
-            }
-            _ => Self::SingleLayer,
-        }
-    }
+    /// A net on sequences of tokens.
+    Sequence(SequenceShape),
 }
 
 /// A net with its weights, under PyTorch's `state_dict` names.
@@ -93,12 +90,20 @@ impl Net {
     pub fn zeros(shape: Shape, dimension: usize, classes: usize, device: &Device) -> Result<Self> {
         let (weights, buffers) = (BTreeMap::new(), BTreeMap::new());
         let mut net = Self { shape, dimension, classes, weights, buffers };
+        let tensors = net.architecture().map(|of| of.tensors()).unwrap_or_default();
+        let shape_of_net = net.shape.clone();
         let mut weight = |name: &str, shape: &[usize]| -> Result<()> {
             net.weights.insert(name.to_owned(), Var::zeros(shape, DType::F32, device)?);
             Ok(())
         };
-        match shape {
+        match shape_of_net {
             Shape::SingleLayer => weight("fc.weight", &[classes, dimension])?,
+            Shape::Sequence(SequenceShape { trained, .. }) => {
+                tensors.iter().try_for_each(|(name, shape)| weight(name, shape))?;
+                if let Some(rows) = trained {
+                    weight(EMBEDDING, &[rows, dimension])?;
+                }
+            }
             Shape::MultiLayer { hidden, .. } => {
                 for (name, inputs, outputs) in [
                     ("fc", dimension, hidden),

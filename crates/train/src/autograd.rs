@@ -1,9 +1,10 @@
 //! Training through candle's automatic differentiation: any net, step by step.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 use candle_nn::loss::cross_entropy;
 use candle_nn::ops::log_softmax;
-use nets::{Net, Training};
+use formats::arrays::Sequences;
+use nets::{Net, PaddedBatch, Training};
 
 use crate::epoch::{EpochData, EpochError, EpochSettings, Regularisation};
 use crate::optimizer::Optimizer;
@@ -21,6 +22,9 @@ pub fn train_epoch(
     data: EpochData<'_>,
 ) -> std::result::Result<(), EpochError> {
     let EpochData { part, order, lr } = data;
+    if let Some((sequences, _)) = part.sequences() {
+        return sequence_epoch(settings, net, optimizer, random, data, sequences);
+    }
     let (x, y) = part.tensors()?;
     // One gather per epoch is cheaper than one per batch. Unshuffled rows are in order already.
     let gathered = if order.is_sorted() {
@@ -30,21 +34,50 @@ pub fn train_epoch(
         Some((x.index_select(&rows, 0)?, y.index_select(&rows, 0)?))
     };
     let (x, y) = gathered.as_ref().map_or((x, y), |(x, y)| (x, y));
-    let mut losses = Losses {
-        seen: 0,
-        unseen: Vec::new(),
-        at_once: if x.device().is_cpu() { 1 } else { UNSEEN },
-    };
+    let mut losses = Losses::new(x.device());
     for start in (0..order.len()).step_by(settings.batch_size) {
         let n = settings.batch_size.min(order.len() - start);
         let batch = (&x.narrow(0, start, n)?, &y.narrow(0, start, n)?);
-        losses.push(step(net, optimizer, settings.regularisation, random, batch, lr)?)?;
+        let mut forward =
+            |net: &mut Net, mask: Option<Mask<'_>>| net.training_logits(batch.0, Training { mask });
+        losses.push(step(net, optimizer, settings, random, (&mut forward, batch.1), lr)?)?;
     }
     losses.look()?;
     // A GPU works asynchronously; an epoch is done only when its work is.
     x.device().synchronize()?;
     Ok(())
 }
+
+/// Trains a net on sequences for an epoch.
+fn sequence_epoch(
+    settings: EpochSettings,
+    net: &mut Net,
+    optimizer: &mut Optimizer,
+    random: &mut Random,
+    data: EpochData<'_>,
+    sequences: &Sequences,
+) -> std::result::Result<(), EpochError> {
+    let EpochData { part, order, lr } = data;
+    let device = part.device();
+    let table = part.table()?;
+    let mut losses = Losses::new(device);
+    for rows in order.chunks(settings.batch_size) {
+        let of: Vec<&[u32]> = rows.iter().map(|&row| sequences.row(row as usize)).collect();
+        let batch = PaddedBatch::new(&of, net.least_length(), device)?;
+        let labels: Vec<u32> =
+            rows.iter().filter_map(|&row| part.labels.get(row as usize)).copied().collect();
+        let y = Tensor::from_vec(labels, rows.len(), device)?;
+        let mut forward =
+            |net: &mut Net, mask: Option<Mask<'_>>| net.sequence_logits(&batch, table, mask);
+        losses.push(step(net, optimizer, settings, random, (&mut forward, &y), lr)?)?;
+    }
+    losses.look()?;
+    device.synchronize()?;
+    Ok(())
+}
+
+/// Draws dropout's factors for a number of units.
+pub type Mask<'m> = &'m mut dyn FnMut(usize) -> Vec<f32>;
 
 /// The losses of the steps, which stay on the device until they are read.
 struct Losses {
@@ -54,6 +87,10 @@ struct Losses {
 }
 
 impl Losses {
+    fn new(device: &Device) -> Self {
+        Self { seen: 0, unseen: Vec::new(), at_once: if device.is_cpu() { 1 } else { UNSEEN } }
+    }
+
     fn push(&mut self, loss: Tensor) -> std::result::Result<(), EpochError> {
         self.unseen.push(loss);
         if self.unseen.len() < self.at_once { Ok(()) } else { self.look() }
@@ -74,24 +111,45 @@ impl Losses {
     }
 }
 
-/// Takes one step on the batch `x` \[n, d\], `y` \[n\], and returns the loss before it, still on
-/// the device.
-pub fn step(
+/// The logits of a batch, with dropout's factors.
+type Forward<'f> = &'f mut dyn FnMut(&mut Net, Option<Mask<'_>>) -> Result<Tensor>;
+
+/// Takes one step on a batch whose logits `forward` computes and whose labels are `y` \[n\], and
+/// returns the loss before it, still on the device.
+fn step(
     net: &mut Net,
     optimizer: &mut Optimizer,
-    regularisation: Regularisation,
+    settings: EpochSettings,
     random: &mut Random,
+    (forward, y): (Forward<'_>, &Tensor),
+    lr: f64,
+) -> Result<Tensor> {
+    let Regularisation { dropout, label_smoothing } = settings.regularisation;
+    let mut draw = |n: usize| random.mask(n, dropout);
+    let mask: Option<Mask<'_>> = if dropout > 0.0 { Some(&mut draw) } else { None };
+    let loss = loss(&forward(net, mask)?, y, label_smoothing)?;
+    optimizer.step(net, &loss.backward()?, lr, settings.embedding_lr)?;
+    // Detached, so that it does not keep the step's graph alive.
+    Ok(loss.detach())
+}
+
+/// Takes one plain step on the rows `x` \[n, d\].
+#[cfg(test)]
+pub fn step_on(
+    net: &mut Net,
+    optimizer: &mut Optimizer,
     (x, y): (&Tensor, &Tensor),
     lr: f64,
 ) -> Result<Tensor> {
-    let Regularisation { dropout, label_smoothing } = regularisation;
-    let mut draw = |n: usize| random.mask(n, dropout);
-    let mask: Option<&mut dyn FnMut(usize) -> Vec<f32>> =
-        if dropout > 0.0 { Some(&mut draw) } else { None };
-    let loss = loss(&net.training_logits(x, Training { mask })?, y, label_smoothing)?;
-    optimizer.step(net, &loss.backward()?, lr)?;
-    // Detached, so that it does not keep the step's graph alive.
-    Ok(loss.detach())
+    let mut forward =
+        |net: &mut Net, mask: Option<Mask<'_>>| net.training_logits(x, Training { mask });
+    let settings = EpochSettings {
+        batch_size: 1,
+        threads: 1,
+        regularisation: Regularisation::default(),
+        embedding_lr: 1.0,
+    };
+    step(net, optimizer, settings, &mut Random::new(3), (&mut forward, y), lr)
 }
 
 /// Mean cross-entropy with label smoothing: a `share` of each label is spread over all classes
@@ -110,7 +168,6 @@ mod tests {
     use super::*;
     use crate::init;
     use crate::optimizer::Rule;
-    use candle_core::Device;
     use nets::Shape;
 
     #[test]
@@ -130,7 +187,7 @@ mod tests {
 
     fn net(shape: Shape) -> Net {
         let mut net = Net::zeros(shape, 5, 4, &Device::Cpu).expect("a net");
-        init::draw(&mut net, &mut Random::new(1)).expect("draws");
+        init::draw(&mut net, None, &mut Random::new(1)).expect("draws");
         net
     }
 
@@ -142,9 +199,7 @@ mod tests {
 
     fn sgd_step(net: &mut Net, x: &Tensor, y: &Tensor, lr: f64) -> f32 {
         let mut sgd = Optimizer::new(Rule::Sgd, 0.0, 0.0, net).expect("an optimizer");
-        step(net, &mut sgd, Regularisation::default(), &mut Random::new(3), (x, y), lr)
-            .and_then(|loss| loss.to_scalar())
-            .expect("steps")
+        step_on(net, &mut sgd, (x, y), lr).and_then(|loss| loss.to_scalar()).expect("steps")
     }
 
     fn values(tensor: &Tensor) -> Vec<f32> {
@@ -165,16 +220,16 @@ mod tests {
 
     #[test]
     fn every_weight_gets_a_gradient_that_finite_differences_confirm() {
-        let shape = Shape::MultiLayer { hidden: 3, layers: 2, relu_out: false };
+        let net = || net(Shape::MultiLayer { hidden: 3, layers: 2, relu_out: false });
         let (x, y) = rows(8);
-        let mut trained = net(shape);
+        let mut trained = net();
         sgd_step(&mut trained, &x, &y, 1.0);
         for name in trained.weights.keys() {
             let of = |net: &Net| values(net.weights[name].as_tensor());
-            let (before, after) = (of(&net(shape)), of(&trained));
+            let (before, after) = (of(&net()), of(&trained));
             for i in (0..before.len()).step_by(2) {
                 let loss = |by: f32| {
-                    let mut net = net(shape);
+                    let mut net = net();
                     let mut nudged = before.clone();
                     nudged[i] += by;
                     net.set(name, nudged).expect("sets");

@@ -1,13 +1,13 @@
-//! The feature matrices and labels of the three parts, checked and on the device.
+//! The features or sequences of the three parts and their labels, checked and on the device.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
 use failure::{Failure, Result};
 use formats::Arrays;
-use formats::arrays::Values;
-use nets::Rows;
+use formats::arrays::{Sequences, Values, labels};
+use nets::{Rows, SequenceRows, Table};
 use schema::Labels;
 use stage::Stage;
 
@@ -15,9 +15,7 @@ use crate::device;
 
 /// The rows of one part: train, valid or test.
 pub struct Part {
-    /// The features, row after row.
-    values: Values,
-    dimension: usize,
+    content: Content,
     /// The labels on the host, each less than the number of classes.
     pub labels: Vec<u32>,
     /// The headlines' ids.
@@ -25,6 +23,20 @@ pub struct Part {
     device: Device,
     /// Features and labels as tensors on the device, once they have been asked for.
     tensors: OnceLock<(Tensor, Tensor)>,
+}
+
+/// What the rows of a part are.
+enum Content {
+    /// Features, row after row.
+    Features { values: Values, dimension: usize },
+    /// Sequences of token ids, and the embeddings that all parts share.
+    Sequences(Sequences, Arc<SharedTable>),
+}
+
+/// The matrix of embeddings, on the device once it has been asked for.
+struct SharedTable {
+    table: Table,
+    tensor: OnceLock<Tensor>,
 }
 
 /// The parts.
@@ -35,13 +47,58 @@ pub struct Data {
     pub valid: Part,
     /// For the final score only. Data that came in parts may have none.
     pub test: Option<Part>,
-    /// Components of a feature vector.
+    /// Components of a feature vector or of an embedding.
     pub dimension: usize,
     /// The names of the classes.
     pub labels: Labels,
 }
 
 impl Data {
+    /// Reads the files that `tokens` wrote.
+    pub fn read_sequences(stage: &Stage, device: &Device) -> Result<Self> {
+        let labels = Labels::read(&stage.input("tokens", Labels::FILE)?)?;
+        let path = stage.input("tokens", "embeddings.safetensors")?;
+        let (shape, values) = Arrays::map(&path)?.into_f32("E", &[None, None])?;
+        let [tokens, dimension] = shape[..] else {
+            return Err(Failure::artifact("E is not a matrix", &path));
+        };
+        if tokens < 2 || dimension == 0 {
+            return Err(Failure::artifact(format_args!("E is {tokens}×{dimension}"), &path));
+        }
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            let (row, column) = (at / dimension, at % dimension);
+            let what = format_args!("E is not finite in row {row}, column {column}");
+            return Err(Failure::artifact(what, &path));
+        }
+        if values.iter().take(dimension).any(|x| *x != 0.0) {
+            return Err(Failure::artifact("row 0 of E, the padding, is not zeros", &path));
+        }
+        let table = Table::new(values, dimension);
+        let table = Arc::new(SharedTable { table, tensor: OnceLock::new() });
+        let read = |part: &str| {
+            let path = stage.input("tokens", &format!("{part}.safetensors"))?;
+            let mut sequences = Sequences::map(&path, labels.len(), tokens)?;
+            let part = Part {
+                labels: sequences.labels.clone(),
+                ids: std::mem::take(&mut sequences.ids),
+                content: Content::Sequences(sequences, table.clone()),
+                device: device.clone(),
+                tensors: OnceLock::new(),
+            };
+            Ok((path, part))
+        };
+        let needed = |part: &str| {
+            let (path, part) = read(part)?;
+            if part.len() > 0 {
+                return Ok(part);
+            }
+            Err(Failure::artifact("there are no rows", &path))
+        };
+        let (train, valid, (_, test)) = (needed("train")?, needed("valid")?, read("test")?);
+        let test = (test.len() > 0).then_some(test);
+        Ok(Self { train, valid, test, dimension, labels })
+    }
+
     /// Reads the files that `tensors` wrote.
     pub fn read(stage: &Stage, device: &Device) -> Result<Self> {
         let labels = Labels::read(&stage.input("tensors", Labels::FILE)?)?;
@@ -55,7 +112,7 @@ impl Data {
             read(part, dimension)?.ok_or(()).or_else(|()| Err(empty(path(part)?)))
         };
         let train = needed("train", None)?;
-        let dimension = train.dimension;
+        let dimension = train.dimension();
         let valid = needed("valid", Some(dimension))?;
         let test = read("test", Some(dimension))?;
         Ok(Self { train, valid, test, dimension, labels })
@@ -76,14 +133,16 @@ impl Data {
             return Ok(());
         }
         self.parts().take(if is_cpu { 1 } else { usize::MAX }).try_for_each(|(_, part)| {
-            let bytes = part.values.len() * size_of::<f32>();
-            let place = format!(
-                "a part of {} rows of {} features, {:.1} MB",
-                part.len(),
-                part.dimension,
-                bytes as f64 / 1e6
-            );
-            part.tensors().map(drop).map_err(|e| device::failed(&e, &place))
+            let (bytes, what) = match &part.content {
+                Content::Features { values, dimension } => {
+                    (values.len(), format!("a part of {} rows of {dimension} features", part.len()))
+                }
+                Content::Sequences(_, of) => {
+                    (of.table.values().len(), "the matrix of embeddings".to_owned())
+                }
+            };
+            let place = format!("{what}, {:.1} MB", (bytes * size_of::<f32>()) as f64 / 1e6);
+            part.load().map_err(|e| device::failed(&e, &place))
         })
     }
 }
@@ -107,16 +166,9 @@ impl Part {
         let arrays = Arrays::map(path)?;
         let ids = arrays.i64("id", &[Some(n)])?;
         let y = arrays.i64("y", &[Some(n)])?;
-        let label = |(row, &y): (usize, &i64)| {
-            let label = u32::try_from(y).ok().filter(|&y| (y as usize) < classes);
-            label.ok_or_else(|| {
-                wrong(format!("label {y} in row {row}; labels are 0 to {}", classes - 1))
-            })
-        };
-        let labels = y.iter().enumerate().map(label).collect::<Result<Vec<u32>>>()?;
+        let labels = labels(&y, classes, path)?;
         Ok(Self {
-            values: x,
-            dimension: d,
+            content: Content::Features { values: x, dimension: d },
             labels,
             ids,
             device: device.clone(),
@@ -129,8 +181,7 @@ impl Part {
     pub fn of(values: Vec<f32>, dimension: usize, labels: Vec<u32>) -> Self {
         let tensors = OnceLock::new();
         Self {
-            values: values.into(),
-            dimension,
+            content: Content::Features { values: values.into(), dimension },
             labels,
             ids: Vec::new(),
             device: Device::Cpu,
@@ -138,14 +189,72 @@ impl Part {
         }
     }
 
-    #[cfg(feature = "cuda")]
+    /// A part that consists of these sequences.
+    #[cfg(test)]
+    pub fn of_sequences(sequences: Sequences, table: Vec<f32>, dimension: usize) -> Self {
+        let table = Table::new(table.into(), dimension);
+        let shared = Arc::new(SharedTable { table, tensor: OnceLock::new() });
+        Self {
+            labels: sequences.labels.clone(),
+            ids: Vec::new(),
+            content: Content::Sequences(sequences, shared),
+            device: Device::Cpu,
+            tensors: OnceLock::new(),
+        }
+    }
+
+    /// Components of a row of features, or of an embedding.
+    pub fn dimension(&self) -> usize {
+        match &self.content {
+            Content::Features { dimension, .. } => *dimension,
+            Content::Sequences(_, of) => of.table.dimension(),
+        }
+    }
+
+    /// The sequences and the matrix of embeddings, if the rows are sequences.
+    pub fn sequences(&self) -> Option<(&Sequences, &Table)> {
+        match &self.content {
+            Content::Features { .. } => None,
+            Content::Sequences(sequences, of) => Some((sequences, &of.table)),
+        }
+    }
+
+    /// The matrix of embeddings on the device.
+    pub fn table(&self) -> candle_core::Result<&Tensor> {
+        let Content::Sequences(_, of) = &self.content else {
+            return Err(candle_core::Error::Msg("the rows are no sequences".into()));
+        };
+        if of.tensor.get().is_none() {
+            let (values, dimension) = (of.table.values(), of.table.dimension());
+            let shape = (values.len() / dimension, dimension);
+            let _ = of.tensor.set(Tensor::from_slice(values, shape, &self.device)?);
+        }
+        of.tensor.get().ok_or_else(|| candle_core::Error::Msg("the tensor is missing".into()))
+    }
+
+    /// The number of tokens of a row, or 0 where rows are features.
+    pub fn length(&self, row: u32) -> usize {
+        self.sequences().map_or(0, |(sequences, _)| sequences.row(row as usize).len())
+    }
+
+    /// Copies the rows to the device, or what rows refer to.
+    fn load(&self) -> candle_core::Result<()> {
+        match self.content {
+            Content::Features { .. } => self.tensors().map(drop),
+            Content::Sequences(..) => self.table().map(drop),
+        }
+    }
+
     pub fn device(&self) -> &Device {
         &self.device
     }
 
     /// The features on the host, row after row.
     pub fn values(&self) -> &[f32] {
-        &self.values
+        match &self.content {
+            Content::Features { values, .. } => values,
+            Content::Sequences(..) => &[],
+        }
     }
 
     /// X, f32 \[n, d\], and y, u32 \[n\], on the device. They are copies, which training by hand on
@@ -161,20 +270,23 @@ impl Part {
 
     /// The first `n` rows as tensors on the device.
     pub fn first(&self, n: usize) -> candle_core::Result<(Tensor, Tensor)> {
-        let n = n.min(self.len());
+        let (n, dimension) = (n.min(self.len()), self.dimension());
         let (x, y) = (
-            self.values.get(..n * self.dimension).unwrap_or_default(),
+            self.values().get(..n * dimension).unwrap_or_default(),
             self.labels.get(..n).unwrap_or_default(),
         );
         Ok((
-            Tensor::from_slice(x, (n, self.dimension), &self.device)?,
+            Tensor::from_slice(x, (n, dimension), &self.device)?,
             Tensor::from_slice(y, n, &self.device)?,
         ))
     }
 
-    /// The features in the form that a net on the device takes: values on the CPU, a tensor on a
-    /// GPU.
+    /// The rows in the form that a net on the device takes: values on the CPU, a tensor on a GPU.
     pub fn rows(&self) -> candle_core::Result<Rows<'_>> {
+        if let Some((sequences, table)) = self.sequences() {
+            let on_device = if self.device.is_cpu() { None } else { Some(self.table()?) };
+            return Ok(Rows::Sequences(SequenceRows { sequences, table, on_device }));
+        }
         if self.device.is_cpu() {
             Ok(Rows::Values(self.values()))
         } else {

@@ -6,7 +6,7 @@ use nets::{Net, Shape};
 use crate::epoch::{EpochData, EpochError, EpochSettings};
 use crate::optimizer::Optimizer;
 use crate::random::Random;
-use crate::{autograd, multi, single};
+use crate::{autograd, multi, sequence, single};
 
 /// What trains a net. A run chooses once, before the first epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Engine {
     Single,
     /// An epoch of the multi-layer net by hand.
     Multi,
+    /// An epoch of a net on sequences by hand.
+    Sequence,
     /// Any net, by candle's automatic differentiation.
     Autograd,
 }
@@ -24,10 +26,11 @@ impl Engine {
     ///
     /// On the CPU every net can be trained by hand, and on a GPU every net that fits its kernels.
     pub fn choose(kernel: Option<&str>, device: &Device, net: &Net) -> Self {
-        match net.shape {
+        match &net.shape {
             _ if kernel != Some("fused") || !fits(device, net) => Self::Autograd,
             Shape::SingleLayer => Self::Single,
             Shape::MultiLayer { .. } => Self::Multi,
+            Shape::Sequence(_) => Self::Sequence,
         }
     }
 
@@ -38,7 +41,7 @@ impl Engine {
 
     /// Whether it trains without candle's automatic differentiation.
     pub const fn is_by_hand(self) -> bool {
-        matches!(self, Self::Single | Self::Multi)
+        !matches!(self, Self::Autograd)
     }
 
     /// Trains `net` for an epoch.
@@ -56,6 +59,7 @@ impl Engine {
         match self {
             Self::Single => single::train_epoch(settings, net, optimizer, data)?,
             Self::Multi => multi::train_epoch(settings, net, optimizer, random, data)?,
+            Self::Sequence => sequence::train_epoch(settings, net, optimizer, random, data)?,
             Self::Autograd => autograd::train_epoch(settings, net, optimizer, random, data)?,
         }
         // A step's loss is computed before the update, so the weights after the last step are
@@ -71,10 +75,11 @@ impl Engine {
 fn fits(device: &Device, net: &Net) -> bool {
     #[cfg(feature = "cuda")]
     if device.is_cuda() {
-        let Net { shape, dimension, classes, .. } = *net;
+        let Net { shape, dimension, classes, .. } = net;
         return match shape {
-            Shape::SingleLayer => crate::gpu::fits_single(classes, dimension),
-            Shape::MultiLayer { .. } => crate::gpu::fits_multi(shape, classes, dimension),
+            Shape::SingleLayer => crate::gpu::fits_single(*classes, *dimension),
+            Shape::MultiLayer { .. } => crate::gpu::fits_multi(shape, *classes, *dimension),
+            Shape::Sequence(_) => false,
         };
     }
     let _ = net;
@@ -87,14 +92,17 @@ mod tests {
 
     #[test]
     fn the_net_and_the_option_choose_the_engine() {
-        let mlp = Shape::MultiLayer { hidden: 3, layers: 1, relu_out: true };
+        let mlp = || Shape::MultiLayer { hidden: 3, layers: 1, relu_out: true };
         let choose = |kernel, shape| {
             let net = Net::zeros(shape, 5, 4, &Device::Cpu).expect("a net");
             Engine::choose(kernel, &Device::Cpu, &net)
         };
         assert_eq!(choose(Some("fused"), Shape::SingleLayer), Engine::Single);
-        assert_eq!(choose(Some("fused"), mlp), Engine::Multi);
-        assert_eq!(choose(Some("autograd"), mlp), Engine::Autograd);
+        assert_eq!(choose(Some("fused"), mlp()), Engine::Multi);
+        assert_eq!(choose(Some("autograd"), mlp()), Engine::Autograd);
         assert_eq!(choose(None, Shape::SingleLayer), Engine::Autograd);
+        let encoder = nets::Encoder::Mean;
+        let mean = Shape::Sequence(nets::SequenceShape { encoder, hidden: None, trained: None });
+        assert_eq!(choose(Some("fused"), mean), Engine::Sequence);
     }
 }

@@ -13,8 +13,10 @@ pub struct EpochSettings {
     pub batch_size: usize,
     /// How many threads share a step by hand.
     pub threads: usize,
-    /// For the multi-layer net.
+    /// For nets of several layers.
     pub regularisation: Regularisation,
+    /// The learning rate of trained embeddings, as a multiple of the others'.
+    pub embedding_lr: f64,
 }
 
 /// What keeps a net from overfitting.

@@ -1,6 +1,7 @@
 //! The fifth stage: trains a net (problems 71 to 79).
 //!
-//! In: `tensors/{train,valid,test}.safetensors`. Out, one folder per run: `model.safetensors`
+//! In: `tensors/{train,valid,test}.safetensors` or, for nets on sequences,
+//! `tokens/{train,valid,test,embeddings}.safetensors`. Out, one folder per run: `model.safetensors`
 //! (`PyTorch`'s `state_dict` names and layout), `config.json`, `history.jsonl`, `timings.jsonl`,
 //! `metrics.json`, `predictions.parquet`, `checkpoints/`, `curves.svg`, `tensorboard/`, `start.*`
 //! for a single-layer net, and `seeds/` for further seeds. `train.sweep` writes `sweep.jsonl`,
@@ -24,6 +25,7 @@ mod optimizer;
 mod random;
 mod run;
 mod score;
+mod sequence;
 mod single;
 mod sweep;
 
@@ -41,6 +43,10 @@ pub const NODES: Embedded = Embedded {
         "options/common.toml",
         "options/slp.toml",
         "options/mlp.toml",
+        "options/sequence.toml",
+        "options/mean.toml",
+        "options/cnn.toml",
+        "options/lstm.toml",
         "options/sweep.toml"
     ],
 };

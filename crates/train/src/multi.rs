@@ -211,7 +211,7 @@ mod tests {
             &Device::Cpu,
         )
         .expect("a net");
-        init::draw(&mut net, &mut random).expect("draws");
+        init::draw(&mut net, None, &mut random).expect("draws");
         let mut optimizer =
             Optimizer::new(rule, momentum, weight_decay, &net).expect("an optimizer");
         let part = Part::of(
@@ -230,6 +230,7 @@ mod tests {
             batch_size,
             threads,
             regularisation: Regularisation { dropout, label_smoothing },
+            embedding_lr: 1.0,
         };
         for _ in 0..2 {
             let done = match how {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
-use nets::Net;
+use nets::{EMBEDDING, Net};
 use serde::{Deserialize, Serialize};
 
 /// AdamW's β₁ and β₂, PyTorch's defaults.
@@ -42,7 +42,7 @@ impl Optimizer {
     pub fn new(rule: Rule, momentum: f64, weight_decay: f64, net: &Net) -> Result<Self> {
         let mut optimizer = Self { rule, momentum, weight_decay, steps: 0, state: BTreeMap::new() };
         for memory in optimizer.memories() {
-            for (name, var) in &net.weights {
+            for (name, var) in net.weights.iter().filter(|(name, _)| *name != EMBEDDING) {
                 optimizer.state.insert(format!("{memory}.{name}"), var.as_tensor().zeros_like()?);
             }
         }
@@ -58,12 +58,20 @@ impl Optimizer {
         }
     }
 
-    /// Changes the weights by their gradients.
-    pub fn step(&mut self, net: &Net, gradients: &GradStore, lr: f64) -> Result<()> {
+    /// Changes the weights by their gradients. Embeddings, of which a batch uses few, are changed by
+    /// plain gradient descent, which remembers nothing of them, at `embedding_lr` times the rate.
+    pub fn step(
+        &mut self,
+        net: &Net,
+        gradients: &GradStore,
+        lr: f64,
+        embedding_lr: f64,
+    ) -> Result<()> {
         self.steps += 1;
         for (name, var) in &net.weights {
             let Some(gradient) = gradients.get(var.as_tensor()) else { continue };
             let new = match self.rule {
+                _ if name == EMBEDDING => (var.as_tensor() - (gradient * (lr * embedding_lr))?)?,
                 Rule::Sgd => self.sgd(name, var, gradient, lr)?,
                 Rule::AdamW => self.adamw(name, var, gradient, lr)?,
             };
@@ -127,9 +135,7 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autograd::{loss, step};
-    use crate::epoch::Regularisation;
-    use crate::random::Random;
+    use crate::autograd::{loss, step_on};
     use candle_core::Device;
     use nets::Shape;
 
@@ -164,15 +170,7 @@ mod tests {
             let (mut net, x, y) = problem();
             let mut optimizer = Optimizer::new(rule, momentum, decay, &net).expect("an optimizer");
             for _ in 0..3 {
-                step(
-                    &mut net,
-                    &mut optimizer,
-                    Regularisation::default(),
-                    &mut Random::new(1),
-                    (&x, &y),
-                    0.1,
-                )
-                .expect("steps");
+                step_on(&mut net, &mut optimizer, (&x, &y), 0.1).expect("steps");
             }
             assert_eq!(optimizer.steps, 3);
             let seen: Vec<f32> =

@@ -6,6 +6,7 @@ mod fit;
 mod folds;
 pub mod jsonl;
 mod live;
+mod order;
 mod predictions;
 mod schedule;
 mod stopping;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use failure::{Failure, Result};
 use formats::Arrays;
-use nets::{Net, Shape, file};
+use nets::{Net, Shape, ShapeOptions, Table, file};
 use schema::{CheckpointSummary, Labels, Metrics, RunConfig, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
 use stage::declaration::setting;
@@ -33,7 +34,7 @@ use crate::{device, init};
 use fit::{Plan, RunContext, fit};
 use schedule::Schedule;
 
-/// The options of both nets. Those that only one net has are `None` for the other.
+/// The options of all nets. Those that a net does not have are `None`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RunOptions {
@@ -57,6 +58,20 @@ struct RunOptions {
     hidden: Option<usize>,
     layers: Option<usize>,
     relu_out: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_length: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embeddings: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_lr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    widths: Option<Vec<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filters: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    units: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
     optimizer: Option<Rule>,
     momentum: Option<f64>,
     weight_decay: Option<f64>,
@@ -68,7 +83,11 @@ struct RunOptions {
 pub fn run(stage: &Stage) -> Result<String> {
     let options: RunOptions = stage.options()?;
     let device = device::open(&stage.device)?;
-    let data = Data::read(stage, &device)?;
+    let data = if options.embeddings.is_some() {
+        Data::read_sequences(stage, &device)?
+    } else {
+        Data::read(stage, &device)?
+    };
     let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
     let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep, None)?;
 
@@ -109,6 +128,22 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(summary.join("; "))
 }
 
+impl RunOptions {
+    /// The options that a net's shape follows from.
+    fn shape(&self) -> ShapeOptions {
+        ShapeOptions {
+            hidden: self.hidden,
+            layers: self.layers,
+            relu_out: self.relu_out,
+            embeddings: self.embeddings.clone(),
+            widths: self.widths.clone(),
+            filters: self.filters,
+            units: self.units,
+            pool: self.pool.clone(),
+        }
+    }
+}
+
 struct Trainer<'t> {
     stage: &'t Stage,
     options: &'t RunOptions,
@@ -127,11 +162,15 @@ impl Trainer<'_> {
     ) -> Result<(Net, Trained)> {
         let Self { stage, options, data, device } = *self;
         let wrong = |e: candle_core::Error| device::failed(&e, &stage.node);
-        let shape = Shape::of(options.hidden, options.layers, options.relu_out);
+        let table = data.train.sequences().map(|(_, table)| table);
+        let shape = options
+            .shape()
+            .of(table.map(Table::rows))
+            .map_err(|e| Failure::usage(e, &stage.node, "correct the options of the run"))?;
         let mut random = Random::new(seed);
         let mut net =
-            Net::zeros(shape, data.dimension, data.labels.len(), device).map_err(wrong)?;
-        init::draw(&mut net, &mut random).map_err(wrong)?;
+            Net::zeros(shape.clone(), data.dimension, data.labels.len(), device).map_err(wrong)?;
+        init::draw(&mut net, table, &mut random).map_err(wrong)?;
         if let Some(init) = &options.init {
             let explain = |f: Failure| {
                 Failure::input(
@@ -165,7 +204,7 @@ impl Trainer<'_> {
             && !engine.is_by_hand()
             && folder == stage.out()
         {
-            let text = "the net is too large for the GPU's fused kernels; candle's automatic differentiation trains it";
+            let text = "the GPU's fused kernels cannot train this net; candle's automatic differentiation does";
             stage.progress.send(&Event::Note { text: text.to_owned() });
         }
         data.to_device(!engine.is_by_hand())?;
@@ -242,8 +281,10 @@ fn plan<'p>(
             batch_size: options.batch_size,
             threads: kernels::team::available(),
             regularisation,
+            embedding_lr: options.embedding_lr.unwrap_or(1.0),
         },
         shuffle: options.shuffle,
+        by_length: options.by_length.unwrap_or(false),
         schedule,
         patience: options.patience,
         keep_best: options.keep == "best",

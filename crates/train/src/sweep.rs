@@ -146,13 +146,17 @@ fn time(
     for _ in 0..options.repeats {
         let mut random = Random::new(options.seed);
         let mut net = zeros()?;
-        init::draw(&mut net, &mut random).map_err(wrong)?;
+        init::draw(&mut net, None, &mut random).map_err(wrong)?;
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.0, 0.0, &net).map_err(wrong)?;
         let mut order: Vec<u32> =
             (0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)).collect();
         random.shuffle(&mut order);
-        let settings =
-            EpochSettings { batch_size, threads: 1, regularisation: Regularisation::default() };
+        let settings = EpochSettings {
+            batch_size,
+            threads: 1,
+            regularisation: Regularisation::default(),
+            embedding_lr: 1.0,
+        };
         let epoch = EpochData { part: &data.train, order: &order, lr: options.lr };
 
         let start = Instant::now();

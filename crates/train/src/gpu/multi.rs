@@ -68,12 +68,14 @@ const WIDEST: usize = 1024;
 
 /// Whether the kernel can train a net of this shape: a block's memory must hold the weights of four
 /// units.
-pub fn fits(shape: Shape, classes: usize, dimension: usize) -> bool {
+pub fn fits(shape: &Shape, classes: usize, dimension: usize) -> bool {
     match shape {
         Shape::MultiLayer { hidden, .. } => {
-            classes == CLASSES && hidden.max(dimension) <= WIDEST && SUMS + UNITS * WIDEST <= SHARED
+            classes == CLASSES
+                && *hidden.max(&dimension) <= WIDEST
+                && SUMS + UNITS * WIDEST <= SHARED
         }
-        Shape::SingleLayer => false,
+        Shape::SingleLayer | Shape::Sequence(_) => false,
     }
 }
 

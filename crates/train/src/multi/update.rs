@@ -26,9 +26,20 @@ pub struct Update {
 
 /// Changes a weight by its gradient.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
 pub fn step(weight: &mut Weight, update: &Update) {
     let Weight { value, gradient, memory: [first, second] } = weight;
+    change(value, gradient, [first, second], update);
+}
+
+/// Changes values by their gradients.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+pub fn change(
+    value: &mut [f32],
+    gradient: &[f32],
+    [first, second]: [&mut [f32]; 2],
+    update: &Update,
+) {
     let Update { rule, lr, momentum, weight_decay, steps } = *update;
     let (rate, decay) = (lr as f32, weight_decay as f32);
     match rule {

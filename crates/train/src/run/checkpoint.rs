@@ -146,7 +146,7 @@ mod tests {
     fn made(seed: u64, hidden: usize) -> (Net, Optimizer) {
         let shape = Shape::MultiLayer { hidden, layers: 1, relu_out: true };
         let mut net = Net::zeros(shape, 3, 4, &Device::Cpu).expect("a net");
-        init::draw(&mut net, &mut Random::new(seed)).expect("draws");
+        init::draw(&mut net, None, &mut Random::new(seed)).expect("draws");
         let mut optimizer = Optimizer::new(Rule::Sgd, 0.9, 0.0, &net).expect("an optimizer");
         optimizer.steps = seed;
         for (i, name) in optimizer.state.keys().cloned().collect::<Vec<_>>().into_iter().enumerate()

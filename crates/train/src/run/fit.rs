@@ -16,6 +16,7 @@ use crate::random::Random;
 use crate::run::checkpoint::{self, RunState};
 use crate::run::jsonl::Jsonl;
 use crate::run::live::LiveCurves;
+use crate::run::order;
 use crate::run::schedule::Schedule;
 use crate::run::stopping::Stopping;
 use crate::score::score;
@@ -36,6 +37,8 @@ pub struct Plan<'p> {
     pub settings: EpochSettings,
     /// Whether to reshuffle the rows every epoch.
     pub shuffle: bool,
+    /// Whether shuffled rows of similar length share a batch.
+    pub by_length: bool,
     /// The learning rate.
     pub schedule: Schedule,
     /// Early stopping's patience, in epochs.
@@ -111,6 +114,10 @@ pub fn fit(
         }
         if plan.shuffle {
             random.shuffle(&mut order);
+            if plan.by_length {
+                let length = |row| data.train.length(row);
+                order::by_length(&mut order, plan.settings.batch_size, length, &mut random);
+            }
         }
         let start = Instant::now();
         let rows = EpochData { part: &data.train, order: &order, lr };
