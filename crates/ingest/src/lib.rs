@@ -37,6 +37,8 @@ pub const NODES: Embedded = Embedded {
 };
 
 const SAMPLE: &str = "embedded sample";
+/// The other sample: film reviews.
+const REVIEWS: &str = "sample-reviews";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +52,7 @@ struct IngestOptions {
     publishers: Vec<String>,
     max_bad_rows: u64,
     files: Option<Vec<String>>,
+    members: Option<Vec<String>>,
     format: String,
     labels: Option<Vec<String>>,
     separator: Option<String>,
@@ -126,6 +129,11 @@ fn ingest(options: &IngestOptions, stage: &Stage) -> Result<Ingested> {
             archive::stream_bytes(sample::zip()?, SAMPLE, consume)
         });
     }
+    if *options.source == [REVIEWS] {
+        let file = texts::in_memory("reviews.tsv", sample::reviews::table().as_bytes())?;
+        let read = labelled(std::slice::from_ref(file.file()), &text_options, options, stage)?;
+        return Ok(Ingested { source: REVIEWS.to_owned(), ..read });
+    }
     if let [one] = &*options.source
         && let Some(rows) = one.strip_prefix("sample:")
     {
@@ -133,7 +141,7 @@ fn ingest(options: &IngestOptions, stage: &Stage) -> Result<Ingested> {
             Failure::usage(
                 format_args!("`{one}` does not give a number of rows"),
                 "option `ingest.source`",
-                "write sample:1000000",
+                "write sample:1000000, or sample-reviews",
             )
         })?;
         let mut stream = sample::Stream::new(rows);
@@ -230,6 +238,15 @@ fn text_options(options: &IngestOptions) -> Result<TextOptions> {
             ));
         }
     };
+    let members = options.members.iter().flatten().map(|text| {
+        glob::Pattern::new(text).map_err(|e| {
+            Failure::usage(
+                format_args!("`{text}` is not a file name or a pattern: {e}"),
+                "option `ingest.members`",
+                "write names of files in the archive, such as SST-2/train.tsv or */dev.tsv",
+            )
+        })
+    });
     Ok(TextOptions {
         format: Format::from_name(&options.format),
         separator,
@@ -244,6 +261,7 @@ fn text_options(options: &IngestOptions) -> Result<TextOptions> {
         },
         labels: listed(options)?,
         most_bad: options.max_bad_rows,
+        members: members.collect::<Result<_>>()?,
     })
 }
 

@@ -7,6 +7,8 @@
 //! No two titles of the sample are equal. Titles of a larger one, `sample:ROWS`, may repeat:
 //! remembering all of them would take memory that grows with the rows.
 
+pub mod reviews;
+
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write as _};

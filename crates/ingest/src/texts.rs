@@ -18,9 +18,11 @@ use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use fetch::{Downloads, Obtained};
+use glob::Pattern;
 use schema::Labels;
 use stage::Stage;
 use stage::files::{self, SourceFile};
+use tempfile::NamedTempFile;
 
 pub use columns::ColumnNames;
 pub use format::Format;
@@ -48,6 +50,15 @@ pub struct TextOptions {
     pub labels: Option<Labels>,
     /// How many bad rows may be left out.
     pub most_bad: u64,
+    /// The files of a zip archive to read; all if empty.
+    pub members: Vec<Pattern>,
+}
+
+impl TextOptions {
+    /// Whether a file of a zip archive is to be read.
+    fn takes(&self, member: &str) -> bool {
+        self.members.is_empty() || self.members.iter().any(|pattern| pattern.matches(member))
+    }
 }
 
 /// A file to read.
@@ -59,6 +70,32 @@ pub struct TextFile {
     origin: String,
     /// The file as it was downloaded.
     obtained: Option<Obtained>,
+}
+
+/// The most names of an archive's files that an error lists.
+const LISTED: usize = 12;
+
+/// A file with bytes of our own, which is removed in the end.
+pub struct OwnFile {
+    file: TextFile,
+    _kept: NamedTempFile,
+}
+
+impl OwnFile {
+    /// The file to read.
+    pub const fn file(&self) -> &TextFile {
+        &self.file
+    }
+}
+
+/// A file that has these bytes.
+pub fn in_memory(name: &str, bytes: &[u8]) -> Result<OwnFile> {
+    let fail = |e: std::io::Error| Failure::io("write", &std::env::temp_dir(), &e);
+    let kept = NamedTempFile::new().map_err(fail)?;
+    std::fs::write(kept.path(), bytes).map_err(fail)?;
+    let (path, name) = (kept.path().to_owned(), name.to_owned());
+    let file = TextFile { origin: name.clone(), name, path, obtained: None };
+    Ok(OwnFile { file, _kept: kept })
 }
 
 /// The files that `sources` name, all of them.
@@ -183,6 +220,8 @@ pub fn read(
         [] => String::new(),
     };
     let mut formats: Vec<Format> = Vec::new();
+    let mut none =
+        !options.members.is_empty() && files.iter().any(|file| archive::is_zip(&file.path));
     for (number, file) in (1..).zip(&files) {
         if kind == LayoutKind::Folders {
             file.text(number, &mut intake, columns)?;
@@ -196,6 +235,12 @@ pub fn read(
                 return Ok(());
             }
             let is_one_of_several = kind == LayoutKind::ZippedTables;
+            if !options.members.is_empty() && archive::is_zip(&file.path) {
+                if !options.takes(member.name) {
+                    return Ok(());
+                }
+                none = false;
+            }
             let name = if is_one_of_several { member.name } else { &file.name }.to_owned();
             let part = columns.part.then_some(name.as_str());
             let format = rows(member, part, options, &mut intake)?;
@@ -205,6 +250,15 @@ pub fn read(
             Ok(())
         })
         .map_err(|e| file.explain(e))?;
+    }
+    if none {
+        let names = files.iter().flat_map(|file| archive::names(&file.path)).take(LISTED);
+        let names: Vec<String> = names.collect();
+        return Err(Failure::input(
+            format_args!("the archive has no such file; it has {}", names.join(", ")),
+            format_args!("option `ingest.members`, {place}"),
+            "name files of the archive, or remove the option",
+        ));
     }
     let (counts, labels) = intake.finish(&place)?;
     // Texts in folders have no file of rows.
