@@ -183,7 +183,7 @@ fn read(
         Some((name, interval))
     };
     let intervals = ["valid", "test"].into_iter().filter_map(interval).collect();
-    let data = ["tensors", "ngrams"].into_iter().find_map(|node| {
+    let data = ["tensors", "ngrams", "tokens"].into_iter().find_map(|node| {
         let digest = manifest.ingredients.get(&format!("input {node}/train.safetensors"))?;
         Some((node, digest.to_owned()))
     });

@@ -182,8 +182,10 @@ fn check(
     // Every program that answers reads the word vectors, if only to tell which words are known.
     let embed = get(&named_node("embed")?)?;
     for run in used.iter().take(runs) {
-        if inputs(run).any(|(of, _)| of == "tensors") {
-            check_vectors(store, artifacts, run, &embed)?;
+        for node in ["tensors", "tokens"] {
+            if inputs(run).any(|(of, _)| of == node) {
+                check_vectors(store, artifacts, run, node, &embed)?;
+            }
         }
         if inputs(run).any(|(of, file)| of == "embed" && !is_made_from(run, &embed, file)) {
             return Err(other(run, artifacts, format_args!("word vectors than `embed` now has")));
@@ -209,22 +211,27 @@ fn named_node(name: &str) -> Result<NodeName> {
         .map_err(|e| Failure::usage(e, "predict", "this is a bug; please report it"))
 }
 
-/// Checks that a run on word vectors was trained on those of `embed`.
-fn check_vectors(store: &Store, artifacts: &Path, run: &Manifest, embed: &Manifest) -> Result<()> {
-    // If no result of `tensors` was ever seen, nothing connects the two.
-    let seen = store.seen(&named_node("tensors")?);
-    // Other vectors can give the same features, so that several results of `tensors` may connect
-    // the two.
-    let between: Vec<&Manifest> =
-        seen.iter().filter(|tensors| is_made_from(run, tensors, "train.safetensors")).collect();
-    let is_of_embed = |tensors: &&Manifest| {
+/// Checks that a run on word vectors, which it has from `node`, was trained on those of `embed`.
+fn check_vectors(
+    store: &Store,
+    artifacts: &Path,
+    run: &Manifest,
+    node: &str,
+    embed: &Manifest,
+) -> Result<()> {
+    // If no result of the node was ever seen, nothing connects the two.
+    let seen = store.seen(&named_node(node)?);
+    // Other vectors can give the same features, so that several results may connect the two.
+    let is_read = |made: &&Manifest| is_made_from(run, made, "train.safetensors");
+    let between: Vec<&Manifest> = seen.iter().filter(is_read).collect();
+    let is_of_embed = |made: &&Manifest| {
         ["vocabulary.parquet", "vectors.safetensors", "tokenizer.json"]
             .iter()
-            .all(|file| is_made_from(tensors, embed, file))
+            .all(|file| is_made_from(made, embed, file))
     };
     match &between[..] {
         _ if seen.is_empty() || between.iter().any(is_of_embed) => Ok(()),
-        [] => Err(other(run, artifacts, format_args!("features than `tensors` now has"))),
+        [] => Err(other(run, artifacts, format_args!("features than `{node}` now has"))),
         _ => Err(other(run, artifacts, format_args!("word vectors than `embed` now has"))),
     }
 }

@@ -1,6 +1,7 @@
 //! A trained run of any net, and what it needs to answer.
 
 mod desk;
+mod sequences;
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use classifiers::stacking::Stacking;
 use failure::{Failure, Result};
 use formats::arrays::Csr;
 use headline_features::{Lookup, LookupFiles, Projection};
-use nets::Classifier;
+use nets::{Classifier, SequenceInference, Table};
 use ngram_features::Features;
 use schema::{Labels, RunConfig};
 use serde::Deserialize;
@@ -43,7 +44,7 @@ impl Kind {
     /// Whether it takes the words' vectors, or what follows from them.
     fn knows_words(&self) -> bool {
         match self {
-            Self::Net(_) => true,
+            Self::Net(_) | Self::Sequences(_) => true,
             Self::Linear(linear, _) => linear.dimension() > 0,
             Self::Bag(_, of) => *of == Tokens::Words,
             Self::Neighbours(_) | Self::Stack(..) => false,
@@ -63,6 +64,7 @@ enum Kind {
     Linear(LinearModel, Option<Projection>),
     Neighbours(Vote),
     Bag(Box<BagModel>, Tokens),
+    Sequences(Box<SequenceInference>),
     Stack(Vec<Run>, Stacking),
 }
 
@@ -138,6 +140,10 @@ impl Model {
             Kind::Bag(bag, Tokens::Words) => {
                 bag.dimension() != has || bag.tokens() * has != self.lookup.vectors().len()
             }
+            Kind::Sequences(net) => {
+                let trained = |own: &Table| own.values().len() - has != self.lookup.vectors().len();
+                net.dimension() != has || net.table().is_some_and(trained)
+            }
             Kind::Neighbours(_) | Kind::Stack(..) => false,
         };
         if !self.run.any(&takes_others) {
@@ -189,6 +195,10 @@ fn read_run(artifacts: &Path, run: &str, labels: &Labels, is_member: bool) -> Re
         }
         "slp" | "mlp" => {
             let kind = Kind::Net(Box::new(Classifier::read(&folder)?));
+            return Ok(Run { kind, calibrator: Calibrator::identity() });
+        }
+        "mean" | "cnn" | "lstm" => {
+            let kind = Kind::Sequences(Box::new(SequenceInference::read(&folder)?));
             return Ok(Run { kind, calibrator: Calibrator::identity() });
         }
         _ => {
@@ -265,6 +275,13 @@ impl Run {
                     let others = |place| rows.lookup.other_vector(place);
                     bag.margins(&mut desk, columns, values, others, to);
                 }
+            }
+            Kind::Sequences(net) => {
+                let vectors = sequences::Vectors::new(rows.lookup, net.table());
+                all.clear();
+                sequences::each_batch(rows, |batch, pass| {
+                    net.logits(batch, &vectors, pass, &mut all);
+                });
             }
             Kind::Stack(members, regression) => {
                 let width = members.len() * classes;
