@@ -11,14 +11,17 @@ use stage::Stage;
 use stage::files::expand;
 
 use crate::evaluated::{self, Evaluated};
-use crate::parts::{self, PartFacts, json};
+use crate::parts::{self, AllParts, PartFacts, json};
 use crate::published::{Article, PUBLISHED, Published, SOURCE};
 use crate::runs::{Comparison, RunFacts, Sweep};
+use crate::sequences::Sequences;
 use crate::tuned::{self, Tuned};
 
 /// All facts.
 #[derive(Serialize)]
 pub struct Facts {
+    /// The edition of the exercise.
+    edition: String,
     made: Made,
     /// The data source, and the rows read from it.
     pub ingest: IngestSummary,
@@ -28,6 +31,8 @@ pub struct Facts {
     /// The categories with the most rows of train, if there are too many to show all.
     largest: Vec<usize>,
     parts: Vec<PartFacts>,
+    /// Whether there are matrices of features.
+    matrices: bool,
     /// The part that results are shown for: test or, without one, valid.
     pub part: &'static str,
     coverage: Coverage,
@@ -50,10 +55,12 @@ pub struct Facts {
     pub tuned: Vec<Tuned>,
     /// The first runs of the nets `bow` and `dan`, whose curves are shown.
     pub bags: Vec<RunFacts>,
+    /// Nets on sequences of tokens.
+    pub sequences: Option<Sequences>,
     /// All runs: the exercise's and the user's.
     pub runs: Comparison,
     /// Times by batch size and device.
-    pub sweep: Sweep,
+    pub sweep: Option<Sweep>,
     /// The figures of a public Python answer, if the data and the word vectors are of the kind that
     /// it used.
     pub published: Option<Published>,
@@ -90,6 +97,9 @@ const BAGS: usize = 6;
 /// With more categories than the first number, lists of them show only the second number of them.
 const LISTED: [usize; 2] = [40, 20];
 
+/// The newer edition of the exercise.
+const NEWER: &str = "2025";
+
 /// Number of rows of the news archive.
 const ARCHIVE_ROWS: u64 = 422_937;
 
@@ -107,6 +117,7 @@ fn is_news(ingest: &IngestSummary) -> bool {
 struct ReportOptions {
     tuned: Option<Files>,
     evaluated: Option<Files>,
+    edition: String,
 }
 
 /// A file, or several.
@@ -138,8 +149,9 @@ impl Facts {
         let ingest: IngestSummary = json(&stage.input("ingest", "summary.json")?)?;
         let coverage: Coverage = json(&stage.input("embed", "coverage.json")?)?;
         let labels = Labels::read(&stage.input("ingest", Labels::FILE)?)?;
-        let parts = parts::read(stage, &coverage, &labels)?;
-        let is_published_data = PUBLISHED.is_of(&parts);
+        let ReportOptions { tuned, evaluated, edition } = stage.options()?;
+        let all_parts = AllParts::read(stage, &coverage, &labels, edition == NEWER)?;
+        let is_published_data = PUBLISHED.is_of(&all_parts.shown);
         let has_news_categories = is_published_data || is_news(&ingest);
         let named = |(label, name): (usize, &String)| {
             let meaning = labels.meaning(label).filter(|_| has_news_categories);
@@ -149,6 +161,7 @@ impl Facts {
                 japanese: meaning.map(|(_, japanese)| japanese),
             }
         };
+        let parts = &all_parts.shown;
         let part = if parts.iter().any(|part| part.name == "test") { "test" } else { "valid" };
         let (commit, dirty) = match stage.commit.as_deref() {
             Some(commit) => {
@@ -157,7 +170,8 @@ impl Facts {
             None => (None, false),
         };
         let mut options = BTreeMap::new();
-        for node in ["ingest", "split", "embed", "tensors"] {
+        let nodes = ["ingest", "split", "embed", "tensors", "tokens"];
+        for node in nodes.into_iter().filter(|node| stage.has(node)) {
             let of: OptionValues = json(&stage.input(node, stage::OPTIONS)?)?;
             let applies = |name: &str| ingest.format.is_none() || name != "publishers";
             options.extend(
@@ -166,11 +180,10 @@ impl Facts {
                     .map(|(name, value)| (format!("{node}.{name}"), value)),
             );
         }
-        let ReportOptions { tuned, evaluated } = stage.options()?;
         let (tuned, evaluated) = (paths(tuned)?, paths(evaluated)?);
         let mut runs = Vec::new();
         for node in stage.nodes("train.*") {
-            runs.push(RunFacts::read(stage, node, &labels, &parts)?);
+            runs.push(RunFacts::read(stage, node, &labels, &all_parts)?);
         }
         add_titles(&mut runs, stage)?;
         let comparison = Comparison::of(&runs);
@@ -187,6 +200,7 @@ impl Facts {
             runs.iter().position(|run| *member == *run.node && run.net() == Some("linear"))
         });
         let linear = linear.map(|at| runs.swap_remove(at));
+        let sequences = Sequences::read(stage, &mut runs)?;
         let is_bag = |run: &RunFacts| matches!(run.net(), Some("bow" | "dan"));
         runs.retain(is_bag);
         runs.sort_by(|a, b| a.node.cmp(&b.node));
@@ -195,7 +209,7 @@ impl Facts {
             made: Made { version: env!("CARGO_PKG_VERSION"), commit, dirty, options },
             categories: labels.names().iter().enumerate().map(named).collect(),
             columns: if labels.len() > COLUMNS[0] { COLUMNS[1] } else { labels.len() },
-            largest: largest(&parts, labels.len()),
+            largest: largest(parts, labels.len()),
             part,
             // The answer's vectors came from a file and had 300 components.
             published: (is_published_data
@@ -205,7 +219,7 @@ impl Facts {
             published_source: SOURCE,
             ingest,
             coverage,
-            majority: parts::majority(&parts, part),
+            majority: parts::majority(parts, part),
             start: slp
                 .as_ref()
                 .map(|run| json(&stage.input(&run.node, "start.json")?))
@@ -216,11 +230,14 @@ impl Facts {
             best,
             linear,
             bags: runs,
+            sequences,
+            matrices: all_parts.has_features,
+            edition,
             runs: comparison,
             tuned: tuned::read(&tuned)?,
             evaluated: evaluated::read(&evaluated)?,
-            sweep: Sweep::read(stage)?,
-            parts,
+            parts: all_parts.shown,
+            sweep: stage.has("train.sweep").then(|| Sweep::read(stage)).transpose()?,
         })
     }
 
@@ -245,14 +262,28 @@ impl Facts {
         self.headline_in(true)
     }
 
+    /// Whether the report answers the newer edition's problems.
+    pub fn is_newer(&self) -> bool {
+        self.edition == NEWER
+    }
+
     fn headline_in(&self, ja: bool) -> String {
-        let named = [
-            (&self.slp, "single-layer net", "単層"),
-            (&self.mlp, "multi-layer net", "多層"),
-            (&self.best, "train.best", "train.best"),
+        let mut named = vec![
+            (self.slp.as_ref(), "single-layer net", "単層"),
+            (self.mlp.as_ref(), "multi-layer net", "多層"),
+            (self.best.as_ref(), "train.best", "train.best"),
         ];
+        if let Some(sequences) = self.sequences.as_ref().filter(|_| self.is_newer()) {
+            let best = sequences.best_architecture();
+            let name = best.map_or("", |run| &run.node);
+            named = vec![
+                (sequences.run("train.mean"), "mean of embeddings", "埋め込みの平均"),
+                (sequences.run("train.finetuned"), "fine-tuned", "ファインチューニング"),
+                (best, name, name),
+            ];
+        }
         let nets = named.into_iter().filter_map(|(run, en, jp)| {
-            let accuracy = accuracy(run.as_ref()?, self.part, ja);
+            let accuracy = accuracy(run?, self.part, ja);
             Some(format!("{} {accuracy}", if ja { jp } else { en }))
         });
         let mut all: Vec<String> = nets.collect();

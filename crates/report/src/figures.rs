@@ -58,21 +58,21 @@ impl Figure {
 
 /// Every figure of the report.
 pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
-    let mut figures = vec![
-        Figure::new(
-            "result",
-            ["Accuracy of the nets", "各ネットワークの正解率"],
-            |ja| {
-                let rows = if facts.best.is_some() { 4 } else { 3 };
-                svg((510, 106 + 50 * rows), |area| result::draw(area, facts, ja))
-            },
-        )?,
-        Figure::new(
+    let mut figures = vec![Figure::new(
+        "result",
+        ["Accuracy of the nets", "各ネットワークの正解率"],
+        |ja| {
+            let rows = u32::try_from(result::count(facts)).unwrap_or(u32::MAX);
+            svg((510, 106 + 50 * rows), |area| result::draw(area, facts, ja))
+        },
+    )?];
+    if let Some(sweep) = &facts.sweep {
+        figures.push(Figure::new(
             "sweep",
             ["Seconds per epoch by batch size", "バッチサイズと1エポックの秒数"],
-            |ja| svg((500, 370), |area| sweep::draw(area, facts, ja)),
-        )?,
-    ];
+            |ja| svg((500, 370), |area| sweep::draw(area, facts, sweep, ja)),
+        )?);
+    }
     if !facts.runs.rows.is_empty() {
         figures.push(Figure::new(
             "runs",
@@ -85,7 +85,8 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
         )?);
     }
     let nets = [&facts.slp, &facts.curve, &facts.mlp].into_iter().flatten();
-    for run in nets.chain(&facts.bags) {
+    let on_sequences = || facts.sequences.iter().flat_map(|of| &of.runs);
+    for run in nets.chain(&facts.bags).chain(on_sequences()) {
         for curve in Curve::ALL {
             figures.push(learning(run, curve)?);
         }
@@ -137,7 +138,7 @@ pub fn all(facts: &Facts) -> Result<Vec<Figure>, DrawError> {
             )?);
         }
     }
-    for run in [&facts.slp, &facts.mlp, &facts.best].into_iter().flatten() {
+    for run in [&facts.slp, &facts.mlp, &facts.best].into_iter().flatten().chain(on_sequences()) {
         if let Some(quality) = run.quality(facts.part) {
             let labels = ["Accuracy by probability of the prediction", "予測確率ごとの正解率"];
             figures.push(Figure::new(&format!("{}-calibration", run.node), labels, |ja| {

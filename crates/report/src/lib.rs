@@ -1,7 +1,8 @@
 //! The last stage: the exercise's answers, for people (`index.html`, `report.md`) and for programs
 //! (`metrics.json`), with the charts as `.svg` files.
 //!
-//! In: the labels; the summaries and options of `ingest`, `split`, `embed`, `tensors`; the headlines
+//! In: the labels; the summaries and options of `ingest`, `split`, `embed` and, where they are there,
+//! `tensors` and `tokens`; the headlines
 //! of valid and test; each run's
 //! `config.json`, `history.jsonl`, `metrics.json`, `predictions.parquet`; `start.json` of
 //! `train.slp`; the sweep; the records of tunings and
@@ -19,6 +20,7 @@ mod published;
 mod quality;
 mod render;
 mod runs;
+mod sequences;
 mod tuned;
 
 use facts::Facts;

@@ -1,9 +1,13 @@
 //! The parts of the data, read from the summaries of the stages before training.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use failure::{Failure, Result};
-use schema::{Coverage, FirstRow, Labels, SplitSummary, TensorsSummary};
+use schema::{
+    Coverage, FirstRow, Labels, MatrixSummary, SplitSummary, TensorsSummary, TokensPart,
+    TokensSummary,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stage::Stage;
@@ -34,11 +38,77 @@ impl PartFacts {
     }
 }
 
+/// The parts in every form that there is. Texts may be left out of one form and not of another.
+pub struct AllParts {
+    /// Those that the report describes.
+    pub shown: Vec<PartFacts>,
+    /// Those in the other form, if there is one.
+    other: Option<Vec<PartFacts>>,
+    /// Whether those shown are sequences.
+    are_sequences: bool,
+    /// Whether there are matrices of features.
+    pub has_features: bool,
+}
+
+impl AllParts {
+    /// Reads the parts; sequences are shown `first` or only where there are no features.
+    pub fn read(
+        stage: &Stage,
+        coverage: &Coverage,
+        labels: &Labels,
+        sequences_first: bool,
+    ) -> Result<Self> {
+        let forms = [("tensors", Form::Features), ("tokens", Form::Sequences)];
+        let mut forms: Vec<Form> =
+            forms.into_iter().filter(|(node, _)| stage.has(node)).map(|(_, form)| form).collect();
+        if sequences_first {
+            forms.reverse();
+        }
+        let shown = forms.first().copied().unwrap_or(Form::Headlines);
+        let other = forms.get(1).map(|form| read(stage, coverage, labels, *form)).transpose()?;
+        Ok(Self {
+            shown: read(stage, coverage, labels, shown)?,
+            other,
+            are_sequences: shown == Form::Sequences,
+            has_features: forms.contains(&Form::Features),
+        })
+    }
+
+    /// The parts as a run takes them.
+    pub fn of(&self, sequences: bool) -> &[PartFacts] {
+        match &self.other {
+            Some(other) if sequences != self.are_sequences => other,
+            _ => &self.shown,
+        }
+    }
+}
+
+/// The form in which runs take the parts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Matrices of features.
+    Features,
+    /// Sequences of tokens.
+    Sequences,
+    /// As `split` made them.
+    Headlines,
+}
+
 /// Reads train, valid and, if it has rows, test.
-pub fn read(stage: &Stage, coverage: &Coverage, labels: &Labels) -> Result<Vec<PartFacts>> {
-    let split: SplitSummary = json(&stage.input("split", "summary.json")?)?;
-    let path = stage.input("tensors", "summary.json")?;
-    let matrices: TensorsSummary = json(&path)?;
+fn read(stage: &Stage, coverage: &Coverage, labels: &Labels, form: Form) -> Result<Vec<PartFacts>> {
+    let split_path = stage.input("split", "summary.json")?;
+    let split: SplitSummary = json(&split_path)?;
+    let (matrices, path) = match form {
+        Form::Features => {
+            let path = stage.input("tensors", "summary.json")?;
+            (json::<TensorsSummary>(&path)?, path)
+        }
+        Form::Sequences => {
+            let path = stage.input("tokens", "summary.json")?;
+            (as_matrices(json(&path)?), path)
+        }
+        Form::Headlines => (split.iter().map(as_matrix).collect(), split_path),
+    };
     let part = |name: &'static str| {
         let matrix = matrices.get(name)?;
         let words = coverage.parts.get(name)?;
@@ -63,6 +133,38 @@ pub fn read(stage: &Stage, coverage: &Coverage, labels: &Labels) -> Result<Vec<P
     let parts =
         parts.ok_or_else(|| Failure::artifact("a summary lacks train, valid or test", &path))?;
     Ok(parts.into_iter().filter(|part| part.name != "test" || part.rows > 0).collect())
+}
+
+/// The parts as a summary of matrices describes them.
+fn as_matrices(summary: TokensSummary) -> TensorsSummary {
+    let TokensSummary { dimension, parts, .. } = summary;
+    let matrix = |(name, part): (String, TokensPart)| {
+        let first = part.first.into_iter();
+        let first =
+            first.map(|row| FirstRow { id: row.id, title: row.text, y: row.y, x: Vec::new() });
+        let matrix = MatrixSummary {
+            rows: part.rows,
+            columns: dimension,
+            classes: part.classes,
+            without_known_word: part.dropped,
+            dropped: part.dropped,
+            first: first.collect(),
+        };
+        (name, matrix)
+    };
+    parts.into_iter().map(matrix).collect()
+}
+
+fn as_matrix((name, classes): (&String, &BTreeMap<String, usize>)) -> (String, MatrixSummary) {
+    let matrix = MatrixSummary {
+        rows: classes.values().sum(),
+        columns: 0,
+        classes: classes.clone(),
+        without_known_word: 0,
+        dropped: 0,
+        first: Vec::new(),
+    };
+    (name.clone(), matrix)
 }
 
 /// The accuracy on a part of always predicting the most frequent category of train.

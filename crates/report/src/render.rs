@@ -14,7 +14,7 @@ macro_rules! templates {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../templates/", $name)))),*] };
 }
 
-const TEMPLATES: [(&str, &str); 19] = templates![
+const TEMPLATES: [(&str, &str); 20] = templates![
     "index.html",
     "macros.html",
     "style.css",
@@ -29,6 +29,7 @@ const TEMPLATES: [(&str, &str); 19] = templates![
     "77.html",
     "78.html",
     "79.html",
+    "edition-2025.html",
     "best.html",
     "runs.html",
     "evaluated.html",

@@ -10,8 +10,9 @@ use schema::{
 use serde::Serialize;
 use stage::{Machine, Stage};
 
-use crate::parts::{PartFacts, json, json_lines, most_frequent};
+use crate::parts::{AllParts, json, json_lines, most_frequent};
 use crate::quality::{self, Quality};
+use crate::sequences::takes_sequences;
 
 /// A training run.
 #[derive(Serialize)]
@@ -47,12 +48,15 @@ pub struct RunFacts {
 
 impl RunFacts {
     /// Reads the run of `node` on the `parts`.
-    pub fn read(stage: &Stage, node: &str, labels: &Labels, parts: &[PartFacts]) -> Result<Self> {
+    pub fn read(stage: &Stage, node: &str, labels: &Labels, parts: &AllParts) -> Result<Self> {
         let config: RunConfig = json(&stage.input(node, "config.json")?)?;
         let metrics: Metrics = json(&stage.input(node, "metrics.json")?)?;
         let options = set(config.options);
         let net = options.get("net").and_then(serde_json::Value::as_str);
-        let history: Vec<HistoryRow> = if matches!(net, Some("slp" | "mlp" | "bow" | "dan")) {
+        let on_sequences = takes_sequences(net);
+        let parts = parts.of(on_sequences);
+        let has_epochs = on_sequences || matches!(net, Some("slp" | "mlp" | "bow" | "dan"));
+        let history: Vec<HistoryRow> = if has_epochs {
             let path = stage.input(node, "history.jsonl")?;
             let history = json_lines(&path)?;
             if history.is_empty() {
@@ -104,7 +108,7 @@ impl RunFacts {
         })
     }
 
-    /// The kind of net, `slp` or `mlp`.
+    /// The kind of net, such as `slp`.
     pub fn net(&self) -> Option<&str> {
         self.options.get("net")?.as_str()
     }

@@ -13,23 +13,53 @@ const SHORT: f64 = 0.25;
 /// Height of the legend of the first figure, in pixels.
 const LEGEND: u32 = 24;
 
+/// A net of the figure.
+struct Shown<'s> {
+    english: &'s str,
+    japanese: &'s str,
+    run: &'s RunFacts,
+    published: Option<f64>,
+}
+
+/// The nets that the report is about.
+fn shown(facts: &Facts) -> Vec<Shown<'_>> {
+    let net =
+        |run, english, japanese, published| Some(Shown { english, japanese, run: run?, published });
+    if let Some(sequences) = facts.sequences.as_ref().filter(|_| facts.is_newer()) {
+        let best = sequences.best_architecture();
+        let name = best.map_or("", |run| &run.node);
+        let all = [
+            net(sequences.run("train.mean"), "mean of embeddings", "埋め込みの平均", None),
+            net(sequences.run("train.finetuned"), "fine-tuned", "ファインチューニング", None),
+            net(best, name, name, None),
+        ];
+        return all.into_iter().flatten().collect();
+    }
+    let published = facts.published.as_ref();
+    let (slp, mlp) = (published.map(|p| p.slp[1]), published.map(|p| p.mlp[1]));
+    let all = [
+        net(facts.slp.as_ref(), "single-layer net", "単層ニューラルネットワーク", slp),
+        net(facts.mlp.as_ref(), "multi-layer net", "多層ニューラルネットワーク", mlp),
+        net(facts.best.as_ref(), "train.best", "train.best", None),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// How many bars the figure has room for.
+pub fn count(facts: &Facts) -> usize {
+    // Two nets have their places in any case.
+    1 + shown(facts).len().max(2)
+}
+
 /// Draws a bar for each net, its 95 % interval as a line, and a published figure as a diamond.
 pub fn draw(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
     let interval = |run: &RunFacts| run.intervals.get(facts.part).copied();
-    let mut names = vec![if ja { "常に最頻カテゴリ" } else { "most frequent category" }];
-    let mut bars = vec![(facts.majority, None, None)];
     let published = facts.published.as_ref();
-    if let Some(run) = &facts.slp {
-        names.push(if ja { "単層ニューラルネットワーク" } else { "single-layer net" });
-        bars.push((run.accuracy(facts.part), interval(run), published.map(|p| p.slp[1])));
-    }
-    if let Some(run) = &facts.mlp {
-        names.push(if ja { "多層ニューラルネットワーク" } else { "multi-layer net" });
-        bars.push((run.accuracy(facts.part), interval(run), published.map(|p| p.mlp[1])));
-    }
-    if let Some(run) = &facts.best {
-        names.push("train.best");
-        bars.push((run.accuracy(facts.part), interval(run), None));
+    let mut bars = vec![(facts.majority, None, None)];
+    let mut names = vec![if ja { "常に最頻カテゴリ" } else { "most frequent category" }];
+    for Shown { english, japanese, run, published } in shown(facts) {
+        names.push(if ja { japanese } else { english });
+        bars.push((run.accuracy(facts.part), interval(run), published));
     }
     let last = bars.len() - 1;
     // The legend is below the chart, where it covers no bar.
@@ -94,7 +124,7 @@ pub fn draw(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
         (246, y),
         centred.clone(),
     ))?;
-    if facts.published.is_some() {
+    if published.is_some() {
         legend.draw(&diamond((372, y)))?;
         legend.draw(&Text::new(if ja { "公開解答" } else { "published" }, (384, y), centred))?;
     }

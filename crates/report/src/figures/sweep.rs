@@ -6,6 +6,7 @@ use plotters::prelude::*;
 
 use super::style::{font, mesh};
 use crate::facts::Facts;
+use crate::runs::Sweep;
 
 /// How a series of the sweep is drawn: line and marker distinguish the series without colour.
 #[derive(Clone, Copy)]
@@ -26,15 +27,12 @@ type Series = (String, Look, Vec<(f64, f64)>);
 
 /// Draws the seconds per epoch, evaluation included as in the published times, by batch size; both
 /// axes are logarithmic.
-pub fn draw(area: &Area<'_>, facts: &Facts, ja: bool) -> Result<(), DrawError> {
+pub fn draw(area: &Area<'_>, facts: &Facts, sweep: &Sweep, ja: bool) -> Result<(), DrawError> {
     let mut series: Vec<Series> = Vec::new();
-    for (device, look) in facts
-        .sweep
-        .devices
-        .iter()
-        .zip([Look::Dots, Look::Triangles, Look::Squares].into_iter().cycle())
+    for (device, look) in
+        sweep.devices.iter().zip([Look::Dots, Look::Triangles, Look::Squares].into_iter().cycle())
     {
-        let times = facts.sweep.times.iter().filter(|t| t.device == *device);
+        let times = sweep.times.iter().filter(|t| t.device == *device);
         let points =
             times.map(|t| (t.batch_size as f64, t.seconds + t.seconds_evaluation)).collect();
         let device = device.replace("cpu", "CPU").replace("cuda", "GPU");
