@@ -14,8 +14,8 @@ fn cargo(args: &[&str]) -> String {
     Ended::of(command).ok().out
 }
 
-const STAGES: [&str; 8] =
-    ["ingest", "split", "embed", "tensors", "ngrams", "train", "fit", "report"];
+const STAGES: [&str; 9] =
+    ["ingest", "split", "embed", "tensors", "tokens", "ngrams", "train", "fit", "report"];
 
 /// The dependencies of each workspace crate, without those of tests and build scripts.
 fn edges() -> BTreeMap<String, BTreeSet<String>> {
@@ -69,19 +69,29 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
     assert_eq!(users("bars"), ["xtask"]);
     assert_eq!(users("comparison"), ["report", "xtask"]);
     assert_eq!(users("candle-core"), ["nets", "train"]);
-    assert_eq!(users("candle-nn"), ["train"]);
+    assert_eq!(users("candle-nn"), ["nets", "train"]);
     assert_eq!(users("nets"), ["predict", "train"]);
     assert_eq!(users("classifiers"), ["fit", "predict"]);
     assert_eq!(users("ngram_features"), ["fit", "ngrams", "predict"]);
     assert_eq!(users("predictions"), ["fit", "train"]);
-    assert_eq!(users("headline_features"), ["fit", "predict", "tensors"]);
+    assert_eq!(users("headline_features"), ["fit", "predict", "tensors", "tokens"]);
+    assert_eq!(users("encoders"), ["nets", "predict", "train"]);
     assert_eq!(users("plotters"), ["curves", "report"]);
     assert_eq!(users("reqwest"), ["fetch", "remote"]);
     assert_eq!(users("object_store"), ["remote"]);
     assert_eq!(users("fetch"), ["embed", "ingest"]);
     assert_eq!(
         users("polars"),
-        ["embed", "formats", "ingest", "ngram_features", "predictions", "report", "split"]
+        [
+            "embed",
+            "formats",
+            "ingest",
+            "ngram_features",
+            "predictions",
+            "report",
+            "split",
+            "tokens"
+        ]
     );
     assert_eq!(users("cache"), ["bundle", "remote", "xtask"]);
     assert!(

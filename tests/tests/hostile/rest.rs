@@ -191,6 +191,7 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
         "words for 1 vectors",
         world.stage("tensors", "tensors", "embed", &mismatch),
     );
+    sequences(world, cases);
     let mlp = world.artifacts.path().join("train.mlp/model.safetensors");
     cases.add(
         "starting weights of another net",
@@ -238,6 +239,74 @@ pub fn artifacts(world: &World, cases: &mut Cases) {
         3,
         "get the bundle again",
         import(&world.put("flipped.knockline", &flipped)),
+    );
+}
+
+/// Bad results of `tokens`.
+fn sequences(world: &World, cases: &mut Cases) {
+    let table = |values: &[f32]| {
+        let data: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let header = format!(
+            r#"{{"E":{{"dtype":"F32","shape":[{},2],"data_offsets":[0,{}]}}}}"#,
+            values.len() / 2,
+            data.len()
+        );
+        tensors(&header, &data)
+    };
+    let rows = |ids: [u32; 2], offsets: [i64; 3], y: [i64; 2]| {
+        let header = r#"{"offsets":{"dtype":"I64","shape":[3],"data_offsets":[0,24]},"y":{"dtype":"I64","shape":[2],"data_offsets":[24,40]},"id":{"dtype":"I64","shape":[2],"data_offsets":[40,56]},"ids":{"dtype":"U32","shape":[2],"data_offsets":[56,64]}}"#;
+        let long = offsets.into_iter().chain(y).chain([1, 2]).flat_map(i64::to_le_bytes);
+        let data: Vec<u8> = long.chain(ids.into_iter().flat_map(u32::to_le_bytes)).collect();
+        tensors(header, &data)
+    };
+    let good = || rows([1, 2], [0, 1, 2], [0, 1]);
+    let train = |e: &[f32], first: Vec<u8>| {
+        let files = [
+            ("embeddings.safetensors", table(e)),
+            ("train.safetensors", first),
+            ("valid.safetensors", good()),
+            ("test.safetensors", good()),
+        ];
+        let mut command = world.stage("train", "train.x", "tokens", &files);
+        command.args(["--set", "net=mean"]);
+        command
+    };
+    let e = [0.0, 0.0, 1.0, 2.0, 3.0, 4.0];
+    cases.add(
+        "a matrix of embeddings whose row for padding is not zeros",
+        3,
+        "row 0 of E, the padding, is not zeros",
+        train(&[0.0, 1.0, 1.0, 2.0, 3.0, 4.0], good()),
+    );
+    cases.add(
+        "an embedding that is not a number",
+        3,
+        "E is not finite in row 1, column 1",
+        train(&[0.0, 0.0, 1.0, f32::NAN, 3.0, 4.0], good()),
+    );
+    cases.add(
+        "a token that the matrix has no row for",
+        3,
+        "token 1 has id 3; ids are 1 to 2",
+        train(&e, rows([1, 3], [0, 1, 2], [0, 1])),
+    );
+    cases.add(
+        "a sequence that contains padding",
+        3,
+        "token 0 has id 0; ids are 1 to 2",
+        train(&e, rows([0, 2], [0, 1, 2], [0, 1])),
+    );
+    cases.add(
+        "sequences whose ends are out of order",
+        3,
+        "`offsets` does not go from 0 to the number of tokens",
+        train(&e, rows([1, 2], [0, 3, 2], [0, 1])),
+    );
+    cases.add(
+        "a sequence with a label that there is not",
+        3,
+        "label 4 in row 1; labels are 0 to 3",
+        train(&e, rows([1, 2], [0, 1, 2], [0, 4])),
     );
 }
 

@@ -106,7 +106,7 @@ impl World {
         let number = self.folders.get();
         self.folders.set(number + 1);
         let name = format!("input-{number}");
-        if input == "tensors" || input == "ingest" {
+        if ["tensors", "tokens", "ingest"].contains(&input) {
             self.put(&format!("{name}/labels.json"), b"[\"b\", \"t\", \"e\", \"m\"]");
         }
         for (file, bytes) in files {
