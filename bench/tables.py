@@ -3,6 +3,7 @@
 
 import json
 import re
+import statistics
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -59,6 +60,17 @@ def classifiers(rows):
     return "\n".join(lines)
 
 
+def losses(rows):
+    lines = ["| | learning rate | largest relative difference |", "| --- | ---: | ---: |"]
+    return "\n".join(lines + [f"| {row['what']} | {row['rate']:.2g} | {row['difference']:.1e} |" for row in rows])
+
+
+def dev(rows):
+    spread = lambda all: f"{statistics.mean(all):.4f} ± {statistics.stdev(all):.4f}"
+    lines = ["| | knockline | PyTorch |", "| --- | ---: | ---: |"]
+    return "\n".join(lines + [f"| {row['what']} | {spread(row['knockline'])} | {spread(row['PyTorch'])} |" for row in rows])
+
+
 def between(text, name, made):
     """Replaces the text between the comments `name` and `end`."""
     return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{made}\n{m[2]}", text, count=1, flags=re.DOTALL)
@@ -68,7 +80,7 @@ def main():
     results = json.loads((HERE / "results.json").read_text())
     text = (HERE / "README.md").read_text()
     for name, result in results.items():
-        made = {"growth": growth, "stages": stages, "classifiers": classifiers}.get(name, table)(result["rows"])
+        made = {"growth": growth, "stages": stages, "classifiers": classifiers, "losses": losses, "dev": dev}.get(name, table)(result["rows"])
         text = between(text, name, made)
     about = next(iter(results.values()))["about"]
     peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if name != "matplotlib")

@@ -266,7 +266,9 @@ fn members_of_an_archive_are_chosen() {
     assert_eq!((rows("train"), rows("valid"), rows("test")), (180, 20, 40));
     let refused = to_split(r#"["train.tsv"]"#);
     assert_eq!(refused.code, Some(3));
-    assert!(refused.err.contains("no such file") && refused.err.contains("SST-2/dev.tsv"));
+    assert!(refused.err.contains("is called `train.tsv`") && refused.err.contains("SST-2/dev.tsv"));
+    let one_of_two = to_split(r#"["*/train.tsv", "*/dve.tsv"]"#);
+    assert!(one_of_two.code == Some(3) && one_of_two.err.contains("*/dve.tsv"));
     // Without a choice, the file without labels is a mistake.
     let all = artifacts.run(&["pipeline", "--to", "split", "--set", given]);
     assert!(all.code == Some(3) && all.err.contains("test.tsv"), "{}", all.err);

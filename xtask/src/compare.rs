@@ -184,8 +184,10 @@ fn read(
     };
     let intervals = ["valid", "test"].into_iter().filter_map(interval).collect();
     let data = ["tensors", "ngrams", "tokens"].into_iter().find_map(|node| {
-        let digest = manifest.ingredients.get(&format!("input {node}/train.safetensors"))?;
-        Some((node, digest.to_owned()))
+        let of = |file: &str| manifest.ingredients.get(&format!("input {node}/{file}.safetensors"));
+        // The ids of tokens are the same whatever the vectors.
+        let more = of("embeddings").unwrap_or_default();
+        Some((node, format!("{}{more}", of("train")?)))
     });
     let data = data.unwrap_or_default();
     Ok(Compared {

@@ -189,7 +189,7 @@ impl Graph {
             return Err(Failure::usage(
                 what,
                 "command line",
-                "run `cargo xtask graph` to see the nodes; a run that --set defines needs its --set options each time",
+                "run `cargo xtask graph` to see the nodes; a run that --set defines needs its --set options each time, and features that no run needs are not made",
             ));
         }
         Ok(nodes)
@@ -391,7 +391,7 @@ mod tests {
     fn a_node_on_demand_is_there_only_if_another_needs_it() {
         let runs = [UserRun {
             name: NodeName::try_from("train.a").expect("a name"),
-            net: "bag".to_owned(),
+            net: "mean".to_owned(),
             options: Options::new(),
         }];
         let declared = Declared::read(root()).expect("declarations");

@@ -182,9 +182,11 @@ fn check(
     // Every program that answers reads the word vectors, if only to tell which words are known.
     let embed = get(&named_node("embed")?)?;
     for run in used.iter().take(runs) {
-        for node in ["tensors", "tokens"] {
+        // Each has the vectors' values; other vectors can give the same ids of tokens.
+        for (node, file) in [("tensors", "train.safetensors"), ("tokens", "embeddings.safetensors")]
+        {
             if inputs(run).any(|(of, _)| of == node) {
-                check_vectors(store, artifacts, run, node, &embed)?;
+                check_vectors(store, artifacts, run, (node, file), &embed)?;
             }
         }
         if inputs(run).any(|(of, file)| of == "embed" && !is_made_from(run, &embed, file)) {
@@ -211,18 +213,19 @@ fn named_node(name: &str) -> Result<NodeName> {
         .map_err(|e| Failure::usage(e, "predict", "this is a bug; please report it"))
 }
 
-/// Checks that a run on word vectors, which it has from `node`, was trained on those of `embed`.
+/// Checks that a run on word vectors, which it has from this file of a node, was trained on those of
+/// `embed`.
 fn check_vectors(
     store: &Store,
     artifacts: &Path,
     run: &Manifest,
-    node: &str,
+    (node, file): (&str, &str),
     embed: &Manifest,
 ) -> Result<()> {
     // If no result of the node was ever seen, nothing connects the two.
     let seen = store.seen(&named_node(node)?);
     // Other vectors can give the same features, so that several results may connect the two.
-    let is_read = |made: &&Manifest| is_made_from(run, made, "train.safetensors");
+    let is_read = |made: &&Manifest| is_made_from(run, made, file);
     let between: Vec<&Manifest> = seen.iter().filter(is_read).collect();
     let is_of_embed = |made: &&Manifest| {
         ["vocabulary.parquet", "vectors.safetensors", "tokenizer.json"]

@@ -74,7 +74,7 @@ impl Net {
         threads: usize,
         to: &mut Vec<f32>,
     ) {
-        self.encode(batch, table, pass, threads);
+        self.encode(batch, table, pass, threads, false);
         pass.head.forward(&self.layout, &self.weights, &pass.features, None);
         let classes = self.layout.architecture.classes;
         for row in pass.head.outputs.chunks_exact(self.layout.outputs) {
@@ -97,7 +97,7 @@ impl Net {
         to: &mut Weights,
     ) -> bool {
         let Self { layout, weights } = self;
-        self.encode(batch, table, pass, threads);
+        self.encode(batch, table, pass, threads, true);
         pass.head.forward(layout, weights, &pass.features, targets.mask);
         let Pass { head, features, by_features, .. } = &mut *pass;
         if !head.backward(layout, weights, features, targets, to, by_features) {
@@ -116,8 +116,15 @@ impl Net {
         true
     }
 
-    /// Computes the features.
-    fn encode(&self, batch: &Batch, table: &impl Embeddings, pass: &mut Pass, threads: usize) {
+    /// Computes the features, and keeps what the way back needs if the net is `learning`.
+    fn encode(
+        &self,
+        batch: &Batch,
+        table: &impl Embeddings,
+        pass: &mut Pass,
+        threads: usize,
+        learning: bool,
+    ) {
         let Self { layout, weights } = self;
         let rows = batch.len();
         pass.features.resize(rows * layout.features, 0.0);
@@ -143,7 +150,7 @@ impl Net {
                         });
                     });
                 }
-                _ => self.recurrent(batch, pass, threads),
+                _ => self.recurrent(batch, pass, threads, learning),
             };
         };
         for (row, to) in pass.features.chunks_exact_mut(layout.features).enumerate() {
@@ -199,17 +206,18 @@ impl Net {
             units,
             width: layout.width,
             pool,
+            keep: true,
         }
     }
 
-    fn recurrent(&self, batch: &Batch, pass: &mut Pass, threads: usize) {
+    fn recurrent(&self, batch: &Batch, pass: &mut Pass, threads: usize, learning: bool) {
         let Self { layout, weights } = self;
         pass.bias.clear();
         let biases = array(weights, layout.bias).iter().zip(array(weights, layout.second_bias));
         pass.bias.extend(biases.map(|(one, two)| one + two));
         let Pass { z, bias, features, chunks, .. } = pass;
         chunks.resize_with(batch.len().div_ceil(CHUNK), Chunk::default);
-        let shared = self.shared(batch, z, bias, &[]);
+        let shared = Shared { keep: learning, ..self.shared(batch, z, bias, &[]) };
         let mut pieces: Vec<_> =
             features.chunks_mut(CHUNK * layout.features).zip(chunks.iter_mut()).collect();
         each(threads, &mut pieces, |number, (features, chunk)| {
@@ -377,7 +385,7 @@ impl Net {
         pass: &mut Pass,
         mask: &[f32],
     ) -> Vec<f32> {
-        self.encode(batch, table, pass, 1);
+        self.encode(batch, table, pass, 1, true);
         pass.head.forward(&self.layout, &self.weights, &pass.features, Some(mask));
         pass.head.outputs.clone()
     }

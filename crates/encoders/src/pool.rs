@@ -56,6 +56,12 @@ impl<'s> Both<'s> {
     }
 }
 
+/// Whether a value is larger, or is NaN: a net that has diverged must not look sound.
+#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN")]
+fn is_larger(value: f32, than: f32) -> bool {
+    !(value <= than)
+}
+
 fn product(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -72,7 +78,7 @@ impl Pool {
                     to.copy_from_slice(steps.state(0));
                     for step in 1..=last {
                         for (to, value) in to.iter_mut().zip(steps.state(step)) {
-                            *to = if *value > *to { *value } else { *to };
+                            *to = if is_larger(*value, *to) { *value } else { *to };
                         }
                     }
                 }
@@ -114,12 +120,10 @@ impl Pool {
                         let value = |step: usize| steps.state(step).get(unit).copied();
                         // Of equal values the first.
                         let best =
-                            (1..=last).fold(
-                                0,
-                                |best, step| {
-                                    if value(step) > value(best) { step } else { best }
-                                },
-                            );
+                            (1..=last).fold(0, |best, step| match (value(step), value(best)) {
+                                (Some(one), Some(other)) if is_larger(one, other) => step,
+                                _ => best,
+                            });
                         let start = steps.rows.get(best).copied().unwrap_or_default();
                         if let Some(to) = to.get_mut(start + unit) {
                             *to += gradient;

@@ -26,6 +26,8 @@ pub struct Shared<'s> {
     /// Padded units.
     pub width: usize,
     pub pool: Pool,
+    /// Whether what the way back needs is kept. A long text would take much memory otherwise.
+    pub keep: bool,
 }
 
 /// Some sequences of a batch, the longest first, so that those that are not over yet come first at
@@ -199,21 +201,23 @@ impl Work for Forward<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self { chunk, of, direction } = self;
-        let Shared { batch, z, bias, recurrent, units, width, .. } = of;
+        let Shared { batch, z, bias, recurrent, units, width, keep, .. } = of;
         let total = chunk.starts.last().copied().unwrap_or_default();
         let Some(to) = chunk.directions.get_mut(direction) else { return };
         let mut mine = std::mem::take(to);
-        mine.gates.resize(total * GATES * width, 0.0);
-        for of_states in [&mut mine.cells, &mut mine.squashed, &mut mine.states] {
-            of_states.resize(total * width, 0.0);
-        }
+        let most = chunk.rows.len();
+        mine.gates.resize(if keep { total } else { most } * GATES * width, 0.0);
+        mine.squashed.resize(if keep { total } else { most } * width, 0.0);
+        mine.cells.resize(if keep { total } else { 2 * most } * width, 0.0);
+        mine.states.resize(total * width, 0.0);
         let blocks = z.get(direction * GATES..(direction + 1) * GATES).unwrap_or_default();
         let bias = bias.get(direction * GATES * width..).unwrap_or_default();
         let matrix = recurrent.get(direction).copied().unwrap_or_default();
         let mut before = 0..0;
         for step in 0..chunk.steps() {
             let rows = chunk.step(step);
-            let gates = rows.start * GATES * width..rows.end * GATES * width;
+            let first = if keep { rows.start } else { 0 };
+            let gates = first * GATES * width..(first + rows.len()) * GATES * width;
             let Some(gates) = mine.gates.get_mut(gates) else { return };
             for (at, row) in gates.chunks_exact_mut(GATES * width).enumerate() {
                 let token = chunk.place(batch, at, step, direction).copied().unwrap_or_default();
@@ -231,12 +235,21 @@ impl Work for Forward<'_> {
                 let left = Left { at, rows: rows.len(), inner: units, down: width, right: 1 };
                 gemm::<V>(gates, GATES * width, left, matrix, Initial::Result);
             }
-            let (earlier, cells) = mine.cells.split_at_mut(rows.start * width);
-            let earlier = earlier.get(before.start * width..).unwrap_or_default();
+            let (earlier, cells) = if keep {
+                let (earlier, cells) = mine.cells.split_at_mut(rows.start * width);
+                (earlier.get(before.start * width..).unwrap_or_default(), cells)
+            } else {
+                // The cells of this step and of the one before take turns.
+                match (step, mine.cells.split_at_mut(most * width)) {
+                    (0, (one, _)) => (&[][..], one),
+                    (step, (one, two)) if step % 2 == 0 => (&*two, one),
+                    (_, (one, two)) => (&*one, two),
+                }
+            };
             let rows_of = gates
                 .chunks_exact_mut(GATES * width)
                 .zip(cells.chunks_exact_mut(width))
-                .zip(mine.squashed.chunks_exact_mut(width).skip(rows.start))
+                .zip(mine.squashed.chunks_exact_mut(width).skip(first))
                 .zip(mine.states.chunks_exact_mut(width).skip(rows.start));
             for (at, (((gates, cells), squashed), states)) in rows_of.enumerate() {
                 let earlier = earlier.get(at * width..(at + 1) * width).unwrap_or_default();

@@ -60,7 +60,9 @@ impl Work for Maxima<'_> {
                     #[expect(clippy::cast_possible_truncation, reason = "fewer tokens than 2³²")]
                     let start = start as u32;
                     for ((best, at), sum) in best.iter_mut().zip(starts.iter_mut()).zip(&sums) {
-                        let is_larger = *sum > *best;
+                        // NaN counts as larger: a net that has diverged must not look sound.
+                        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "NaN")]
+                        let is_larger = !(*sum <= *best);
                         *best = if is_larger { *sum } else { *best };
                         *at = if is_larger { start } else { *at };
                     }

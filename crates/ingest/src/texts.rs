@@ -220,8 +220,9 @@ pub fn read(
         [] => String::new(),
     };
     let mut formats: Vec<Format> = Vec::new();
-    let mut none =
-        !options.members.is_empty() && files.iter().any(|file| archive::is_zip(&file.path));
+    let zips = || files.iter().filter(|file| archive::is_zip(&file.path));
+    let mut unmatched: Vec<&Pattern> =
+        if zips().next().is_some() { options.members.iter().collect() } else { Vec::new() };
     for (number, file) in (1..).zip(&files) {
         if kind == LayoutKind::Folders {
             file.text(number, &mut intake, columns)?;
@@ -239,7 +240,7 @@ pub fn read(
                 if !options.takes(member.name) {
                     return Ok(());
                 }
-                none = false;
+                unmatched.retain(|pattern| !pattern.matches(member.name));
             }
             let name = if is_one_of_several { member.name } else { &file.name }.to_owned();
             let part = columns.part.then_some(name.as_str());
@@ -251,13 +252,14 @@ pub fn read(
         })
         .map_err(|e| file.explain(e))?;
     }
-    if none {
-        let names = files.iter().flat_map(|file| archive::names(&file.path)).take(LISTED);
-        let names: Vec<String> = names.collect();
+    if let Some(pattern) = unmatched.first() {
+        let names = zips().flat_map(|file| archive::names(&file.path));
+        let names: Vec<String> = names.filter(|name| Format::is_named(name)).take(LISTED).collect();
+        let names = if names.is_empty() { "no tables".to_owned() } else { names.join(", ") };
         return Err(Failure::input(
-            format_args!("the archive has no such file; it has {}", names.join(", ")),
+            format_args!("no file of the archive is called `{pattern}`; it has {names}"),
             format_args!("option `ingest.members`, {place}"),
-            "name files of the archive, or remove the option",
+            "name tables of the archive, or remove the option",
         ));
     }
     let (counts, labels) = intake.finish(&place)?;

@@ -5,6 +5,11 @@ use serde::Deserialize;
 
 use crate::{SequenceShape, Shape};
 
+/// The widest window, and the most windows.
+const WIDEST: usize = 64;
+/// The most filters of a width, and the most units.
+const MOST: usize = 1 << 16;
+
 /// The options that a net's shape follows from.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ShapeOptions {
@@ -53,8 +58,12 @@ impl ShapeOptions {
         }
         let encoder = match (&self.widths, self.filters, self.units, self.pool.as_deref()) {
             (Some(widths), Some(filters), ..) => {
-                if widths.is_empty() || widths.contains(&0) || filters == 0 {
-                    return Err("a convolution needs widths and filters".into());
+                let is_wrong = |width: &usize| !(1..=WIDEST).contains(width);
+                if widths.is_empty() || widths.len() > WIDEST || widths.iter().any(is_wrong) {
+                    return Err(format!("a convolution needs widths from 1 to {WIDEST}"));
+                }
+                if !(1..=MOST).contains(&filters) {
+                    return Err(format!("a convolution needs 1 to {MOST} filters of each width"));
                 }
                 Encoder::Windows { widths: widths.clone(), filters }
             }
@@ -65,8 +74,8 @@ impl ShapeOptions {
                     "last" => Pool::Last,
                     other => return Err(format!("there is no pool `{other}`")),
                 };
-                if units == 0 {
-                    return Err("an LSTM needs units".into());
+                if !(1..=MOST).contains(&units) {
+                    return Err(format!("an LSTM needs 1 to {MOST} units"));
                 }
                 Encoder::Recurrent { units, pool }
             }

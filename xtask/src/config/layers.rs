@@ -203,7 +203,10 @@ impl<'d> ConfigLayers<'d> {
             self.settings.remove(&dropped);
             self.matrices.remove(&dropped);
         }
-        self.left_out.extend(fixed.into_iter().filter(|name| !is_kept(name)));
+        for name in fixed.into_iter().filter(|name| !is_kept(name)) {
+            self.settings.remove(&name);
+            self.left_out.push(name);
+        }
     }
 
     /// The nodes with fixed names that are left out.
@@ -261,6 +264,8 @@ impl<'d> ConfigLayers<'d> {
 
     fn push(&mut self, table: &str, option: &str, value: Given, shown: &str, base: &Path) {
         self.note_run(table);
+        // A later setting wants the node after all.
+        self.left_out.retain(|name| name != table);
         let setting = Setting {
             option: option.to_owned(),
             value,

@@ -47,7 +47,7 @@ impl World {
             let path = format!("crates/{file}");
             world.put(&path, &std::fs::read_to_string(real.join(&path)).expect("reads"));
         }
-        for package in CRATES.into_iter().chain(["ngrams", "fit", "report"]) {
+        for package in CRATES.into_iter().chain(["tokens", "ngrams", "fit", "report"]) {
             let uses =
                 if package == "stage" { "" } else { "[dependencies]\nstage.workspace = true\n" };
             world.put(&format!("crates/{package}/Cargo.toml"), uses);
