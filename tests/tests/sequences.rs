@@ -216,6 +216,24 @@ fn a_text_s_answer_does_not_depend_on_its_neighbours() {
 }
 
 #[test]
+fn a_net_answers_only_with_the_embeddings_that_it_was_trained_on() {
+    let artifacts = artifacts();
+    artifacts.run(&with_profile(&["pipeline", "--to", "train.mean"])).ok();
+    let text = "the film is tedious";
+    let answer = || artifacts.run(&with_profile(&["predict", "--run", "train.mean", text]));
+    answer().ok();
+    // Other vectors of the same words give the same ids.
+    let ids = || std::fs::read(artifacts.path().join("tokens/train.safetensors")).expect("reads");
+    let before = ids();
+    let other = with_profile(&["pipeline", "--to", "tokens", "--set", "embed.seed=7"]);
+    artifacts.run(&other).ok();
+    assert_eq!(before, ids());
+    let refused = answer();
+    assert_eq!(refused.code, Some(2), "{}", refused.err);
+    assert!(refused.err.contains("`train.mean` was trained on other"), "{}", refused.err);
+}
+
+#[test]
 fn sequences_may_feed_a_stack_and_stand_beside_the_older_edition() {
     let artifacts = Artifacts::with(&[
         "train.mlp.epochs=2",

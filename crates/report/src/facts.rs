@@ -268,6 +268,7 @@ impl Facts {
     }
 
     fn headline_in(&self, ja: bool) -> String {
+        let (english, japanese);
         let mut named = vec![
             (self.slp.as_ref(), "single-layer net", "単層"),
             (self.mlp.as_ref(), "multi-layer net", "多層"),
@@ -276,10 +277,12 @@ impl Facts {
         if let Some(sequences) = self.sequences.as_ref().filter(|_| self.is_newer()) {
             let best = sequences.best_architecture();
             let name = best.map_or("", |run| &run.node);
+            english = format!("best on valid, {name}");
+            japanese = format!("検証データで最良の {name}");
             named = vec![
                 (sequences.run("train.mean"), "mean of embeddings", "埋め込みの平均"),
                 (sequences.run("train.finetuned"), "fine-tuned", "ファインチューニング"),
-                (best, name, name),
+                (best, english.as_str(), japanese.as_str()),
             ];
         }
         let nets = named.into_iter().filter_map(|(run, en, jp)| {

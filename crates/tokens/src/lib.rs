@@ -74,7 +74,8 @@ pub fn run(stage: &Stage) -> Result<String> {
     for part in PARTS {
         let path = stage.input("split", &format!("{part}.parquet"))?;
         let mut rows = Rows::default();
-        let mut first = Vec::new();
+        // The part's first rows, and the data's first ones in it: the split has shuffled them.
+        let (mut first, mut lowest) = (Vec::new(), Vec::new());
         let mut places = Vec::new();
         table::groups(&path, &["id", "title", "category"], |frame| {
             let ids = table::integers(frame, "id", &path)?.no_null_iter();
@@ -93,10 +94,17 @@ pub fn run(stage: &Stage) -> Result<String> {
                 let start = rows.tokens.len();
                 rows.tokens.extend(ids);
                 rows.end(id, i64::from(y));
-                if first.len() < SHOWN.1 {
+                let is_early = lowest.last().is_none_or(|row: &FirstSequence| id < row.id);
+                if first.len() < SHOWN.1 || lowest.len() < SHOWN.1 || is_early {
                     let ids = rows.tokens.get(start..).unwrap_or_default().to_vec();
                     let text = title.to_owned();
-                    first.push(FirstSequence { id, text, y: i64::from(y), ids });
+                    let row = FirstSequence { id, text, y: i64::from(y), ids };
+                    if first.len() < SHOWN.1 {
+                        first.push(row.clone());
+                    }
+                    lowest.push(row);
+                    lowest.sort_by_key(|row| row.id);
+                    lowest.truncate(SHOWN.1);
                 }
             }
             Ok(())
@@ -112,7 +120,7 @@ pub fn run(stage: &Stage) -> Result<String> {
             None,
         )?;
         if part == "train" {
-            stage.write_json("collate.json", &collate(&first))?;
+            stage.write_json("collate.json", &collate(&lowest))?;
         }
         dropped += rows.dropped;
         sizes.push(format!("{part} {}", rows.ids.len()));

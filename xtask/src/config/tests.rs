@@ -224,3 +224,49 @@ fn members_that_a_stack_cannot_have_are_mistakes() {
         assert!(found.contains(want) && !found.contains('\n'), "{members}: {found}");
     }
 }
+
+/// The configuration of a folder with the workspace's stages, these texts as `pipeline.toml` and
+/// profile, and these options.
+fn read_own(pipeline: &str, profile: &str, sets: &[&str]) -> Result<Config> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, text).expect("writes");
+    };
+    put("pipeline.toml", pipeline);
+    put("profiles/own.toml", profile);
+    let crates = dir.path().join("crates");
+    std::os::unix::fs::symlink(root().join("crates"), crates).expect("a link");
+    Config::read(dir.path(), "own", &sets.iter().map(|&s| s.to_owned()).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_profile_keeps_the_runs_that_it_lists_and_has_its_own() {
+    let two =
+        "[train.a]\nnet = \"slp\"\n[train.b]\nnet = \"mlp\"\n[matrix.train.b]\nlr = [0.1, 0.5]\n";
+    let kept = |profile: &str, sets: &[&str]| {
+        let config = read_own(two, profile, sets).expect("reads");
+        let nodes = config.graph.iter().map(|node| node.name.to_string());
+        nodes.filter(|name| name.starts_with("train.")).collect::<Vec<_>>()
+    };
+    let all = ["train.a", "train.b@lr=0.1", "train.b@lr=0.5", "train.sweep"];
+    assert_eq!(kept("", &[]), all);
+    assert_eq!(kept("keep_runs = []\n[train.c]\nnet = \"slp\"\n", &[]), ["train.c"]);
+    assert_eq!(kept("keep_runs = [\"train.b\"]\n", &[]), ["train.b@lr=0.1", "train.b@lr=0.5"]);
+    assert_eq!(kept("keep_runs = [\"train.sweep\"]\n", &[]), ["train.sweep"]);
+    // What is set later is wanted.
+    assert_eq!(kept("keep_runs = []\n[train.sweep]\nlr = 0.2\n", &[]), ["train.sweep"]);
+    assert_eq!(kept("keep_runs = []\n", &["train.sweep.lr=0.2"]), ["train.sweep"]);
+    // A run of the same name starts from scratch.
+    let again = "keep_runs = []\n[train.b]\nnet = \"slp\"\n";
+    assert_eq!(kept(again, &[]), ["train.b"]);
+    for (profile, want) in [
+        ("keep_runs = [\"train.aa\"]", "there is no run `train.aa`; did you mean `train.a`?"),
+        ("keep_runs = \"train.a\"", "`keep_runs` must be a list of runs"),
+        ("keep_runs = [1]", "`keep_runs` must be a list of runs"),
+    ] {
+        let failure = read_own(two, profile, &[]).err().expect("refused");
+        assert!(failure.place.contains(want), "{failure}");
+    }
+}

@@ -207,7 +207,7 @@ impl MultiLayerGpuEpoch<'_> {
         let Shape::MultiLayer { hidden, layers, relu_out } = net.shape else {
             return Err(Error::Msg("this is not a multi-layer net".into()).into());
         };
-        if !fits(net.shape, net.classes, net.dimension)
+        if !fits(&net.shape, net.classes, net.dimension)
             || order.is_empty()
             || order.iter().any(|&row| row as usize >= rows)
         {
