@@ -1,17 +1,21 @@
 //! The graph: what each node runs and reads, from the declarations of the stages and the runs that
 //! the user names.
 
+mod show;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use cache::NodeName;
 use failure::{Failure, Result};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use stage::Options;
 use stage::declaration::{self, Declaration};
 use stage::options::suggest;
 
 use crate::declared::Declared;
+pub use show::GraphFormat;
 
 /// A node of the graph.
 #[derive(Debug)]
@@ -207,63 +211,6 @@ impl Graph {
         let inputs = self.iter().flat_map(|by| &by.reads).filter(|input| input.node == *node);
         inputs.flat_map(|input| input.files.iter().map(String::as_str)).collect()
     }
-
-    /// The graph as text.
-    pub fn show(&self, format: GraphFormat) -> String {
-        let edges = || {
-            self.iter()
-                .flat_map(|node| node.reads.iter().map(move |input| (&input.node, &node.name)))
-        };
-        let width = self.width();
-        let mut out = String::new();
-        // Writing to a string cannot fail.
-        let _ = match format {
-            GraphFormat::Text => self.iter().try_for_each(|node| {
-                let from: Vec<&str> = node.reads.iter().map(|input| input.node.as_str()).collect();
-                let arrow = if from.is_empty() {
-                    String::new()
-                } else {
-                    format!(" ← {}", from.join(", "))
-                };
-                writeln!(out, "{:<width$} {}{arrow}", node.name, node.package)
-            }),
-            GraphFormat::Mermaid => {
-                let _ = writeln!(out, "graph LR");
-                // A name with special characters needs quotes, which an identifier cannot have.
-                let shown = |name: &NodeName| {
-                    let id: String =
-                        name.chars()
-                            .map(|c| {
-                                if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }
-                            })
-                            .collect();
-                    if id == **name { id } else { format!("{id}[\"{name}\"]") }
-                };
-                edges()
-                    .try_for_each(|(from, to)| writeln!(out, "  {} --> {}", shown(from), shown(to)))
-            }
-            GraphFormat::Dot => {
-                let _ = writeln!(out, "digraph knockline {{\n  rankdir=LR;");
-                let _ =
-                    edges().try_for_each(|(from, to)| writeln!(out, "  \"{from}\" -> \"{to}\";"));
-                writeln!(out, "}}")
-            }
-            GraphFormat::Json => self.iter().try_for_each(|node| {
-                let reads: serde_json::Map<String, _> = node
-                    .reads
-                    .iter()
-                    .map(|input| (input.node.to_string(), json!(input.files)))
-                    .collect();
-                let Node { name, package, is_run, .. } = node;
-                writeln!(
-                    out,
-                    "{}",
-                    json!({ "node": name, "package": package, "run": is_run, "reads": reads })
-                )
-            }),
-        };
-        out
-    }
 }
 
 /// The nodes without those on demand that no other node needs. Of what is left out, nothing is read.
@@ -320,163 +267,4 @@ fn sorted(nodes: Vec<Node>) -> Result<Vec<Node>, String> {
     }
     let mut nodes: Vec<Option<Node>> = nodes.into_iter().map(Some).collect();
     Ok(order.into_iter().filter_map(|at| nodes.get_mut(at)?.take()).collect())
-}
-
-/// The format in which the graph is shown.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum GraphFormat {
-    /// One line per node.
-    Text,
-    /// A Mermaid diagram, for Markdown.
-    Mermaid,
-    /// A graph for Graphviz.
-    Dot,
-    /// One JSON object per node, with the files that it reads.
-    Json,
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    fn root() -> &'static Path {
-        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace")
-    }
-
-    fn graph(runs: &[(&str, &str)]) -> Result<Graph> {
-        let runs: Vec<UserRun> = runs
-            .iter()
-            .map(|(name, net)| UserRun {
-                name: NodeName::try_from(*name).expect("a name"),
-                net: (*net).to_owned(),
-                options: Options::from([("members".to_owned(), json!(["train.a", "train.b"]))]),
-            })
-            .collect();
-        Graph::new(&Declared::read(root())?, &runs, &[])
-    }
-
-    #[test]
-    fn every_node_comes_after_those_that_it_reads() {
-        let graph = graph(&[("train.wide", "mlp"), ("train.slp", "slp")]).expect("a graph");
-        let names: Vec<&str> = graph.iter().map(|n| n.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "ingest",
-                "split",
-                "embed",
-                "tensors",
-                "train.wide",
-                "train.slp",
-                "train.sweep",
-                "report"
-            ]
-        );
-        for (at, node) in graph.iter().enumerate() {
-            for input in &node.reads {
-                assert!(
-                    graph.iter().take(at).any(|n| n.name == input.node),
-                    "{} reads {}",
-                    node.name,
-                    input.node
-                );
-                assert!(!input.files.is_empty());
-            }
-        }
-    }
-
-    #[test]
-    fn a_node_on_demand_is_there_only_if_another_needs_it() {
-        let runs = [UserRun {
-            name: NodeName::try_from("train.a").expect("a name"),
-            net: "mean".to_owned(),
-            options: Options::new(),
-        }];
-        let declared = Declared::read(root()).expect("declarations");
-        let names = |left_out: &[&str]| {
-            let graph = Graph::new(&declared, &runs, left_out).expect("a graph");
-            let report = graph.find("report").expect("a node");
-            // What the report reads is there.
-            assert!(report.reads.iter().all(|input| graph.find(&input.node).is_some()));
-            graph.iter().map(|node| node.name.to_string()).collect::<Vec<_>>()
-        };
-        let all =
-            ["ingest", "split", "embed", "tokens", "train.a", "tensors", "train.sweep", "report"];
-        assert_eq!(names(&[]), all);
-        // Without the sweep, nothing needs the features.
-        assert_eq!(
-            names(&["train.sweep"]),
-            ["ingest", "split", "embed", "tokens", "train.a", "report"]
-        );
-    }
-
-    #[test]
-    fn a_stack_reads_its_members_and_comes_after_them() {
-        let graph = graph(&[
-            ("train.both", "stack"),
-            ("train.c", "knn"),
-            ("train.b", "knn"),
-            ("train.a", "linear"),
-        ])
-        .expect("a graph");
-        let both = graph.find("train.both").expect("the stack");
-        let read: Vec<&str> = both.reads.iter().map(|input| input.node.as_str()).collect();
-        assert_eq!(read, ["train.b", "train.a"]);
-        let place = |name: &str| graph.iter().position(|node| node.name == *name);
-        assert!(place("train.both") > place("train.a") && place("train.both") > place("train.b"));
-    }
-
-    #[test]
-    fn the_report_reads_from_every_run_what_its_net_writes() {
-        let graph = graph(&[("train.wide", "mlp"), ("train.slp", "slp")]).expect("a graph");
-        let has_start = |run| graph.files_read_of(run).contains("start.json");
-        assert!(has_start("train.slp") && !has_start("train.wide") && !has_start("train.sweep"));
-        assert!(graph.files_read_of("train.wide").contains("predictions.parquet"));
-        assert!(!graph.files_read_of("train.sweep").contains("predictions.parquet"));
-    }
-
-    #[test]
-    fn a_wrong_name_gets_the_nearest_one_and_a_run_s_name_means_its_matrix() {
-        let graph = graph(&[
-            ("train.wide@hidden=1", "mlp"),
-            ("train.wide@hidden=2", "mlp"),
-            ("train.wider", "mlp"),
-        ])
-        .expect("a graph");
-        assert!(graph.called("tensor").unwrap_err().what.contains("did you mean `tensors`?"));
-        assert_eq!(graph.called("train.wide").expect("two").len(), 2);
-        assert_eq!(graph.called("train.wide@hidden=2").expect("one").len(), 1);
-        let report = graph.find("report").expect("a node");
-        assert!(
-            graph.depends(report, "ingest")
-                && !graph.depends(graph.find("split").expect("a node"), "embed")
-        );
-    }
-
-    #[test]
-    fn declarations_that_do_not_fit_together_are_refused() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let put = |package: &str, text: &str| {
-            std::fs::create_dir_all(dir.path().join("crates").join(package)).expect("a folder");
-            std::fs::write(dir.path().join("crates").join(package).join("node.toml"), text)
-                .expect("writes");
-        };
-        let node = |name: &str, of: &str| {
-            format!(
-                "[[node]]\nname = \"{name}\"\noptions = []\nreads = [{{ node = \"{of}\", files = [\"x\"] }}]\n"
-            )
-        };
-        let refusal = || {
-            Declared::read(dir.path())
-                .and_then(|d| Graph::new(&d, &[], &[]))
-                .expect_err("refused")
-                .what
-        };
-        put("a", &node("a", "b"));
-        assert_eq!(refusal(), "`a` reads `b`, which no stage declares");
-        put("b", &node("b", "a"));
-        assert_eq!(refusal(), "`a` depends on itself");
-    }
 }

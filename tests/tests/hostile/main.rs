@@ -6,6 +6,7 @@
 #![allow(clippy::too_many_lines, reason = "a function is a table of cases")]
 #![allow(clippy::indexing_slicing, clippy::format_push_string)]
 
+mod artifacts;
 mod rest;
 mod sources;
 mod texts;
@@ -71,7 +72,7 @@ fn bad_input_is_refused_with_an_explanation_and_no_result_is_lost() {
     texts::texts(&world, &mut cases);
     sources::vectors(&world, &mut cases);
     rest::downloads(&world, &mut cases);
-    rest::artifacts(&world, &mut cases);
+    artifacts::artifacts(&world, &mut cases);
     rest::options(&world, &mut cases);
     let before = world.artifacts.bytes();
 
