@@ -263,6 +263,16 @@ impl Work for Forward<'_> {
     }
 }
 
+/// The gates of a row: input, forget, new cell, output.
+#[inline(always)]
+fn parts(gates: &mut [f32], width: usize) -> [&mut [f32]; GATES] {
+    let (first, last) = gates.split_at_mut(2 * width);
+    let (input, forget) = first.split_at_mut(width);
+    let (new, output) = last.split_at_mut(width);
+    let (output, _) = output.split_at_mut(width);
+    [input, forget, new, output]
+}
+
 /// c ← σ(f) c + σ(i) tanh(g), h ← σ(o) tanh(c).
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "all slices have `width` elements")]
@@ -274,11 +284,9 @@ fn cell(
     states: &mut [f32],
     width: usize,
 ) {
-    let (first, last) = gates.split_at_mut(2 * width);
-    let (input, forget) = first.split_at_mut(width);
-    let (new, output) = last.split_at_mut(width);
+    let [input, forget, new, output] = parts(gates, width);
     let (cells, states) = (&mut cells[..width], &mut states[..width]);
-    let (squashed, output) = (&mut squashed[..width], &mut output[..width]);
+    let squashed = &mut squashed[..width];
     for unit in 0..width {
         let i = sigmoid(input[unit]);
         let g = tanh(new[unit]);
@@ -367,12 +375,9 @@ fn by_gates(
     by_cell: &mut [f32],
     width: usize,
 ) {
-    let (first, last) = gates.split_at_mut(2 * width);
-    let (input, forget) = first.split_at_mut(width);
-    let (new, output) = last.split_at_mut(width);
+    let [input, forget, new, output] = parts(gates, width);
     let (squashed, from_pool) = (&squashed[..width], &from_pool[..width]);
-    let (from_later, by_cell, output) =
-        (&from_later[..width], &mut by_cell[..width], &mut output[..width]);
+    let (from_later, by_cell) = (&from_later[..width], &mut by_cell[..width]);
     for unit in 0..width {
         let by_state = from_pool[unit] + from_later[unit];
         let (i, f, g, o) = (input[unit], forget[unit], new[unit], output[unit]);

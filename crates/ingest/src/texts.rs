@@ -9,6 +9,7 @@ mod format;
 mod intake;
 mod json_lines;
 mod layout;
+mod members;
 mod parquet;
 mod records;
 
@@ -33,6 +34,7 @@ use container::Unpacked;
 use delimited::Dialect;
 use intake::{Intake, LONGEST_TEXT, OptionalColumns, Place, Row};
 use layout::{Layout, LayoutKind, depth_of, folders};
+use members::Members;
 
 /// What the options say about the files.
 pub struct TextOptions {
@@ -54,13 +56,6 @@ pub struct TextOptions {
     pub members: Vec<Pattern>,
 }
 
-impl TextOptions {
-    /// Whether a file of a zip archive is to be read.
-    fn takes(&self, member: &str) -> bool {
-        self.members.is_empty() || self.members.iter().any(|pattern| pattern.matches(member))
-    }
-}
-
 /// A file to read.
 pub struct TextFile {
     /// Its name or its path within a folder, which is also its part.
@@ -71,9 +66,6 @@ pub struct TextFile {
     /// The file as it was downloaded.
     obtained: Option<Obtained>,
 }
-
-/// The most names of an archive's files that an error lists.
-const LISTED: usize = 12;
 
 /// A file with bytes of our own, which is removed in the end.
 pub struct OwnFile {
@@ -220,9 +212,7 @@ pub fn read(
         [] => String::new(),
     };
     let mut formats: Vec<Format> = Vec::new();
-    let zips = || files.iter().filter(|file| archive::is_zip(&file.path));
-    let mut unmatched: Vec<&Pattern> =
-        if zips().next().is_some() { options.members.iter().collect() } else { Vec::new() };
+    let mut members = Members::new(&options.members, &files);
     for (number, file) in (1..).zip(&files) {
         if kind == LayoutKind::Folders {
             file.text(number, &mut intake, columns)?;
@@ -236,11 +226,8 @@ pub fn read(
                 return Ok(());
             }
             let is_one_of_several = kind == LayoutKind::ZippedTables;
-            if !options.members.is_empty() && archive::is_zip(&file.path) {
-                if !options.takes(member.name) {
-                    return Ok(());
-                }
-                unmatched.retain(|pattern| !pattern.matches(member.name));
+            if !members.take(&file.path, member.name) {
+                return Ok(());
             }
             let name = if is_one_of_several { member.name } else { &file.name }.to_owned();
             let part = columns.part.then_some(name.as_str());
@@ -252,16 +239,7 @@ pub fn read(
         })
         .map_err(|e| file.explain(e))?;
     }
-    if let Some(pattern) = unmatched.first() {
-        let names = zips().flat_map(|file| archive::names(&file.path));
-        let names: Vec<String> = names.filter(|name| Format::is_named(name)).take(LISTED).collect();
-        let names = if names.is_empty() { "no tables".to_owned() } else { names.join(", ") };
-        return Err(Failure::input(
-            format_args!("no file of the archive is called `{pattern}`; it has {names}"),
-            format_args!("option `ingest.members`, {place}"),
-            "name tables of the archive, or remove the option",
-        ));
-    }
+    members.finish(&place)?;
     let (counts, labels) = intake.finish(&place)?;
     // Texts in folders have no file of rows.
     if formats.is_empty() {
