@@ -24,7 +24,7 @@ VENV = WORK / "venv"
 PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "vowpalwabbit", "isal", "matplotlib"]
 # The module of each benchmark, in the order in which the benchmarks run.
 NAMES = {"single": "epochs", "multi": "epochs", "classes": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
-         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences"}
+         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences", "memory": "sequences"}
 
 
 class Bench:
@@ -130,7 +130,7 @@ def main():
     parser.add_argument("--archive", type=absolute, help="the news archive, a .zip file")
     parser.add_argument("--vectors", type=absolute, help="the word vectors, a binary word2vec file")
     parser.add_argument("--texts", type=absolute, help="real headlines for `classifiers`: lines of label, story and title, separated by tabs")
-    parser.add_argument("--sst2", type=absolute, help="the folder of SST-2's train.tsv and dev.tsv, for `classifiers`, `losses`, `sequences` and `dev`")
+    parser.add_argument("--sst2", type=absolute, help="the folder of SST-2's train.tsv and dev.tsv, for `classifiers`, `losses`, `sequences`, `dev` and `memory`")
     parser.add_argument("--rounds", type=int, default=5, help="number of times that each contender runs (default: 5)")
     parser.add_argument("--words", type=int, default=300_000, help="number of words in the vector file that is made for `vectors` and `gzip` (default: 300000)")
     parser.add_argument("--lines", type=int, default=1_000_000, help="number of headlines for `predict` (default: 1000000)")

@@ -1,12 +1,14 @@
 """Nets on sequences, compared with PyTorch on SST-2: the losses of three epochs from the same weights (`losses`), the time of an
-epoch (`sequences`), and the accuracy on dev over five seeds (`dev`).
+epoch (`sequences`), the accuracy on dev over five seeds (`dev`), and the memory of fine-tuning (`memory`).
 
 PyTorch gets its best case: batches that are padded and ready before the clock starts, rows of similar length together, packed
 sequences for the LSTM, and sparse gradients for embeddings. Only training is timed, without evaluation."""
 
 import json
 import os
+import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -268,3 +270,42 @@ def dev(bench):
         print(f"{what:<32} dev accuracy {spread(ours)}, PyTorch {spread(theirs)}", flush=True)
         found.append({"what": what, "knockline": ours, "PyTorch": theirs})
     bench.results["dev"] = found
+
+
+# Rows of the larger matrix of embeddings for `memory`.
+LARGE = 300_001
+
+
+def memory(bench):
+    """Peak of private memory, in MB, while embeddings are trained: with the data's words, and with a matrix of more rows."""
+    data = prepared(bench)
+    with tempfile.TemporaryDirectory(dir=bench.artifacts.parent) as folder:
+        large = Path(folder)
+        shutil.copytree(data.artifacts / "tokens", large / "tokens")
+        table = data.table.numpy()
+        more = np.random.default_rng(1).standard_normal((LARGE - len(table), table.shape[1]), dtype=np.float32)
+        safetensors.numpy.save_file({"E": np.concatenate([table, more])}, large / "tokens" / "embeddings.safetensors")
+        found = []
+        for artifacts, rows in ((data.artifacts, len(table)), (large, LARGE)):
+            row = {"what": f"{rows:,} × {table.shape[1]}"}
+            with tempfile.TemporaryDirectory() as out:
+                command = [bench.target / "train", "--node", "train.x", "--artifacts", artifacts, "--out", out]
+                row["knockline"] = bench.watch([*command, *(x for s in ["net=mean", "embeddings=trained", "epochs=2", "batch_size=32", "lr=0.1"] for x in ("--set", s))], "RssAnon")[1]
+            for who, kind in (("PyTorch, SGD, sparse", "sgd"), ("PyTorch, Adam", "adam")):
+                row[who] = bench.watch([sys.executable, __file__, artifacts, kind], "RssAnon")[1]
+            print(row["what"], {who: round(mb) for who, mb in row.items() if who != "what"}, flush=True)
+            found.append(row)
+    bench.results["memory"] = found
+
+
+def fine_tune(artifacts, kind):
+    """Takes some steps, for `memory`."""
+    data = Data(Path(artifacts))
+    net = mean(data.table, trained=True, sparse=kind == "sgd")
+    del data.table
+    steps = [torch.optim.Adam(net.parameters(), lr=1e-3)] if kind == "adam" else optimizers(net, "sgd", 0.1, 1.0)
+    epoch(net, steps, data.batches("train", 32, seed=1)[:20])
+
+
+if __name__ == "__main__":
+    fine_tune(*sys.argv[1:])

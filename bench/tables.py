@@ -65,6 +65,12 @@ def losses(rows):
     return "\n".join(lines + [f"| {row['what']} | {row['rate']:.2g} | {row['difference']:.1e} |" for row in rows])
 
 
+def memory(rows):
+    peers = [who for who in rows[0] if who != "what"]
+    lines = ["| E | " + " | ".join(peers) + " |", "| --- |" + " ---: |" * len(peers)]
+    return "\n".join(lines + [f"| {row['what']} | " + " | ".join(f"{row[who]:,.0f} MB" for who in peers) + " |" for row in rows])
+
+
 def dev(rows):
     spread = lambda all: f"{statistics.mean(all):.4f} ± {statistics.stdev(all):.4f}"
     lines = ["| | knockline | PyTorch |", "| --- | ---: | ---: |"]
@@ -80,7 +86,7 @@ def main():
     results = json.loads((HERE / "results.json").read_text())
     text = (HERE / "README.md").read_text()
     for name, result in results.items():
-        made = {"growth": growth, "stages": stages, "classifiers": classifiers, "losses": losses, "dev": dev}.get(name, table)(result["rows"])
+        made = {"growth": growth, "stages": stages, "classifiers": classifiers, "losses": losses, "dev": dev, "memory": memory}.get(name, table)(result["rows"])
         text = between(text, name, made)
     about = next(iter(results.values()))["about"]
     peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if name != "matplotlib")

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{CpuStorage, Storage, Tensor};
 use failure::{Failure, Result};
 use formats::Arrays;
 use formats::arrays::{self, Array};
@@ -26,20 +27,50 @@ pub fn to_bytes(
     note: Option<&str>,
     path: &Path,
 ) -> Result<Vec<u8>> {
-    let mut values = Vec::new();
+    let mut held = Vec::new();
     for (name, tensor) in tensors {
-        let flat = tensor.flatten_all().and_then(|t| t.to_vec1::<f32>());
-        let flat = flat.map_err(|e| {
+        let values = Held::of(tensor).map_err(|e| {
             Failure::failed(
                 format_args!("cannot read `{name}` back: {e}"),
                 path.display(),
                 "use --device cpu",
             )
         })?;
-        values.push((name.as_str(), tensor.dims().to_vec(), flat));
+        held.push((name.as_str(), tensor.dims(), values));
     }
-    let arrays = values.iter().map(|(name, shape, flat)| (*name, Array::f32(shape, flat)));
+    let arrays = held.iter().map(|(name, shape, held)| (*name, Array::f32(shape, held.values())));
     arrays::to_bytes(arrays, note, path)
+}
+
+/// The values of a tensor: in its own memory if that is the CPU's, since embeddings can be large.
+enum Held<'t> {
+    InPlace(Box<dyn Deref<Target = Storage> + 't>, Range<usize>),
+    Copied(Vec<f32>),
+}
+
+impl<'t> Held<'t> {
+    fn of(tensor: &'t Tensor) -> candle_core::Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        if let (Storage::Cpu(CpuStorage::F32(_)), Some((start, end))) =
+            (&*storage, layout.contiguous_offsets())
+        {
+            return Ok(Self::InPlace(Box::new(storage), start..end));
+        }
+        drop(storage);
+        tensor.flatten_all()?.to_vec1().map(Self::Copied)
+    }
+
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::InPlace(storage, range) => match &***storage {
+                Storage::Cpu(CpuStorage::F32(values)) => {
+                    values.get(range.clone()).unwrap_or_default()
+                }
+                _ => &[],
+            },
+            Self::Copied(values) => values,
+        }
+    }
 }
 
 /// Reads the tensors, which must have exactly the `wanted` names and shapes and be finite.
