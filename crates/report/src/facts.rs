@@ -277,8 +277,8 @@ impl Facts {
         if let Some(sequences) = self.sequences.as_ref().filter(|_| self.is_newer()) {
             let best = sequences.best_architecture();
             let name = best.map_or("", |run| &run.node);
-            english = format!("best on valid, {name}");
-            japanese = format!("検証データで最良の {name}");
+            english = format!("best on valid ({name})");
+            japanese = format!("検証データで最良（{name}）");
             named = vec![
                 (sequences.run("train.mean"), "mean of embeddings", "埋め込みの平均"),
                 (sequences.run("train.finetuned"), "fine-tuned", "ファインチューニング"),
