@@ -93,16 +93,33 @@ impl Calibrator {
     /// wanted, and not only the inputs of a stack.
     pub fn read(path: &Path, regression: Option<&Path>, classes: usize) -> Result<Self> {
         let calibration: Calibration = schema::read_json(path)?;
-        let Calibration { scale, of_regression } = calibration;
-        for factor in [Some(scale), of_regression].into_iter().flatten() {
-            if !(factor.is_finite() && factor > 0.0) {
-                let what = format_args!("the factor {factor} is not a positive number");
-                return Err(Failure::artifact(what, path));
-            }
-        }
-        let regression = regression.filter(|_| of_regression.is_some());
+        let regression = regression.filter(|_| calibration.of_regression.is_some());
         let regression = regression.map(|path| Stacking::read(path, classes, 1)).transpose()?;
-        Ok(Self { calibration, regression })
+        Self::new(calibration, regression).map_err(|factor| {
+            let what = format_args!("the factor {factor} is not a positive number");
+            Failure::artifact(what, path)
+        })
+    }
+
+    /// With these factors and, if it is there, this regression.
+    ///
+    /// # Errors
+    /// A factor that is not a positive number.
+    pub fn new(
+        calibration: Calibration,
+        regression: Option<Stacking>,
+    ) -> std::result::Result<Self, f32> {
+        let Calibration { scale, of_regression } = calibration;
+        let is_wrong = |factor: &f32| !(factor.is_finite() && *factor > 0.0);
+        match [Some(scale), of_regression].into_iter().flatten().find(is_wrong) {
+            Some(factor) => Err(factor),
+            None => Ok(Self { calibration, regression }),
+        }
+    }
+
+    /// The factors, and the regression.
+    pub const fn parts(&self) -> (Calibration, Option<&Stacking>) {
+        (self.calibration, self.regression.as_ref())
     }
 }
 

@@ -8,7 +8,7 @@
 
 mod search;
 
-use formats::arrays::Csr;
+use formats::arrays::{Csr, Values};
 
 pub use search::Search;
 
@@ -24,19 +24,28 @@ pub struct Neighbour {
 /// An index of the rows of a matrix whose values are not negative.
 pub struct Index {
     rows: usize,
-    labels: Vec<u32>,
-    /// Where the postings of each column begin; frequent columns have none.
-    starts: Vec<usize>,
-    /// A row and its value in the column, in the order of the rows.
-    postings: Vec<(u32, f32)>,
-    /// For each column, its number among the frequent ones, or `RARE`.
-    frequent: Vec<u32>,
     frequent_count: usize,
+    /// Its arrays.
+    pub arrays: IndexArrays,
+}
+
+/// The arrays of an index. An entry of a matrix is two numbers: a row or column, and the bits of the
+/// f32 value.
+pub struct IndexArrays {
+    /// The label of each row.
+    pub labels: Values<u32>,
+    /// Where the postings of each column begin; frequent columns have none.
+    pub starts: Values<u64>,
+    /// A row and its value in the column, in the order of the rows.
+    pub postings: Values<[u32; 2]>,
+    /// For each column, its number among the frequent ones, or `u32::MAX`.
+    pub frequent: Values<u32>,
     /// Where the frequent entries of each row begin.
-    row_starts: Vec<usize>,
-    entries: Vec<(u32, f32)>,
+    pub row_starts: Values<u64>,
+    /// The number of a frequent column, and its value.
+    pub entries: Values<[u32; 2]>,
     /// ‖d'‖ of each row.
-    lengths: Vec<f32>,
+    pub lengths: Values<f32>,
 }
 
 const RARE: u32 = u32::MAX;
@@ -67,7 +76,7 @@ impl Index {
             }
             starts.push(end);
         }
-        let mut postings = vec![(0, 0.0); end];
+        let mut postings = vec![[0; 2]; end];
         let mut next = starts.clone();
         let (mut row_starts, mut entries, mut lengths) = (vec![0], Vec::new(), Vec::new());
         for row in 0..rows {
@@ -79,48 +88,74 @@ impl Index {
                 let value = value * scale;
                 let number = frequent.get(column).copied().unwrap_or(RARE);
                 if number != RARE {
-                    entries.push((number, value));
+                    entries.push([number, value.to_bits()]);
                 } else if let Some(at) = next.get_mut(column) {
                     if let Some(posting) = postings.get_mut(*at) {
-                        *posting = (small(row), value);
+                        *posting = [small(row), value.to_bits()];
                     }
                     *at += 1;
                 }
             }
             let of_row = entries.get(first..).unwrap_or_default();
-            lengths.push(of_row.iter().map(|(_, value)| value * value).sum::<f32>().sqrt());
+            lengths.push(
+                of_row.iter().map(|&[_, bits]| square(f32::from_bits(bits))).sum::<f32>().sqrt(),
+            );
             row_starts.push(entries.len());
         }
-        Self {
-            rows,
-            labels: matrix.labels.clone(),
-            starts,
-            postings,
-            frequent,
-            frequent_count: frequent_count as usize,
-            row_starts,
-            entries,
-            lengths,
-        }
+        let wide = |places: Vec<usize>| -> Values<u64> {
+            places.into_iter().map(|place| place as u64).collect::<Vec<u64>>().into()
+        };
+        let arrays = IndexArrays {
+            labels: matrix.labels.clone().into(),
+            starts: wide(starts),
+            postings: postings.into(),
+            frequent: frequent.into(),
+            row_starts: wide(row_starts),
+            entries: entries.into(),
+            lengths: lengths.into(),
+        };
+        Self { rows, frequent_count: frequent_count as usize, arrays }
+    }
+
+    /// An index with the arrays of another. `None` if they do not fit together.
+    pub fn from_arrays(arrays: IndexArrays) -> Option<Self> {
+        let IndexArrays { labels, starts, postings, frequent, row_starts, entries, lengths } =
+            &arrays;
+        let rows = labels.len();
+        let covers = |starts: &[u64], count: usize, of: usize| {
+            starts.len() == count + 1
+                && starts.first() == Some(&0)
+                && starts.is_sorted()
+                && starts.last() == Some(&(of as u64))
+        };
+        let count = frequent.iter().filter(|&&number| number != RARE).count();
+        let in_range = |number: u32, count: usize| (number as usize) < count;
+        let is_sound = covers(starts, frequent.len(), postings.len())
+            && covers(row_starts, rows, entries.len())
+            && lengths.len() == rows
+            && frequent.iter().all(|&number| number == RARE || in_range(number, count))
+            && postings.iter().all(|&[row, _]| in_range(row, rows))
+            && entries.iter().all(|&[number, _]| in_range(number, count));
+        is_sound.then_some(Self { rows, frequent_count: count, arrays })
     }
 
     /// The label of a row.
     pub fn label(&self, row: u32) -> u32 {
-        self.labels.get(row as usize).copied().unwrap_or_default()
+        self.arrays.labels.get(row as usize).copied().unwrap_or_default()
     }
 
     /// The frequent entries of a row.
     #[inline]
-    fn frequent_entries(&self, row: usize) -> &[(u32, f32)] {
-        let range = self.row_starts.get(row).zip(self.row_starts.get(row + 1));
-        range.and_then(|(&start, &end)| self.entries.get(start..end)).unwrap_or_default()
+    fn frequent_entries(&self, row: usize) -> &[[u32; 2]] {
+        let IndexArrays { row_starts, entries, .. } = &self.arrays;
+        part(entries, row_starts, row)
     }
 
     /// The part of the cosine that comes from frequent columns.
     #[inline]
     fn of_frequent(&self, row: usize, query: &[f32]) -> f32 {
-        let product = |&(number, value): &(u32, f32)| {
-            value * query.get(number as usize).copied().unwrap_or(0.0)
+        let product = |&[number, bits]: &[u32; 2]| {
+            f32::from_bits(bits) * query.get(number as usize).copied().unwrap_or(0.0)
         };
         // Four sums, whose additions do not wait for each other.
         let (by_four, rest) = self.frequent_entries(row).as_chunks::<4>();
@@ -134,6 +169,18 @@ impl Index {
         let rest: f32 = rest.iter().map(product).sum();
         (a + b) + (c + d) + rest
     }
+}
+
+/// The values of a row or a column, for the starts of all.
+#[inline]
+fn part<'v, T>(values: &'v [T], starts: &[u64], at: usize) -> &'v [T] {
+    let place = |at: usize| starts.get(at).and_then(|&start| usize::try_from(start).ok());
+    let range = place(at).zip(place(at + 1));
+    range.and_then(|(start, end)| values.get(start..end)).unwrap_or_default()
+}
+
+fn square(value: f32) -> f32 {
+    value * value
 }
 
 fn length(values: &[f32]) -> f32 {

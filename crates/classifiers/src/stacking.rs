@@ -73,6 +73,25 @@ impl Stacking {
         Self { classes, members, weights: weights.to_vec(), bias: bias.to_vec() }
     }
 
+    /// The regression with these weights and biases. `None` if they are not as many as
+    /// [`Stacking::shape`] says, or not finite.
+    pub fn new(weights: Vec<f32>, bias: Vec<f32>, members: usize) -> Option<Self> {
+        let classes = bias.len();
+        let is_sound = weights.len() == Self::shape(classes, members).iter().product::<usize>()
+            && weights.iter().chain(&bias).all(|weight| weight.is_finite());
+        is_sound.then_some(Self { classes, members, weights, bias })
+    }
+
+    /// The shape of the weights: \[K, members · K\], or \[1, members\] with many classes.
+    pub const fn shape(classes: usize, members: usize) -> [usize; 2] {
+        if Self::is_full(classes) { [classes, members * classes] } else { [1, members] }
+    }
+
+    /// The weights and the biases.
+    pub fn weights(&self) -> (&[f32], &[f32]) {
+        (&self.weights, &self.bias)
+    }
+
     /// How many weights it has.
     pub fn parameters(&self) -> usize {
         self.weights.len() + self.bias.len()
@@ -109,14 +128,10 @@ impl Stacking {
     /// Reads the regression at `path`.
     pub fn read(path: &Path, classes: usize, members: usize) -> Result<Self> {
         let arrays = Arrays::read(path)?;
-        let shape =
-            if Self::is_full(classes) { [classes, members * classes] } else { [1, members] };
-        let (_, weights) = arrays.f32("weight", &shape.map(Some))?;
+        let (_, weights) = arrays.f32("weight", &Self::shape(classes, members).map(Some))?;
         let (_, bias) = arrays.f32("bias", &[Some(classes)])?;
-        if weights.iter().chain(&bias).any(|weight| !weight.is_finite()) {
-            return Err(Failure::artifact("a weight is not finite", path));
-        }
-        Ok(Self { classes, members, weights, bias })
+        Self::new(weights, bias, members)
+            .ok_or_else(|| Failure::artifact("a weight is not finite", path))
     }
 }
 

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::marker::PhantomData;
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use failure::{Failure, Result};
@@ -97,7 +98,10 @@ pub struct Arrays {
     bytes: Bytes,
 }
 
-enum Bytes {
+/// The bytes of a file.
+pub struct Bytes(BytesPlace);
+
+enum BytesPlace {
     Read(Vec<u8>),
     Mapped(Mmap),
 }
@@ -105,23 +109,30 @@ enum Bytes {
 impl Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        match self {
-            Self::Read(bytes) => bytes,
-            Self::Mapped(bytes) => bytes,
+        match &self.0 {
+            BytesPlace::Read(bytes) => bytes,
+            BytesPlace::Mapped(bytes) => bytes,
         }
     }
 }
 
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(BytesPlace::Read(bytes))
+    }
+}
+
 impl Bytes {
-    fn map(path: &Path) -> std::io::Result<Self> {
+    /// Maps a file into memory. Nobody may change it meanwhile; it may be renamed or removed.
+    pub fn map(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
         if file.metadata()?.len() == 0 {
-            return Ok(Self::Read(Vec::new()));
+            return Ok(Vec::new().into());
         }
         // SAFETY: a map is as good as memory while nobody changes the file. Artifacts are renamed
         // into their place when they are whole, and are never written to again. Truncating one
         // under a running stage ends that stage by a signal.
-        unsafe { Mmap::map(&file) }.map(Self::Mapped)
+        unsafe { Mmap::map(&file) }.map(BytesPlace::Mapped).map(Self)
     }
 }
 
@@ -130,6 +141,7 @@ pub struct Values<T = f32>(ValuesPlace<T>);
 
 enum ValuesPlace<T> {
     InFile(Arrays, Range<usize>, PhantomData<T>),
+    Shared(Arc<Bytes>, Range<usize>, PhantomData<T>),
     Held(Vec<T>),
 }
 
@@ -148,14 +160,33 @@ impl<T: AnyBitPattern + NoUninit> Deref for Values<T> {
             ValuesPlace::InFile(arrays, place, _) => {
                 arrays.bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice)
             }
+            // `shared` has checked the same.
+            ValuesPlace::Shared(bytes, place, _) => {
+                bytes.get(place.clone()).map_or(&[], bytemuck::cast_slice)
+            }
         }
+    }
+}
+
+impl<T: AnyBitPattern + NoUninit> Values<T> {
+    /// The values in a range of a file's bytes, without a copy if they are aligned. `None` if there
+    /// is no such range, or if it does not hold a whole number of values.
+    pub fn shared(bytes: &Arc<Bytes>, place: Range<usize>) -> Option<Self> {
+        let part = bytes.get(place.clone())?;
+        if !part.len().is_multiple_of(size_of::<T>().max(1)) {
+            return None;
+        }
+        Some(match bytemuck::try_cast_slice::<u8, T>(part) {
+            Ok(_) => Self(ValuesPlace::Shared(Arc::clone(bytes), place, PhantomData)),
+            Err(_) => bytemuck::pod_collect_to_vec(part).into(),
+        })
     }
 }
 
 impl Arrays {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::of(path, std::fs::read(path).map(Bytes::Read))
+        Self::of(path, std::fs::read(path).map(Bytes::from))
     }
 
     /// Maps the file at `path` into memory. It must be an artifact, since nobody changes a finished
@@ -165,7 +196,7 @@ impl Arrays {
     }
 
     fn of(path: &Path, bytes: std::io::Result<Bytes>) -> Result<Self> {
-        let bytes = bytes.map_err(|e| crate::table::missing(path, &e))?;
+        let bytes = bytes.map_err(|e| crate::missing(path, &e))?;
         let arrays = Self { path: path.to_owned(), bytes };
         arrays.parse()?;
         Ok(arrays)

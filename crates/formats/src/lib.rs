@@ -6,6 +6,19 @@
 compile_error!("safetensors are little-endian, and the arrays are read without a copy");
 
 pub mod arrays;
+#[cfg(feature = "tables")]
 pub mod table;
 
+use std::path::Path;
+
+use failure::Failure;
+
 pub use arrays::Arrays;
+
+/// The failure to open an artifact of an earlier stage.
+fn missing(path: &Path, error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return Failure::artifact("an artifact of an earlier stage is missing", path);
+    }
+    Failure::io("read", path, error)
+}

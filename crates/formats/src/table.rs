@@ -117,7 +117,7 @@ pub fn has_column(path: &Path, name: &str) -> Result<bool> {
 
 /// The columns of the table at `path`.
 fn any_schema(path: &Path) -> Result<SchemaRef> {
-    let file = File::open(path).map_err(|e| missing(path, &e))?;
+    let file = File::open(path).map_err(|e| crate::missing(path, &e))?;
     let frame = ParquetReader::new(file).with_slice(Some((0, 0))).finish();
     Ok(frame.map_err(|e| not_expected(&e, path))?.schema().clone())
 }
@@ -132,7 +132,7 @@ pub fn read(path: &Path, columns: &[&str]) -> Result<DataFrame> {
 }
 
 fn part(path: &Path, columns: &[&str], slice: Option<(usize, usize)>) -> Result<DataFrame> {
-    let file = File::open(path).map_err(|e| missing(path, &e))?;
+    let file = File::open(path).map_err(|e| crate::missing(path, &e))?;
     let names = columns.iter().map(|&c| c.to_owned()).collect();
     let frame = ParquetReader::new(file)
         .with_columns(Some(names))
@@ -156,7 +156,7 @@ const GROUP_BYTES: usize = 1 << 27;
 /// How many rows of the table at `path` are read or written together: [`GROUP_ROWS`], or fewer if
 /// its rows are long.
 pub fn rows_at_once(path: &Path) -> Result<usize> {
-    let file = File::open(path).map_err(|e| missing(path, &e))?;
+    let file = File::open(path).map_err(|e| crate::missing(path, &e))?;
     let mut reader = ParquetReader::new(file);
     let metadata = reader.get_metadata().map_err(|e| not_expected(&e, path))?;
     let longest = metadata.row_groups.iter().map(|group| {
@@ -189,14 +189,6 @@ pub fn groups(
             return Ok(());
         }
     }
-}
-
-/// The failure to open an artifact of an earlier stage.
-pub(crate) fn missing(path: &Path, error: &std::io::Error) -> Failure {
-    if error.kind() == std::io::ErrorKind::NotFound {
-        return Failure::artifact("an artifact of an earlier stage is missing", path);
-    }
-    Failure::io("read", path, error)
 }
 
 /// The text column `name` of a frame that was read from `path`.

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::analyzer::Analyzer;
 use crate::features::{Entry, Features};
+use crate::fingerprint::bucket;
 use crate::options::{Block, NgramOptions};
 
 /// A hasher for fingerprints, which are hashes already.
@@ -43,11 +44,6 @@ pub struct Counter {
     blocks: Vec<(Block, [usize; 2], Counts)>,
     /// How many texts there were.
     texts: u32,
-}
-
-/// The column of a hashed n-gram.
-pub fn bucket(print: u64, bits: u32) -> u32 {
-    u32::try_from(print >> (u64::BITS - bits)).unwrap_or(u32::MAX)
 }
 
 impl Counter {

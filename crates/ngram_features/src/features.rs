@@ -1,21 +1,17 @@
 //! The features: which column an n-gram has, and its weight.
 
-use std::path::Path;
+#[cfg(feature = "tables")]
+mod files;
 
-use failure::{Failure, Result};
-use formats::table;
+use formats::arrays::Values;
 use kernels::simd::prefetch;
-use polars::prelude::{Column, DataFrame, NamedFrom, Series};
-use serde::{Deserialize, Serialize};
 
-use crate::analyzer::print_of;
-use crate::count::bucket;
+use crate::fingerprint::bucket;
 use crate::options::{Block, NgramOptions};
+use crate::print_table::PrintTable;
 
-/// The file that lists the features.
-pub const VOCABULARY: &str = "vocabulary.parquet";
-/// The file that describes them.
-pub const DESCRIPTION: &str = "ngrams.json";
+#[cfg(feature = "tables")]
+pub use files::{DESCRIPTION, VOCABULARY};
 
 /// An n-gram of the vocabulary, or a column of hashed n-grams.
 pub struct Entry {
@@ -40,19 +36,21 @@ struct FeatureBlock {
     range: [usize; 2],
     /// The first column.
     base: u32,
+    /// How many columns there are.
+    count: usize,
+    /// The n-grams; none if the features come from a [`ColumnTable`].
     entries: Vec<Entry>,
-    /// The weight of each column.
-    idf: Vec<f32>,
+    /// The weight of each column; none if a table has the weights.
+    idf: Values<f32>,
     table: Table,
 }
 
-/// `ngrams.json`.
-#[derive(Serialize, Deserialize)]
-struct Description {
-    options: NgramOptions,
-    /// The number of train's texts, n in idf.
-    texts: u64,
-    columns: usize,
+/// What one kind of n-gram is looked up in, as it lies in a file.
+pub enum ColumnTable {
+    /// A column's number and the bits of its weight by fingerprint.
+    Listed(PrintTable),
+    /// The weight of each column of hashed n-grams.
+    Hashed(Values<f32>),
 }
 
 impl Features {
@@ -76,14 +74,64 @@ impl Features {
                 let idf: Vec<f32> = entries.iter().map(weight).collect();
                 let range = ranges.iter().find(|(of, _)| *of == block).map_or([1, 1], |of| of.1);
                 let table = if options.hash_bits.is_some() {
-                    Table::default()
+                    Table::None
                 } else {
-                    Table::new(entries.iter().map(|entry| entry.print).zip(idf.iter().copied()))
+                    let prints = entries.iter().map(|entry| entry.print);
+                    Table::InMemory(SlotTable::new(prints.zip(idf.iter().copied())))
                 };
-                FeatureBlock { block, range, base, entries, idf, table }
+                let count = entries.len();
+                FeatureBlock { block, range, base, count, entries, idf: idf.into(), table }
             })
             .collect();
         Self { options, texts, blocks, columns }
+    }
+
+    /// Features with the tables of others, and how many columns each table has. `None` if there is
+    /// not one table for each kind of n-gram that the options name, or if it is of another sort.
+    pub fn from_tables(options: NgramOptions, tables: Vec<(usize, ColumnTable)>) -> Option<Self> {
+        let of_options: Vec<(Block, [usize; 2])> = options.blocks().collect();
+        if of_options.len() != tables.len() || !options.is_sound() {
+            return None;
+        }
+        let mut columns = 0;
+        let mut blocks = Vec::new();
+        for ((block, range), (count, table)) in of_options.into_iter().zip(tables) {
+            let (idf, table) = match (table, options.hash_bits) {
+                (ColumnTable::Listed(table), None) => (Vec::new().into(), Table::InFile(table)),
+                (ColumnTable::Hashed(idf), Some(bits))
+                    if idf.len() == count && count == 1 << bits =>
+                {
+                    (idf, Table::None)
+                }
+                _ => return None,
+            };
+            let base = u32::try_from(columns).ok()?;
+            columns += count;
+            blocks.push(FeatureBlock {
+                block,
+                range,
+                base,
+                count,
+                entries: Vec::new(),
+                idf,
+                table,
+            });
+        }
+        Some(Self { options, texts: 0, blocks, columns })
+    }
+
+    /// What each kind of n-gram is looked up in, for a file, with its number of columns.
+    pub fn tables(&self) -> impl Iterator<Item = (Block, usize, ColumnTable)> + '_ {
+        self.blocks.iter().map(|of| {
+            let table = if self.options.hash_bits.is_some() {
+                ColumnTable::Hashed(of.idf.to_vec().into())
+            } else {
+                let numbered = (0..).zip(&of.entries).zip(&*of.idf);
+                let all = numbered.map(|((place, e), idf)| (e.print, [0, place, idf.to_bits()]));
+                ColumnTable::Listed(PrintTable::build(all))
+            };
+            (of.block, of.count, table)
+        })
     }
 
     /// How many columns there are.
@@ -93,125 +141,7 @@ impl Features {
 
     /// Each kind of n-gram and its number of columns.
     pub fn sizes(&self) -> impl Iterator<Item = (Block, usize)> + '_ {
-        self.blocks.iter().map(|of| (of.block, of.entries.len()))
-    }
-
-    /// Writes the vocabulary, or the counts of the columns, and the description into `folder`.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(VOCABULARY);
-        let is_listed = self.options.hash_bits.is_none();
-        // An empty column of hashed n-grams need not be listed.
-        let shown = || {
-            self.blocks.iter().flat_map(move |of| {
-                let numbered = (of.base..).zip(&of.entries).map(move |(i, e)| (of.block, i, e));
-                numbered.filter(move |(.., entry)| is_listed || entry.texts > 0)
-            })
-        };
-        let column = |name: &str, series: Series| Column::from(series.with_name(name.into()));
-        let texts = |of: Vec<&str>| Series::new("".into(), of);
-        let numbers = |of: Vec<u32>| Series::new("".into(), of);
-        let mut columns =
-            vec![column("block", texts(shown().map(|(block, ..)| block.name()).collect()))];
-        if is_listed {
-            let grams = shown().map(|(.., entry)| entry.gram.as_ref()).collect();
-            columns.push(column("ngram", texts(grams)));
-        }
-        columns.push(column("index", numbers(shown().map(|(_, index, _)| index).collect())));
-        columns.push(column("count", numbers(shown().map(|(.., e)| e.texts).collect())));
-        let bug = |e: &dyn std::fmt::Display| {
-            Failure::failed(e, path.display(), "this is a bug; please report it")
-        };
-        let height = shown().count();
-        let mut frame = DataFrame::new(height, columns).map_err(|e| bug(&e))?;
-        table::write(&path, &mut frame)?;
-        let Self { options, texts, columns, .. } = self;
-        let description =
-            Description { options: options.clone(), texts: *texts, columns: *columns };
-        let json = serde_json::to_string_pretty(&description).map_err(|e| bug(&e))?;
-        let path = folder.join(DESCRIPTION);
-        std::fs::write(&path, json + "\n").map_err(|e| Failure::io("write", &path, &e))
-    }
-
-    /// Reads what [`Features::write`] wrote.
-    pub fn read(vocabulary: &Path, description: &Path) -> Result<Self> {
-        let bytes = std::fs::read(description).map_err(|e| Failure::io("read", description, &e))?;
-        let Description { options, texts, columns } = serde_json::from_slice(&bytes)
-            .map_err(|e| Failure::artifact(format_args!("not a description: {e}"), description))?;
-        let wrong = |what: String| Failure::artifact(what, vocabulary);
-        // Checked before anything is allocated for them.
-        let is_small = |of: (Block, [usize; 2])| {
-            (1..=64).contains(&of.1[0]) && of.1[0] <= of.1[1] && of.1[1] <= 64
-        };
-        let kinds = options.blocks().count();
-        let hashed = options
-            .hash_bits
-            .is_none_or(|bits| (1..=22).contains(&bits) && columns == kinds << bits);
-        if !hashed || !options.blocks().all(is_small) {
-            return Err(Failure::artifact(
-                "the options are not those of such features",
-                description,
-            ));
-        }
-        let mut blocks: Vec<(Block, Vec<Entry>)> = options
-            .blocks()
-            .map(|(block, _)| {
-                let empty = || Entry { gram: Box::default(), print: 0, texts: 0 };
-                let size = options.hash_bits.map_or(0, |bits| 1 << bits);
-                (block, std::iter::repeat_with(empty).take(size).collect())
-            })
-            .collect();
-        let is_listed = options.hash_bits.is_none();
-        let names = ["block", "index", "count", "ngram"];
-        let frame =
-            table::read(vocabulary, names.get(..3 + usize::from(is_listed)).unwrap_or(&names))?;
-        let number = |name: &str| {
-            let column = frame.column(name).and_then(|column| column.u32().cloned());
-            column.map_err(|e| wrong(format!("column `{name}`: {e}")))
-        };
-        let (indices, texts_of) = (number("index")?, number("count")?);
-        let kinds = table::texts(&frame, "block", vocabulary)?;
-        let grams = is_listed.then(|| table::texts(&frame, "ngram", vocabulary)).transpose()?;
-        let mut grams = grams.map(polars::prelude::ChunkedArray::no_null_iter);
-        let rows = kinds.no_null_iter().zip(indices.no_null_iter()).zip(texts_of.no_null_iter());
-        let mut next = 0;
-        for ((name, index), count) in rows {
-            let place = blocks.iter().position(|(block, _)| block.name() == name);
-            let gram = grams.as_mut().and_then(Iterator::next);
-            let Some((place, (block, entries))) =
-                place.and_then(|place| Some((place, blocks.get_mut(place)?)))
-            else {
-                return Err(wrong(format!("unknown block `{name}`")));
-            };
-            match (gram, options.hash_bits) {
-                (Some(gram), _) => {
-                    if index != next {
-                        return Err(wrong(format!(
-                            "n-gram `{gram}` has column {index}, not {next}"
-                        )));
-                    }
-                    next += 1;
-                    let print = print_of(*block, gram);
-                    entries.push(Entry { gram: gram.into(), print, texts: count });
-                }
-                (None, bits) => {
-                    let base = place << bits.unwrap_or_default();
-                    let entry = (index as usize).checked_sub(base).and_then(|i| entries.get_mut(i));
-                    let Some(entry) = entry else {
-                        return Err(wrong(format!("block `{name}` has no column {index}")));
-                    };
-                    entry.texts = count;
-                }
-            }
-        }
-        let features = Self::new(options, texts, blocks);
-        if features.columns == columns {
-            Ok(features)
-        } else {
-            Err(wrong(format!(
-                "{} columns, not the {columns} of the description",
-                features.columns
-            )))
-        }
+        self.blocks.iter().map(|of| (of.block, of.count))
     }
 
     /// The n-grams in the order of their columns; none if they are hashed.
@@ -246,7 +176,13 @@ impl BlockLookup<'_> {
                 let place = bucket(print, bits);
                 Some((place, self.idf(place)))
             }
-            None => self.of.table.find(print),
+            None => match &self.of.table {
+                Table::InMemory(table) => table.find(print),
+                Table::InFile(table) => {
+                    table.find(print).map(|&[_, place, idf]| (place, f32::from_bits(idf)))
+                }
+                Table::None => None,
+            },
         }
     }
 
@@ -255,7 +191,11 @@ impl BlockLookup<'_> {
     pub fn prefetch(&self, print: u64) {
         match self.bits {
             Some(bits) => prefetch(one(&self.of.idf, bucket(print, bits) as usize)),
-            None => prefetch(one(&self.of.table.slots, self.of.table.start(print))),
+            None => match &self.of.table {
+                Table::InMemory(table) => prefetch(one(&table.slots, table.start(print))),
+                Table::InFile(table) => table.prefetch(print),
+                Table::None => {}
+            },
         }
     }
 
@@ -276,9 +216,15 @@ fn one<T>(values: &[T], at: usize) -> &[T] {
     values.get(at..=at).unwrap_or_default()
 }
 
+enum Table {
+    InMemory(SlotTable),
+    InFile(PrintTable),
+    /// Hashed n-grams need none.
+    None,
+}
+
 /// A hash table from fingerprints to places and weights, at most half full.
-#[derive(Default)]
-struct Table {
+struct SlotTable {
     slots: Vec<Slot>,
     shift: u32,
 }
@@ -290,7 +236,7 @@ struct Slot {
     idf: f32,
 }
 
-impl Table {
+impl SlotTable {
     fn new(entries: impl ExactSizeIterator<Item = (u64, f32)>) -> Self {
         let size = (2 * entries.len().max(1)).next_power_of_two();
         let mut table =

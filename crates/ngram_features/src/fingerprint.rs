@@ -10,7 +10,7 @@ pub const EXACT: usize = 7;
 
 /// The finalizer of MurmurHash3 by Austin Appleby (public domain), which is one-to-one.
 #[inline]
-const fn mix(mut x: u64) -> u64 {
+pub(crate) const fn mix(mut x: u64) -> u64 {
     x ^= x >> 33;
     x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
     x ^= x >> 33;
@@ -46,6 +46,12 @@ pub fn of(bytes: &[u8]) -> u64 {
 #[inline]
 pub fn extended(before: u64, word: u64) -> u64 {
     mix(before.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ word.rotate_left(31)).max(1)
+}
+
+/// The column of a hashed n-gram: the fingerprint's first `bits` bits.
+#[inline]
+pub fn bucket(print: u64, bits: u32) -> u32 {
+    u32::try_from(print >> (u64::BITS - bits)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -4,18 +4,24 @@
 //! `ngrams` makes the training data with it, and `predict` the features of new texts.
 
 mod analyzer;
+#[cfg(feature = "tables")]
 mod count;
 mod features;
-mod fingerprint;
+pub mod fingerprint;
 mod options;
+mod print_table;
 mod vectorizer;
 
+#[cfg(feature = "tables")]
 pub use count::Counter;
-pub use features::{DESCRIPTION, Features, VOCABULARY};
+pub use features::{ColumnTable, Features};
+#[cfg(feature = "tables")]
+pub use features::{DESCRIPTION, VOCABULARY};
 pub use options::{Block, NgramOptions};
+pub use print_table::PrintTable;
 pub use vectorizer::Vectorizer;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tables"))]
 mod tests {
     use super::*;
 

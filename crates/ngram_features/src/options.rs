@@ -60,6 +60,14 @@ impl Default for NgramOptions {
 }
 
 impl NgramOptions {
+    /// Whether all numbers are in their bounds.
+    pub fn is_sound(&self) -> bool {
+        let is_small =
+            |[least, most]: [usize; 2]| (1..=64).contains(&least) && least <= most && most <= 64;
+        self.blocks().all(|(_, range)| is_small(range))
+            && self.hash_bits.is_none_or(|bits| (1..=22).contains(&bits))
+    }
+
     /// The kinds of n-grams, each with its shortest and longest.
     pub fn blocks(&self) -> impl Iterator<Item = (Block, [usize; 2])> + '_ {
         Block::ALL.into_iter().filter_map(|block| {

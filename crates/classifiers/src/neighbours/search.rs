@@ -2,7 +2,7 @@
 
 use kernels::simd::{LANES, Vector, Work, dispatch, prefetch};
 
-use super::{Index, Neighbour, RARE, length, small};
+use super::{Index, IndexArrays, Neighbour, RARE, length, part, small};
 
 /// The rounding errors of a sum are far below this share.
 const SLACK: f32 = 1.0001;
@@ -67,6 +67,8 @@ impl Work for Find<'_, '_> {
     fn run<V: Vector>(self) {
         let Self { search, columns, values, k, left_out } = self;
         let Search { index, sums, query, highest, candidates, nearest } = search;
+        let IndexArrays { frequent, starts, postings, .. } = &index.arrays;
+        let (frequents, starts, postings) = (&**frequent, &**starts, &**postings);
         let (sums, query) = (sums.as_mut_slice(), query.as_mut_slice());
         let mask = sums.len() - 1;
         nearest.clear();
@@ -77,19 +79,17 @@ impl Work for Find<'_, '_> {
         for (&column, &value) in columns.iter().zip(values) {
             let column = column as usize;
             let value = value * scale;
-            let number = index.frequent.get(column).copied().unwrap_or(RARE);
+            let number = frequents.get(column).copied().unwrap_or(RARE);
             if number != RARE {
                 frequent += value * value;
                 if let Some(to) = query.get_mut(number as usize) {
                     *to = value;
                 }
-            } else if let (Some(&start), Some(&end)) =
-                (index.starts.get(column), index.starts.get(column + 1))
-            {
-                for &(row, weight) in index.postings.get(start..end).unwrap_or_default() {
+            } else {
+                for &[row, bits] in part(postings, starts, column) {
                     // The mask changes no row. It shows the compiler that the row is inside.
                     if let Some(sum) = sums.get_mut(row as usize & mask) {
-                        *sum += value * weight;
+                        *sum += value * f32::from_bits(bits);
                     }
                 }
             }
@@ -114,14 +114,14 @@ impl Work for Find<'_, '_> {
         if k <= highest.len() {
             let (_, &mut least, _) = highest.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
             if least > 0.0 {
-                collect(sums, &index.lengths, 0.0, least, candidates);
+                collect(sums, &index.arrays.lengths, 0.0, least, candidates);
                 evaluate(index, query, candidates, f32::MIN, nearest);
                 let by = |a: &Neighbour, b: &Neighbour| b.similarity.total_cmp(&a.similarity);
                 bound = nearest.select_nth_unstable_by(k - 1, by).1.similarity;
                 nearest.clear();
             }
         }
-        collect(sums, &index.lengths, frequent, bound, candidates);
+        collect(sums, &index.arrays.lengths, frequent, bound, candidates);
         evaluate(index, query, candidates, bound, nearest);
         nearest
             .sort_unstable_by(|a, b| b.similarity.total_cmp(&a.similarity).then(a.row.cmp(&b.row)));
