@@ -4,6 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use failure::{Failure, Result};
+use kernels::layers::Layers;
 use schema::{Labels, RunConfig};
 
 use crate::{Inference, Net, ShapeOptions, file, softmax};
@@ -37,6 +38,11 @@ impl Classifier {
     /// Components of a row of features.
     pub fn dimension(&self) -> usize {
         self.net.dimension()
+    }
+
+    /// The layers of a multi-layer net, with batch norm in them; `None` for a single layer.
+    pub fn layers(&self) -> Option<&Layers> {
+        self.net.layers()
     }
 
     /// The classes' names.

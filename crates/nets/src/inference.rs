@@ -83,6 +83,14 @@ impl Inference {
         self.dimension
     }
 
+    /// The layers of a multi-layer net, with batch norm in them.
+    pub fn layers(&self) -> Option<&Layers> {
+        match &self.layers {
+            HiddenLayers::Single(_) => None,
+            HiddenLayers::Multi(layers) => Some(layers),
+        }
+    }
+
     /// How many logits a row has.
     pub fn classes(&self) -> usize {
         self.classes

@@ -1,5 +1,7 @@
 //! Cuts a text into n-grams, with the rules of scikit-learn's analyzers.
 
+use std::ops::Range;
+
 use text::is_space;
 
 use crate::fingerprint::{self, EXACT};
@@ -24,8 +26,9 @@ pub struct Analyzer {
     /// What lies between white space, each piece between two spaces; neighbours share one. Eight
     /// more bytes follow, so that a word of eight can be read everywhere.
     padded: Vec<u8>,
-    /// Where the pieces begin and end in `padded`, with their spaces.
-    pieces: Vec<(u32, u32)>,
+    /// Where the pieces begin and end in `padded`, with their spaces, and where they begin in
+    /// `lowered`.
+    pieces: Vec<(u32, u32, u32)>,
 }
 
 impl Analyzer {
@@ -87,7 +90,8 @@ impl Analyzer {
             let start = self.padded.len() - 1;
             self.padded.extend_from_slice(piece.as_bytes());
             self.padded.push(b' ');
-            self.pieces.push((small(start), small(self.padded.len())));
+            let in_text = piece.as_ptr() as usize - self.lowered.as_ptr() as usize;
+            self.pieces.push((small(start), small(self.padded.len()), small(in_text)));
         }
         self.padded.extend_from_slice(&[0; 8]);
     }
@@ -116,7 +120,7 @@ impl Analyzer {
 
     #[inline]
     fn each_of_characters(&self, [least, most]: [usize; 2], mut take: impl FnMut(Gram)) {
-        for &(start, end) in &self.pieces {
+        for &(start, end, _) in &self.pieces {
             let (from, to) = (start as usize, end as usize);
             let Some(piece) = self.padded.get(from..to) else { continue };
             if !piece.is_ascii() {
@@ -167,6 +171,33 @@ impl Analyzer {
         }
         for n in least..=most.min(characters - 1) {
             starts.iter().zip(starts.iter().skip(n)).for_each(|(&start, &end)| gram(start, end));
+        }
+    }
+
+    /// The text in lower case, if the options want it.
+    pub fn lowered(&self) -> &str {
+        &self.lowered
+    }
+
+    /// Where an n-gram is in [`Analyzer::lowered`], in bytes, without the spaces that pad a piece.
+    pub fn place(&self, block: Block, gram: Gram) -> Range<usize> {
+        let (first, second) = (gram.place.0 as usize, gram.place.1 as usize);
+        match block {
+            Block::Word => {
+                let words = self.words.get(first..first + second).unwrap_or_default();
+                let ends = words.first().zip(words.last());
+                ends.map_or(0..0, |(first, last)| first.0 as usize..last.1 as usize)
+            }
+            Block::CharWb => {
+                let number = self.pieces.partition_point(|piece| piece.0 as usize <= first);
+                let piece = number.checked_sub(1).and_then(|number| self.pieces.get(number));
+                // A space between two pieces belongs to both; it has no place of its own.
+                let Some(&(start, end, in_text)) = piece else { return 0..0 };
+                let (start, end, in_text) =
+                    (start as usize + 1, end as usize - 1, in_text as usize);
+                let clipped = |at: usize| at.clamp(start, end) - start + in_text;
+                clipped(first)..clipped(second)
+            }
         }
     }
 

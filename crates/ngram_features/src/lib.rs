@@ -3,6 +3,8 @@
 //!
 //! `ngrams` makes the training data with it, and `predict` the features of new texts.
 
+#![cfg_attr(not(feature = "tables"), allow(dead_code, reason = "what makes tables is not built"))]
+
 mod analyzer;
 #[cfg(feature = "tables")]
 mod count;
@@ -10,6 +12,7 @@ mod features;
 pub mod fingerprint;
 mod options;
 mod print_table;
+mod spans;
 mod vectorizer;
 
 #[cfg(feature = "tables")]
@@ -19,6 +22,7 @@ pub use features::{ColumnTable, Features};
 pub use features::{DESCRIPTION, VOCABULARY};
 pub use options::{Block, NgramOptions};
 pub use print_table::PrintTable;
+pub use spans::Spans;
 pub use vectorizer::Vectorizer;
 
 #[cfg(all(test, feature = "tables"))]

@@ -10,21 +10,18 @@
 //! does not grow with the number of headlines; a line is written as soon as no more input is
 //! waiting.
 
-mod answer;
 mod model;
-mod titles;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
-use answer::{Answer, Form};
+use answers::{Answer, Form, Titles};
 use clap::Parser;
 use failure::{Exit, Failure, Result};
 use kernels::team;
 use model::{Model, ModelDesk};
-use titles::Titles;
 
 /// Classify headlines with a trained run
 #[derive(Parser)]

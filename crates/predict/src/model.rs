@@ -18,8 +18,8 @@ use ngram_features::Features;
 use schema::{Labels, RunConfig};
 use serde::Deserialize;
 
+pub use desk::ModelDesk;
 use desk::Rows;
-pub use desk::{Known, ModelDesk};
 
 /// A run, and the artifacts that make its features.
 pub struct Model {

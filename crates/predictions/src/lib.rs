@@ -7,11 +7,11 @@ pub mod margins;
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
-use formats::table::{GROUP_ROWS, Writer};
+use formats::table::{self, GROUP_ROWS, Writer};
 use kernels::odds::largest;
 use polars::prelude::{
-    Column, DataFrame, DataType, Float32Type, IntoColumn, IntoSeries, ListBuilderTrait,
-    ListPrimitiveChunkedBuilder, NamedFrom, PolarsError, PolarsResult, Series,
+    Column, DataFrame, DataType, Float32Chunked, Float32Type, IntoColumn, IntoSeries,
+    ListBuilderTrait, ListPrimitiveChunkedBuilder, NamedFrom, PolarsError, PolarsResult, Series,
 };
 use schema::Labels;
 
@@ -59,6 +59,50 @@ impl<'l> PredictionsWriter<'l> {
         }
         self.writer.finish()
     }
+}
+
+/// The labels and the probabilities, row after row, of a part's rows in the table at `path`.
+pub fn read(path: &Path, part: &str, labels: &Labels) -> Result<(Vec<i64>, Vec<f32>)> {
+    let wrong = |e: PolarsError| Failure::artifact(e, path);
+    let classes = labels.len();
+    let names: Vec<String> = labels.names().iter().map(|name| format!("p_{name}")).collect();
+    let mut columns = vec!["split", "label"];
+    if classes <= COLUMNS {
+        columns.extend(names.iter().map(String::as_str));
+    } else {
+        columns.push("p");
+    }
+    let frame = table::read(path, &columns)?;
+    let parts = table::texts(&frame, "split", path)?;
+    let rows = parts.no_null_iter().enumerate().filter(|(_, of)| *of == part);
+    let rows: Vec<usize> = rows.map(|(row, _)| row).collect();
+    let all = frame.column("label").and_then(|column| column.i64().cloned()).map_err(wrong)?;
+    let of: Vec<i64> = rows.iter().filter_map(|&row| all.get(row)).collect();
+    let mut probabilities = vec![0.0; rows.len() * classes];
+    let put = |column: &Float32Chunked, class: usize, to: &mut [f32]| {
+        for (&row, to) in rows.iter().zip(to.chunks_exact_mut(classes)) {
+            if let (Some(to), Some(p)) = (to.get_mut(class), column.get(row)) {
+                *to = p;
+            }
+        }
+    };
+    if classes <= COLUMNS {
+        for (class, name) in names.iter().enumerate() {
+            let column = frame.column(name).and_then(|column| column.f32().cloned());
+            put(&column.map_err(wrong)?, class, &mut probabilities);
+        }
+    } else {
+        let lists = frame.column("p").and_then(|column| column.list().cloned()).map_err(wrong)?;
+        for (&row, to) in rows.iter().zip(probabilities.chunks_exact_mut(classes)) {
+            let Some(list) = lists.get_as_series(row) else { continue };
+            let list = list.f32().map_err(wrong)?;
+            to.iter_mut().zip(list.no_null_iter()).for_each(|(to, p)| *to = p);
+        }
+    }
+    if of.len() == rows.len() {
+        return Ok((of, probabilities));
+    }
+    Err(Failure::artifact("a row has no label", path))
 }
 
 fn bug(error: &PolarsError, path: &Path) -> Failure {

@@ -4,6 +4,7 @@
 //! names them. The words of a source with a tokenizer, such as WordPiece's pieces of words, are
 //! what that tokenizer makes of a text; then the file is the tokenizer's own.
 
+use std::ops::Range;
 use std::path::Path;
 
 use failure::{Failure, Result};
@@ -49,28 +50,32 @@ impl Tokenizer {
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|e| Failure::artifact(format_args!("cannot read the tokenizer: {e}"), path))?;
-        let wrong = |e: &dyn std::fmt::Display| {
+        Self::from_bytes(&bytes).map_err(|e| {
             Failure::input(
                 format_args!("not a tokenizer: {e}"),
                 path.display(),
                 "give the tokenizer.json of a model, as Hugging Face's tokenizers writes it",
             )
-        };
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(&e))?;
+        })
+    }
+
+    /// The tokenizer that such a file has. The error is for people.
+    pub fn from_bytes(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let json: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         if let Some(name) = json.get(NAME) {
             let named = name.as_str().and_then(Self::from_name);
-            return named.ok_or_else(|| wrong(&format_args!("{name} is not known")));
+            return named.ok_or_else(|| format!("{name} is not known"));
         }
-        let mut own = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| wrong(&e))?;
+        let mut own = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| e.to_string())?;
         // A model's limit on its input is not one on a headline.
         own.with_padding(None);
-        own.with_truncation(None).map_err(|e| wrong(&e))?;
+        own.with_truncation(None).map_err(|e| e.to_string())?;
         let mut words = Vec::new();
         for (word, id) in own.get_vocab(true) {
             let id = id as usize;
             // Numbers are mostly consecutive; a file with a huge one is not a tokenizer.
             if id > MOST_WORDS {
-                return Err(wrong(&format_args!("`{word}` has the number {id}")));
+                return Err(format!("`{word}` has the number {id}"));
             }
             words.resize(words.len().max(id + 1), String::new());
             if let Some(place) = words.get_mut(id) {
@@ -106,6 +111,21 @@ impl Tokenizer {
                     take(own.words.get(*id as usize).map_or("", String::as_str));
                 }
             }
+        }
+    }
+
+    /// Calls `take` with each word of `text` and its place in bytes, in order.
+    pub fn each_place(&self, text: &str, mut take: impl FnMut(&str, Range<usize>)) {
+        let Self::Source(own) = self else {
+            let start = text.as_ptr() as usize;
+            return self.each(text, |word| {
+                let at = word.as_ptr() as usize - start;
+                take(word, at..at + word.len());
+            });
+        };
+        let Ok(encoding) = own.tokenizer.encode(text, false) else { return };
+        for (id, &(from, to)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            take(own.words.get(*id as usize).map_or("", String::as_str), from..to);
         }
     }
 

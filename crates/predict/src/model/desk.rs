@@ -1,7 +1,8 @@
 //! Answers headlines with a model.
 
+use answers::Known;
 use classifiers::neighbours::Search;
-use headline_features::{FeatureMatrix, KnownWords, Lookup};
+use headline_features::{FeatureMatrix, Lookup};
 use kernels::odds::softmax;
 use ngram_features::Vectorizer;
 
@@ -39,15 +40,6 @@ fn part<'d, T>(values: &'d [T], ends: &[usize], row: usize) -> &'d [T] {
     let start = row.checked_sub(1).map_or(Some(0), end);
     let range = start.zip(end(row)).map(|(start, end)| start..end).unwrap_or_default();
     values.get(range).unwrap_or_default()
-}
-
-/// What is known of a headline's words.
-#[derive(Clone, Copy)]
-pub struct Known {
-    /// Its words, and those with a vector.
-    pub words: KnownWords,
-    /// Whether the run knows any of its words or n-grams.
-    pub anything: bool,
 }
 
 impl Model {
@@ -109,7 +101,7 @@ impl ModelDesk<'_> {
             };
             self.ends.push(self.columns.len());
             let anything = ngrams > 0 || (model.knows_words && words.known > 0);
-            known.push(Known { words, anything });
+            known.push(Known { all: words.all, known: words.known, anything });
         }
         let classes = model.labels.len();
         let rows = Rows {

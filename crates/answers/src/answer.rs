@@ -2,7 +2,6 @@
 
 use std::io::{Result, Write};
 
-use crate::model::Known;
 use schema::Labels;
 use serde::Serialize;
 
@@ -13,6 +12,17 @@ pub enum Form {
     Text,
     /// A JSON object.
     Json,
+}
+
+/// What is known of a headline's words.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its words.
+    pub all: usize,
+    /// Those with a vector.
+    pub known: usize,
+    /// Whether the run knows any of its words or n-grams.
+    pub anything: bool,
 }
 
 /// A headline and the net's answer.
@@ -49,8 +59,7 @@ impl Answer<'_> {
     /// Writes a line with the `k` likeliest categories.
     pub fn write(&self, out: &mut impl Write, form: Form, k: usize) -> Result<()> {
         let top = likeliest(self.probabilities, k);
-        let Known { words, anything } = self.known;
-        let (all, known) = (words.all, words.known);
+        let Known { all, known, anything } = self.known;
         match form {
             Form::Text => {
                 // If nothing is known, the probabilities are the same for every headline, and reveal
@@ -62,10 +71,7 @@ impl Answer<'_> {
                     }
                     write_shown(out, self.labels.name(*label))?;
                     out.write_all(b" ")?;
-                    match four_decimals(*p) {
-                        Some(text) => out.write_all(&text)?,
-                        None => write!(out, "{p:.4}")?,
-                    }
+                    write_probability(out, *p)?;
                     out.write_all(b"  ")?;
                 }
                 if anything {
@@ -104,7 +110,7 @@ impl Answer<'_> {
 
 /// The `k` largest probabilities and their labels, the largest first; of equal ones the first label,
 /// as in training.
-fn likeliest(probabilities: &[f32], k: usize) -> Vec<(usize, f32)> {
+pub fn likeliest(probabilities: &[f32], k: usize) -> Vec<(usize, f32)> {
     let mut all: Vec<(usize, f32)> = probabilities.iter().copied().enumerate().collect();
     let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     if k < all.len() {
@@ -116,12 +122,20 @@ fn likeliest(probabilities: &[f32], k: usize) -> Vec<(usize, f32)> {
 }
 
 /// Writes a text on one line, without control characters, which a terminal would obey.
-fn write_shown(out: &mut impl Write, text: &str) -> Result<()> {
+pub fn write_shown(out: &mut impl Write, text: &str) -> Result<()> {
     if text.bytes().all(|b| (b' '..0x7f).contains(&b)) {
         return out.write_all(text.as_bytes());
     }
     let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     out.write_all(shown.as_bytes())
+}
+
+/// Writes a probability with four decimals.
+pub fn write_probability(out: &mut impl Write, p: f32) -> Result<()> {
+    match four_decimals(p) {
+        Some(text) => out.write_all(&text),
+        None => write!(out, "{p:.4}"),
+    }
 }
 
 /// A probability as `{:.4}` writes it, without the search for digits that other numbers need, or
@@ -146,7 +160,6 @@ fn four_decimals(p: f32) -> Option<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headline_features::KnownWords;
     use proptest::prelude::*;
 
     fn check(p: f32) {
@@ -179,7 +192,7 @@ mod tests {
     fn said_of(form: Form, k: usize, known: usize) -> String {
         let answer = Answer {
             title: "a\tb\nc\u{1b}[31m",
-            known: Known { words: KnownWords { all: 3, known }, anything: known > 0 },
+            known: Known { all: 3, known, anything: known > 0 },
             labels: &Labels::news(),
             probabilities: &[0.2, 0.125, 0.55, 0.125],
         };

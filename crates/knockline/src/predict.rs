@@ -1,0 +1,319 @@
+//! `knockline predict`
+
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+
+use answers::{Answer, Form};
+use failure::{Failure, Result};
+use model::{Known, Model};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::ModelArgument;
+use crate::engine::{Answered, Engine};
+use crate::explain::{Style, write_explained};
+use crate::input::{Batch, Input, InputArguments, Rows};
+use crate::output::{self, Prediction, Saying};
+
+/// What to classify, and how.
+#[derive(clap::Args)]
+pub struct PredictArguments {
+    #[command(flatten)]
+    model: ModelArgument,
+    /// The texts, one per argument; without any, or with `-` alone, they are read from stdin
+    #[arg(value_name = "TEXT")]
+    texts: Vec<String>,
+    /// Read the texts from this file
+    #[arg(long, value_name = "PATH", conflicts_with = "texts")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    input: InputArguments,
+    /// Write the answers to this file; parquet gives parquet, and CSV gives CSV
+    #[arg(long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// How many classes to show, the likeliest first
+    #[arg(long, value_name = "K", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: u32,
+    /// Give no answer if the likeliest class is less likely than this
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    min_probability: f32,
+    /// Show what each word gives to the answer
+    #[arg(long)]
+    explain: bool,
+    /// Write one JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A probability on the command line.
+pub fn probability(text: &str) -> std::result::Result<f32, String> {
+    let number = text.parse::<f32>().ok().filter(|p| (0.0..=1.0).contains(p));
+    number.ok_or_else(|| "a probability lies between 0 and 1".to_owned())
+}
+
+/// An answer as a JSON line.
+#[derive(Serialize)]
+struct Line<'t> {
+    text: &'t str,
+    #[serde(flatten)]
+    prediction: Prediction<'t>,
+}
+
+/// The row of a text, and its answer.
+#[derive(Serialize)]
+struct Row<'t> {
+    #[serde(flatten)]
+    row: &'t Map<String, Value>,
+    prediction: Prediction<'t>,
+}
+
+/// Runs the command.
+pub fn run(arguments: &PredictArguments) -> Result<()> {
+    stage::machine::threads()?;
+    let model = Model::open(&arguments.model.model)?;
+    let mut input = open(arguments)?;
+    if arguments.explain {
+        return explain(arguments, &model, &mut input);
+    }
+    let engine = Engine::new(&model);
+    let mut output = Output::open(arguments, &input)?;
+    let mut batch = Batch::default();
+    loop {
+        let more = input.next(&mut batch, engine.batch());
+        // A bad row does not take the answers from the good ones before it.
+        if !output.answer(&engine, &batch)? {
+            return Ok(());
+        }
+        if !more? {
+            return output.finish();
+        }
+    }
+}
+
+fn open(arguments: &PredictArguments) -> Result<Input> {
+    if arguments.file.is_some() {
+        return Input::open(arguments.file.as_ref(), &arguments.input, None);
+    }
+    match &arguments.texts[..] {
+        [] if std::io::stdin().is_terminal() => Err(Failure::usage(
+            "there is no text to classify",
+            "command line",
+            "give texts as arguments, --file PATH, or - and one text per line on stdin",
+        )),
+        [] => Input::open(None, &arguments.input, None),
+        [one] if one == "-" => Input::open(None, &arguments.input, None),
+        texts if texts.iter().any(|text| text == "-") => Err(Failure::usage(
+            "`-` cannot be combined with other texts",
+            "command line",
+            "give - alone to read stdin; a text may contain a - beside other words",
+        )),
+        texts => Ok(Input::given(texts.to_vec())),
+    }
+}
+
+fn explain(arguments: &PredictArguments, model: &Model, input: &mut Input) -> Result<()> {
+    let style = Style::of_stdout(arguments.json);
+    let mut desk = model.desk();
+    let mut out = destination(arguments)?;
+    let mut batch = Batch::default();
+    loop {
+        let more = input.next(&mut batch, 64);
+        for text in &batch.texts {
+            let explanation = desk.explain(text)?;
+            let mut said = Vec::new();
+            let how = arguments.saying();
+            write_explained(&mut said, model.labels(), text, &explanation, style, how)?;
+            if !output::write(&mut out, &said)? {
+                return Ok(());
+            }
+        }
+        if !more? {
+            return Ok(());
+        }
+    }
+}
+
+fn destination(arguments: &PredictArguments) -> Result<Box<dyn Write>> {
+    Ok(match &arguments.output {
+        None => Box::new(std::io::stdout().lock()),
+        Some(path) => {
+            let file = File::create(path).map_err(|e| Failure::io("write", path, &e))?;
+            Box::new(BufWriter::new(file))
+        }
+    })
+}
+
+impl PredictArguments {
+    const fn saying(&self) -> Saying {
+        Saying { top_k: self.top_k as usize, least: self.min_probability }
+    }
+}
+
+/// Where answers go.
+struct Output<'a> {
+    arguments: &'a PredictArguments,
+    out: Box<dyn Write>,
+    /// Whether the answers are rows of CSV, and with which delimiter.
+    cells: Option<u8>,
+    #[cfg(feature = "parquet")]
+    table: Option<crate::parquet::TableWriter>,
+}
+
+impl<'a> Output<'a> {
+    fn open(arguments: &'a PredictArguments, input: &Input) -> Result<Self> {
+        #[cfg(feature = "parquet")]
+        {
+            let is_parquet = |path: &PathBuf| path.extension().is_some_and(|e| e == "parquet");
+            if let Some(path) = arguments.output.as_ref().filter(|path| is_parquet(path)) {
+                let out: Box<dyn Write> = Box::new(std::io::sink());
+                let table = Some(crate::parquet::TableWriter::new(path));
+                return Ok(Self { arguments, out, cells: None, table });
+            }
+        }
+        let mut this = Self {
+            arguments,
+            out: destination(arguments)?,
+            cells: input.delimiter().filter(|_| !arguments.json),
+            #[cfg(feature = "parquet")]
+            table: None,
+        };
+        if let (Some(delimiter), Some(header)) = (this.cells, input.header()) {
+            let mut writer = writer(delimiter);
+            let names = header.iter().chain(["predicted", "probability"]);
+            writer.write_record(names).map_err(|e| cannot_write(&e))?;
+            let bytes = writer.into_inner().map_err(|e| cannot_write(&e))?;
+            output::write(&mut this.out, &bytes)?;
+        }
+        Ok(this)
+    }
+
+    /// Writes the answers to a batch. `false` if nobody reads any more.
+    fn answer(&mut self, engine: &Engine<'_>, batch: &Batch) -> Result<bool> {
+        #[cfg(feature = "parquet")]
+        if self.table.is_some() {
+            return self.rows(engine, batch);
+        }
+        let (arguments, cells) = (self.arguments, self.cells);
+        let said = engine.answer(&batch.texts, |answered, said: &mut Vec<u8>| {
+            say(arguments, cells, engine.model(), batch, &answered, said)
+        })?;
+        for said in said {
+            if !output::write(&mut self.out, &said)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    #[cfg(feature = "parquet")]
+    fn rows(&mut self, engine: &Engine<'_>, batch: &Batch) -> Result<bool> {
+        let labels = engine.model().labels();
+        let how = self.arguments.saying();
+        let answers = engine.answer(&batch.texts, |answered, all: &mut Vec<_>| {
+            each(&answered, labels.len(), |_, p, known| {
+                let Prediction { label, probability, .. } = Prediction::of(labels, p, known, how);
+                all.push((label, probability));
+                Ok(())
+            })
+        })?;
+        let (predicted, probabilities): (Vec<_>, Vec<_>) = answers.into_iter().flatten().unzip();
+        let made;
+        let table = match &batch.rows {
+            Rows::Table(table) => table,
+            _ => {
+                made = crate::parquet::texts(&batch.texts)?;
+                &made
+            }
+        };
+        if let Some(writer) = &mut self.table {
+            writer.push(table, &predicted, &probabilities)?;
+        }
+        Ok(true)
+    }
+
+    fn finish(self) -> Result<()> {
+        #[cfg(feature = "parquet")]
+        if let Some(table) = self.table {
+            return table.finish();
+        }
+        let mut out = self.out;
+        output::write(&mut out, &[]).map(drop)
+    }
+}
+
+fn cannot_write(error: &dyn std::fmt::Display) -> Failure {
+    Failure::failed(
+        format_args!("cannot write: {error}"),
+        "the output",
+        "this is a bug; please report it",
+    )
+}
+
+fn writer(delimiter: u8) -> csv::Writer<Vec<u8>> {
+    let style = if delimiter == b',' { csv::QuoteStyle::Necessary } else { csv::QuoteStyle::Never };
+    csv::WriterBuilder::new()
+        .delimiter(delimiter)
+        .quote_style(style)
+        .flexible(true)
+        .from_writer(Vec::new())
+}
+
+/// Calls `take` with the number, the probabilities and what is known of each text.
+fn each(
+    answered: &Answered<'_>,
+    classes: usize,
+    mut take: impl FnMut(usize, &[f32], Known) -> Result<()>,
+) -> Result<()> {
+    let rows = answered.probabilities.chunks_exact(classes).zip(answered.known);
+    (answered.first..).zip(rows).try_for_each(|(number, (p, known))| take(number, p, *known))
+}
+
+/// Writes answers as lines.
+fn say(
+    arguments: &PredictArguments,
+    cells: Option<u8>,
+    model: &Model,
+    batch: &Batch,
+    answered: &Answered<'_>,
+    said: &mut Vec<u8>,
+) -> Result<()> {
+    let labels = model.labels();
+    let how = arguments.saying();
+    let mut rows = cells.map(writer);
+    each(answered, labels.len(), |number, p, known| {
+        let text = batch.texts.get(number).map_or("", String::as_str);
+        let prediction = || Prediction::of(labels, p, known, how);
+        match (&mut rows, &batch.rows) {
+            (Some(rows), Rows::Cells(all)) => {
+                let Prediction { label, probability, .. } = prediction();
+                let p = probability.map_or_else(String::new, |p| format!("{p:.6}"));
+                let row = all.get(number).into_iter().flat_map(csv::StringRecord::iter);
+                let row = row.chain([label.unwrap_or_default(), &p]);
+                rows.write_record(row).map_err(|e| cannot_write(&e))?;
+            }
+            (_, Rows::Json(all)) if let Some(row) = all.get(number) => {
+                json(said, &Row { row, prediction: prediction() })?;
+            }
+            _ if arguments.json => json(said, &Line { text, prediction: prediction() })?,
+            _ => {
+                let best = p.iter().copied().fold(0.0, f32::max);
+                let anything = known.anything && best >= how.least;
+                let known = answers::Known { all: known.words, known: known.known, anything };
+                let answer = Answer { title: text, known, labels, probabilities: p };
+                answer.write(said, Form::Text, how.top_k).map_err(|e| cannot_write(&e))?;
+            }
+        }
+        Ok(())
+    })?;
+    if let Some(rows) = rows {
+        said.append(&mut rows.into_inner().map_err(|e| cannot_write(&e))?);
+    }
+    Ok(())
+}
+
+fn json(said: &mut Vec<u8>, line: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *said, line).map_err(|e| cannot_write(&e))?;
+    said.push(b'\n');
+    Ok(())
+}

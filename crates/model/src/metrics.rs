@@ -1,0 +1,162 @@
+//! How good a model is on labelled texts.
+
+use kernels::odds::largest;
+
+/// Counts answers.
+pub struct Tally {
+    classes: usize,
+    /// Rows of true classes, columns of predicted ones.
+    confusion: Vec<u64>,
+    loss: f64,
+    abstained: u64,
+    /// Of each tenth of the probability: rows, right ones, and the sum of probabilities.
+    bins: [(u64, u64, f64); BINS],
+}
+
+const BINS: usize = 10;
+
+/// The figures of a class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassMetrics {
+    /// Rows of the class.
+    pub support: u64,
+    /// The share of its predictions that are right.
+    pub precision: f64,
+    /// The share of its rows that are predicted.
+    pub recall: f64,
+    /// The harmonic mean of both.
+    pub f1: f64,
+}
+
+/// The figures of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metrics {
+    /// Rows.
+    pub rows: u64,
+    /// Rows for which there was an answer.
+    pub answered: u64,
+    /// Right answers.
+    pub right: u64,
+    /// The share of right answers among the answers.
+    pub accuracy: f64,
+    /// The mean cross-entropy, in nats, of all rows.
+    pub loss: f64,
+    /// The mean of the classes' F1.
+    pub macro_f1: f64,
+    /// The expected calibration error (Guo, Pleiss, Sun and Weinberger, 2017), with ten bins.
+    pub calibration_error: f64,
+    /// The figures of each class, in label order.
+    pub classes: Vec<ClassMetrics>,
+    /// Rows of true classes, columns of predicted ones.
+    pub confusion: Vec<u64>,
+}
+
+impl Tally {
+    /// For so many classes.
+    pub fn new(classes: usize) -> Self {
+        let confusion = vec![0; classes * classes];
+        Self { classes, confusion, loss: 0.0, abstained: 0, bins: [(0, 0, 0.0); BINS] }
+    }
+
+    /// Adds a row with these probabilities and this label; without an answer if the largest
+    /// probability is below `least`.
+    pub fn add(&mut self, probabilities: &[f32], label: usize, least: f32) {
+        let predicted = largest(probabilities);
+        let p = probabilities.get(predicted).copied().unwrap_or_default();
+        let own = probabilities.get(label).copied().unwrap_or_default();
+        self.loss -= f64::from(own.max(f32::MIN_POSITIVE)).ln();
+        if p < least {
+            self.abstained += 1;
+            return;
+        }
+        if let Some(count) = self.confusion.get_mut(label * self.classes + predicted) {
+            *count += 1;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and 9"
+        )]
+        let bin = ((p * BINS as f32) as usize).min(BINS - 1);
+        if let Some((rows, right, sum)) = self.bins.get_mut(bin) {
+            *rows += 1;
+            *right += u64::from(predicted == label);
+            *sum += f64::from(p);
+        }
+    }
+
+    /// The figures.
+    pub fn finish(self) -> Metrics {
+        let Self { classes, confusion, loss, abstained, bins } = self;
+        let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
+        let at = |i: usize, j: usize| confusion.get(i * classes + j).copied().unwrap_or_default();
+        let of_classes: Vec<ClassMetrics> = (0..classes)
+            .map(|k| {
+                let support: u64 = (0..classes).map(|j| at(k, j)).sum();
+                let predicted: u64 = (0..classes).map(|i| at(i, k)).sum();
+                ClassMetrics {
+                    support,
+                    precision: share(at(k, k), predicted),
+                    recall: share(at(k, k), support),
+                    f1: share(2 * at(k, k), support + predicted),
+                }
+            })
+            .collect();
+        let answered: u64 = confusion.iter().sum();
+        let right: u64 = (0..classes).map(|k| at(k, k)).sum();
+        let rows = answered + abstained;
+        let error: f64 =
+            bins.iter().map(|(_, right, sum)| (*right as f64 - sum).abs()).sum::<f64>();
+        Metrics {
+            rows,
+            answered,
+            right,
+            accuracy: share(right, answered),
+            loss: if rows == 0 { 0.0 } else { loss / rows as f64 },
+            macro_f1: of_classes.iter().map(|of| of.f1).sum::<f64>() / classes.max(1) as f64,
+            calibration_error: if answered == 0 { 0.0 } else { error / answered as f64 },
+            classes: of_classes,
+            confusion,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_scikit_learn_s() {
+        // scikit-learn 1.9: y = [0, 0, 1, 1, 2], p = predicted [0, 1, 1, 1, 0]:
+        // precision_recall_fscore_support(y, p, zero_division=0), f1_score(average="macro"),
+        // log_loss
+        let rows: [([f32; 3], usize); 5] = [
+            ([0.5, 0.25, 0.25], 0),
+            ([0.25, 0.5, 0.25], 0),
+            ([0.25, 0.5, 0.25], 1),
+            ([0.125, 0.75, 0.125], 1),
+            ([0.5, 0.25, 0.25], 2),
+        ];
+        let tally = |least| {
+            let mut tally = Tally::new(3);
+            rows.iter().for_each(|(p, label)| tally.add(p, *label, least));
+            tally.finish()
+        };
+        let all = tally(0.0);
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-6;
+        assert_eq!((all.rows, all.answered, all.right), (5, 5, 3));
+        assert!(near(all.accuracy, 0.6) && near(all.macro_f1, (0.5 + 0.8) / 3.0), "{all:?}");
+        let class = all.classes[1];
+        assert!(near(class.precision, 2.0 / 3.0) && class.recall == 1.0 && near(class.f1, 0.8));
+        assert_eq!(
+            all.classes[2],
+            ClassMetrics { support: 1, precision: 0.0, recall: 0.0, f1: 0.0 }
+        );
+        let loss = (2.0 * 2.0_f64.ln() + 2.0 * 4.0_f64.ln() - 0.75_f64.ln()) / 5.0;
+        assert!(near(all.loss, loss), "{}", all.loss);
+        // Four answers of probability 0.5, two of them right, and one of 0.75 that is right.
+        assert!(near(all.calibration_error, 0.25 / 5.0), "{}", all.calibration_error);
+        let sure = tally(0.6);
+        assert_eq!((sure.rows, sure.answered, sure.accuracy), (5, 1, 1.0));
+    }
+}
