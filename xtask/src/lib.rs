@@ -14,6 +14,7 @@ mod context;
 pub mod declared;
 mod device;
 mod evaluate;
+mod export;
 mod fetch;
 pub mod graph;
 mod interrupt;
@@ -96,6 +97,9 @@ enum Command {
     },
     /// Classify headlines with a trained run, without bringing it up to date
     Predict(predict::PredictArguments),
+    /// Write a trained run as one file, or say what is in such a file
+    #[command(subcommand)]
+    Model(export::ModelCommand),
     /// Compare training runs: the options in which they differ, their metrics and times
     Compare(compare::CompareArguments),
     /// Train runs on several splits of the data, and show the spread of their accuracy and how they
@@ -249,6 +253,7 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
     let done = match command {
         Command::Pipeline(selection) => pipeline::run(context, selection),
         Command::Predict(arguments) => return predict::run(context, is_described, arguments),
+        Command::Model(command) => return export::run(context, is_described, command),
         Command::Compare(arguments) => compare::run(context, arguments),
         Command::Status { node, device, check, .. } => {
             let fresh = status::run(context, node.as_deref(), device)?;

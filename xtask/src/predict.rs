@@ -30,36 +30,17 @@ pub struct PredictArguments {
     top_k: u32,
 }
 
-/// Runs the command; the program prints each answer as soon as it is known.
-///
-/// `as_described` is whether the user named a configuration; if so, a warning tells which results
-/// belong to another one.
+/// Runs the command; the program prints each answer as soon as it is known. For `as_described`, see
+/// [`usable`].
 pub fn run(
     context: Context<'_>,
     as_described: bool,
     arguments: &PredictArguments,
 ) -> Result<std::process::ExitCode> {
-    let Context { root, config, store, json } = context;
+    let Context { root, store, json, .. } = context;
     let artifacts = context.artifacts();
     let PredictArguments { texts, file, run, top_k } = arguments;
-    let run = &find(config, store, &named(config, store, run.as_deref())?)?;
-    let recipes = Recipes::new(root, config, "cpu", &store.index)?;
-    let used = check(store, config.remote().is_some(), artifacts, run)?;
-    for manifest in used.iter().filter(|_| as_described) {
-        let node = config.graph.find(&manifest.node);
-        if node
-            .is_none_or(|node| recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe))
-        {
-            eprintln!(
-                "warning: `{}` in {} was made with other options or sources; it is used as it is",
-                manifest.node,
-                artifacts.display()
-            );
-        }
-    }
-    if artifacts.join(".knockline").exists() {
-        store.index.save();
-    }
+    let run = usable(context, as_described, run.as_deref())?;
     let start = |program: &Path| {
         let mut command = Command::new(program);
         command
@@ -79,6 +60,35 @@ pub fn run(
             .spawn()
     };
     ended(Binaries::new(root, "cpu", &["predict"], &store.index).spawn("predict", None, start)?)
+}
+
+/// The run that the user names, or the one that is used if none is named, once it is certain that its
+/// result and those that it needs are undamaged and fit together.
+///
+/// `as_described` is whether the user named a configuration; if so, a warning tells which results
+/// belong to another one.
+pub fn usable(context: Context<'_>, as_described: bool, run: Option<&str>) -> Result<NodeName> {
+    let Context { root, config, store, .. } = context;
+    let artifacts = context.artifacts();
+    let run = find(config, store, &named(config, store, run)?)?;
+    let recipes = Recipes::new(root, config, "cpu", &store.index)?;
+    let used = check(store, config.remote().is_some(), artifacts, &run)?;
+    for manifest in used.iter().filter(|_| as_described) {
+        let node = config.graph.find(&manifest.node);
+        if node
+            .is_none_or(|node| recipes.recipe(node).is_ok_and(|recipe| recipe != manifest.recipe))
+        {
+            eprintln!(
+                "warning: `{}` in {} was made with other options or sources; it is used as it is",
+                manifest.node,
+                artifacts.display()
+            );
+        }
+    }
+    if artifacts.join(".knockline").exists() {
+        store.index.save();
+    }
+    Ok(run)
 }
 
 /// The name of the run to use: the user's, or the first of these with a result, or the first that the
