@@ -15,6 +15,8 @@ mod output;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod predict;
+#[cfg(feature = "serve")]
+mod serve;
 mod test;
 
 use std::path::PathBuf;
@@ -39,8 +41,22 @@ enum Command {
     Test(test::TestArguments),
     /// Say what is in the model
     Info(info::InfoArguments),
+    /// Answer over HTTP, and show a page
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArguments),
+    /// Answer over HTTP (this program was built without it: add --features serve)
+    #[cfg(not(feature = "serve"))]
+    Serve(NoServer),
     /// Write a model card, as Hugging Face shows it
     Card(card::CardArguments),
+}
+
+/// The arguments of a command that is not built.
+#[cfg(not(feature = "serve"))]
+#[derive(clap::Args)]
+struct NoServer {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _arguments: Vec<String>,
 }
 
 /// A model file.
@@ -56,10 +72,23 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => (predict::run(&arguments), arguments.json),
         Command::Test(arguments) => (test::run(&arguments), arguments.json),
         Command::Info(arguments) => (info::run(&arguments), arguments.json),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => (serve::run(&arguments), false),
+        #[cfg(not(feature = "serve"))]
+        Command::Serve(_) => (Err(no_server()), false),
         Command::Card(arguments) => (card::run(&arguments), false),
     };
     match result {
         Ok(()) => Exit::Done.into(),
         Err(failure) => failure.report(json),
     }
+}
+
+#[cfg(not(feature = "serve"))]
+fn no_server() -> failure::Failure {
+    failure::Failure::usage(
+        "this knockline was built without the server",
+        "serve",
+        "build it with: cargo build -p knockline --features serve",
+    )
 }

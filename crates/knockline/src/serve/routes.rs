@@ -1,0 +1,322 @@
+//! The paths of the server.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use failure::{Failure, Result as FailureResult};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tower_http::cors::CorsLayer;
+
+use super::Limits;
+use super::metrics::{Answered, Metrics, OfModel};
+use super::models::{Models, Reply, Slot};
+use super::problem::Problem;
+use crate::explain::Explained;
+use crate::output::{Prediction, Saying};
+
+/// Texts that are explained at once: each takes as long as a hundred answers.
+const MOST_EXPLAINED: usize = 16;
+
+/// What the paths share.
+pub struct Service {
+    models: Models,
+    limits: Limits,
+    token: Option<String>,
+    pub metrics: Metrics,
+}
+
+/// A request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    texts: Option<Vec<String>>,
+    text: Option<String>,
+    top_k: Option<usize>,
+    min_probability: Option<f32>,
+    model: Option<String>,
+}
+
+/// The answer to `/predict`.
+#[derive(Serialize)]
+struct Predictions<'m> {
+    model: &'m str,
+    predictions: Vec<Prediction<'m>>,
+}
+
+/// The answer to `/explain`.
+#[derive(Serialize)]
+struct Explanations<'m> {
+    model: &'m str,
+    explanations: Vec<Explained<'m>>,
+}
+
+/// The paths. Pages of the origins `cors` may ask.
+pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
+    let asks = Router::new()
+        .route("/predict", post(predict))
+        .route("/explain", post(explain))
+        .route("/labels", get(labels))
+        .route("/models", get(models))
+        .route("/metrics", get(metrics))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&service), authorized));
+    let mut router = Router::new()
+        .merge(asks)
+        .route("/", get(|| page("text/html; charset=utf-8", include_str!("page.html"))))
+        .route("/page.js", get(|| page("text/javascript; charset=utf-8", include_str!("page.js"))))
+        .route("/page.css", get(|| page("text/css; charset=utf-8", include_str!("page.css"))))
+        .route("/openapi.json", get(|| page("application/json", include_str!("openapi.json"))))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(|| async { Problem::not_found() })
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), counted));
+    if !cors.is_empty() {
+        let origins: Vec<HeaderValue> = cors
+            .iter()
+            .map(|origin| {
+                HeaderValue::from_str(origin).map_err(|e| {
+                    let remedy = "give an origin such as https://example.org";
+                    Failure::usage(format_args!("{origin}: {e}"), "--cors", remedy)
+                })
+            })
+            .collect::<FailureResult<_>>()?;
+        router = router.layer(
+            CorsLayer::new()
+                .allow_origin(origins)
+                .allow_methods([Method::GET, Method::POST])
+                .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION]),
+        );
+    }
+    Ok(router.with_state(service))
+}
+
+async fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    // Nothing but what this server sends may run in the page.
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, text)
+}
+
+/// Refuses requests without the token, if there is one.
+async fn authorized(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    if service.is_allowed(request.headers()) {
+        return next.run(request).await;
+    }
+    Problem::no_token().into_response()
+}
+
+/// Counts answers.
+async fn counted(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let path = match request.uri().path() {
+        "/" => "/",
+        "/predict" => "/predict",
+        "/explain" => "/explain",
+        "/labels" => "/labels",
+        "/models" => "/models",
+        "/metrics" => "/metrics",
+        "/healthz" => "/healthz",
+        _ => "other",
+    };
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    service.metrics.requests.get_or_create(&Answered { path, status }).inc();
+    response
+}
+
+async fn predict(
+    State(service): State<Arc<Service>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (slot, reply, how) = service.ask(request, false).await?;
+    let Reply { model, probabilities, known, .. } = &reply;
+    let labels = model.labels();
+    let rows = probabilities.chunks_exact(labels.len()).zip(known);
+    let predictions = rows.map(|(p, known)| Prediction::of(labels, p, *known, how)).collect();
+    answer(&Predictions { model: &slot.name, predictions })
+}
+
+async fn explain(
+    State(service): State<Arc<Service>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (slot, reply, how) = service.ask(request, true).await?;
+    let labels = reply.model.labels();
+    let rows = reply.texts.iter().zip(&reply.explanations);
+    let explanations =
+        rows.map(|(text, explanation)| Explained::new(labels, text, explanation, how)).collect();
+    answer(&Explanations { model: &slot.name, explanations })
+}
+
+fn answer(value: &impl Serialize) -> Result<Response, Problem> {
+    let bytes = serde_json::to_vec(value).map_err(Problem::failed)?;
+    let mut response = Response::new(Body::from(bytes));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    Ok(response)
+}
+
+async fn labels(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+    let all: Vec<serde_json::Value> = service
+        .models
+        .iter()
+        .map(|slot| json!({ "model": slot.name, "labels": slot.model().labels().names() }))
+        .collect();
+    let first = service.models.find(None).map(|slot| slot.model());
+    let names = first.as_ref().map(|model| model.labels().names());
+    answer(&json!({ "labels": names, "models": all }))
+}
+
+async fn models(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+    let all: Vec<serde_json::Value> = service
+        .models
+        .iter()
+        .map(|slot| {
+            let model = slot.model();
+            let of = model.description();
+            json!({
+                "name": slot.name, "run": of.run, "net": of.net, "labels": model.labels().len(),
+                "words": of.words.count, "bytes": model.size(), "scores": of.scores,
+            })
+        })
+        .collect();
+    answer(&json!({ "models": all }))
+}
+
+async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    for slot in service.models.iter() {
+        let of = OfModel { model: slot.name.clone() };
+        let waiting = i64::try_from(slot.waiting()).unwrap_or(i64::MAX);
+        service.metrics.waiting.get_or_create(&of).set(waiting);
+    }
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], service.metrics.text())
+}
+
+impl Service {
+    pub fn new(models: Models, limits: Limits, token: Option<String>) -> Arc<Self> {
+        Arc::new(Self { models, limits, token, metrics: Metrics::new() })
+    }
+
+    /// Reads all models again. One that cannot be read stays as it is.
+    pub fn reload(&self) {
+        for slot in self.models.iter() {
+            match slot.reload() {
+                Ok(()) => {
+                    self.metrics.reloads.inc();
+                    eprintln!("reloaded {}", slot.name);
+                }
+                Err(failure) => {
+                    self.metrics.failed_reloads.inc();
+                    eprintln!("error: `{}` stays as it is: {failure}", slot.name);
+                }
+            }
+        }
+    }
+
+    fn is_allowed(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        // The time does not tell how many characters are right.
+        let differ = given.bytes().zip(token.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b));
+        differ == 0 && given.len() == token.len()
+    }
+
+    /// Reads a request and waits for its answer.
+    async fn ask(
+        &self,
+        request: Request,
+        explain: bool,
+    ) -> Result<(&Slot, Reply, Saying), Problem> {
+        let ask = self.read(request).await?;
+        let start = Instant::now();
+        let texts = match (ask.texts, ask.text) {
+            (Some(texts), None) => texts,
+            (None, Some(text)) => vec![text],
+            _ => {
+                let what = "the request has neither or both of `texts` and `text`";
+                return Err(Problem::bad(what, "send {\"texts\": [\"…\"]}"));
+            }
+        };
+        let most = if explain { MOST_EXPLAINED.min(self.limits.texts) } else { self.limits.texts };
+        if texts.len() > most {
+            let what = format!("{} texts, and at most {most} are answered at once", texts.len());
+            return Err(Problem::bad(what, "send them in several requests"));
+        }
+        let top_k = ask.top_k.unwrap_or(4);
+        if top_k == 0 {
+            return Err(Problem::bad("`top_k` is 0", "give 1 or more"));
+        }
+        let least = ask.min_probability.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&least) {
+            let hint = "give a number from 0 to 1";
+            return Err(Problem::bad("`min_probability` is not a probability", hint));
+        }
+        let how = Saying { top_k, least };
+        let name = ask.model.as_deref();
+        let slot = self.models.find(name);
+        let slot = slot.ok_or_else(|| Problem::no_such_model(name.unwrap_or_default()))?;
+        let count = texts.len() as u64;
+        let reply = slot.ask(texts, explain).map_err(|_| Problem::busy())?;
+        let reply = tokio::time::timeout(self.limits.time, reply).await;
+        let reply = reply.map_err(|_| Problem::busy())?;
+        let reply = reply.map_err(|_| Problem::failed("the answer was lost"))?;
+        let reply = reply.map_err(|failure| {
+            eprintln!("error: {failure}");
+            Problem::failed(failure.what)
+        })?;
+        self.metrics.texts.get_or_create(&OfModel { model: slot.name.clone() }).inc_by(count);
+        self.metrics.seconds.observe(start.elapsed().as_secs_f64());
+        Ok((slot, reply, how))
+    }
+
+    async fn read(&self, request: Request) -> Result<Ask, Problem> {
+        let headers = request.headers();
+        let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+        let is_json = |kind: &str| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("application/json")
+        };
+        if kind.is_some_and(|kind| !is_json(kind)) {
+            return Err(Problem::not_json());
+        }
+        let limit = self.limits.body;
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let length = length.and_then(|length| length.parse::<u64>().ok());
+        if length.is_some_and(|length| length > limit as u64) {
+            return Err(Problem::too_large(limit));
+        }
+        let body = Limited::new(request.into_body(), limit).collect();
+        let body = tokio::time::timeout(self.limits.time, body).await;
+        let body = body.map_err(|_| Problem::slow_request())?.map_err(|e| {
+            if e.is::<LengthLimitError>() {
+                return Problem::too_large(limit);
+            }
+            Problem::bad(format!("the request broke off: {e}"), "send it whole")
+        })?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|e| {
+            let what = format!("the request is not the expected JSON: {e}");
+            Problem::bad(what, "send {\"texts\": [\"…\"]}; GET /openapi.json has more")
+        })
+    }
+}
+
+impl IntoResponse for super::models::Full {
+    fn into_response(self) -> Response {
+        StatusCode::SERVICE_UNAVAILABLE.into_response()
+    }
+}
