@@ -161,9 +161,19 @@ fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn a_stage_built_alone_has_the_workspace_s_features() {
     let whole = features(&["--workspace"]);
-    for stage in
-        ["ingest", "split", "embed", "tensors", "ngrams", "train", "fit", "predict", "remote"]
-    {
+    for stage in [
+        "ingest",
+        "split",
+        "embed",
+        "tensors",
+        "ngrams",
+        "train",
+        "fit",
+        "predict",
+        "remote",
+        "export",
+        "knockline",
+    ] {
         for (package, alone) in features(&["--package", stage]) {
             let missing: Vec<&String> = whole[&package].difference(&alone).collect();
             assert!(

@@ -26,7 +26,7 @@ pub fn run(arguments: &InfoArguments) -> Result<()> {
     let opened = start.elapsed();
     model.check()?;
     if arguments.words {
-        print!("{}", model.words());
+        print!("{}", model.words()?);
         return Ok(());
     }
     let of = model.description();

@@ -103,7 +103,7 @@ impl Container {
 
     /// Checks every byte.
     pub fn check_all(&self) -> Result<()> {
-        self.seal.check_all(kernels::team::available()).map_err(|at| self.damaged(at))
+        self.seal.check_all().map_err(|at| self.damaged(at))
     }
 
     /// The failure that a damaged block is.
@@ -164,7 +164,7 @@ impl Container {
         shape: &[Option<usize>],
     ) -> Result<Values<T>> {
         let tensor = self.tensor(name, dtype, shape)?;
-        self.seal.check(tensor.place.clone()).map_err(|at| self.damaged(at))?;
+        self.seal.check_range(tensor.place.clone()).map_err(|at| self.damaged(at))?;
         self.unchecked(name, tensor)
     }
 

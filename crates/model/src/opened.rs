@@ -60,8 +60,7 @@ impl Model {
                 .ok_or_else(|| file.wrong(format_args!("the table `{name}` contradicts itself")))
         };
         let count = description.words.count;
-        let words =
-            Words::new(table("words", description.words.seed)?, lowercase, file.u8("words.text")?);
+        let words = Words::new(table("words", description.words.seed)?, lowercase);
         let ngrams = match &description.ngrams {
             None => None,
             Some(of) => {
@@ -126,9 +125,9 @@ impl Model {
         self.file.list()
     }
 
-    /// All words that it knows, each followed by a line feed.
-    pub fn words(&self) -> std::borrow::Cow<'_, str> {
-        self.words.text()
+    /// All words that it knows, in the order of their rows, each followed by a line feed.
+    pub fn words(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.file.u8("words.text")?).into_owned())
     }
 
     /// Checks every byte of the file.

@@ -1,8 +1,5 @@
 //! The words of a model.
 
-use std::borrow::Cow;
-
-use formats::arrays::Values;
 use ngram_features::{PrintTable, fingerprint};
 use text::Lowercase;
 
@@ -10,18 +7,11 @@ use text::Lowercase;
 pub struct Words {
     table: PrintTable,
     lowercase: Lowercase,
-    /// The words, each followed by a line feed.
-    text: Values<u8>,
 }
 
 impl Words {
-    pub const fn new(table: PrintTable, lowercase: Lowercase, text: Values<u8>) -> Self {
-        Self { table, lowercase, text }
-    }
-
-    /// All words, in the order of their places, each followed by a line feed.
-    pub fn text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.text)
+    pub const fn new(table: PrintTable, lowercase: Lowercase) -> Self {
+        Self { table, lowercase }
     }
 
     /// The place of a word of a text.

@@ -10,7 +10,7 @@ use failure::{Failure, Result};
 use super::{Binaries, Note, Notes, STAMP, stages, write};
 
 /// Programs to copy besides the stages'. `remote`, which few users need, is built where it is used.
-const OTHERS: [&str; 2] = ["bundle", "predict"];
+const OTHERS: [&str; 4] = ["bundle", "export", "knockline", "predict"];
 
 /// Builds every program for the CPU and copies it into `dir`, with xtask itself and the notes on
 /// what the programs were built from.
