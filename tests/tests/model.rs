@@ -189,8 +189,8 @@ fn bad_files_are_named() {
     };
     let predict = ["predict", model, "--file", "FILE"];
     let test = ["test", model, "FILE"];
-    refused("a.csv", b"id,words\n1,x\n", &predict, 3, "no column of text; there are id, words");
-    refused("a.csv", b"title\nx\n", &test, 3, "no column of label");
+    refused("a.csv", b"id,words\n1,x\n", &predict, 3, "no column of texts; there are id, words");
+    refused("a.csv", b"title\nx\n", &test, 3, "no column of labels");
     refused("a.csv", b"title,id\nx\n", &predict, 3, "found record with 1 fields");
     let said = refused("a.csv", b"title\ngood\n\xff\n", &predict, 3, "UTF-8");
     assert_eq!(said.lines().count(), 2, "the row before is answered: {said}");

@@ -25,14 +25,16 @@ impl Server {
         let mut command = Command::new(root().join("target/debug/knockline"));
         command.arg("serve").args(args).args(["--listen", "127.0.0.1:0"]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("starts");
-        let mut log = BufReader::new(child.stderr.take().expect("stderr"));
-        loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).expect("a line") > 0, "the server ended");
+        let log = BufReader::new(child.stderr.take().expect("stderr"));
+        let mut server = Self { child, address: String::new(), log };
+        while server.address.is_empty() {
+            let line = server.line();
+            assert!(!line.is_empty(), "the server ended");
             if let Some(address) = line.trim().strip_prefix("listening on http://") {
-                return Self { child, address: address.to_owned(), log };
+                address.clone_into(&mut server.address);
             }
         }
+        server
     }
 
     fn connect(&self) -> TcpStream {
@@ -167,6 +169,7 @@ fn it_answers_and_says_what_is_wrong_with_a_request() {
     wrong(ask(json!({ "texts": vec!["a"; 51] })), 400, "51 texts, and at most 50");
     wrong(ask(json!({ "text": "a", "top_k": 0 })), 400, "`top_k` is 0");
     wrong(ask(json!({ "text": "a", "min_probability": 2 })), 400, "not a probability");
+    wrong(ask(json!({ "text": "a", "model": null })), 400, "invalid type: null");
     wrong(ask(json!({ "text": "a", "other": 2 })), 400, "unknown field `other`");
     wrong(ask(json!({ "text": "a", "model": "none" })), 404, "no model `none`");
     wrong(post(&vec![b' '; 65_537]), 413, "larger than 65536 bytes");
@@ -238,8 +241,8 @@ fn a_full_queue_refuses_and_a_replaced_model_loses_nothing() {
     let (artifacts, [best, slp]) = models();
     let path = artifacts.path().join("served.knock");
     std::fs::copy(&best, &path).expect("copies");
-    let served = path.to_str().expect("UTF-8");
-    let mut server = Server::start(&[served, "--queue", "40", "--threads", "1"]);
+    let file = path.to_str().expect("UTF-8");
+    let mut server = Server::start(&[file, "--queue", "40", "--threads", "1"]);
     let stop = AtomicBool::new(false);
     let counts = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..8)

@@ -67,15 +67,20 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
     // Progress bars and comparisons of runs are not part of any training result.
     assert_eq!(users("indicatif"), ["bars"]);
     assert_eq!(users("bars"), ["xtask"]);
-    assert_eq!(users("comparison"), ["report", "xtask"]);
+    assert_eq!(users("comparison"), ["knockline", "report", "xtask"]);
     assert_eq!(users("candle-core"), ["nets", "train"]);
     assert_eq!(users("candle-nn"), ["nets", "train"]);
-    assert_eq!(users("nets"), ["predict", "train"]);
-    assert_eq!(users("classifiers"), ["fit", "predict"]);
-    assert_eq!(users("ngram_features"), ["fit", "ngrams", "predict"]);
-    assert_eq!(users("predictions"), ["fit", "train"]);
+    assert_eq!(users("nets"), ["export", "predict", "train"]);
+    assert_eq!(users("classifiers"), ["export", "fit", "model", "predict"]);
+    assert_eq!(
+        users("ngram_features"),
+        ["export", "fit", "knockline", "model", "ngrams", "predict"]
+    );
+    assert_eq!(users("model"), ["export", "knockline"]);
+    assert!(users("export").is_empty() && users("knockline").is_empty());
+    assert_eq!(users("predictions"), ["export", "fit", "train"]);
     assert_eq!(users("headline_features"), ["fit", "predict", "tensors", "tokens"]);
-    assert_eq!(users("encoders"), ["nets", "predict", "train"]);
+    assert_eq!(users("encoders"), ["export", "model", "nets", "predict", "train"]);
     assert_eq!(users("plotters"), ["curves", "report"]);
     assert_eq!(users("reqwest"), ["fetch", "remote"]);
     assert_eq!(users("object_store"), ["remote"]);
@@ -84,8 +89,10 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
         users("polars"),
         [
             "embed",
+            "export",
             "formats",
             "ingest",
+            "knockline",
             "ngram_features",
             "predictions",
             "report",
@@ -101,6 +108,22 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
     for light in ["failure", "stage", "schema", "comparison", "cache", "text", "bars", "xtask"] {
         for heavy in ["polars", "candle-core", "reqwest", "formats"] {
             assert!(!edges[light].contains(heavy), "{light} depends on {heavy}");
+        }
+    }
+}
+
+/// The library that opens a model is part of other people's programs.
+#[test]
+fn a_model_needs_neither_polars_nor_candle() {
+    for args in [
+        &["--package", "model"][..],
+        &["--package", "knockline", "--no-default-features", "--features", "serve"],
+    ] {
+        let tree =
+            cargo(&[&["tree", "--edges", "normal,build", "--prefix", "none"], args].concat());
+        let packages: BTreeSet<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
+        for heavy in ["polars", "candle-core", "reqwest", "object_store"] {
+            assert!(!packages.contains(heavy), "{args:?} builds {heavy}");
         }
     }
 }

@@ -215,7 +215,7 @@ impl<'a> Converter<'a> {
     ) -> Result<NetDescription> {
         let classifier = Classifier::read(folder)?;
         self.check_dimension(classifier.dimension(), folder)?;
-        let mut layers = classifier.layers().into_iter().flat_map(|layers| layers.each());
+        let mut layers = classifier.layers().into_iter().flat_map(kernels::layers::Layers::each);
         let Some(first) = layers.next() else {
             return Err(Failure::artifact("the net has no layers", folder));
         };

@@ -78,9 +78,9 @@ fn run(cli: &ExportCli) -> Result<()> {
     let words = Words::read(&artifacts.join("embed"), cli.words.map(|n| n as usize))?;
     let mut to = ModelWriter::new(cli.quantize);
     let mut converter = Converter::new(artifacts, &labels, &words);
-    let converted = converter.run(run, "net", &mut to, false)?;
+    let of = converter.run(run, "net", &mut to, false)?;
     let ngrams = converter.ngrams()?.map(|features| write_ngrams(features, &mut to));
-    let calibration = match converted.calibration {
+    let calibration = match of.calibration {
         Some(calibration) => calibration,
         None if cli.uncalibrated => calibration::none(),
         None => calibration::on_valid(&folder, &labels)?,
@@ -91,15 +91,15 @@ fn run(cli: &ExportCli) -> Result<()> {
         format: FORMAT,
         knockline: env!("CARGO_PKG_VERSION").to_owned(),
         run: run.clone(),
-        net: converted.net,
+        net: of.net,
         tokenizer: tokenizer.to_owned(),
         lowercase: words.lowercase.to_owned(),
         words: words.write(&mut to),
         ngrams,
-        layers: converted.layers,
+        layers: of.layers,
         calibration,
         precision: cli.quantize,
-        options: converted.options,
+        options: of.options,
         scores: about.scores,
         rows: about.rows,
         sources: about.sources,

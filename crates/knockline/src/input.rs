@@ -63,6 +63,17 @@ pub struct InputArguments {
     pub no_header: bool,
 }
 
+/// The column of labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LabelColumn {
+    /// Labels are not wanted.
+    Unwanted,
+    /// The column with one of the usual names.
+    Usual,
+    /// The column of this name, or number.
+    Named(String),
+}
+
 /// The names that a column of texts, or of labels, usually has.
 const TEXTS: [&str; 4] = ["text", "title", "headline", "sentence"];
 const LABELS: [&str; 3] = ["label", "category", "class"];
@@ -98,8 +109,7 @@ pub struct Input {
     name: String,
     kind: Kind,
     text: Option<String>,
-    /// The column of labels, if labels are wanted.
-    label: Option<Option<String>>,
+    label: LabelColumn,
 }
 
 enum Kind {
@@ -127,20 +137,15 @@ impl Input {
     }
 
     fn of(name: String, kind: Kind) -> Self {
-        Self { name, kind, text: None, label: None }
+        Self { name, kind, text: None, label: LabelColumn::Unwanted }
     }
 
-    /// The texts of a file, or of stdin if there is no path. `label` is the column of labels if they
-    /// are wanted; `Some(None)` finds it by its name.
-    pub fn open(
-        path: Option<&PathBuf>,
-        how: &InputArguments,
-        label: Option<Option<String>>,
-    ) -> Result<Self> {
+    /// The texts of a file, or of stdin if there is no path.
+    pub fn open(path: Option<&PathBuf>, how: &InputArguments, label: LabelColumn) -> Result<Self> {
         let name = path.map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
         let mut format =
             how.format.unwrap_or_else(|| path.map_or(Format::Lines, |path| Format::of(path)));
-        let wants_labels = label.is_some();
+        let wants_labels = label != LabelColumn::Unwanted;
         let source: Box<dyn Read> = match path {
             None => Box::new(std::io::stdin()),
             Some(path) => {
@@ -168,13 +173,7 @@ impl Input {
             Format::Csv | Format::Tsv => {
                 skip_mark(&mut reader);
                 let delimiter = if format == Format::Csv { b',' } else { b'\t' };
-                Kind::Cells(Box::new(CellReader::open(
-                    reader,
-                    delimiter,
-                    how,
-                    label.as_ref(),
-                    &name,
-                )?))
+                Kind::Cells(Box::new(CellReader::open(reader, delimiter, how, &label, &name)?))
             }
             #[cfg(feature = "parquet")]
             Format::Parquet => {
@@ -185,9 +184,8 @@ impl Input {
                         "give --file PATH",
                     ));
                 };
-                let label = label.as_ref().map(Option::as_deref);
-                let reader =
-                    crate::parquet::TableReader::open(path, how.text_column.as_deref(), label)?;
+                let text = how.text_column.as_deref();
+                let reader = crate::parquet::TableReader::open(path, text, &label)?;
                 Kind::Parquet(reader)
             }
             #[cfg(not(feature = "parquet"))]
@@ -274,7 +272,7 @@ impl Input {
                     if full(batch.texts.len(), bytes) {
                         break Ok(());
                     }
-                    match json_row(reader, number, &self.name, &self.text, &self.label) {
+                    match json_row(reader, number, &self.name, self.text.as_deref(), &self.label) {
                         Ok(Some((text, label, row))) => {
                             bytes += text.len();
                             batch.texts.push(text);
@@ -336,41 +334,37 @@ fn line(reader: &mut Reader, number: &mut u64, name: &str) -> Result<Option<Stri
 }
 
 /// The place of a column among names: the wanted one, or one of the usual ones.
-pub fn find_column<'n>(
-    names: impl Iterator<Item = &'n str> + Clone,
-    wanted: Option<&str>,
-    usual: &[&str],
-) -> Option<usize> {
-    let place = |name: &str| names.clone().position(|of| of == name);
+fn find_column(names: &[&str], wanted: Option<&str>, usual: &[&str]) -> Option<usize> {
+    let place = |name: &str| names.iter().position(|of| *of == name);
     wanted.map_or_else(|| usual.iter().find_map(|name| place(name)), place)
 }
 
 /// The place of the texts, and of the labels if they are wanted, among the names of columns.
-pub fn find_columns<'n>(
-    names: impl Iterator<Item = &'n str> + Clone,
+pub fn find_columns(
+    names: &[&str],
     text: Option<&str>,
-    label: Option<Option<&str>>,
+    label: &LabelColumn,
     file: &str,
 ) -> Result<(usize, Option<usize>)> {
     let missing = |what: &str, wanted: Option<&str>, option: &str| {
-        let wanted = wanted.map_or_else(|| format!("of {what}"), |name| format!("`{name}`"));
-        let known: Vec<&str> = names.clone().take(20).collect();
+        let wanted = wanted.map_or_else(|| format!("of {what}s"), |name| format!("`{name}`"));
+        let known = names.get(..names.len().min(20)).unwrap_or_default().join(", ");
         Failure::input(
-            format_args!("there is no column {wanted}; there are {}", known.join(", ")),
+            format_args!("there is no column {wanted}; there are {known}"),
             file,
             format_args!("name the column of {what}s with {option}"),
         )
     };
-    let of_text = find_column(names.clone(), text, &TEXTS)
-        .ok_or_else(|| missing("text", text, "--text-column"))?;
-    let of_label = match label {
-        None => None,
-        Some(label) => Some(
-            find_column(names.clone(), label, &LABELS)
-                .ok_or_else(|| missing("label", label, "--label-column"))?,
-        ),
+    let of_text =
+        find_column(names, text, &TEXTS).ok_or_else(|| missing("text", text, "--text-column"))?;
+    let label = match label {
+        LabelColumn::Unwanted => return Ok((of_text, None)),
+        LabelColumn::Usual => None,
+        LabelColumn::Named(name) => Some(name.as_str()),
     };
-    Ok((of_text, of_label))
+    let of_label = find_column(names, label, &LABELS);
+    let of_label = of_label.ok_or_else(|| missing("label", label, "--label-column"))?;
+    Ok((of_text, Some(of_label)))
 }
 
 type JsonRow = (String, Option<String>, Map<String, Value>);
@@ -379,8 +373,8 @@ fn json_row(
     reader: &mut Reader,
     number: &mut u64,
     name: &str,
-    text: &Option<String>,
-    label: &Option<Option<String>>,
+    text: Option<&str>,
+    label: &LabelColumn,
 ) -> Result<Option<JsonRow>> {
     let line = loop {
         match line(reader, number, name)? {
@@ -394,9 +388,8 @@ fn json_row(
         let remedy = "give one JSON object per line";
         Failure::input(format_args!("not a JSON object: {e}"), &place, remedy)
     })?;
-    let names = || row.keys().map(String::as_str);
-    let label = label.as_ref().map(Option::as_deref);
-    let (of_text, of_label) = find_columns(names(), text.as_deref(), label, &place)?;
+    let names: Vec<&str> = row.keys().map(String::as_str).collect();
+    let (of_text, of_label) = find_columns(&names, text, label, &place)?;
     let value = |at: usize| match row.values().nth(at) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),
@@ -417,7 +410,7 @@ impl CellReader {
         reader: Reader,
         delimiter: u8,
         how: &InputArguments,
-        label: Option<&Option<String>>,
+        label: &LabelColumn,
         name: &str,
     ) -> Result<Self> {
         let mut builder = csv::ReaderBuilder::new();
@@ -438,12 +431,16 @@ impl CellReader {
                 })
             };
             let text = number(how.text_column.as_ref(), "--text-column")?;
-            let label = label.map(|label| number(label.as_ref(), "--label-column")).transpose()?;
+            let label = match label {
+                LabelColumn::Unwanted => None,
+                LabelColumn::Usual => Some(number(None, "--label-column")?),
+                LabelColumn::Named(name) => Some(number(Some(name), "--label-column")?),
+            };
             return Ok(Self { delimiter, reader, header: csv::StringRecord::new(), text, label });
         }
         let header = reader.headers().map_err(|e| wrong_cells(&e, name))?.clone();
-        let label = label.map(Option::as_deref);
-        let (text, label) = find_columns(header.iter(), how.text_column.as_deref(), label, name)?;
+        let names: Vec<&str> = header.iter().collect();
+        let (text, label) = find_columns(&names, how.text_column.as_deref(), label, name)?;
         Ok(Self { delimiter, reader, header, text, label })
     }
 

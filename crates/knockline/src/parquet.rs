@@ -10,7 +10,7 @@ use polars::prelude::{
     Series,
 };
 
-use crate::input::{Batch, Rows, find_columns};
+use crate::input::{Batch, LabelColumn, Rows, find_columns};
 
 fn wrong(error: &PolarsError, path: &Path) -> Failure {
     let remedy = "give a parquet file with a column of texts";
@@ -27,15 +27,15 @@ pub struct TableReader {
 
 impl TableReader {
     /// Opens the file at `path`.
-    pub fn open(path: &Path, text: Option<&str>, label: Option<Option<&str>>) -> Result<Self> {
+    pub fn open(path: &Path, text: Option<&str>, label: &LabelColumn) -> Result<Self> {
         let file = File::open(path).map_err(|e| Failure::io("read", path, &e))?;
         let empty = ParquetReader::new(file).with_slice(Some((0, 0))).finish();
         let empty = empty.map_err(|e| wrong(&e, path))?;
         let names: Vec<&str> = empty.get_column_names().iter().map(|n| n.as_str()).collect();
         let name = path.display().to_string();
-        let (text, label) = find_columns(names.iter().copied(), text, label, &name)?;
-        let named = |at: usize| names.get(at).map_or_else(String::new, |name| (*name).to_owned());
-        Ok(Self { path: path.to_owned(), text: named(text), label: label.map(named), next: 0 })
+        let (text, label) = find_columns(&names, text, label, &name)?;
+        let column = |at: usize| names.get(at).map_or_else(String::new, |name| (*name).to_owned());
+        Ok(Self { path: path.to_owned(), text: column(text), label: label.map(column), next: 0 })
     }
 
     /// Puts the next rows into `batch`.

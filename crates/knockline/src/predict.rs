@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::ModelArgument;
 use crate::engine::{Answered, Engine};
 use crate::explain::{Style, write_explained};
-use crate::input::{Batch, Input, InputArguments, Rows};
+use crate::input::{Batch, Input, InputArguments, LabelColumn, Rows};
 use crate::output::{self, Prediction, Saying};
 
 /// What to classify, and how.
@@ -93,7 +93,7 @@ pub fn run(arguments: &PredictArguments) -> Result<()> {
 
 fn open(arguments: &PredictArguments) -> Result<Input> {
     if arguments.file.is_some() {
-        return Input::open(arguments.file.as_ref(), &arguments.input, None);
+        return Input::open(arguments.file.as_ref(), &arguments.input, LabelColumn::Unwanted);
     }
     match &arguments.texts[..] {
         [] if std::io::stdin().is_terminal() => Err(Failure::usage(
@@ -101,8 +101,8 @@ fn open(arguments: &PredictArguments) -> Result<Input> {
             "command line",
             "give texts as arguments, --file PATH, or - and one text per line on stdin",
         )),
-        [] => Input::open(None, &arguments.input, None),
-        [one] if one == "-" => Input::open(None, &arguments.input, None),
+        [] => Input::open(None, &arguments.input, LabelColumn::Unwanted),
+        [one] if one == "-" => Input::open(None, &arguments.input, LabelColumn::Unwanted),
         texts if texts.iter().any(|text| text == "-") => Err(Failure::usage(
             "`-` cannot be combined with other texts",
             "command line",

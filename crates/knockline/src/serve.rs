@@ -42,7 +42,7 @@ pub struct ServeArguments {
     /// Answer only requests with the token in this file, as `Authorization: Bearer TOKEN`
     #[arg(long, value_name = "PATH")]
     token_file: Option<PathBuf>,
-    /// Allow pages of this origin, such as https://example.org, to ask
+    /// Allow pages of this origin, such as `https://example.org`, to ask
     #[arg(long, value_name = "ORIGIN")]
     cors: Vec<String>,
     /// Threads that compute [default: one per processor]

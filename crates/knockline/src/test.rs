@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::ModelArgument;
 use crate::engine::Engine;
-use crate::input::{Batch, Input, InputArguments};
+use crate::input::{Batch, Input, InputArguments, LabelColumn};
 use crate::predict::probability;
 
 /// What to measure on.
@@ -43,7 +43,7 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
     let model = Model::open(&arguments.model.model)?;
     let labels = model.labels();
     let engine = Engine::new(&model);
-    let wanted = Some(arguments.label_column.clone());
+    let wanted = arguments.label_column.clone().map_or(LabelColumn::Usual, LabelColumn::Named);
     let mut input = Input::open(Some(&arguments.data), &arguments.input, wanted)?;
     let mut tally = Tally::new(labels.len());
     let mut batch = Batch::default();

@@ -74,7 +74,9 @@ fn words(text: &str) -> Vec<Range<usize>> {
 /// Subtracts the mean.
 fn centre(margins: &mut [f32]) {
     let mean = margins.iter().sum::<f32>() / margins.len().max(1) as f32;
-    margins.iter_mut().for_each(|margin| *margin -= mean);
+    for margin in margins {
+        *margin -= mean;
+    }
 }
 
 impl Desk<'_> {
@@ -140,8 +142,12 @@ impl Desk<'_> {
                         // An n-gram that comes several times has one term.
                         let of = spans.of(row);
                         let share = 1.0 / of.len().max(1) as f32;
-                        margins.iter_mut().for_each(|m| *m *= share);
-                        of.iter().for_each(|place| spread(place.clone(), &margins));
+                        for m in &mut margins {
+                            *m *= share;
+                        }
+                        for place in of {
+                            spread(place.clone(), &margins);
+                        }
                     }
                 }
                 Ok(())

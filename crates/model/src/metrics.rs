@@ -139,7 +139,9 @@ mod tests {
         ];
         let tally = |least| {
             let mut tally = Tally::new(3);
-            rows.iter().for_each(|(p, label)| tally.add(p, *label, least));
+            for (p, label) in &rows {
+                tally.add(p, *label, least);
+            }
             tally.finish()
         };
         let all = tally(0.0);

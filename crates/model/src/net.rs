@@ -324,7 +324,9 @@ impl Net {
                     sum.add(tokens, text, row)?;
                 }
                 if sum.layers.is_some() || sum.relu_out {
-                    sums.iter_mut().for_each(|z| *z = relu(*z));
+                    for z in sums.iter_mut() {
+                        *z = relu(*z);
+                    }
                 }
                 match &sum.layers {
                     Some(layers) => layers.forward(sums, to),

@@ -121,10 +121,10 @@ impl Rows {
         let range = row * self.width..(row + 1) * self.width;
         match &self.values {
             RowValues::F32(values) => {
-                kernels::simd::prefetch(values.get(range).unwrap_or_default())
+                kernels::simd::prefetch(values.get(range).unwrap_or_default());
             }
             RowValues::F16(values) => {
-                kernels::simd::prefetch(values.get(range).unwrap_or_default())
+                kernels::simd::prefetch(values.get(range).unwrap_or_default());
             }
             RowValues::Int8(values, _) => {
                 kernels::simd::prefetch(values.get(range).unwrap_or_default());

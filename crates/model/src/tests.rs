@@ -54,7 +54,9 @@ fn written(
 ) -> (tempfile::TempDir, PathBuf) {
     let mut to = ModelWriter::new(precision);
     let mut words = WordsBuilder::default();
-    WORDS.iter().for_each(|word| words.push(word));
+    for word in WORDS {
+        words.push(word);
+    }
     let mut of = description(precision);
     of.words = words.finish(&mut to);
     to.rows("net.rows.0", 2, ROWS.to_vec());
@@ -195,7 +197,7 @@ fn a_large_file_is_checked_where_it_is_used() {
     let model = Model::open(&path).expect("the damaged part is not needed to open it");
     let mut desk = model.desk();
     assert!(desk.probabilities(&["w1 w2"]).is_ok());
-    let failure = desk.probabilities(&["w1250000"]).err().expect("refused");
+    let failure = desk.probabilities(&["w1250000"]).expect_err("refused");
     assert!(failure.what.contains("damaged") && failure.place.contains("from byte"), "{failure}");
     assert!(model.check().is_err());
 }
@@ -224,12 +226,11 @@ proptest! {
         let text = text.join(", ");
         let mut desk = model.desk();
         let explanation = desk.explain(&text).expect("explains");
-        let mut margins = desk.margins(&[&text]).expect("margins").to_vec();
-        let mean = (margins[0] + margins[1]) / 2.0;
-        margins.iter_mut().for_each(|m| *m -= mean);
-        for class in 0..2 {
+        let margins = desk.margins(&[&text]).expect("margins").to_vec();
+        let mean = f32::midpoint(margins[0], margins[1]);
+        for (class, margin) in margins.iter().enumerate() {
             let sum: f32 = explanation.words.iter().map(|word| word.margins[class]).sum();
-            prop_assert!((sum + explanation.rest[class] - margins[class]).abs() < 1e-5);
+            prop_assert!((sum + explanation.rest[class] - (margin - mean)).abs() < 1e-5);
         }
     }
 }

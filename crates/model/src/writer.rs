@@ -16,10 +16,13 @@ use crate::description::{Description, WordsDescription};
 use crate::rows::{Precision, to_f16, to_int8};
 use crate::seal::{BlockDigests, DIGEST, digests};
 
+/// A tensor to write: its name, type, shape and bytes.
+type Tensor<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
+
 /// The tensors of a model.
 pub struct ModelWriter<'a> {
     precision: Precision,
-    tensors: Vec<(String, Dtype, Vec<usize>, Cow<'a, [u8]>)>,
+    tensors: Vec<Tensor<'a>>,
 }
 
 fn bytes<'a, T: NoUninit>(values: impl Into<Cow<'a, [T]>>) -> Cow<'a, [u8]> {
@@ -122,7 +125,9 @@ impl<'a> ModelWriter<'a> {
         let mut start = (header.len() as u64).to_le_bytes().to_vec();
         start.append(&mut header);
         let mut blocks = BlockDigests::new();
-        tensors.iter().for_each(|(.., data)| blocks.push(data));
+        for (.., data) in &tensors {
+            blocks.push(data);
+        }
         start.append(&mut blocks.finish(&start));
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");

@@ -107,7 +107,6 @@ fn bucket(hash: u64, bits: u32) -> usize {
 }
 
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the upper half of 64 bits")]
 const fn tag(hash: u64, bits: u32) -> u32 {
     ((hash << bits) >> u32::BITS) as u32
 }

@@ -80,17 +80,17 @@ impl Work for Find<'_, '_> {
             let column = column as usize;
             let value = value * scale;
             let number = frequents.get(column).copied().unwrap_or(RARE);
-            if number != RARE {
-                frequent += value * value;
-                if let Some(to) = query.get_mut(number as usize) {
-                    *to = value;
-                }
-            } else {
+            if number == RARE {
                 for &[row, bits] in part(postings, starts, column) {
                     // The mask changes no row. It shows the compiler that the row is inside.
                     if let Some(sum) = sums.get_mut(row as usize & mask) {
                         *sum += value * f32::from_bits(bits);
                     }
+                }
+            } else {
+                frequent += value * value;
+                if let Some(to) = query.get_mut(number as usize) {
+                    *to = value;
                 }
             }
         }

@@ -12,11 +12,11 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(status: StatusCode, what: impl ToString, hint: &'static str) -> Self {
-        Self { status, what: what.to_string(), hint }
+    fn new(status: StatusCode, what: impl Into<String>, hint: &'static str) -> Self {
+        Self { status, what: what.into(), hint }
     }
 
-    pub fn bad(what: impl ToString, hint: &'static str) -> Self {
+    pub fn bad(what: impl Into<String>, hint: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, what, hint)
     }
 
@@ -63,7 +63,7 @@ impl Problem {
         Self::new(status, "too many texts are waiting", "ask again after Retry-After seconds")
     }
 
-    pub fn failed(what: impl ToString) -> Self {
+    pub fn failed(what: impl Into<String>) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self::new(status, what, "this is a fault of the server; its log says more")
     }

@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use failure::{Failure, Result as FailureResult};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::{Deserialize, Serialize};
+use schema::Labels;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use tower_http::cors::CorsLayer;
 
@@ -38,11 +39,21 @@ pub struct Service {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ask {
+    #[serde(default, deserialize_with = "given")]
     texts: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "given")]
     text: Option<String>,
+    #[serde(default, deserialize_with = "given")]
     top_k: Option<usize>,
-    min_probability: Option<f32>,
+    #[serde(default, deserialize_with = "given")]
+    min_probability: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
     model: Option<String>,
+}
+
+/// A value that may be left out, but is not `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// The answer to `/predict`.
@@ -70,10 +81,16 @@ pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&service), authorized));
     let mut router = Router::new()
         .merge(asks)
-        .route("/", get(|| page("text/html; charset=utf-8", include_str!("page.html"))))
-        .route("/page.js", get(|| page("text/javascript; charset=utf-8", include_str!("page.js"))))
-        .route("/page.css", get(|| page("text/css; charset=utf-8", include_str!("page.css"))))
-        .route("/openapi.json", get(|| page("application/json", include_str!("openapi.json"))))
+        .route("/", get(async || page("text/html; charset=utf-8", include_str!("page.html"))))
+        .route(
+            "/page.js",
+            get(async || page("text/javascript; charset=utf-8", include_str!("page.js"))),
+        )
+        .route("/page.css", get(async || page("text/css; charset=utf-8", include_str!("page.css"))))
+        .route(
+            "/openapi.json",
+            get(async || page("application/json", include_str!("openapi.json"))),
+        )
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
@@ -98,7 +115,7 @@ pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
     Ok(router.with_state(service))
 }
 
-async fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
+fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     // Nothing but what this server sends may run in the page.
     let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                   base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -162,7 +179,7 @@ async fn explain(
 }
 
 fn answer(value: &impl Serialize) -> Result<Response, Problem> {
-    let bytes = serde_json::to_vec(value).map_err(Problem::failed)?;
+    let bytes = serde_json::to_vec(value).map_err(|e| Problem::failed(e.to_string()))?;
     let mut response = Response::new(Body::from(bytes));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -258,15 +275,17 @@ impl Service {
             return Err(Problem::bad(what, "send them in several requests"));
         }
         let top_k = ask.top_k.unwrap_or(4);
-        if top_k == 0 {
-            return Err(Problem::bad("`top_k` is 0", "give 1 or more"));
+        if !(1..=Labels::MOST).contains(&top_k) {
+            let what = format!("`top_k` is {top_k}");
+            return Err(Problem::bad(what, "give a number from 1 to 65536"));
         }
         let least = ask.min_probability.unwrap_or(0.0);
         if !(0.0..=1.0).contains(&least) {
             let hint = "give a number from 0 to 1";
             return Err(Problem::bad("`min_probability` is not a probability", hint));
         }
-        let how = Saying { top_k, least };
+        #[expect(clippy::cast_possible_truncation, reason = "between 0 and 1")]
+        let how = Saying { top_k, least: least as f32 };
         let name = ask.model.as_deref();
         let slot = self.models.find(name);
         let slot = slot.ok_or_else(|| Problem::no_such_model(name.unwrap_or_default()))?;
