@@ -25,7 +25,8 @@ pub use print_table::PrintTable;
 pub use spans::Spans;
 pub use vectorizer::Vectorizer;
 
-#[cfg(all(test, feature = "tables"))]
+#[cfg(test)]
+#[cfg(feature = "tables")]
 mod tests {
     use super::*;
 

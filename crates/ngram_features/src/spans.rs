@@ -65,7 +65,8 @@ impl Back {
     }
 }
 
-#[cfg(all(test, feature = "tables"))]
+#[cfg(test)]
+#[cfg(feature = "tables")]
 mod tests {
     use super::*;
     use crate::{Counter, NgramOptions};
