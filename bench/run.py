@@ -21,10 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "bench"
 VENV = WORK / "venv"
-PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "vowpalwabbit", "isal", "matplotlib"]
+PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "vowpalwabbit", "isal", "matplotlib", "fastapi", "uvicorn[standard]"]
 # The module of each benchmark, in the order in which the benchmarks run.
 NAMES = {"single": "epochs", "multi": "epochs", "classes": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
-         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences", "memory": "sequences"}
+         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences", "memory": "sequences", "serve": "serving", "model": "serving"}
 
 
 class Bench:
@@ -103,7 +103,7 @@ def machine():
     info = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     field = lambda name: next((line.split(":", 1)[1].strip() for line in info if line.startswith(name)), "")
     from importlib.metadata import version
-    names = [peer.split("==")[0] for peer in PEERS]
+    names = [peer.split("==")[0].split("[")[0] for peer in PEERS]
     return {
         "processor": field("model name") or platform.processor(), "processors": os.cpu_count(), "avx512": "avx512f" in field("flags"),
         "system": platform.system(), "python": platform.python_version(), "peers": {name: version(name) for name in names},
@@ -129,7 +129,7 @@ def main():
     absolute = lambda path: str(Path(path).resolve())
     parser.add_argument("--archive", type=absolute, help="the news archive, a .zip file")
     parser.add_argument("--vectors", type=absolute, help="the word vectors, a binary word2vec file")
-    parser.add_argument("--texts", type=absolute, help="real headlines for `classifiers`: lines of label, story and title, separated by tabs")
+    parser.add_argument("--texts", type=absolute, help="real headlines for `classifiers`, `serve` and `model`: lines of label, story and title, separated by tabs")
     parser.add_argument("--sst2", type=absolute, help="the folder of SST-2's train.tsv and dev.tsv, for `classifiers`, `losses`, `sequences`, `dev` and `memory`")
     parser.add_argument("--rounds", type=int, default=5, help="number of times that each contender runs (default: 5)")
     parser.add_argument("--words", type=int, default=300_000, help="number of words in the vector file that is made for `vectors` and `gzip` (default: 300000)")

@@ -22,6 +22,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+#[cfg(fuzzing)]
+pub use container::resealed;
 pub use description::{
     BagDescription, BagTokens, BagWeights, Description, EncoderDescription, FORMAT,
     MemberDescription, NetDescription, NgramsDescription, TableDescription, WordsDescription,

@@ -236,11 +236,16 @@ impl Net {
                 let hidden = *hidden;
                 let classes = sizes.classes;
                 let architecture = Architecture { dimension: *dimension, encoder, hidden, classes };
-                let layout = Layout::new(architecture);
-                let mut weights = layout.zeros();
-                for (tensor, shape) in layout.architecture.tensors() {
+                // All are there before memory is allocated for them.
+                let mut tensors = Vec::new();
+                for (tensor, shape) in architecture.tensors() {
                     let shape: Vec<Option<usize>> = shape.into_iter().map(Some).collect();
                     let values = file.f32(&name(&tensor), &shape)?;
+                    tensors.push((tensor, values));
+                }
+                let layout = Layout::new(architecture);
+                let mut weights = layout.zeros();
+                for (tensor, values) in tensors {
                     let mut values = values.iter();
                     layout.each(&tensor, |array, at| {
                         let to = weights.0.get_mut(array).and_then(|array| array.get_mut(at));

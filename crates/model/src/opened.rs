@@ -60,7 +60,11 @@ impl Model {
                 .ok_or_else(|| file.wrong(format_args!("the table `{name}` contradicts itself")))
         };
         let count = description.words.count;
-        let words = Words::new(table("words", description.words.seed)?, lowercase);
+        let of_words = table("words", description.words.seed)?;
+        if !of_words.is_below(count) {
+            return Err(file.wrong("a word has a row that does not exist"));
+        }
+        let words = Words::new(of_words, lowercase);
         let ngrams = match &description.ngrams {
             None => None,
             Some(of) => {

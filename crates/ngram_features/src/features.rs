@@ -97,7 +97,9 @@ impl Features {
         let mut blocks = Vec::new();
         for ((block, range), (count, table)) in of_options.into_iter().zip(tables) {
             let (idf, table) = match (table, options.hash_bits) {
-                (ColumnTable::Listed(table), None) => (Vec::new().into(), Table::InFile(table)),
+                (ColumnTable::Listed(table), None) if table.is_below(count) => {
+                    (Vec::new().into(), Table::InFile(table))
+                }
                 (ColumnTable::Hashed(idf), Some(bits))
                     if idf.len() == count && count == 1 << bits =>
                 {

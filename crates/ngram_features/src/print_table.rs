@@ -83,6 +83,11 @@ impl PrintTable {
         is_sound.then_some(Self { seed, bits, buckets, entries })
     }
 
+    /// Whether every entry's second number, a row or a column, is below `count`.
+    pub fn is_below(&self, count: usize) -> bool {
+        self.entries.iter().all(|&[_, place, _]| (place as usize) < count)
+    }
+
     /// The entry of a fingerprint.
     #[inline]
     pub fn find(&self, print: u64) -> Option<&[u32; 3]> {
