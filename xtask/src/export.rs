@@ -32,6 +32,9 @@ pub struct ExportArguments {
     /// The file to write
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// knock: a model of knockline; onnx: a graph for onnxruntime and others
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Make the large tables smaller: f16 or int8
     #[arg(long, value_name = "TYPE")]
     quantize: Option<String>,
@@ -79,10 +82,13 @@ fn export(
     is_described: bool,
     arguments: &ExportArguments,
 ) -> Result<std::process::ExitCode> {
-    let ExportArguments { run, file, quantize, words, uncalibrated, licence } = arguments;
+    let ExportArguments { run, file, format, quantize, words, uncalibrated, licence } = arguments;
     let run = predict::usable(context, is_described, Some(run))?;
     spawn(context, "export", |command| {
         command.arg("--artifacts").arg(context.artifacts());
+        if let Some(format) = format {
+            command.args(["--format", format]);
+        }
         if let Some(quantize) = quantize {
             command.args(["--quantize", quantize]);
         }

@@ -130,12 +130,15 @@ impl Index {
         };
         let count = frequent.iter().filter(|&&number| number != RARE).count();
         let in_range = |number: u32, count: usize| (number as usize) < count;
+        // Finite, and not negative: bounds on sums rest on it.
+        let is_value = |bits: u32| bits <= f32::MAX.to_bits();
         let is_sound = covers(starts, frequent.len(), postings.len())
             && covers(row_starts, rows, entries.len())
             && lengths.len() == rows
             && frequent.iter().all(|&number| number == RARE || in_range(number, count))
-            && postings.iter().all(|&[row, _]| in_range(row, rows))
-            && entries.iter().all(|&[number, _]| in_range(number, count));
+            && postings.iter().all(|&[row, value]| in_range(row, rows) && is_value(value))
+            && entries.iter().all(|&[number, value]| in_range(number, count) && is_value(value))
+            && lengths.iter().all(|&length| is_value(length.to_bits()));
         is_sound.then_some(Self { rows, frequent_count: count, arrays })
     }
 

@@ -9,6 +9,7 @@
 
 mod calibration;
 mod convert;
+mod onnx;
 mod provenance;
 mod words;
 
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use failure::{Exit, Result};
+use failure::{Exit, Failure, Result};
 use model::{
     Description, FORMAT, Model, ModelWriter, NgramsDescription, Precision, TableDescription,
 };
@@ -40,6 +41,10 @@ struct ExportCli {
     /// The folder with the artifacts
     #[arg(long, value_name = "DIR", default_value = "artifacts")]
     artifacts: PathBuf,
+    /// `knock`: a model of knockline; `onnx`: a graph for onnxruntime and others, which takes token
+    /// ids or n-grams
+    #[arg(long, value_name = "FORMAT", default_value = "knock")]
+    format: Format,
     /// Make the large tables smaller: `f16`, `int8`, or `f32` to leave them as they are
     #[arg(long, value_name = "TYPE", default_value = "f32", value_parser = precision)]
     quantize: Precision,
@@ -57,6 +62,13 @@ struct ExportCli {
     json: bool,
 }
 
+/// The format of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Knock,
+    Onnx,
+}
+
 fn precision(name: &str) -> std::result::Result<Precision, String> {
     let known = Precision::ALL.into_iter().find(|precision| precision.name() == name);
     known.ok_or_else(|| "use f32, f16 or int8".to_owned())
@@ -72,6 +84,13 @@ fn main() -> ExitCode {
 
 fn run(cli: &ExportCli) -> Result<()> {
     stage::machine::threads()?;
+    if cli.format == Format::Onnx && cli.quantize != Precision::F32 {
+        return Err(Failure::usage(
+            "an ONNX graph is not quantised here",
+            "--quantize",
+            "leave it out; onnxruntime can quantise the graph",
+        ));
+    }
     let ExportCli { artifacts, run, file, .. } = cli;
     let folder = artifacts.join(run);
     let labels = Labels::read(&folder.join(Labels::FILE))?;
@@ -79,6 +98,7 @@ fn run(cli: &ExportCli) -> Result<()> {
     let mut to = ModelWriter::new(cli.quantize);
     let mut converter = Converter::new(artifacts, &labels, &words);
     let of = converter.run(run, "net", &mut to, false)?;
+    let columns = converter.ngrams()?.map_or(0, Features::columns);
     let ngrams = converter.ngrams()?.map(|features| write_ngrams(features, &mut to));
     let calibration = match of.calibration {
         Some(calibration) => calibration,
@@ -107,6 +127,11 @@ fn run(cli: &ExportCli) -> Result<()> {
         licence: cli.licence.clone(),
         labels: labels.clone(),
     };
+    if cli.format == Format::Onnx {
+        onnx::write(file, &description, &to, &words.text(), columns)?;
+        report_onnx(cli, &description);
+        return Ok(());
+    }
     to.finish(file, &description)?;
     // Whoever gets the file must be able to open it.
     let model = Model::open(file)?;
@@ -134,6 +159,17 @@ fn report(cli: &ExportCli, model: &Model) {
         precision.name(),
         model.size() as f64 / 1e6
     );
+}
+
+fn report_onnx(cli: &ExportCli, of: &Description) {
+    let bytes = std::fs::metadata(&cli.file).map_or(0, |file| file.len());
+    if cli.json {
+        let line = json!({ "file": cli.file, "bytes": bytes, "run": cli.run, "net": of.net });
+        println!("{line}");
+        return;
+    }
+    let megabytes = bytes as f64 / 1e6;
+    println!("{}: {} as an ONNX graph, {megabytes:.2} MB", cli.file.display(), cli.run);
 }
 
 /// Adds the n-grams' tables to a model.

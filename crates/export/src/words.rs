@@ -77,6 +77,11 @@ impl Words {
         }
     }
 
+    /// The words, each followed by a line feed.
+    pub fn text(&self) -> String {
+        self.all.iter().flat_map(|(word, _)| [word.as_str(), "\n"]).collect()
+    }
+
     /// Adds the words to a model.
     pub fn write(&self, to: &mut ModelWriter<'_>) -> WordsDescription {
         let mut words = WordsBuilder::default();

@@ -42,6 +42,13 @@ impl<'a> ModelWriter<'a> {
         self.tensors.push((name.to_owned(), dtype, shape.to_vec(), data));
     }
 
+    /// The shape and the values of an f32 tensor that was added.
+    pub fn values(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        let of = |tensor: &&Tensor<'_>| tensor.0 == name && tensor.1 == Dtype::F32;
+        let (.., shape, data) = self.tensors.iter().find(of)?;
+        Some((shape.clone(), bytemuck::pod_collect_to_vec(data)))
+    }
+
     /// Adds an f32 tensor.
     pub fn f32(&mut self, name: &str, shape: &[usize], values: impl Into<Cow<'a, [f32]>>) {
         self.push(name, Dtype::F32, shape, bytes(values));

@@ -6,7 +6,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -26,6 +26,9 @@ use crate::output::{Prediction, Saying};
 
 /// Texts that are explained at once: each takes as long as a hundred answers.
 const MOST_EXPLAINED: usize = 16;
+
+/// Bytes that are explained at once: each word is left out of its text in turn.
+const LONGEST_EXPLAINED: usize = 1 << 14;
 
 /// What the paths share.
 pub struct Service {
@@ -274,6 +277,10 @@ impl Service {
             let what = format!("{} texts, and at most {most} are answered at once", texts.len());
             return Err(Problem::bad(what, "send them in several requests"));
         }
+        if explain && texts.iter().map(String::len).sum::<usize>() > LONGEST_EXPLAINED {
+            let what = format!("more than {LONGEST_EXPLAINED} bytes of text to explain");
+            return Err(Problem::bad(what, "send shorter texts, or fewer"));
+        }
         let top_k = ask.top_k.unwrap_or(4);
         if !(1..=Labels::MOST).contains(&top_k) {
             let what = format!("`top_k` is {top_k}");
@@ -331,11 +338,5 @@ impl Service {
             let what = format!("the request is not the expected JSON: {e}");
             Problem::bad(what, "send {\"texts\": [\"…\"]}; GET /openapi.json has more")
         })
-    }
-}
-
-impl IntoResponse for super::models::Full {
-    fn into_response(self) -> Response {
-        StatusCode::SERVICE_UNAVAILABLE.into_response()
     }
 }
