@@ -223,7 +223,14 @@ impl Builder<'_> {
                 let features = self.windows(prefix, widths)?;
                 self.head(prefix, features, hidden.is_some())
             }
-            NetDescription::Sequence { .. } => Err(self.no_form("LSTMs")),
+            NetDescription::Sequence {
+                encoder: EncoderDescription::Lstm { units, pool },
+                hidden,
+                dimension,
+            } => {
+                let features = self.states(prefix, [*dimension, *units], pool)?;
+                self.head(prefix, features, hidden.is_some())
+            }
             NetDescription::Neighbours { .. } => Err(self.no_form("nearest neighbours")),
         }
     }
@@ -311,6 +318,81 @@ impl Builder<'_> {
         Ok(self.op("Concat", &features, &[Attribute::int("axis", 1)]))
     }
 
+    /// The pooled states of a bidirectional LSTM.
+    fn states(
+        &mut self,
+        prefix: &str,
+        [dimension, units]: [usize; 2],
+        pool: &str,
+    ) -> Result<String> {
+        self.takes[0] = true;
+        let table = self.table(&format!("{prefix}.embedding"))?;
+        let rows = self.op("Gather", &[&table, "ids"], &[]);
+        let x = self.op("Transpose", &[&rows], &[Attribute::ints("perm", &[1, 0, 2])]);
+        let matrix = |this: &Self, name: &str| -> Result<Vec<f32>> {
+            let mut both = Vec::new();
+            for end in ["", "_reverse"] {
+                both.extend(gates(&this.values(&format!("{prefix}.lstm.{name}_l0{end}"))?.1));
+            }
+            Ok(both)
+        };
+        let (w, r) = (matrix(self, "weight_ih")?, matrix(self, "weight_hh")?);
+        let (input, state) = (matrix(self, "bias_ih")?, matrix(self, "bias_hh")?);
+        let halves = input.chunks(4 * units).zip(state.chunks(4 * units));
+        let biases: Vec<f32> = halves.flat_map(|(i, s)| [i, s].concat()).collect();
+        let w = self.constant(&[2, 4 * units, dimension], &w);
+        let r = self.constant(&[2, 4 * units, units], &r);
+        let bias = self.constant(&[2, 8 * units], &biases);
+        let count = self.count();
+        let axes = self.integers(&[1]);
+        let lengths = self.op("Squeeze", &[&count, &axes], &[]);
+        let lengths = self.op("Cast", &[&lengths], &[Attribute::int("to", 6)]);
+        let hidden = i64::try_from(units).unwrap_or(i64::MAX);
+        let attributes =
+            [Attribute::int("hidden_size", hidden), Attribute::text("direction", "bidirectional")];
+        let y = self.op("LSTM", &[&x, &w, &r, &bias, &lengths], &attributes);
+        let last = format!("{y}_last");
+        if let Some(node) = self.graph.nodes.last_mut() {
+            node.outputs.push(last.clone());
+        }
+        // Both directions side by side: [batch, length, 2 units].
+        let y = self.op("Transpose", &[&y], &[Attribute::ints("perm", &[2, 0, 1, 3])]);
+        let shape = self.integers(&[0, 0, 2 * hidden]);
+        let y = self.op("Reshape", &[&y, &shape], &[]);
+        let mask = self.mask();
+        let axes = self.integers(&[2]);
+        let mask = self.op("Unsqueeze", &[&mask, &axes], &[]);
+        let is_word = self.op("Cast", &[&mask], &[Attribute::int("to", 9)]);
+        let features = match pool {
+            "max" => {
+                let never = self.scalar(-1e30);
+                let y = self.op("Where", &[&is_word, &y, &never], &[]);
+                let attributes = [Attribute::ints("axes", &[1]), Attribute::int("keepdims", 0)];
+                self.op("ReduceMax", &[&y], &attributes)
+            }
+            "attention" => {
+                let (_, query) = self.values(&format!("{prefix}.attention.weight"))?;
+                let query = self.constant(&[2 * units, 1], &query);
+                let scores = self.op("MatMul", &[&y, &query], &[]);
+                let never = self.scalar(-1e30);
+                let scores = self.op("Where", &[&is_word, &scores, &never], &[]);
+                let weights = self.op("Softmax", &[&scores], &[Attribute::int("axis", 1)]);
+                let weighted = self.op("Mul", &[&weights, &y], &[]);
+                self.sum(&weighted, 1, false)
+            }
+            _ => {
+                let last = self.op("Transpose", &[&last], &[Attribute::ints("perm", &[1, 0, 2])]);
+                let shape = self.integers(&[0, 2 * hidden]);
+                self.op("Reshape", &[&last, &shape], &[])
+            }
+        };
+        // A text without words has features of 0.
+        let has_words = self.sum(&mask, 1, false);
+        let one = self.scalar(1.0);
+        let has_words = self.op("Min", &[&has_words, &one], &[]);
+        Ok(self.op("Mul", &[&features, &has_words], &[]))
+    }
+
     fn integer(&mut self, value: i64) -> String {
         self.names += 1;
         let name = format!("c{}", self.names);
@@ -374,4 +456,10 @@ impl Builder<'_> {
         let scale = self.scalar(scale);
         Ok(self.op("Mul", &[&z, &scale], &[]))
     }
+}
+
+/// An LSTM's gates in the order of ONNX, i o f c, from that of PyTorch, i f c o.
+fn gates(values: &[f32]) -> Vec<f32> {
+    let quarters: Vec<&[f32]> = values.chunks((values.len() / 4).max(1)).collect();
+    [0, 3, 1, 2].iter().filter_map(|&gate| quarters.get(gate)).copied().flatten().copied().collect()
 }

@@ -75,6 +75,8 @@ pub struct Attribute {
     pub name: String,
     #[prost(int64, tag = "3")]
     pub i: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub s: Vec<u8>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]
@@ -82,12 +84,16 @@ pub struct Attribute {
 }
 
 impl Attribute {
+    pub fn text(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), s: text.as_bytes().to_vec(), kind: 3, ..Self::default() }
+    }
+
     pub fn int(name: &str, i: i64) -> Self {
-        Self { name: name.to_owned(), i, ints: Vec::new(), kind: 2 }
+        Self { name: name.to_owned(), i, kind: 2, ..Self::default() }
     }
 
     pub fn ints(name: &str, ints: &[i64]) -> Self {
-        Self { name: name.to_owned(), i: 0, ints: ints.to_vec(), kind: 7 }
+        Self { name: name.to_owned(), ints: ints.to_vec(), kind: 7, ..Self::default() }
     }
 }
 
