@@ -7,7 +7,6 @@
 //! Always holds: nothing but the model file is needed; memory does not grow with the number of texts.
 
 mod card;
-mod engine;
 mod explain;
 mod info;
 mod input;

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 
 use answers::{Answer, Form};
 use failure::{Failure, Result};
-use model::{Known, Model};
+use model::{Answered, Engine, Known, Model};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::ModelArgument;
-use crate::engine::{Answered, Engine};
 use crate::explain::{Style, write_explained};
 use crate::input::{Batch, Input, InputArguments, LabelColumn, Rows};
 use crate::output::{self, Prediction, Saying};

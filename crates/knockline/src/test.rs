@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use comparison::wilson;
 use failure::{Failure, Result};
-use model::{Metrics, Model, Tally};
+use model::{Engine, Metrics, Model, Tally};
 use serde_json::json;
 
 use crate::ModelArgument;
-use crate::engine::Engine;
 use crate::input::{Batch, Input, InputArguments, LabelColumn};
 use crate::predict::probability;
 

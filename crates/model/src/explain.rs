@@ -50,24 +50,28 @@ pub struct Explanation {
     pub method: Method,
     /// The words, in the order of the text.
     pub words: Vec<Contribution>,
-    /// With [`Method::Exact`]: the margin of each class of a text without any known word, and what
-    /// n-grams outside of all words add, less its mean.
+    /// With [`Method::Exact`]: what a text without any known word has, and what n-grams outside of the
+    /// words add, less the mean. With the words' contributions, it adds up to the margins.
     pub rest: Vec<f32>,
 }
 
-/// Longer texts are not explained: leaving out each word takes time that grows with the square of
-/// the words.
-pub const MOST_WORDS: usize = 1000;
+/// The most words of a text that are explained.
+const MOST_WORDS: usize = 1000;
+/// The most words that are read to leave out others: leaving out each word of a text takes time that
+/// grows with the square of the words.
+const MOST_READ: usize = 50_000;
+/// The most contributions, over the words and the classes.
+const MOST_MARGINS: usize = 1 << 22;
 
-/// The words of a text: what punctuation and white space part.
-fn words(text: &str) -> Vec<Range<usize>> {
+/// The first words of a text: what punctuation and white space part.
+fn words(text: &str, most: usize) -> Vec<Range<usize>> {
     let start = text.as_ptr() as usize;
     text::tokens(text)
         .map(|word| {
             let at = word.as_ptr() as usize - start;
             at..at + word.len()
         })
-        .take(MOST_WORDS)
+        .take(most.min(MOST_WORDS))
         .collect()
 }
 
@@ -80,7 +84,8 @@ fn centre(margins: &mut [f32]) {
 }
 
 impl Desk<'_> {
-    /// The answer to a text and what each of its first 1,000 words gives to it.
+    /// The answer to a text and what its first words give to it: up to 1,000, or up to 50,000 divided by
+    /// the text's words where words are left out.
     pub fn explain(&mut self, text: &str) -> Result<Explanation> {
         let (probabilities, known) = {
             let (probabilities, known) = self.probabilities(&[text])?;
@@ -103,17 +108,30 @@ impl Desk<'_> {
         let model = self.model();
         let classes = model.labels().len();
         let Net::Sum(sum) = &model.net else { return Ok((Vec::new(), Vec::new())) };
+        let places_of_words = words(text, MOST_MARGINS / classes);
+        let mut found: Vec<Contribution> = places_of_words
+            .iter()
+            .map(|place| Contribution { place: place.clone(), margins: vec![0.0; classes] })
+            .collect();
+        // The number of the word that each byte belongs to.
+        let mut word_of = vec![usize::MAX; text.len()];
+        for (number, place) in places_of_words.into_iter().enumerate() {
+            word_of.get_mut(place).unwrap_or_default().fill(number);
+        }
         let mut rest = sum.bias.clone();
-        // What each byte of the text gives to each class.
-        let mut bytes = vec![0.0_f32; text.len() * classes];
         let mut spread = |place: Range<usize>, margins: &[f32]| {
             let share = 1.0 / place.len().max(1) as f32;
-            let to = bytes.get_mut(place.start * classes..place.end * classes).unwrap_or_default();
-            if to.is_empty() {
-                rest.iter_mut().zip(margins).for_each(|(to, m)| *to += m);
-            }
-            for to in to.chunks_exact_mut(classes) {
+            let bytes = word_of.get(place).unwrap_or_default();
+            let mut add = |to: Option<&mut Contribution>, share: f32| {
+                let to = to.map_or(&mut rest, |word| &mut word.margins);
                 to.iter_mut().zip(margins).for_each(|(to, m)| *to += share * m);
+            };
+            if bytes.is_empty() {
+                add(None, 1.0);
+            }
+            for same in bytes.chunk_by(|a, b| a == b) {
+                let number = same.first().copied().unwrap_or(usize::MAX);
+                add(found.get_mut(number), share * same.len() as f32);
             }
         };
         let mut spans = Spans::default();
@@ -154,21 +172,15 @@ impl Desk<'_> {
             })
             .map_err(|at| model.file.damaged(at))?;
         }
-        let mut found = Vec::new();
-        for place in words(text) {
-            let mut margins = vec![0.0; classes];
-            let of = bytes.get_mut(place.start * classes..place.end * classes).unwrap_or_default();
-            for byte in of.chunks_exact_mut(classes) {
-                margins.iter_mut().zip(&*byte).for_each(|(to, m)| *to += m);
-                byte.fill(0.0);
+        // The regression of a calibration is not part of the terms; its factor is.
+        let (calibration, regression) = model.calibrator.parts();
+        let scale = if regression.is_some() { 1.0 } else { calibration.scale };
+        for margins in found.iter_mut().map(|word| &mut word.margins).chain([&mut rest]) {
+            for margin in &mut *margins {
+                *margin *= scale;
             }
-            centre(&mut margins);
-            found.push(Contribution { place, margins });
+            centre(margins);
         }
-        for byte in bytes.chunks_exact(classes) {
-            rest.iter_mut().zip(byte).for_each(|(to, m)| *to += m);
-        }
-        centre(&mut rest);
         Ok((found, rest))
     }
 
@@ -176,7 +188,8 @@ impl Desk<'_> {
     fn leave_one_out(&mut self, text: &str) -> Result<Vec<Contribution>> {
         let model = self.model();
         let classes = model.labels().len();
-        let places = words(text);
+        let count = text::tokens(text).count().max(1);
+        let places = words(text, (MOST_READ / count).min(MOST_MARGINS / classes));
         let mut all = self.logits(&[text])?;
         centre(&mut all);
         let mut found = Vec::new();

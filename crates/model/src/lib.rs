@@ -10,6 +10,7 @@
 mod container;
 mod description;
 mod desk;
+mod engine;
 mod explain;
 mod metrics;
 mod net;
@@ -29,6 +30,7 @@ pub use description::{
     MemberDescription, NetDescription, NgramsDescription, TableDescription, WordsDescription,
 };
 pub use desk::{Desk, Known};
+pub use engine::{Answered, Engine};
 pub use explain::{Contribution, Explanation, Method};
 pub use metrics::{ClassMetrics, Metrics, Tally};
 pub use opened::Model;

@@ -262,6 +262,9 @@ impl Net {
                 Ok(Self::Sequence(Box::new(Sequence { net, embeddings })))
             }
             NetDescription::Stack { members } if !is_member => {
+                if members.is_empty() {
+                    return Err(file.wrong("a stack has no members"));
+                }
                 let mut all = Vec::new();
                 for (number, member) in members.iter().enumerate() {
                     let prefix = name(&number.to_string());

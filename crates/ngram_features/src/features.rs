@@ -93,22 +93,28 @@ impl Features {
         if of_options.len() != tables.len() || !options.is_sound() {
             return None;
         }
+        // Finite, and not negative, as the bits of such numbers are.
+        let is_weight = |bits: u32| bits <= f32::MAX.to_bits();
         let mut columns = 0;
         let mut blocks = Vec::new();
         for ((block, range), (count, table)) in of_options.into_iter().zip(tables) {
             let (idf, table) = match (table, options.hash_bits) {
-                (ColumnTable::Listed(table), None) if table.is_below(count) => {
+                (ColumnTable::Listed(table), None)
+                    if table.is_below(count) && table.entries.iter().all(|e| is_weight(e[2])) =>
+                {
                     (Vec::new().into(), Table::InFile(table))
                 }
                 (ColumnTable::Hashed(idf), Some(bits))
-                    if idf.len() == count && count == 1 << bits =>
+                    if idf.len() == count
+                        && count == 1 << bits
+                        && idf.iter().all(|idf| is_weight(idf.to_bits())) =>
                 {
                     (idf, Table::None)
                 }
                 _ => return None,
             };
             let base = u32::try_from(columns).ok()?;
-            columns += count;
+            columns = usize::checked_add(columns, count)?;
             blocks.push(FeatureBlock {
                 block,
                 range,

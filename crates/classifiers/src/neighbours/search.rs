@@ -117,7 +117,9 @@ impl Work for Find<'_, '_> {
                 collect(sums, &index.arrays.lengths, 0.0, least, candidates);
                 evaluate(index, query, candidates, f32::MIN, nearest);
                 let by = |a: &Neighbour, b: &Neighbour| b.similarity.total_cmp(&a.similarity);
-                bound = nearest.select_nth_unstable_by(k - 1, by).1.similarity;
+                if k <= nearest.len() {
+                    bound = nearest.select_nth_unstable_by(k - 1, by).1.similarity;
+                }
                 nearest.clear();
             }
         }

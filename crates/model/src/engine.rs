@@ -4,7 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use failure::Result;
 use kernels::team;
-use model::{Desk, Known, Model};
+
+use crate::{Desk, Known, Model};
 
 /// Texts whose tokens stay in a cache until they are used.
 const AT_ONCE: usize = 192;
@@ -46,9 +47,9 @@ impl<'m> Engine<'m> {
 
     /// Answers texts. Each thread puts what `take` makes of its texts into a value that starts as
     /// `T::default()`; the values come back in the order of the texts.
-    pub fn answer<T: Default + Send>(
+    pub fn answer<S: AsRef<str> + Sync, T: Default + Send>(
         &self,
-        texts: &[String],
+        texts: &[S],
         take: impl Fn(Answered<'_>, &mut T) -> Result<()> + Sync,
     ) -> Result<Vec<T>> {
         // A few texts are answered sooner than a thread starts.
