@@ -73,7 +73,9 @@ fn a_model_gives_the_answers_of_its_run_without_the_artifacts() {
         let want = artifacts.run(&[&["predict", "--run", run], &TEXTS[..]].concat()).ok();
         let args = [&["predict", path, "--json", "--"], &TEXTS[..]].concat();
         let got = knockline(&args).ok();
-        for (want, got) in want.json().iter().zip(got.json()) {
+        let (want, got) = (want.json(), got.json());
+        assert_eq!((want.len(), got.len()), (TEXTS.len(), TEXTS.len()));
+        for (want, got) in want.iter().zip(got) {
             assert_eq!(want["title"], got["text"]);
             assert_eq!(
                 (&want["category"], &want["words"], &want["words_known"]),
@@ -157,6 +159,11 @@ fn files_come_back_with_a_prediction_for_each_row() {
     let args = ["test", model, parquet, "--label-column", "predicted", "--json"];
     let figures = knockline(&args).ok().json().remove(0);
     assert_eq!((&figures["rows"], figures["accuracy"].as_f64()), (&415.into(), Some(1.0)));
+    // A file may be replaced by its answers.
+    let copy = file("copy.csv", "title\nBank raises\n");
+    knockline(&["predict", model, "--file", &copy, "--output", &copy]).ok();
+    let text = std::fs::read_to_string(&copy).expect("reads");
+    assert!(text.starts_with("title,predicted,probability\nBank raises,b,"), "{text}");
     // No answer is better than an unlikely one.
     let sure = knockline(&["predict", model, "--json", "--min-probability", "1", "Bank quarter"]);
     assert_eq!(sure.ok().json()[0]["label"], Value::Null);
@@ -164,6 +171,8 @@ fn files_come_back_with_a_prediction_for_each_row() {
     let explained = &knockline(&args).ok().json()[0]["explanation"];
     assert_eq!(explained["method"], "exact");
     assert_eq!(explained["words"].as_array().map(Vec::len), Some(3));
+    let unsure = knockline(&["predict", model, "--min-probability", "1", "Bank quarter"]).ok().out;
+    assert!(unsure.contains("unsure") && !unsure.contains("none known"), "{unsure}");
     let plain = knockline(&["predict", model, "--explain", "Bank raises forecast"]).ok().out;
     assert!(plain.starts_with("b ") && plain.contains("Bank("), "{plain}");
 }
@@ -194,6 +203,7 @@ fn bad_files_are_named() {
     refused("a.csv", b"title,id\nx\n", &predict, 3, "found record with 1 fields");
     let said = refused("a.csv", b"title\ngood\n\xff\n", &predict, 3, "UTF-8");
     assert_eq!(said.lines().count(), 2, "the row before is answered: {said}");
+    refused("a.txt", b"__label__b __label__t x\n", &test, 3, "more than one label");
     let said = refused("a.jsonl", b"{\"text\": \"x\"}\n{", &predict, 3, "a.jsonl, line 2");
     assert_eq!(said.lines().count(), 1, "{said}");
     refused("a.jsonl", b"{\"text\": [1]}\n", &predict, 3, "[1] is not a text");

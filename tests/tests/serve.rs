@@ -139,9 +139,9 @@ fn it_answers_and_says_what_is_wrong_with_a_request() {
     // The same bits as on the command line.
     let mut command = Command::new(root().join("target/debug/knockline"));
     command.args(["predict", args[0], "--json", "--top-k", "2"]).args(texts);
-    for (one, other) in Ended::of(command).ok().json().iter().zip(predictions) {
-        assert_eq!(one["top"], other["top"]);
-    }
+    let lines = Ended::of(command).ok().json();
+    let tops = |all: &[Value]| all.iter().map(|one| one["top"].clone()).collect::<Vec<_>>();
+    assert_eq!(tops(&lines), tops(predictions));
     let (status, _, answer) = ask(json!({ "text": "Bank", "model": "small" }));
     assert_eq!((status, &answer["model"]), (200, &"small".into()));
     let (status, _, empty) = ask(json!({ "texts": [] }));
@@ -181,15 +181,23 @@ fn it_answers_and_says_what_is_wrong_with_a_request() {
     assert_eq!(labels["labels"], json!(["b", "t", "e", "m"]));
     let page = get("/");
     assert!(page.1.contains("default-src 'none'") && page.2.contains("<textarea"));
+    // A form or a plain text, which a page of another origin may send without asking.
+    let plain = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(server.send(plain.as_bytes()).0, 415);
+    wrong(
+        server.post("/explain", json!({ "text": "a ".repeat(9_000) }).to_string().as_bytes(), ""),
+        400,
+        "bytes of text to explain",
+    );
     // A body of a gigabyte that is announced, and one that is not.
-    let head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n";
+    let head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n";
     assert_eq!(server.send(head.as_bytes()).0, 413);
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(65_536)).repeat(2);
-    let head = "POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(server.send(format!("{head}{chunk}").as_bytes()).0, 413);
     // A body that does not arrive, and a head that does not.
     let start = Instant::now();
-    let half = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{";
+    let half = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{";
     assert_eq!(server.send(half.as_bytes()).0, 408);
     let mut slow = server.connect();
     slow.write_all(b"POST /pre").expect("writes");
@@ -229,6 +237,12 @@ fn a_token_and_other_origins_are_checked() {
             .contains("access-control-allow-origin: https://example.org")
     };
     assert!(allows("https://example.org") && !allows("https://example.com"));
+    for origin in ["*", "https://example.org/", "example.org"] {
+        let mut command = Command::new(root().join("target/debug/knockline"));
+        command.args(["serve", &slp, "--cors", origin]);
+        let ended = Ended::of(command);
+        assert!(ended.code == Some(2) && ended.err.contains("is not an origin"), "{}", ended.err);
+    }
     std::fs::write(&file, "short").expect("writes");
     let mut command = Command::new(root().join("target/debug/knockline"));
     command.args(["serve", &slp, "--token-file", &file]);
@@ -277,7 +291,7 @@ fn a_full_queue_refuses_and_a_replaced_model_loses_nothing() {
                 })
             })
             .collect();
-        for round in 0..10 {
+        for round in 0..11 {
             // Renamed into place, as an export does it.
             let next = artifacts.path().join("next");
             std::fs::copy([&slp, &best][round % 2], &next).expect("copies");
@@ -285,24 +299,38 @@ fn a_full_queue_refuses_and_a_replaced_model_loses_nothing() {
             server.signal("-HUP");
             std::thread::sleep(Duration::from_millis(60));
         }
+        // However many signals came together, the last file is the one that answers.
+        let until = Instant::now() + Duration::from_secs(20);
+        while !server.get("/models", "").2.contains("train.slp") {
+            assert!(Instant::now() < until, "the last model is not served");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         stop.store(true, Ordering::Relaxed);
         clients.into_iter().map(|client| client.join().expect("a client")).collect::<Vec<_>>()
     });
     let right: u32 = counts.iter().map(|count| count.0).sum();
     let refused: u32 = counts.iter().map(|count| count.1).sum();
-    assert!(right > 50 && refused > 0, "{right} answers, {refused} refusals");
+    assert!(right > 0 && refused > 0, "{right} answers, {refused} refusals");
     // A damaged model does not take the place of a whole one.
     let (_, _, before) = server.get("/models", "");
     std::fs::write(artifacts.path().join("next"), "damaged").expect("writes");
     std::fs::rename(artifacts.path().join("next"), &path).expect("renames");
     server.signal("-HUP");
-    while !server.line().contains("stays as it is") {}
+    loop {
+        let line = server.line();
+        assert!(!line.is_empty(), "the server has ended");
+        if line.contains("stays as it is") {
+            break;
+        }
+    }
     assert_eq!(server.get("/models", "").2, before);
     // On SIGTERM an open request is answered, then the server ends.
     let mut open = BufReader::new(server.connect());
     let body = "{\"text\": \"Bank\"}";
-    let head =
-        format!("POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     open.get_mut().write_all(head.as_bytes()).expect("writes");
     open.get_mut().write_all(&body.as_bytes()[..4]).expect("writes");
     std::thread::sleep(Duration::from_millis(200));
@@ -312,4 +340,25 @@ fn a_full_queue_refuses_and_a_replaced_model_loses_nothing() {
     open.get_mut().write_all(&body.as_bytes()[4..]).expect("writes");
     assert_eq!(answer(&mut open).0, 200);
     assert!(server.child.wait().expect("ends").success());
+}
+
+#[test]
+fn clients_that_do_not_read_give_their_connections_back() {
+    let (_artifacts, [_, slp]) = models();
+    let slp = slp.to_str().expect("UTF-8");
+    let server = Server::start(&[slp, "--max-connections", "2", "--timeout", "1"]);
+    let greedy: Vec<TcpStream> = (0..2)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream.set_write_timeout(Some(Duration::from_millis(200))).expect("sets");
+            // Requests for long answers until the server stops reading.
+            let request = "GET /page.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+            while stream.write_all(request.as_bytes()).is_ok() {}
+            stream
+        })
+        .collect();
+    let start = Instant::now();
+    assert_eq!(server.get("/healthz", "").2, "ok\n");
+    assert!(start.elapsed() < Duration::from_secs(15));
+    drop(greedy);
 }

@@ -156,8 +156,8 @@ impl Builder<'_> {
 
     /// Sums over an axis.
     fn sum(&mut self, x: &str, axis: i64, keep: bool) -> String {
-        let axes = self.integers(&[axis]);
-        self.op("ReduceSum", &[x, &axes], &[Attribute::int("keepdims", i64::from(keep))])
+        let over = self.integers(&[axis]);
+        self.op("ReduceSum", &[x, &over], &[Attribute::int("keepdims", i64::from(keep))])
     }
 
     /// 1 for a word and 0 for padding, \[batch, length\].

@@ -9,6 +9,7 @@ use model::{Description, Model};
 use serde_json::{Value, json};
 
 use crate::ModelArgument;
+use crate::output::print;
 
 /// What the card is about.
 #[derive(clap::Args)]
@@ -33,10 +34,7 @@ pub fn run(arguments: &CardArguments) -> Result<()> {
     let file = arguments.model.model.file_name().map(|name| name.to_string_lossy().into_owned());
     let card = card(&model, &file.unwrap_or_default(), arguments);
     match &arguments.output {
-        None => {
-            print!("{card}");
-            Ok(())
-        }
+        None => print(&card),
         Some(path) => std::fs::write(path, card).map_err(|e| Failure::io("write", path, &e)),
     }
 }
@@ -112,7 +110,7 @@ fn card(model: &Model, file: &str, arguments: &CardArguments) -> String {
             score.accuracy, score.loss
         ));
     }
-    line("\nThese are the scores of the run as it was trained, before quantisation.\n".to_owned());
+    line("\nThese are the scores of the run as it was trained: before a temperature, a choice of words and quantisation.\n".to_owned());
     line("## Training data\n".to_owned());
     for (what, source) in &of.sources {
         line(format!("- {what}: {}", cell(source)));

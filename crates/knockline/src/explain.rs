@@ -22,13 +22,15 @@ pub enum Style {
 }
 
 impl Style {
-    /// The style for stdout: colour on a terminal, unless NO_COLOR is set.
-    pub fn of_stdout(json: bool) -> Self {
+    /// Colour on a terminal, unless NO_COLOR is set.
+    pub fn new(json: bool, to_file: bool) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        match json {
-            true => Self::Json,
-            false if std::io::stdout().is_terminal() && !no_color => Self::Colour,
-            false => Self::Plain,
+        if json {
+            Self::Json
+        } else if !to_file && !no_color && std::io::stdout().is_terminal() {
+            Self::Colour
+        } else {
+            Self::Plain
         }
     }
 }
@@ -47,8 +49,11 @@ pub struct Explained<'t> {
 struct Reasons<'t> {
     /// `exact` or `leave-one-out`.
     method: &'static str,
-    /// What the words give.
+    /// What the words give to the margins of classes, less the mean over the classes.
     words: Vec<Word<'t>>,
+    /// With `exact`: what is left, so that all adds up to the margins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rest: Vec<Share<'t>>,
 }
 
 /// A word, where it is, and what it gives to the classes that are shown.
@@ -73,20 +78,21 @@ impl<'t> Explained<'t> {
         let prediction = Prediction::of(labels, &of.probabilities, of.known, how);
         let shown: Vec<usize> =
             prediction.top.iter().filter_map(|odds| labels.find(odds.label)).collect();
+        let shares = |margins: &[f32]| -> Vec<Share<'t>> {
+            let share = |&label: &usize| {
+                Some(Share { label: labels.name(label), contribution: *margins.get(label)? })
+            };
+            shown.iter().filter_map(share).collect()
+        };
         let word = |Contribution { place, margins }: &Contribution| Word {
             word: text.get(place.clone()).unwrap_or_default(),
             start: place.start,
             end: place.end,
-            contributions: shown
-                .iter()
-                .map(|&label| Share {
-                    label: labels.name(label),
-                    contribution: margins.get(label).copied().unwrap_or_default(),
-                })
-                .collect(),
+            contributions: shares(margins),
         };
         let words = of.words.iter().map(word).collect();
-        Self { text, prediction, explanation: Reasons { method: of.method.name(), words } }
+        let (method, rest) = (of.method.name(), shares(&of.rest));
+        Self { text, prediction, explanation: Reasons { method, words, rest } }
     }
 }
 

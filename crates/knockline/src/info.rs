@@ -1,10 +1,13 @@
 //! `knockline info`
 
+use std::fmt::Write as _;
+
 use failure::Result;
 use model::{Description, Model};
 use serde_json::json;
 
 use crate::ModelArgument;
+use crate::output::{print, shown};
 
 /// What to say.
 #[derive(clap::Args)]
@@ -26,8 +29,7 @@ pub fn run(arguments: &InfoArguments) -> Result<()> {
     let opened = start.elapsed();
     model.check()?;
     if arguments.words {
-        print!("{}", model.words()?);
-        return Ok(());
+        return print(&model.words()?);
     }
     let of = model.description();
     if arguments.json {
@@ -38,40 +40,54 @@ pub fn run(arguments: &InfoArguments) -> Result<()> {
                 json!({ "name": name, "dtype": dtype, "shape": shape, "bytes": bytes })
             })
             .collect();
-        println!("{}", json!({ "bytes": model.size(), "description": of, "tensors": tensors }));
-        return Ok(());
+        let line = json!({ "bytes": model.size(), "description": of, "tensors": tensors });
+        return print(&format!("{line}\n"));
     }
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let mut line = |line: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{}", shown(&line.to_string()));
+    };
     let Description { run, net, words, tokenizer, lowercase, precision, .. } = of;
-    println!("run        {run} ({net}), format {}, by knockline {}", of.format, of.knockline);
-    println!(
+    line(format_args!(
+        "run        {run} ({net}), format {}, by knockline {}",
+        of.format, of.knockline
+    ));
+    line(format_args!(
         "size       {:.2} MB, {}; opened in {:.1} ms; every byte has its digest",
         model.size() as f64 / 1e6,
         precision.name(),
         opened.as_secs_f64() * 1e3
-    );
+    ));
     let labels = model.labels();
     let first: Vec<&str> = labels.names().iter().take(20).map(String::as_str).collect();
     let more = labels.len().saturating_sub(first.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    println!("labels     {}: {}{more}", labels.len(), first.join(", "));
-    println!("words      {} (tokenizer: {tokenizer}; lower case: {lowercase})", words.count);
+    line(format_args!("labels     {}: {}{more}", labels.len(), first.join(", ")));
+    line(format_args!(
+        "words      {} (tokenizer: {tokenizer}; lower case: {lowercase})",
+        words.count
+    ));
     if let Some(ngrams) = &of.ngrams {
         let columns: usize = ngrams.tables.iter().map(|table| table.columns).sum();
-        println!("n-grams    {columns}");
+        line(format_args!("n-grams    {columns}"));
     }
     for (part, score) in &of.scores {
         let rows = of.rows.get(part).copied().unwrap_or_default();
-        println!("{part:10} accuracy {:.4}, loss {:.4}, {rows} rows", score.accuracy, score.loss);
+        line(format_args!(
+            "{part:10} accuracy {:.4}, loss {:.4}, {rows} rows",
+            score.accuracy, score.loss
+        ));
     }
     for (what, source) in &of.sources {
-        println!("{what:10} {source}");
+        line(format_args!("{what:10} {source}"));
     }
     if let Some(licence) = &of.licence {
-        println!("licence    {licence}");
+        line(format_args!("licence    {licence}"));
     }
-    println!("tensors");
+    line(format_args!("tensors"));
     for (name, dtype, shape, bytes) in model.tensors() {
-        println!("  {name:32} {dtype:4} {shape:?}  {:.2} MB", bytes as f64 / 1e6);
+        line(format_args!("  {name:32} {dtype:4} {shape:?}  {:.2} MB", bytes as f64 / 1e6));
     }
-    Ok(())
+    print(&text)
 }

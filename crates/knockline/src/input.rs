@@ -255,6 +255,13 @@ impl Input {
                             "give fastText's format, or CSV, JSON lines or parquet with --format",
                         ));
                     };
+                    if text.trim_start().starts_with("__label__") {
+                        return Err(Failure::input(
+                            "the line has more than one label",
+                            format_args!("{}, line {number}", self.name),
+                            "give one label per line",
+                        ));
+                    }
                     bytes += text.len();
                     batch.labels.push(label.to_owned());
                     batch.texts.push(text.to_owned());
@@ -273,8 +280,8 @@ impl Input {
                         break Ok(());
                     }
                     match json_row(reader, number, &self.name, self.text.as_deref(), &self.label) {
-                        Ok(Some((text, label, row))) => {
-                            bytes += text.len();
+                        Ok(Some((text, label, row, length))) => {
+                            bytes += length;
                             batch.texts.push(text);
                             batch.labels.extend(label);
                             rows.push(row);
@@ -336,7 +343,8 @@ fn line(reader: &mut Reader, number: &mut u64, name: &str) -> Result<Option<Stri
 /// The place of a column among names: the wanted one, or one of the usual ones.
 fn find_column(names: &[&str], wanted: Option<&str>, usual: &[&str]) -> Option<usize> {
     let place = |name: &str| names.iter().position(|of| *of == name);
-    wanted.map_or_else(|| usual.iter().find_map(|name| place(name)), place)
+    let alike = |name: &&str| names.iter().position(|of| of.eq_ignore_ascii_case(name));
+    wanted.map_or_else(|| usual.iter().find_map(alike), place)
 }
 
 /// The place of the texts, and of the labels if they are wanted, among the names of columns.
@@ -367,7 +375,8 @@ pub fn find_columns(
     Ok((of_text, Some(of_label)))
 }
 
-type JsonRow = (String, Option<String>, Map<String, Value>);
+/// A text, its label, its row, and the bytes of its line.
+type JsonRow = (String, Option<String>, Map<String, Value>, usize);
 
 fn json_row(
     reader: &mut Reader,
@@ -402,7 +411,7 @@ fn json_row(
     };
     let text = value(of_text)?;
     let label = of_label.map(value).transpose()?;
-    Ok(Some((text, label, row)))
+    Ok(Some((text, label, row, line.len())))
 }
 
 impl CellReader {
@@ -471,7 +480,7 @@ impl CellReader {
                     None => break Err(few_cells(&row, name)),
                 }
             }
-            bytes += text.len();
+            bytes += row.as_slice().len();
             batch.texts.push(text);
             rows.push(row);
         };

@@ -72,3 +72,13 @@ pub fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<bool> {
         )),
     }
 }
+
+/// Prints a text. A reader that wants no more is no error.
+pub fn print(text: &str) -> Result<()> {
+    write(&mut std::io::stdout().lock(), text.as_bytes()).map(drop)
+}
+
+/// A text for a terminal, which it cannot control.
+pub fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -11,6 +11,7 @@ use polars::prelude::{
 };
 
 use crate::input::{Batch, LabelColumn, Rows, find_columns};
+use crate::predict::{complete, partial};
 
 fn wrong(error: &PolarsError, path: &Path) -> Failure {
     let remedy = "give a parquet file with a column of texts";
@@ -43,34 +44,35 @@ impl TableReader {
         let file = File::open(&self.path).map_err(|e| Failure::io("read", &self.path, &e))?;
         let frame = ParquetReader::new(file).with_slice(Some((self.next, most))).finish();
         let frame = frame.map_err(|e| wrong(&e, &self.path))?;
-        batch.texts = self.texts(&frame, &self.text)?;
+        let (texts, mut failure) = self.texts(&frame, &self.text)?;
+        batch.texts = texts;
         if let Some(label) = &self.label {
-            batch.labels = self.texts(&frame, label)?;
+            let (labels, of_labels) = self.texts(&frame, label)?;
+            batch.labels = labels;
+            failure = failure.or(of_labels);
         }
         let count = frame.height();
         self.next += count;
-        batch.rows = Rows::Table(frame);
-        Ok(count == most)
+        // The rows before a bad one are answered.
+        batch.rows = Rows::Table(frame.head(Some(batch.texts.len())));
+        failure.map_or(Ok(count == most), Err)
     }
 
-    fn texts(&self, frame: &DataFrame, name: &str) -> Result<Vec<String>> {
+    /// The texts of a column, up to an empty cell, and what is wrong with that.
+    fn texts(&self, frame: &DataFrame, name: &str) -> Result<(Vec<String>, Option<Failure>)> {
         let column = frame.column(name).and_then(|column| column.cast(&DataType::String));
         let column = column.map_err(|e| wrong(&e, &self.path))?;
-        let texts = column.str().map_err(|e| wrong(&e, &self.path))?;
-        let first = self.next;
-        texts
-            .iter()
-            .enumerate()
-            .map(|(row, text)| {
-                text.map(str::to_owned).ok_or_else(|| {
-                    Failure::input(
-                        format_args!("column `{name}` has an empty cell"),
-                        format_args!("{}, row {}", self.path.display(), first + row + 1),
-                        "fill it, or leave the row out",
-                    )
-                })
-            })
-            .collect()
+        let all = column.str().map_err(|e| wrong(&e, &self.path))?;
+        let texts: Vec<String> = all.iter().map_while(|text| text.map(str::to_owned)).collect();
+        let row = self.next + texts.len() + 1;
+        let failure = (texts.len() < frame.height()).then(|| {
+            Failure::input(
+                format_args!("column `{name}` has an empty cell"),
+                format_args!("{}, row {row}", self.path.display()),
+                "fill it, or leave the row out",
+            )
+        });
+        Ok((texts, failure))
     }
 }
 
@@ -113,8 +115,8 @@ impl TableWriter {
             frame.with_column(column).map_err(fail)?;
         }
         if self.writer.is_none() {
-            let file =
-                File::create(&self.path).map_err(|e| Failure::io("write", &self.path, &e))?;
+            let file = File::create(partial(&self.path))
+                .map_err(|e| Failure::io("write", &self.path, &e))?;
             self.writer = Some(ParquetWriter::new(file).batched(frame.schema()).map_err(fail)?);
         }
         match &mut self.writer {
@@ -126,8 +128,9 @@ impl TableWriter {
     /// Ends the file.
     pub fn finish(self) -> Result<()> {
         let Some(writer) = self.writer else { return Ok(()) };
-        writer.finish().map(drop).map_err(|e| {
+        writer.finish().map_err(|e| {
             Failure::failed(e, self.path.display(), "check that there is room on the disk")
-        })
+        })?;
+        complete(&self.path)
     }
 }

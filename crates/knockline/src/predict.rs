@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use answers::{Answer, Form};
 use failure::{Failure, Result};
@@ -28,7 +28,8 @@ pub struct PredictArguments {
     file: Option<PathBuf>,
     #[command(flatten)]
     input: InputArguments,
-    /// Write the answers to this file; parquet gives parquet, and CSV gives CSV
+    /// Write the answers to this file: a table if its name ends in .parquet, else what would go to
+    /// stdout
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// How many classes to show, the likeliest first
@@ -84,8 +85,9 @@ pub fn run(arguments: &PredictArguments) -> Result<()> {
         if !output.answer(&engine, &batch)? {
             return Ok(());
         }
-        if !more? {
-            return output.finish();
+        if !matches!(more, Ok(true)) {
+            output.finish()?;
+            return more.map(drop);
         }
     }
 }
@@ -112,9 +114,9 @@ fn open(arguments: &PredictArguments) -> Result<Input> {
 }
 
 fn explain(arguments: &PredictArguments, model: &Model, input: &mut Input) -> Result<()> {
-    let style = Style::of_stdout(arguments.json);
+    let style = Style::new(arguments.json, arguments.output.is_some());
     let mut desk = model.desk();
-    let mut out = destination(arguments)?;
+    let mut out = Destination::open(arguments.output.as_ref())?;
     let mut batch = Batch::default();
     loop {
         let more = input.next(&mut batch, 64);
@@ -123,24 +125,59 @@ fn explain(arguments: &PredictArguments, model: &Model, input: &mut Input) -> Re
             let mut said = Vec::new();
             let how = arguments.saying();
             write_explained(&mut said, model.labels(), text, &explanation, style, how)?;
-            if !output::write(&mut out, &said)? {
+            if !out.write(&said)? {
                 return Ok(());
             }
         }
-        if !more? {
-            return Ok(());
+        if !matches!(more, Ok(true)) {
+            out.finish()?;
+            return more.map(drop);
         }
     }
 }
 
-fn destination(arguments: &PredictArguments) -> Result<Box<dyn Write>> {
-    Ok(match &arguments.output {
-        None => Box::new(std::io::stdout().lock()),
-        Some(path) => {
-            let file = File::create(path).map_err(|e| Failure::io("write", path, &e))?;
-            Box::new(BufWriter::new(file))
-        }
-    })
+/// Where lines go: stdout, or a file that takes its name when it is complete, so that it may have the
+/// name of the input.
+pub struct Destination {
+    out: Box<dyn Write>,
+    path: Option<PathBuf>,
+}
+
+/// The name of a file that is not complete.
+pub fn partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+impl Destination {
+    fn open(path: Option<&PathBuf>) -> Result<Self> {
+        let out: Box<dyn Write> = match path {
+            None => Box::new(std::io::stdout().lock()),
+            Some(path) => {
+                let file =
+                    File::create(partial(path)).map_err(|e| Failure::io("write", path, &e))?;
+                Box::new(BufWriter::new(file))
+            }
+        };
+        Ok(Self { out, path: path.cloned() })
+    }
+
+    /// `false` if nobody reads any more.
+    fn write(&mut self, bytes: &[u8]) -> Result<bool> {
+        output::write(&mut self.out, bytes)
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.write(&[])?;
+        drop(self.out);
+        self.path.map_or(Ok(()), |path| complete(&path))
+    }
+}
+
+/// Gives a complete file its name.
+pub fn complete(path: &Path) -> Result<()> {
+    std::fs::rename(partial(path), path).map_err(|e| Failure::io("rename", path, &e))
 }
 
 impl PredictArguments {
@@ -152,7 +189,7 @@ impl PredictArguments {
 /// Where answers go.
 struct Output<'a> {
     arguments: &'a PredictArguments,
-    out: Box<dyn Write>,
+    out: Destination,
     /// Whether the answers are rows of CSV, and with which delimiter.
     cells: Option<u8>,
     #[cfg(feature = "parquet")]
@@ -165,14 +202,14 @@ impl<'a> Output<'a> {
         {
             let is_parquet = |path: &PathBuf| path.extension().is_some_and(|e| e == "parquet");
             if let Some(path) = arguments.output.as_ref().filter(|path| is_parquet(path)) {
-                let out: Box<dyn Write> = Box::new(std::io::sink());
+                let out = Destination { out: Box::new(std::io::sink()), path: None };
                 let table = Some(crate::parquet::TableWriter::new(path));
                 return Ok(Self { arguments, out, cells: None, table });
             }
         }
         let mut this = Self {
             arguments,
-            out: destination(arguments)?,
+            out: Destination::open(arguments.output.as_ref())?,
             cells: input.delimiter().filter(|_| !arguments.json),
             #[cfg(feature = "parquet")]
             table: None,
@@ -182,7 +219,7 @@ impl<'a> Output<'a> {
             let names = header.iter().chain(["predicted", "probability"]);
             writer.write_record(names).map_err(|e| cannot_write(&e))?;
             let bytes = writer.into_inner().map_err(|e| cannot_write(&e))?;
-            output::write(&mut this.out, &bytes)?;
+            this.out.write(&bytes)?;
         }
         Ok(this)
     }
@@ -198,7 +235,7 @@ impl<'a> Output<'a> {
             say(arguments, cells, engine.model(), batch, &answered, said)
         })?;
         for said in said {
-            if !output::write(&mut self.out, &said)? {
+            if !self.out.write(&said)? {
                 return Ok(false);
             }
         }
@@ -236,8 +273,7 @@ impl<'a> Output<'a> {
         if let Some(table) = self.table {
             return table.finish();
         }
-        let mut out = self.out;
-        output::write(&mut out, &[]).map(drop)
+        self.out.finish()
     }
 }
 
@@ -297,8 +333,11 @@ fn say(
             _ if arguments.json => json(said, &Line { text, prediction: prediction() })?,
             _ => {
                 let best = p.iter().copied().fold(0.0, f32::max);
-                let anything = known.anything && best >= how.least;
-                let known = answers::Known { all: known.words, known: known.known, anything };
+                if known.anything && best < how.least {
+                    said.extend_from_slice(b"-         unsure, ");
+                }
+                let Known { words, known, anything } = known;
+                let known = answers::Known { all: words, known, anything };
                 let answer = Answer { title: text, known, labels, probabilities: p };
                 answer.write(said, Form::Text, how.top_k).map_err(|e| cannot_write(&e))?;
             }

@@ -2,13 +2,15 @@
 //!
 //! Requests wait in a queue of bounded length, from which the threads that compute take several at a
 //! time. What does not fit into the queue is refused at once, with 503. A model is replaced while
-//! requests are answered: each is answered by the model that it met.
+//! requests are answered: each is answered by one model, the old or the new one.
 
 mod metrics;
 mod models;
 mod problem;
 mod routes;
+mod stream;
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use signal_hook::iterator::Signals;
 
 use models::Models;
 use routes::Service;
+use stream::Impatient;
 
 /// What to serve, and how.
 #[derive(clap::Args)]
@@ -73,6 +76,11 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
     number.ok_or_else(|| "give seconds, more than 0 and at most 86400".to_owned())
 }
 
+/// Writes a line to stderr. Nobody need read it.
+fn log(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// The limits of a request.
 #[derive(Clone, Copy)]
 struct Limits {
@@ -87,10 +95,10 @@ pub fn run(arguments: &ServeArguments) -> Result<()> {
     let models = Models::open(&arguments.models, threads, arguments.queue as usize)?;
     let token = arguments.token_file.as_ref().map(token).transpose()?;
     if token.is_none() && !arguments.listen.ip().is_loopback() {
-        eprintln!(
+        log(format_args!(
             "warning: everybody who reaches {} can ask; --token-file asks for a token",
             arguments.listen
-        );
+        ));
     }
     let limits = Limits {
         texts: arguments.max_texts as usize,
@@ -104,7 +112,9 @@ pub fn run(arguments: &ServeArguments) -> Result<()> {
         .max_connections
         .min(u32::try_from(allowed.saturating_sub(64)).unwrap_or(arguments.max_connections).max(1));
     if connections < arguments.max_connections {
-        eprintln!("note: at most {connections} connections at once, for `ulimit -n` is {allowed}");
+        log(format_args!(
+            "note: at most {connections} connections at once, for `ulimit -n` is {allowed}"
+        ));
     }
     let service = Service::new(models, limits, token);
     let app = routes::router(Arc::clone(&service), &arguments.cors)?;
@@ -145,11 +155,12 @@ async fn serve(
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT]).map_err(cannot)?;
     let (send, mut signalled) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || signals.forever().try_for_each(|signal| send.send(signal)));
-    eprintln!("listening on http://{address}");
+    log(format_args!("listening on http://{address}"));
     let mut http = http1::Builder::new();
     // The time to send a request's head, and to send the next one on an open connection.
     http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs_f64(arguments.timeout));
     http.max_buf_size(1 << 16);
+    let patience = Duration::from_secs_f64(arguments.timeout);
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(connections));
     loop {
@@ -172,15 +183,17 @@ async fn serve(
             (permit, Ok((stream, _))) => (permit, stream),
             (_, Err(e)) => {
                 // Often a lack of descriptors, which passes.
-                eprintln!("warning: cannot accept a connection: {e}");
+                log(format_args!("warning: cannot accept a connection: {e}"));
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
         // Answers are small, and waiting for more to send would delay them.
         let _ = stream.set_nodelay(true);
-        let served =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        let served = http.serve_connection(
+            TokioIo::new(Impatient::new(stream, patience)),
+            TowerToHyperService::new(app.clone()),
+        );
         let served = graceful.watch(served);
         let service = Arc::clone(service);
         tokio::spawn(async move {
@@ -191,9 +204,14 @@ async fn serve(
         });
     }
     drop(listener);
-    eprintln!("stopping: no new connections; open requests are answered");
+    log(format_args!("stopping: no new connections; open requests are answered"));
     tokio::select! {
         () = graceful.shutdown() => Ok(()),
+        _ = signalled.recv() => Err(Failure::failed(
+            "a second signal cut off the open requests",
+            address,
+            "wait until the requests have ended",
+        )),
         () = tokio::time::sleep(Duration::from_secs_f64(arguments.grace)) => Err(Failure::failed(
             "some requests did not end in time and were cut off",
             address,

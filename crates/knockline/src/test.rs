@@ -1,5 +1,6 @@
 //! `knockline test`
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use comparison::wilson;
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use crate::ModelArgument;
 use crate::input::{Batch, Input, InputArguments, LabelColumn};
+use crate::output::{print, shown};
 use crate::predict::probability;
 
 /// What to measure on.
@@ -50,12 +52,15 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
     let start = std::time::Instant::now();
     loop {
         let more = input.next(&mut batch, engine.batch())?;
-        let answers = engine.answer(&batch.texts, |answered, all: &mut Vec<f32>| {
-            all.extend_from_slice(answered.probabilities);
-            Ok(())
-        })?;
-        let answers: Vec<f32> = answers.into_iter().flatten().collect();
-        for (p, name) in answers.chunks_exact(labels.len()).zip(&batch.labels) {
+        let answers =
+            engine.answer(&batch.texts, |answered, all: &mut (Vec<f32>, Vec<bool>)| {
+                all.0.extend_from_slice(answered.probabilities);
+                all.1.extend(answered.known.iter().map(|known| known.anything));
+                Ok(())
+            })?;
+        let rows =
+            answers.iter().flat_map(|(all, known)| all.chunks_exact(labels.len()).zip(known));
+        for ((p, is_known), name) in rows.zip(&batch.labels) {
             row += 1;
             let label = labels.find(name).ok_or_else(|| {
                 let known: Vec<&str> = labels.names().iter().take(20).map(String::as_str).collect();
@@ -65,18 +70,20 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
                     "give data with the model's labels",
                 )
             })?;
-            tally.add(p, label, arguments.min_probability);
+            tally.add(p, *is_known, label, arguments.min_probability);
         }
         if !more {
             break;
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    report(arguments, &model, &tally.finish(), seconds);
-    Ok(())
+    print(&report(arguments, &model, &tally.finish(), seconds))
 }
 
-fn report(arguments: &TestArguments, model: &Model, metrics: &Metrics, seconds: f64) {
+/// The most classes whose confusion matrix is part of the JSON object.
+const MATRIX: usize = 256;
+
+fn report(arguments: &TestArguments, model: &Model, metrics: &Metrics, seconds: f64) -> String {
     let labels = model.labels();
     let answered = usize::try_from(metrics.answered).unwrap_or(usize::MAX);
     let (low, high) = wilson(metrics.accuracy, answered);
@@ -93,7 +100,10 @@ fn report(arguments: &TestArguments, model: &Model, metrics: &Metrics, seconds: 
                 })
             })
             .collect();
-        let confusion: Vec<&[u64]> = metrics.confusion.chunks(labels.len()).collect();
+        let count = |of, as_class| metrics.confusion.get(&(of, as_class)).copied().unwrap_or(0);
+        let row = |of| (0..labels.len()).map(|as_class| count(of, as_class)).collect();
+        let all = if labels.len() > MATRIX { 0 } else { labels.len() };
+        let confusion: Vec<Vec<u64>> = (0..all).map(row).collect();
         let line = json!({
             "rows": metrics.rows, "answered": metrics.answered, "right": metrics.right,
             "accuracy": metrics.accuracy, "accuracy_low": low, "accuracy_high": high,
@@ -101,27 +111,35 @@ fn report(arguments: &TestArguments, model: &Model, metrics: &Metrics, seconds: 
             "calibration_error": metrics.calibration_error, "rows_per_second": speed,
             "classes": classes, "confusion": confusion,
         });
-        println!("{line}");
-        return;
+        return format!("{line}\n");
     }
-    println!("rows               {}", metrics.rows);
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let mut say = |line: std::fmt::Arguments<'_>| {
+        let _ = writeln!(text, "{}", shown(&line.to_string()));
+    };
+    say(format_args!("rows               {}", metrics.rows));
     if metrics.answered < metrics.rows {
         let share = metrics.answered as f64 / metrics.rows.max(1) as f64;
-        println!("answered           {} ({:.1} %)", metrics.answered, 100.0 * share);
+        say(format_args!("answered           {} ({:.1} %)", metrics.answered, 100.0 * share));
     }
-    println!("accuracy           {:.4}  (95 % interval {low:.4} to {high:.4})", metrics.accuracy);
-    println!("macro F1           {:.4}", metrics.macro_f1);
-    println!("cross-entropy      {:.4} nats", metrics.loss);
-    println!("calibration error  {:.4}", metrics.calibration_error);
-    println!("rows per second    {speed:.0}");
+    say(format_args!(
+        "accuracy           {:.4}  (95 % interval {low:.4} to {high:.4})",
+        metrics.accuracy
+    ));
+    say(format_args!("macro F1           {:.4}", metrics.macro_f1));
+    say(format_args!("cross-entropy      {:.4} nats", metrics.loss));
+    say(format_args!("calibration error  {:.4}", metrics.calibration_error));
+    say(format_args!("rows per second    {speed:.0}"));
     if arguments.per_label {
         let width = labels.names().iter().map(|n| n.chars().count()).max().unwrap_or(0).max(5);
-        println!("\n{:width$}  precision  recall      F1    rows", "label");
+        say(format_args!("{:width$}  precision  recall      F1    rows", "label"));
         for (label, of) in labels.names().iter().zip(&metrics.classes) {
-            println!(
+            say(format_args!(
                 "{label:width$}     {:.4}  {:.4}  {:.4} {:>7}",
                 of.precision, of.recall, of.f1, of.support
-            );
+            ));
         }
     }
+    text
 }

@@ -2,7 +2,8 @@
 //!
 //! The file is a safetensors file: the weights, the words, the tokenizer and, in the metadata, a
 //! [`Description`]. It is used as it lies on the disk, so that a model answers a few milliseconds
-//! after it is opened, whatever its size. `docs/model.md` describes the format.
+//! after it is opened: rows of words and n-grams are not read before they are needed.
+//! `docs/model.md` describes the format.
 //!
 //! Always holds: a file with a changed or missing byte gives an error, never an answer; a text's
 //! answer does not depend on the texts beside it; neither polars nor candle is needed.

@@ -1,14 +1,17 @@
 //! How good a model is on labelled texts.
 
+use std::collections::BTreeMap;
+
 use kernels::odds::largest;
 
 /// Counts answers.
 pub struct Tally {
     classes: usize,
-    /// Rows of true classes, columns of predicted ones.
-    confusion: Vec<u64>,
+    /// Answers by their true and their predicted class.
+    confusion: BTreeMap<(usize, usize), u64>,
+    /// Rows without an answer by their class.
+    unanswered: Vec<u64>,
     loss: f64,
-    abstained: u64,
     /// Of each tenth of the probability: rows, right ones, and the sum of probabilities.
     bins: [(u64, u64, f64); BINS],
 }
@@ -22,7 +25,7 @@ pub struct ClassMetrics {
     pub support: u64,
     /// The share of its predictions that are right.
     pub precision: f64,
-    /// The share of its rows that are predicted.
+    /// The share of its rows that are predicted; a row without an answer is not.
     pub recall: f64,
     /// The harmonic mean of both.
     pub f1: f64,
@@ -47,31 +50,32 @@ pub struct Metrics {
     pub calibration_error: f64,
     /// The figures of each class, in label order.
     pub classes: Vec<ClassMetrics>,
-    /// Rows of true classes, columns of predicted ones.
-    pub confusion: Vec<u64>,
+    /// Answers by their true and their predicted class.
+    pub confusion: BTreeMap<(usize, usize), u64>,
 }
 
 impl Tally {
     /// For so many classes.
     pub fn new(classes: usize) -> Self {
-        let confusion = vec![0; classes * classes];
-        Self { classes, confusion, loss: 0.0, abstained: 0, bins: [(0, 0, 0.0); BINS] }
+        let confusion = BTreeMap::new();
+        let unanswered = vec![0; classes];
+        Self { classes, confusion, unanswered, loss: 0.0, bins: [(0, 0, 0.0); BINS] }
     }
 
-    /// Adds a row with these probabilities and this label; without an answer if the largest
-    /// probability is below `least`.
-    pub fn add(&mut self, probabilities: &[f32], label: usize, least: f32) {
+    /// Adds a row with these probabilities and this label. It has no answer if nothing of it is known,
+    /// or if the largest probability is below `least`.
+    pub fn add(&mut self, probabilities: &[f32], is_known: bool, label: usize, least: f32) {
         let predicted = largest(probabilities);
         let p = probabilities.get(predicted).copied().unwrap_or_default();
         let own = probabilities.get(label).copied().unwrap_or_default();
         self.loss -= f64::from(own.max(f32::MIN_POSITIVE)).ln();
-        if p < least {
-            self.abstained += 1;
+        if !is_known || p < least {
+            if let Some(count) = self.unanswered.get_mut(label) {
+                *count += 1;
+            }
             return;
         }
-        if let Some(count) = self.confusion.get_mut(label * self.classes + predicted) {
-            *count += 1;
-        }
+        *self.confusion.entry((label, predicted)).or_default() += 1;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -87,24 +91,31 @@ impl Tally {
 
     /// The figures.
     pub fn finish(self) -> Metrics {
-        let Self { classes, confusion, loss, abstained, bins } = self;
+        let Self { classes, confusion, unanswered, loss, bins } = self;
         let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
-        let at = |i: usize, j: usize| confusion.get(i * classes + j).copied().unwrap_or_default();
-        let of_classes: Vec<ClassMetrics> = (0..classes)
-            .map(|k| {
-                let support: u64 = (0..classes).map(|j| at(k, j)).sum();
-                let predicted: u64 = (0..classes).map(|i| at(i, k)).sum();
-                ClassMetrics {
-                    support,
-                    precision: share(at(k, k), predicted),
-                    recall: share(at(k, k), support),
-                    f1: share(2 * at(k, k), support + predicted),
+        let (mut support, mut predicted) = (unanswered.clone(), vec![0; classes]);
+        for (&(of, as_class), count) in &confusion {
+            for (all, class) in [(&mut support, of), (&mut predicted, as_class)] {
+                if let Some(sum) = all.get_mut(class) {
+                    *sum += count;
                 }
+            }
+        }
+        let hits = |class: usize| confusion.get(&(class, class)).copied().unwrap_or_default();
+        let of_classes: Vec<ClassMetrics> = support
+            .into_iter()
+            .zip(predicted)
+            .enumerate()
+            .map(|(class, (support, predicted))| ClassMetrics {
+                support,
+                precision: share(hits(class), predicted),
+                recall: share(hits(class), support),
+                f1: share(2 * hits(class), support + predicted),
             })
             .collect();
-        let answered: u64 = confusion.iter().sum();
-        let right: u64 = (0..classes).map(|k| at(k, k)).sum();
-        let rows = answered + abstained;
+        let answered: u64 = confusion.values().sum();
+        let right: u64 = (0..classes).map(hits).sum();
+        let rows = answered + unanswered.iter().sum::<u64>();
         let error: f64 =
             bins.iter().map(|(_, right, sum)| (*right as f64 - sum).abs()).sum::<f64>();
         Metrics {
@@ -140,7 +151,7 @@ mod tests {
         let tally = |least| {
             let mut tally = Tally::new(3);
             for (p, label) in &rows {
-                tally.add(p, *label, least);
+                tally.add(p, true, *label, least);
             }
             tally.finish()
         };
@@ -160,5 +171,10 @@ mod tests {
         assert!(near(all.calibration_error, 0.25 / 5.0), "{}", all.calibration_error);
         let sure = tally(0.6);
         assert_eq!((sure.rows, sure.answered, sure.accuracy), (5, 1, 1.0));
+        assert_eq!((sure.classes[0].support, sure.classes[1].recall), (2, 0.5));
+        let mut unknown = Tally::new(2);
+        unknown.add(&[0.9, 0.1], false, 0, 0.0);
+        let unknown = unknown.finish();
+        assert_eq!((unknown.rows, unknown.answered, unknown.classes[0].support), (1, 0, 1));
     }
 }

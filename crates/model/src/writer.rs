@@ -22,6 +22,8 @@ type Tensor<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
 /// The tensors of a model.
 pub struct ModelWriter<'a> {
     precision: Precision,
+    /// A table with a number that f16 does not hold.
+    too_large: Option<String>,
     tensors: Vec<Tensor<'a>>,
 }
 
@@ -35,7 +37,7 @@ fn bytes<'a, T: NoUninit>(values: impl Into<Cow<'a, [T]>>) -> Cow<'a, [u8]> {
 impl<'a> ModelWriter<'a> {
     /// A model whose large tables have numbers of this precision.
     pub const fn new(precision: Precision) -> Self {
-        Self { precision, tensors: Vec::new() }
+        Self { precision, too_large: None, tensors: Vec::new() }
     }
 
     fn push(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: Cow<'a, [u8]>) {
@@ -87,7 +89,12 @@ impl<'a> ModelWriter<'a> {
         let shape = [values.len() / width.max(1), width];
         match self.precision {
             Precision::F32 => self.push(name, Dtype::F32, &shape, bytes(values)),
-            Precision::F16 => self.push(name, Dtype::F16, &shape, bytes(to_f16(&values))),
+            Precision::F16 => {
+                if values.iter().any(|value| value.abs() > half::f16::MAX.to_f32()) {
+                    self.too_large = Some(name.to_owned());
+                }
+                self.push(name, Dtype::F16, &shape, bytes(to_f16(&values)));
+            }
             Precision::Int8 => {
                 let (narrow, factors) = to_int8(&values, width);
                 self.push(name, Dtype::I8, &shape, bytes(narrow));
@@ -107,6 +114,13 @@ impl<'a> ModelWriter<'a> {
         let bug = |e: &dyn std::fmt::Display| {
             Failure::failed(e, path.display(), "this is a bug; please report it")
         };
+        if let Some(name) = self.too_large {
+            return Err(Failure::input(
+                format_args!("the table `{name}` has numbers that 16 bits do not hold"),
+                path.display(),
+                "use --quantize int8, or leave it out",
+            ));
+        }
         let mut tensors = self.tensors;
         // Wide types first, so that each value is aligned without gaps, which safetensors forbids.
         let width = |dtype: Dtype| dtype.bitsize();

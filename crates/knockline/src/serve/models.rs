@@ -129,7 +129,10 @@ impl Slot {
     pub fn reload(&self) -> Result<()> {
         let model = Arc::new(read(&self.path)?);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = model;
+        // With the queue's lock, so that no thread is between looking at this and waiting.
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         self.generation.fetch_add(1, Ordering::Release);
+        drop(queue);
         self.arrived.notify_all();
         Ok(())
     }
@@ -171,7 +174,7 @@ impl Slot {
                 }
             }));
             if ended.is_err() {
-                eprintln!("error: a request was not answered; please report this");
+                super::log(format_args!("error: a request was not answered; please report this"));
             }
         }
     }
@@ -184,11 +187,13 @@ impl Slot {
                 return None;
             }
             if let Some(job) = queue.jobs.pop_front() {
+                // An explanation takes long, and no answer waits for it if another thread is free.
+                let alone = job.explain;
                 let mut count = job.texts.len();
                 let mut jobs = vec![job];
-                while let Some(next) = queue.jobs.front() {
+                while let Some(next) = queue.jobs.front().filter(|_| !alone) {
                     count += next.texts.len();
-                    if count > AT_ONCE {
+                    if count > AT_ONCE || next.explain {
                         break;
                     }
                     jobs.extend(queue.jobs.pop_front());
@@ -207,8 +212,9 @@ fn answer(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) {
     let (explained, plain): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().filter(|job| !job.reply.is_closed()).partition(|job| job.explain);
     for Job { texts, reply, .. } in explained {
+        let wanted = texts.iter().take_while(|_| !reply.is_closed());
         let explanations: Result<Vec<Explanation>> =
-            texts.iter().map(|text| desk.explain(text)).collect();
+            wanted.map(|text| desk.explain(text)).collect();
         let answer = explanations.map(|explanations| Reply {
             model: Arc::clone(model),
             texts,

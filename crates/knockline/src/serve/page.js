@@ -179,9 +179,18 @@ async function classify() {
   }
   const lines = [[...header, "predicted", "probability"].map(quoted).join(",")];
   try {
-    for (let start = 0; start < rows.length; start += AT_ONCE) {
-      const some = rows.slice(start, start + AT_ONCE);
-      const answer = await ask("/predict", { texts: some.map((row) => row[at] || ""), top_k: 1, model: $("pick").value || undefined });
+    let size = AT_ONCE;
+    for (let start = 0; start < rows.length; ) {
+      const some = rows.slice(start, start + size);
+      let answer;
+      try {
+        answer = await ask("/predict", { texts: some.map((row) => row[at] || ""), top_k: 1, model: $("pick").value || undefined });
+      } catch (error) {
+        // The server may allow fewer texts at once.
+        if (size === 1 || number !== running) throw error;
+        size = Math.ceil(size / 4);
+        continue;
+      }
       if (number !== running) return;
       answer.predictions.forEach(({ label, probability }, index) => {
         const p = probability === null ? "" : probability.toFixed(4);
@@ -192,7 +201,8 @@ async function classify() {
           body.append(row);
         }
       });
-      const done = Math.min(start + AT_ONCE, rows.length);
+      start += some.length;
+      const done = start;
       $("progress").textContent = say().done(done, rows.length) + (rows.length > SHOWN ? say().first(SHOWN) : "");
     }
     if (url) URL.revokeObjectURL(url);

@@ -63,6 +63,11 @@ impl Problem {
         Self::new(status, "too many texts are waiting", "ask again after Retry-After seconds")
     }
 
+    pub fn late() -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "the answer took too long", "send fewer texts, or ask again later")
+    }
+
     pub fn failed(what: impl Into<String>) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         Self::new(status, what, "this is a fault of the server; its log says more")

@@ -1,6 +1,6 @@
 //! The paths of the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
@@ -30,11 +30,16 @@ const MOST_EXPLAINED: usize = 16;
 /// Bytes that are explained at once: each word is left out of its text in turn.
 const LONGEST_EXPLAINED: usize = 1 << 14;
 
+/// The most probabilities that are computed for a request, and that are part of its answer.
+const MOST_NUMBERS: usize = 1 << 23;
+const MOST_SHOWN: usize = 1 << 18;
+
 /// What the paths share.
 pub struct Service {
     models: Models,
     limits: Limits,
     token: Option<String>,
+    reloading: Mutex<()>,
     pub metrics: Metrics,
 }
 
@@ -102,9 +107,16 @@ pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
         let origins: Vec<HeaderValue> = cors
             .iter()
             .map(|origin| {
-                HeaderValue::from_str(origin).map_err(|e| {
-                    let remedy = "give an origin such as https://example.org";
-                    Failure::usage(format_args!("{origin}: {e}"), "--cors", remedy)
+                let is_origin = origin.split_once("://").is_some_and(|(scheme, host)| {
+                    matches!(scheme, "http" | "https")
+                        && !host.is_empty()
+                        && !host.contains(['/', '*'])
+                });
+                let value = HeaderValue::from_str(origin).ok().filter(|_| is_origin);
+                value.ok_or_else(|| {
+                    let remedy =
+                        "give a scheme, a host and a port, such as https://example.org:8443";
+                    Failure::usage(format_args!("`{origin}` is not an origin"), "--cors", remedy)
                 })
             })
             .collect::<FailureResult<_>>()?;
@@ -121,7 +133,7 @@ pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
 fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     // Nothing but what this server sends may run in the page.
     let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                  base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                  img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CONTENT_SECURITY_POLICY, policy),
@@ -228,20 +240,23 @@ async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
 
 impl Service {
     pub fn new(models: Models, limits: Limits, token: Option<String>) -> Arc<Self> {
-        Arc::new(Self { models, limits, token, metrics: Metrics::new() })
+        let (reloading, metrics) = (Mutex::default(), Metrics::new());
+        Arc::new(Self { models, limits, token, reloading, metrics })
     }
 
     /// Reads all models again. One that cannot be read stays as it is.
     pub fn reload(&self) {
+        // One after the other, so that the last one to be asked for is the last one to be read.
+        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         for slot in self.models.iter() {
             match slot.reload() {
                 Ok(()) => {
                     self.metrics.reloads.inc();
-                    eprintln!("reloaded {}", slot.name);
+                    super::log(format_args!("reloaded {}", slot.name));
                 }
                 Err(failure) => {
                     self.metrics.failed_reloads.inc();
-                    eprintln!("error: `{}` stays as it is: {failure}", slot.name);
+                    super::log(format_args!("error: `{}` stays as it is: {failure}", slot.name));
                 }
             }
         }
@@ -250,7 +265,9 @@ impl Service {
     fn is_allowed(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let given = given.and_then(|value| value.split_once(' '));
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let given = given.map_or("", |(_, given)| given.trim());
         // The time does not tell how many characters are right.
         let differ = given.bytes().zip(token.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b));
         differ == 0 && given.len() == token.len()
@@ -296,28 +313,34 @@ impl Service {
         let name = ask.model.as_deref();
         let slot = self.models.find(name);
         let slot = slot.ok_or_else(|| Problem::no_such_model(name.unwrap_or_default()))?;
+        let labels = slot.model().labels().len();
+        if texts.len() * labels > MOST_NUMBERS || texts.len() * top_k.min(labels) > MOST_SHOWN {
+            let what = format!("too many texts for {labels} classes");
+            return Err(Problem::bad(what, "send fewer texts at once, or a smaller `top_k`"));
+        }
         let count = texts.len() as u64;
         let reply = slot.ask(texts, explain).map_err(|_| Problem::busy())?;
         let reply = tokio::time::timeout(self.limits.time, reply).await;
-        let reply = reply.map_err(|_| Problem::busy())?;
+        self.metrics.seconds.observe(start.elapsed().as_secs_f64());
+        let reply = reply.map_err(|_| Problem::late())?;
         let reply = reply.map_err(|_| Problem::failed("the answer was lost"))?;
         let reply = reply.map_err(|failure| {
-            eprintln!("error: {failure}");
+            super::log(format_args!("error: {failure}"));
             Problem::failed(failure.what)
         })?;
         self.metrics.texts.get_or_create(&OfModel { model: slot.name.clone() }).inc_by(count);
-        self.metrics.seconds.observe(start.elapsed().as_secs_f64());
         Ok((slot, reply, how))
     }
 
     async fn read(&self, request: Request) -> Result<Ask, Problem> {
         let headers = request.headers();
-        let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
+        // Required, so that a page of another origin has to ask for leave first.
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let is_json = |kind: &str| {
             let kind = kind.split(';').next().unwrap_or_default().trim();
             kind.eq_ignore_ascii_case("application/json")
         };
-        if kind.is_some_and(|kind| !is_json(kind)) {
+        if !kind.is_some_and(is_json) {
             return Err(Problem::not_json());
         }
         let limit = self.limits.body;
