@@ -131,7 +131,7 @@ impl Index {
         let count = frequent.iter().filter(|&&number| number != RARE).count();
         let in_range = |number: u32, count: usize| (number as usize) < count;
         // Finite, and not negative: bounds on sums rest on it.
-        let is_value = |bits: u32| bits <= f32::MAX.to_bits();
+        let is_value = |bits: u32| (0.0..=f32::MAX).contains(&f32::from_bits(bits));
         let is_sound = covers(starts, frequent.len(), postings.len())
             && covers(row_starts, rows, entries.len())
             && lengths.len() == rows

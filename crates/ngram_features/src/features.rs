@@ -93,8 +93,8 @@ impl Features {
         if of_options.len() != tables.len() || !options.is_sound() {
             return None;
         }
-        // Finite, and not negative, as the bits of such numbers are.
-        let is_weight = |bits: u32| bits <= f32::MAX.to_bits();
+        // Finite, and not negative.
+        let is_weight = |bits: u32| (0.0..=f32::MAX).contains(&f32::from_bits(bits));
         let mut columns = 0;
         let mut blocks = Vec::new();
         for ((block, range), (count, table)) in of_options.into_iter().zip(tables) {
