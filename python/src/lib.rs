@@ -11,7 +11,12 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
 
-pyo3::create_exception!(knockline, KnocklineError, PyException, "What is wrong, where, and what to do.");
+pyo3::create_exception!(
+    knockline,
+    KnocklineError,
+    PyException,
+    "What is wrong, where, and what to do."
+);
 
 fn raised(failure: Failure) -> PyErr {
     KnocklineError::new_err(failure.to_string())
