@@ -12,6 +12,8 @@ pub mod neighbours;
 pub mod odds;
 pub mod stacking;
 
+mod options;
 mod rows;
 
+pub use options::RunOptions;
 pub use rows::{Dense, Rows};

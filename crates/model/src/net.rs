@@ -1,9 +1,11 @@
 //! A net of a model, and its margins.
 
+mod sequence;
+
 use classifiers::calibration::Calibrator;
 use classifiers::neighbours::{Index, IndexArrays, Search, Vote};
 use classifiers::stacking::Stacking;
-use encoders::{Architecture, Batch, Embeddings, Layout, Pass};
+use encoders::{Batch, Pass};
 use failure::Result;
 use kernels::layers::{Dense, Layers};
 use kernels::relu;
@@ -14,8 +16,7 @@ use crate::description::{BagTokens, BagWeights, NetDescription};
 use crate::rows::{Precision, Rows};
 use crate::seal::Damaged;
 
-/// Sequences that a net takes at once.
-const AT_ONCE: usize = 128;
+use sequence::Sequence;
 
 /// A net, and how its margins become logits.
 pub struct Calibrated {
@@ -44,25 +45,6 @@ pub struct Bag {
     pub tokens: BagTokens,
     pub weights: BagWeights,
     pub rows: Rows,
-}
-
-/// A net on sequences of words.
-pub struct Sequence {
-    net: encoders::Net,
-    embeddings: Rows,
-}
-
-/// The embeddings of a batch's words, whose ids are counted from 1 in the order of the rows.
-struct Gathered {
-    values: Vec<f32>,
-    dimension: usize,
-}
-
-impl Embeddings for Gathered {
-    fn row(&self, id: u32) -> &[f32] {
-        let start = (id as usize).saturating_sub(1) * self.dimension;
-        self.values.get(start..start + self.dimension).unwrap_or_default()
-    }
 }
 
 /// The tokens of some texts.
@@ -231,35 +213,8 @@ impl Net {
                 }
             }
             NetDescription::Sequence { dimension, encoder, hidden } => {
-                let encoder = encoder.encoder().filter(|_| *dimension > 0);
-                let encoder = encoder.ok_or_else(|| file.wrong("the encoder makes no sense"))?;
-                let hidden = *hidden;
-                let classes = sizes.classes;
-                let architecture = Architecture { dimension: *dimension, encoder, hidden, classes };
-                // All are there before memory is allocated for them.
-                let mut tensors = Vec::new();
-                for (tensor, shape) in architecture.tensors() {
-                    let shape: Vec<Option<usize>> = shape.into_iter().map(Some).collect();
-                    let values = file.f32(&name(&tensor), &shape)?;
-                    tensors.push((tensor, values));
-                }
-                let layout = Layout::new(architecture);
-                let mut weights = layout.zeros();
-                for (tensor, values) in tensors {
-                    let mut values = values.iter();
-                    layout.each(&tensor, |array, at| {
-                        let to = weights.0.get_mut(array).and_then(|array| array.get_mut(at));
-                        if let (Some(to), Some(value)) = (to, values.next()) {
-                            *to = *value;
-                        }
-                    });
-                }
-                let embeddings = file.rows(&name("embedding"), sizes.precision, sizes.words)?;
-                if embeddings.width() != *dimension {
-                    return Err(file.wrong("the embeddings have other components"));
-                }
-                let net = encoders::Net { layout, weights };
-                Ok(Self::Sequence(Box::new(Sequence { net, embeddings })))
+                let shape = (*dimension, encoder, *hidden);
+                Ok(Self::Sequence(Box::new(Sequence::read(file, prefix, shape, sizes)?)))
             }
             NetDescription::Stack { members } if !is_member => {
                 if members.is_empty() {
@@ -382,43 +337,6 @@ pub struct NetDesk<'n> {
     batch: Batch,
     pass: Pass,
     sums: Vec<f32>,
-}
-
-impl Sequence {
-    fn logits(
-        &self,
-        tokens: &Tokens,
-        desk: &mut NetDesk<'_>,
-        to: &mut Vec<f32>,
-    ) -> Result<(), Damaged> {
-        let dimension = self.embeddings.width();
-        let mut ids = Vec::new();
-        for first in (0..tokens.count()).step_by(AT_ONCE) {
-            desk.batch.clear();
-            for text in first..tokens.count().min(first + AT_ONCE) {
-                ids.clear();
-                let id = |&place: &usize| u32::try_from(place + 1).unwrap_or_default();
-                ids.extend(tokens.places(text).iter().map(id));
-                desk.batch.push(&ids);
-            }
-            // The batch's different words get ids of their own, so that only their embeddings are
-            // converted.
-            let mut values = vec![0.0; desk.batch.tokens().len() * dimension];
-            for (&id, to) in desk.batch.tokens().iter().zip(values.chunks_exact_mut(dimension)) {
-                self.embeddings.add(id as usize - 1, 1.0, to)?;
-            }
-            let mut renumbered = Batch::default();
-            for row in 0..desk.batch.len() {
-                ids.clear();
-                ids.extend(desk.batch.row(row).iter().map(|place| place + 1));
-                renumbered.push(&ids);
-            }
-            let gathered = Gathered { values, dimension };
-            // The new ids come in the order of the batch, so the sums have the same order.
-            self.net.logits(&renumbered, &gathered, &mut desk.pass, 1, to);
-        }
-        Ok(())
-    }
 }
 
 fn read_layers(

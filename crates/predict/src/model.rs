@@ -5,6 +5,7 @@ mod sequences;
 
 use std::path::Path;
 
+use classifiers::RunOptions;
 use classifiers::calibration::Calibrator;
 use classifiers::embedding_bag::{BagDesk, BagModel};
 use classifiers::linear::LinearModel;
@@ -16,7 +17,6 @@ use headline_features::{Lookup, LookupFiles, Projection};
 use nets::{Classifier, SequenceInference, Table};
 use ngram_features::Features;
 use schema::{Labels, RunConfig};
-use serde::Deserialize;
 
 pub use desk::ModelDesk;
 use desk::Rows;
@@ -73,22 +73,6 @@ enum Kind {
 enum Tokens {
     Ngrams,
     Words,
-}
-
-/// The options that a classifier needs besides its weights.
-#[derive(Deserialize)]
-struct RunOptions {
-    net: String,
-    #[serde(default)]
-    k: usize,
-    #[serde(default)]
-    power: f32,
-    #[serde(default)]
-    smoothing: f32,
-    #[serde(default)]
-    tfidf: bool,
-    #[serde(default)]
-    members: Vec<String>,
 }
 
 impl Model {
