@@ -83,7 +83,13 @@ fn export(
     arguments: &ExportArguments,
 ) -> Result<std::process::ExitCode> {
     let ExportArguments { run, file, format, quantize, words, uncalibrated, licence } = arguments;
-    let run = predict::usable(context, is_described, Some(run))?;
+    let run = predict::usable(context, is_described, Some(run)).map_err(|mut failure| {
+        // `predict` names a run with an option.
+        if failure.place == "--run" {
+            "RUN".clone_into(&mut failure.place);
+        }
+        failure
+    })?;
     spawn(context, "export", |command| {
         command.arg("--artifacts").arg(context.artifacts());
         if let Some(format) = format {

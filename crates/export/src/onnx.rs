@@ -87,7 +87,8 @@ pub fn write(
             "keep fewer words with --words",
         ));
     }
-    std::fs::write(path, model.encode_to_vec()).map_err(|e| Failure::io("write", path, &e))
+    atomic::write_atomically(path, &model.encode_to_vec())
+        .map_err(|e| Failure::io("write", path, &e))
 }
 
 impl Builder<'_> {
