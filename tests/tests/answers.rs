@@ -90,6 +90,38 @@ fn page_with_sweep(artifacts: &Artifacts, rows: &[Value], config: &Value) -> Str
     std::fs::read_to_string(out.join("index.html")).expect("a page")
 }
 
+/// What the page's own nets answer is checked by tests/page/classifier.mjs, which needs Node.
+#[test]
+fn the_report_classifies_with_its_best_nets_that_are_small_enough() {
+    let artifacts = Artifacts::with(&["train.mlp.epochs=1"]);
+    artifacts.run(&["pipeline"]).ok();
+    let json = |page: &str| -> Option<Value> {
+        let (_, rest) = page.split_once("<script type=\"application/json\" id=\"classifier\">")?;
+        Some(serde_json::from_str(rest.split_once("</script>")?.0).expect("JSON"))
+    };
+    let nets = json(&page(&artifacts)).expect("nets");
+    assert_eq!(nets["labels"], serde_json::json!(["b", "t", "e", "m"]));
+    let runs = [&nets["nets"][0]["run"], &nets["nets"][1]["run"], &nets["nets"][2]["run"]];
+    assert_eq!(runs, [&Value::from("train.linear"), &Value::from("train.slp"), &Value::Null]);
+    let summary = &artifacts.json("report/metrics.json")["classifier"];
+    assert_eq!(summary["runs"], serde_json::json!(["train.linear", "train.slp"]));
+    assert!(summary["megabytes"].as_f64().expect("a number") < 1.0, "{summary}");
+    // Every word's and n-gram's row is there, and none more.
+    let bytes = 4 * 2 * nets["words"]["keys"]["count"].as_u64().expect("a number");
+    let values = nets["nets"][1]["words"]["values"].as_str().expect("Base64");
+    assert_eq!(values.len() as u64, bytes.div_ceil(3) * 4);
+    artifacts.run(&["pipeline", "--set", "report.classifier=0"]).ok();
+    assert!(json(&page(&artifacts)).is_none());
+    assert!(!page(&artifacts).contains("id=\"try\""));
+    // A table of 2^22 columns does not fit, and the page says what to do.
+    let artifacts =
+        Artifacts::with(&["train.mlp.epochs=1", "ngrams.hash_bits=22", "report.classifier=1"]);
+    artifacts.run(&["pipeline"]).ok();
+    let page = page(&artifacts);
+    assert_eq!(json(&page).expect("nets")["nets"][0]["run"], "train.slp");
+    assert!(page.contains("cargo xtask model export train.linear model.knock"));
+}
+
 #[test]
 fn the_report_shows_a_sweep_with_a_gpu_and_one_without_a_cpu() {
     let artifacts = Artifacts::with(&["train.mlp.epochs=1", "train.sweep.batch_sizes=[64]"]);

@@ -74,12 +74,12 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
     assert_eq!(users("classifiers"), ["export", "fit", "model", "predict"]);
     assert_eq!(
         users("ngram_features"),
-        ["export", "fit", "knockline", "model", "ngrams", "predict"]
+        ["export", "fit", "knockline", "model", "ngrams", "predict", "report"]
     );
     assert_eq!(users("model"), ["export", "knockline"]);
     assert!(users("export").is_empty() && users("knockline").is_empty());
     assert_eq!(users("predictions"), ["export", "fit", "train"]);
-    assert_eq!(users("headline_features"), ["fit", "predict", "tensors", "tokens"]);
+    assert_eq!(users("headline_features"), ["fit", "predict", "report", "tensors", "tokens"]);
     assert_eq!(users("encoders"), ["export", "model", "nets", "predict", "train"]);
     assert_eq!(users("plotters"), ["curves", "report"]);
     assert_eq!(users("reqwest"), ["fetch", "remote"]);
@@ -192,6 +192,7 @@ fn a_stage_built_alone_has_the_workspace_s_features() {
         "ngrams",
         "train",
         "fit",
+        "report",
         "predict",
         "remote",
         "export",

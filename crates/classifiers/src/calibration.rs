@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use failure::{Failure, Result};
+use formats::arrays;
 use schema::Calibration;
 
 use crate::odds::calibrated_scale;
@@ -82,11 +83,15 @@ impl Calibrator {
 
     /// Writes the files into `folder`.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let [json, arrays] = Self::FILES.map(|file| folder.join(file));
+        let [json, regression] = Self::FILES.map(|file| folder.join(file));
         let text = serde_json::to_string_pretty(&self.calibration)
             .map_err(|e| Failure::failed(e, json.display(), "this is a bug; please report it"))?;
         std::fs::write(&json, text + "\n").map_err(|e| Failure::io("write", &json, &e))?;
-        self.regression.as_ref().map_or(Ok(()), |regression| regression.write(&arrays))
+        match &self.regression {
+            Some(fitted) => fitted.write(&regression),
+            // `report` reads the file of every linear run.
+            None => arrays::write(&regression, [], None),
+        }
     }
 
     /// Reads the factors at `path`; `regression` is the path of the regression, if its logits are

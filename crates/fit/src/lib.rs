@@ -7,10 +7,11 @@
 //!   `embed/{vocabulary.parquet,vectors.safetensors,tokenizer.json}`;
 //! - `stack`: its members' `margins.safetensors`, `calibration.json` and `labels.json`.
 //!
-//! Out, one folder per run: `config.json`, `labels.json`, `calibration.json`, `metrics.json`,
-//! `predictions.parquet`, `timings.jsonl`; but for `knn`, `model.safetensors`; for `linear`
-//! `passes.jsonl` and `strongest.json`; for `bow` and `dan` `history.jsonl`; with folds
-//! `calibration.safetensors`; with folds and for `knn` `margins.safetensors`, from which a stack learns.
+//! Out, one folder per run: `config.json`, `labels.json`, `calibration.json`,
+//! `calibration.safetensors` (empty without folds), `metrics.json`, `predictions.parquet`,
+//! `timings.jsonl`; but for `knn`, `model.safetensors`; for `linear` `passes.jsonl` and
+//! `strongest.json`; for `bow` and `dan` `history.jsonl`; with folds and for `knn`
+//! `margins.safetensors`, from which a stack learns.
 //!
 //! Always holds: all randomness comes from one seed; the same inputs give the same bytes with any
 //! number of threads, except for `timings.jsonl`; the test part is only scored. A run of `bow` or

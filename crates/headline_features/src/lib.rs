@@ -143,6 +143,24 @@ impl Lookup {
         self.dimension
     }
 
+    /// When a word is looked up in lower case.
+    pub const fn lowercase(&self) -> Lowercase {
+        self.lowercase
+    }
+
+    /// How text becomes words.
+    pub const fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The words with their places, in no order: those of the data, then the others.
+    pub fn words(&self) -> impl Iterator<Item = (&str, usize)> {
+        let base = self.words.count(self.dimension);
+        let of_data = self.words.rows.iter().map(|(word, row)| (&**word, *row));
+        let more = self.more.iter().flat_map(|more| &more.rows);
+        of_data.chain(more.map(move |(word, row)| (&**word, base + row)))
+    }
+
     /// The vectors of the data's words, row after row, in the order of their places.
     pub fn vectors(&self) -> &[f32] {
         &self.words.vectors

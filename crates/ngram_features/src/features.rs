@@ -142,6 +142,19 @@ impl Features {
         })
     }
 
+    /// Each n-gram's kind, column, fingerprint and idf; of hashed n-grams, each column's number in its
+    /// kind in place of a fingerprint. None if the features come from a [`ColumnTable`].
+    pub fn entries(&self) -> impl Iterator<Item = (Block, u32, u64, f32)> + '_ {
+        let is_hashed = self.options.hash_bits.is_some();
+        self.blocks.iter().flat_map(move |of| {
+            let all = (of.base..).zip(&of.entries).zip(&*of.idf);
+            all.map(move |((column, entry), &idf)| {
+                let key = if is_hashed { u64::from(column - of.base) } else { entry.print };
+                (of.block, column, key, idf)
+            })
+        })
+    }
+
     /// How many columns there are.
     pub const fn columns(&self) -> usize {
         self.columns

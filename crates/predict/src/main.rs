@@ -2,8 +2,8 @@
 //!
 //! In: `embed/{vocabulary,more-vocabulary}.parquet`, `embed/{vectors,more-vectors}.safetensors`,
 //! `embed/tokenizer.json`; a run's `config.json`, `labels.json` and `model.safetensors`; for runs on
-//! n-grams also the run's `calibration.json`, `calibration.safetensors` if there is one, and `ngrams/{vocabulary.parquet,ngrams.json}`, for
-//! nearest neighbours `ngrams/train.safetensors`, for a stack its members' files; headlines as
+//! n-grams also the run's `calibration.json`, `calibration.safetensors` and
+//! `ngrams/{vocabulary.parquet,ngrams.json}`, for nearest neighbours `ngrams/train.safetensors`, for a stack its members' files; headlines as
 //! arguments, from files or from stdin. Out: one line per headline, in the order of the input.
 //!
 //! Always holds: a headline's features are made by the code that made the training data; memory

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use stage::Stage;
 use stage::files::expand;
 
+use crate::classifier::{Classifier, Summary};
 use crate::evaluated::{self, Evaluated};
 use crate::parts::{self, AllParts, PartFacts, json};
 use crate::published::{Article, PUBLISHED, Published, SOURCE};
@@ -59,6 +60,11 @@ pub struct Facts {
     pub sequences: Option<Sequences>,
     /// All runs: the exercise's and the user's.
     pub runs: Comparison,
+    /// What the page's classifier has.
+    classifier: Option<Summary>,
+    /// The page's classifier.
+    #[serde(skip)]
+    pub nets: Option<Classifier>,
     /// Times by batch size and device.
     pub sweep: Option<Sweep>,
     /// The figures of a public Python answer, if the data and the word vectors are of the kind that
@@ -118,6 +124,7 @@ struct ReportOptions {
     tuned: Option<Files>,
     evaluated: Option<Files>,
     edition: String,
+    classifier: usize,
 }
 
 /// A file, or several.
@@ -149,7 +156,7 @@ impl Facts {
         let ingest: IngestSummary = json(&stage.input("ingest", "summary.json")?)?;
         let coverage: Coverage = json(&stage.input("embed", "coverage.json")?)?;
         let labels = Labels::read(&stage.input("ingest", Labels::FILE)?)?;
-        let ReportOptions { tuned, evaluated, edition } = stage.options()?;
+        let ReportOptions { tuned, evaluated, edition, classifier } = stage.options()?;
         let all_parts = AllParts::read(stage, &coverage, &labels, edition == NEWER)?;
         let is_published_data = PUBLISHED.is_of(&all_parts.shown);
         let has_news_categories = is_published_data || is_news(&ingest);
@@ -187,6 +194,8 @@ impl Facts {
         }
         add_titles(&mut runs, stage)?;
         let comparison = Comparison::of(&runs);
+        let (nets, classifier) =
+            Classifier::read(stage, &runs, &labels, classifier * 1_000_000)?.unzip();
         let mut take = |node: &str, net: &str| {
             let at = runs.iter().position(|run| run.node == node && run.net() == Some(net))?;
             Some(runs.swap_remove(at))
@@ -234,6 +243,8 @@ impl Facts {
             matrices: all_parts.has_features,
             edition,
             runs: comparison,
+            nets,
+            classifier,
             tuned: tuned::read(&tuned)?,
             evaluated: evaluated::read(&evaluated)?,
             parts: all_parts.shown,

@@ -6,12 +6,14 @@
 //! of valid and test; each run's
 //! `config.json`, `history.jsonl`, `metrics.json`, `predictions.parquet`; `start.json` of
 //! `train.slp`; the sweep; the records of tunings and
-//! evaluations.
+//! evaluations; for the page's classifier, the words and vectors of `embed`, the n-grams, and the
+//! weights of the nets that it can have.
 //!
 //! Always holds: `index.html` is one self-contained file; every number in it comes from
 //! `metrics.json`; the same inputs and commit give the same bytes.
 
 mod calibration;
+mod classifier;
 mod evaluated;
 mod facts;
 mod figures;

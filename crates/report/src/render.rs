@@ -7,6 +7,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 
+use crate::classifier::Classifier;
 use crate::facts::Facts;
 use crate::figures::Figure;
 
@@ -14,11 +15,14 @@ macro_rules! templates {
     ($($name:literal),* $(,)?) => { [$(($name, include_str!(concat!("../templates/", $name)))),*] };
 }
 
-const TEMPLATES: [(&str, &str); 20] = templates![
+const TEMPLATES: [(&str, &str); 23] = templates![
     "index.html",
     "macros.html",
     "style.css",
     "script.js",
+    "classifier.js",
+    "try.js",
+    "try.html",
     "70.html",
     "71.html",
     "72.html",
@@ -62,7 +66,8 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
         environment.add_template(name, text).map_err(bug)?;
     }
     let figures: BTreeMap<&str, &Figure> = figures.iter().map(|f| (f.name.as_str(), f)).collect();
-    let context = context! { facts => Serde(facts), figures => Serde(&figures), headline => whole(&facts.headline()), japanese_headline => whole(&facts.japanese_headline()) };
+    let nets = facts.nets.as_ref().map(Classifier::json).transpose()?;
+    let context = context! { nets, facts => Serde(facts), figures => Serde(&figures), headline => whole(&facts.headline()), japanese_headline => whole(&facts.japanese_headline()) };
     let page = |name: &'static str| {
         let text =
             environment.get_template(name).and_then(|t| t.render(context.clone())).map_err(bug)?;
