@@ -145,9 +145,11 @@ fn files_come_back_with_a_prediction_for_each_row() {
     let fasttext = file("x.txt", "__label__b Bank raises forecast\n\n__label__e Cannes jury\n");
     let figures = knockline(&["test", model, &fasttext, "--json"]).ok().json().remove(0);
     assert_eq!(figures["right"], 2);
-    let jsonl =
-        file("x.jsonl", "{\"id\": 7, \"text\": \"Bank raises\"}\n\n{\"text\": \"Cannes jury\"}\n");
-    let rows = knockline(&["predict", model, "--file", &jsonl, "--top-k", "1"]).ok().json();
+    let row = "{\"z\": 1.50, \"text\": \"Bank raises\", \"id\": 7";
+    let jsonl = file("x.jsonl", &format!("{row} }}\n\n{{\"text\": \"Cannes jury\"}}\n"));
+    let ended = knockline(&["predict", model, "--file", &jsonl, "--top-k", "1"]).ok();
+    assert!(ended.out.starts_with(&format!("{row},\"prediction\":{{")), "{}", ended.out);
+    let rows = ended.json();
     assert_eq!((&rows[0]["id"], &rows[0]["prediction"]["label"]), (&7.into(), &"b".into()));
     assert_eq!(rows[1]["prediction"]["label"], "e");
     let parquet = dir.path().join("x.parquet");
@@ -208,6 +210,11 @@ fn bad_files_are_named() {
     assert_eq!(said.lines().count(), 1, "{said}");
     refused("a.jsonl", b"{\"text\": [1]}\n", &predict, 3, "[1] is not a text");
     refused("a.jsonl", b"[]\n", &predict, 3, "not a JSON object");
+    let row = b"{\"text\": \"x\", \"prediction\": 1}\n";
+    refused("a.jsonl", row, &predict, 3, "`prediction` is there already");
+    refused("a.csv", b"title,probability\nx,1\n", &predict, 3, "`probability` is there already");
+    let said = refused("a.csv", b"title,id\ngood,0\n\"x,1\ny,2\n", &predict, 3, "never closed");
+    assert_eq!(said.lines().count(), 2, "the row before is answered: {said}");
     refused("a.txt", b"no label\n", &test, 3, "does not begin with `__label__`");
     refused(
         "a.txt",

@@ -52,7 +52,7 @@ impl Server {
 
     fn post(&self, path: &str, body: &[u8], more: &str) -> (u16, String, Value) {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{more}Content-Length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}Content-Length: {}\r\n\r\n",
             body.len()
         );
         let (status, head, body) = self.send(&[head.as_bytes(), body].concat());
@@ -60,7 +60,7 @@ impl Server {
     }
 
     fn get(&self, path: &str, more: &str) -> (u16, String, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
         let (status, head, body) = self.send(request.as_bytes());
         (status, head, String::from_utf8(body).expect("UTF-8"))
     }
@@ -182,7 +182,7 @@ fn it_answers_and_says_what_is_wrong_with_a_request() {
     let page = get("/");
     assert!(page.1.contains("default-src 'none'") && page.2.contains("<textarea"));
     // A form or a plain text, which a page of another origin may send without asking.
-    let plain = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+    let plain = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(server.send(plain.as_bytes()).0, 415);
     wrong(
         server.post("/explain", json!({ "text": "a ".repeat(9_000) }).to_string().as_bytes(), ""),
@@ -190,14 +190,14 @@ fn it_answers_and_says_what_is_wrong_with_a_request() {
         "bytes of text to explain",
     );
     // A body of a gigabyte that is announced, and one that is not.
-    let head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n";
+    let head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n";
     assert_eq!(server.send(head.as_bytes()).0, 413);
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(65_536)).repeat(2);
-    let head = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     assert_eq!(server.send(format!("{head}{chunk}").as_bytes()).0, 413);
     // A body that does not arrive, and a head that does not.
     let start = Instant::now();
-    let half = "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{";
+    let half = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{";
     assert_eq!(server.send(half.as_bytes()).0, 408);
     let mut slow = server.connect();
     slow.write_all(b"POST /pre").expect("writes");
@@ -229,7 +229,7 @@ fn a_token_and_other_origins_are_checked() {
     assert_eq!((server.get("/metrics", "").0, server.get("/healthz", "").0), (401, 200));
     let allows = |origin: &str| {
         let request = format!(
-            "OPTIONS /predict HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n\r\n"
+            "OPTIONS /predict HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization\r\n\r\n"
         );
         server
             .send(request.as_bytes())
@@ -237,6 +237,17 @@ fn a_token_and_other_origins_are_checked() {
             .contains("access-control-allow-origin: https://example.org")
     };
     assert!(allows("https://example.org") && !allows("https://example.com"));
+    // A page whose name leads to this machine is not of this server.
+    let local = Server::start(&[&slp, "--host", "proxied.example"]);
+    let status = |host: &str| {
+        local.send(format!("GET /labels HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).0
+    };
+    for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:80", "[::1]:80", "Proxied.example"] {
+        assert_eq!(status(host), 200, "{host}");
+    }
+    for host in ["example.org", "localhost.example.org:8080", "10.0.0.1", ""] {
+        assert_eq!(status(host), 421, "{host}");
+    }
     for origin in ["*", "https://example.org/", "example.org"] {
         let mut command = Command::new(root().join("target/debug/knockline"));
         command.args(["serve", &slp, "--cors", origin]);
@@ -268,7 +279,7 @@ fn a_full_queue_refuses_and_a_replaced_model_loses_nothing() {
                     let (mut right, mut refused) = (0, 0);
                     while !stop.load(Ordering::Relaxed) {
                         let request = format!(
-                            "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                            "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
                             body.len()
                         );
                         stream.get_mut().write_all(request.as_bytes()).expect("writes");
@@ -328,7 +339,7 @@ fn a_full_queue_refuses_and_a_replaced_model_loses_nothing() {
     let mut open = BufReader::new(server.connect());
     let body = "{\"text\": \"Bank\"}";
     let head = format!(
-        "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     open.get_mut().write_all(head.as_bytes()).expect("writes");
@@ -352,7 +363,7 @@ fn clients_that_do_not_read_give_their_connections_back() {
             let mut stream = server.connect();
             stream.set_write_timeout(Some(Duration::from_millis(200))).expect("sets");
             // Requests for long answers until the server stops reading.
-            let request = "GET /page.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+            let request = "GET /page.js HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
             while stream.write_all(request.as_bytes()).is_ok() {}
             stream
         })

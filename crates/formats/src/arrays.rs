@@ -153,6 +153,7 @@ impl<T> From<Vec<T>> for Values<T> {
 
 impl<T: AnyBitPattern + NoUninit> Deref for Values<T> {
     type Target = [T];
+    #[inline]
     fn deref(&self) -> &[T] {
         match &self.0 {
             ValuesPlace::Held(values) => values,

@@ -99,14 +99,19 @@ pub enum Rows {
     /// Nothing but the text.
     #[default]
     None,
-    /// JSON objects.
-    Json(Vec<Map<String, Value>>),
+    /// JSON objects, as they were written.
+    Json(Vec<String>),
     /// Cells.
     Cells(Vec<csv::StringRecord>),
     /// A table.
     #[cfg(feature = "parquet")]
     Table(polars::prelude::DataFrame),
 }
+
+/// The key of an answer in JSON.
+pub const PREDICTION: &str = "prediction";
+/// The columns of an answer in CSV.
+pub const PREDICTED: [&str; 2] = ["predicted", "probability"];
 
 /// Texts, some at a time.
 pub struct Input {
@@ -275,8 +280,8 @@ impl Input {
                         break Ok(());
                     }
                     match json_row(reader, number, &self.name, self.text.as_deref(), &self.label) {
-                        Ok(Some((text, label, row, length))) => {
-                            bytes += length;
+                        Ok(Some((text, label, row))) => {
+                            bytes += row.len();
                             batch.texts.push(text);
                             batch.labels.extend(label);
                             rows.push(row);
@@ -370,15 +375,15 @@ pub fn find_columns(
     Ok((of_text, Some(of_label)))
 }
 
-/// A text, its label, its row, and the bytes of its line.
-type JsonRow = (String, Option<String>, Map<String, Value>, usize);
+/// A text, its label and its row.
+type JsonRow = (String, Option<String>, String);
 
 fn json_row(
     reader: &mut Reader,
     number: &mut u64,
     name: &str,
     text: Option<&str>,
-    label: &LabelColumn,
+    wanted: &LabelColumn,
 ) -> Result<Option<JsonRow>> {
     let line = loop {
         match line(reader, number, name)? {
@@ -393,7 +398,7 @@ fn json_row(
         Failure::input(format_args!("not a JSON object: {e}"), &place, remedy)
     })?;
     let names: Vec<&str> = row.keys().map(String::as_str).collect();
-    let (of_text, of_label) = find_columns(&names, text, label, &place)?;
+    let (of_text, of_label) = find_columns(&names, text, wanted, &place)?;
     let value = |at: usize| match row.values().nth(at) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Number(number)) => Ok(number.to_string()),
@@ -406,5 +411,14 @@ fn json_row(
     };
     let text = value(of_text)?;
     let label = of_label.map(value).transpose()?;
-    Ok(Some((text, label, row, line.len())))
+    if *wanted == LabelColumn::Unwanted && row.contains_key(PREDICTION) {
+        return Err(taken(PREDICTION, &place));
+    }
+    Ok(Some((text, label, line.trim().to_owned())))
+}
+
+/// A row has a name that the answer will have.
+fn taken(name: &str, place: &str) -> Failure {
+    let what = format_args!("`{name}` is there already");
+    Failure::input(what, place, "rename it or leave it out: the answer has this name")
 }

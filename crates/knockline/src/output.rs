@@ -60,22 +60,22 @@ impl<'l> Prediction<'l> {
     }
 }
 
-/// Writes to stdout or a file. `false` if nobody reads any more.
-pub fn write(out: &mut dyn Write, bytes: &[u8]) -> Result<bool> {
+/// Writes to the place with this name. `false` if nobody reads any more.
+pub fn write(out: &mut dyn Write, bytes: &[u8], place: impl FnOnce() -> String) -> Result<bool> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
         Err(e) => Err(Failure::failed(
             format_args!("cannot write: {e}"),
-            "the output",
-            "check where it goes, and that there is room",
+            place(),
+            "check where it goes, and that there is room; what was written so far is there",
         )),
     }
 }
 
 /// Prints a text. A reader that wants no more is no error.
 pub fn print(text: &str) -> Result<()> {
-    write(&mut std::io::stdout().lock(), text.as_bytes()).map(drop)
+    write(&mut std::io::stdout().lock(), text.as_bytes(), || "stdout".to_owned()).map(drop)
 }
 
 /// A text for a terminal, which it cannot control.

@@ -8,11 +8,10 @@ use answers::{Answer, Form};
 use failure::{Failure, Result};
 use model::{Answered, Engine, Known, Model};
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::ModelArgument;
 use crate::explain::{Style, write_explained};
-use crate::input::{Batch, Input, InputArguments, LabelColumn, Rows};
+use crate::input::{Batch, Input, InputArguments, LabelColumn, PREDICTED, PREDICTION, Rows};
 use crate::output::{self, Prediction, Saying};
 
 /// What to classify, and how.
@@ -57,14 +56,6 @@ pub fn probability(text: &str) -> std::result::Result<f32, String> {
 struct Line<'t> {
     text: &'t str,
     #[serde(flatten)]
-    prediction: Prediction<'t>,
-}
-
-/// The row of a text, and its answer.
-#[derive(Serialize)]
-struct Row<'t> {
-    #[serde(flatten)]
-    row: &'t Map<String, Value>,
     prediction: Prediction<'t>,
 }
 
@@ -165,7 +156,11 @@ impl Destination {
 
     /// `false` if nobody reads any more.
     fn write(&mut self, bytes: &[u8]) -> Result<bool> {
-        output::write(&mut self.out, bytes)
+        let Self { out, path } = self;
+        output::write(out, bytes, || match path {
+            None => "stdout".to_owned(),
+            Some(path) => partial(path).display().to_string(),
+        })
     }
 
     fn finish(mut self) -> Result<()> {
@@ -216,7 +211,7 @@ impl<'a> Output<'a> {
         };
         if let (Some(delimiter), Some(header)) = (this.cells, input.header()) {
             let mut writer = writer(delimiter);
-            let names = header.iter().chain(["predicted", "probability"]);
+            let names = header.iter().chain(PREDICTED);
             writer.write_record(names).map_err(|e| cannot_write(&e))?;
             let bytes = writer.into_inner().map_err(|e| cannot_write(&e))?;
             this.out.write(&bytes)?;
@@ -328,7 +323,7 @@ fn say(
                 rows.write_record(row).map_err(|e| cannot_write(&e))?;
             }
             (_, Rows::Json(all)) if let Some(row) = all.get(number) => {
-                json(said, &Row { row, prediction: prediction() })?;
+                extended(said, row, &prediction())?;
             }
             _ if arguments.json => json(said, &Line { text, prediction: prediction() })?,
             _ => {
@@ -347,6 +342,17 @@ fn say(
     if let Some(rows) = rows {
         said.append(&mut rows.into_inner().map_err(|e| cannot_write(&e))?);
     }
+    Ok(())
+}
+
+/// Writes a JSON object with an answer as its last member. The others stay as they were written.
+fn extended(said: &mut Vec<u8>, row: &str, prediction: &Prediction<'_>) -> Result<()> {
+    let members = row.strip_suffix('}').unwrap_or(row).trim_end();
+    said.extend_from_slice(members.as_bytes());
+    // The object has a text, so it is not empty.
+    said.extend_from_slice(format!(",\"{PREDICTION}\":").as_bytes());
+    serde_json::to_writer(&mut *said, prediction).map_err(|e| cannot_write(&e))?;
+    said.extend_from_slice(b"}\n");
     Ok(())
 }
 

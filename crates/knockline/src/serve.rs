@@ -1,14 +1,16 @@
 //! `knockline serve`: answers over HTTP, and a page to try the model.
 //!
-//! Requests wait in a queue of bounded length, from which the threads that compute take several at a
+//! Texts wait in a queue of bounded length, from which the threads that compute take several at a
 //! time. What does not fit into the queue is refused at once, with 503. A model is replaced while
 //! requests are answered: each is answered by one model, the old or the new one.
 
+mod jobs;
 mod metrics;
 mod models;
 mod problem;
 mod routes;
 mod stream;
+mod workers;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -16,12 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use failure::{Failure, Result};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -29,8 +26,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use models::Models;
-use routes::Service;
-use stream::Impatient;
+use routes::{Counted, Service};
+use workers::{Connection, Workers};
 
 /// What to serve, and how.
 #[derive(clap::Args)]
@@ -48,10 +45,16 @@ pub struct ServeArguments {
     /// Allow pages of this origin, such as `https://example.org`, to ask
     #[arg(long, value_name = "ORIGIN")]
     cors: Vec<String>,
-    /// Threads that compute [default: one per processor]
+    /// Answer requests for this host, too: on a loopback address and without a token, only those for
+    /// localhost are answered
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+    /// Threads that serve connections, and threads that compute for each model [default: one per
+    /// processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Texts that may wait for an answer; more are refused with 503
+    /// Texts that may wait for an answer, where one of more than a KiB counts as several; more are
+    /// refused with 503
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     queue: u32,
     /// The most texts of a request
@@ -116,11 +119,15 @@ pub fn run(arguments: &ServeArguments) -> Result<()> {
             "note: at most {connections} connections at once, for `ulimit -n` is {allowed}"
         ));
     }
-    let service = Service::new(models, limits, token);
-    let app = routes::router(Arc::clone(&service), &arguments.cors)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let trusts_all = token.is_none() && arguments.listen.ip().is_loopback();
+    let hosts = trusts_all.then(|| arguments.host.clone());
+    let service = Service::new(models, limits, token, hosts);
+    let router = routes::router(&service, &arguments.cors)?;
+    let app = Counted::new(router, Arc::clone(&service));
+    let workers = Workers::start(threads, &app, &service.slots(), limits.time)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| cannot_serve(arguments, &e))?;
-    runtime.block_on(serve(arguments, &service, app, connections as usize))
+    runtime.block_on(serve(arguments, &service, workers, connections as usize))
 }
 
 fn cannot_serve(arguments: &ServeArguments, error: &std::io::Error) -> Failure {
@@ -145,7 +152,7 @@ fn token(path: &PathBuf) -> Result<String> {
 async fn serve(
     arguments: &ServeArguments,
     service: &Arc<Service>,
-    app: Router,
+    mut workers: Workers,
     connections: usize,
 ) -> Result<()> {
     let cannot = |e: std::io::Error| cannot_serve(arguments, &e);
@@ -156,16 +163,11 @@ async fn serve(
     let (send, mut signalled) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || signals.forever().try_for_each(|signal| send.send(signal)));
     log(format_args!("listening on http://{address}"));
-    let mut http = http1::Builder::new();
-    // The time to send a request's head, and to send the next one on an open connection.
-    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs_f64(arguments.timeout));
-    http.max_buf_size(1 << 16);
-    let patience = Duration::from_secs_f64(arguments.timeout);
-    let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(connections));
     loop {
         let permit = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
+            // It fails only once the semaphore is closed, which nobody does.
+            let permit = Arc::clone(&room).acquire_owned().await.ok();
             (permit, listener.accept().await)
         };
         let accepted = tokio::select! {
@@ -190,23 +192,16 @@ async fn serve(
         };
         // Answers are small, and waiting for more to send would delay them.
         let _ = stream.set_nodelay(true);
-        let served = http.serve_connection(
-            TokioIo::new(Impatient::new(stream, patience)),
-            TowerToHyperService::new(app.clone()),
-        );
-        let served = graceful.watch(served);
-        let service = Arc::clone(service);
-        tokio::spawn(async move {
-            let open = service.metrics.connection();
-            // A client that breaks off is no event.
-            let _ = served.await;
-            drop((permit, open));
-        });
+        let place = (permit, service.metrics.connection());
+        match stream.into_std() {
+            Ok(stream) => workers.take(Connection { stream, place }),
+            Err(e) => log(format_args!("warning: cannot accept a connection: {e}")),
+        }
     }
     drop(listener);
     log(format_args!("stopping: no new connections; open requests are answered"));
     tokio::select! {
-        () = graceful.shutdown() => Ok(()),
+        () = workers.finish() => Ok(()),
         _ = signalled.recv() => Err(Failure::failed(
             "a second signal cut off the open requests",
             address,

@@ -145,10 +145,11 @@ impl Sum {
     fn add(&self, tokens: &Tokens, text: usize, to: &mut [f32]) -> Result<(), Damaged> {
         to.copy_from_slice(&self.bias);
         for bag in &self.bags {
+            let rows = bag.rows.view();
             if bag.tokens == BagTokens::Ngrams {
-                tokens.ngrams(text).0.iter().for_each(|&column| bag.rows.prefetch(column as usize));
+                tokens.ngrams(text).0.iter().for_each(|&column| rows.prefetch(column as usize));
             }
-            bag.each(tokens, text, |row, weight| bag.rows.add(row, weight, to))?;
+            bag.each(tokens, text, |row, weight| rows.add(row, weight, to))?;
         }
         Ok(())
     }

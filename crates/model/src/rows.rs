@@ -75,9 +75,49 @@ impl Rows {
         self.width
     }
 
+    /// The table, to use many rows.
+    #[inline]
+    pub fn view(&self) -> RowsView<'_> {
+        let values = match &self.values {
+            RowValues::F32(values) => ValuesView::F32(values),
+            RowValues::F16(values) => ValuesView::F16(values),
+            RowValues::Int8(values, factors) => ValuesView::Int8(values, factors),
+        };
+        let seal = if self.seal.is_whole() { None } else { Some(&*self.seal) };
+        RowsView { values, width: self.width, place: self.place, bytes: self.bytes, seal }
+    }
+
+    /// Adds `weight` times a row to `to`. A row that does not exist counts as zeros.
+    pub fn add(&self, row: usize, weight: f32, to: &mut [f32]) -> Result<(), Damaged> {
+        self.view().add(row, weight, to)
+    }
+}
+
+/// A table's arrays.
+#[derive(Clone, Copy)]
+pub struct RowsView<'r> {
+    values: ValuesView<'r>,
+    width: usize,
+    place: usize,
+    bytes: usize,
+    /// Unless the file is known to be whole.
+    seal: Option<&'r Seal>,
+}
+
+#[derive(Clone, Copy)]
+enum ValuesView<'r> {
+    F32(&'r [f32]),
+    F16(&'r [u16]),
+    Int8(&'r [i8], &'r [f32]),
+}
+
+impl RowsView<'_> {
+    #[inline]
     fn range(&self, row: usize) -> Result<Range<usize>, Damaged> {
-        let start = self.place + row * self.bytes;
-        self.seal.check(start..start + self.bytes)?;
+        if let Some(seal) = self.seal {
+            let start = self.place + row * self.bytes;
+            seal.check(start..start + self.bytes)?;
+        }
         Ok(row * self.width..(row + 1) * self.width)
     }
 
@@ -85,8 +125,8 @@ impl Rows {
     #[inline]
     pub fn add(&self, row: usize, weight: f32, to: &mut [f32]) -> Result<(), Damaged> {
         let range = self.range(row)?;
-        match &self.values {
-            RowValues::F32(values) => {
+        match self.values {
+            ValuesView::F32(values) => {
                 let values = values.get(range).unwrap_or_default();
                 // A fixed number of classes is unrolled.
                 if let (Ok(to), Ok(values)) =
@@ -97,7 +137,7 @@ impl Rows {
                     to.iter_mut().zip(values).for_each(|(to, value)| *to += weight * value);
                 }
             }
-            RowValues::F16(values) => {
+            ValuesView::F16(values) => {
                 let mut wide = [0.0; AT_ONCE];
                 let parts = values.get(range).unwrap_or_default().chunks(AT_ONCE);
                 for (to, part) in to.chunks_mut(AT_ONCE).zip(parts) {
@@ -106,7 +146,7 @@ impl Rows {
                     to.iter_mut().zip(wide).for_each(|(to, value)| *to += weight * *value);
                 }
             }
-            RowValues::Int8(values, factors) => {
+            ValuesView::Int8(values, factors) => {
                 let weight = weight * factors.get(row).copied().unwrap_or_default();
                 let values = values.get(range).unwrap_or_default();
                 to.iter_mut().zip(values).for_each(|(to, value)| *to += weight * f32::from(*value));
@@ -119,14 +159,14 @@ impl Rows {
     #[inline]
     pub fn prefetch(&self, row: usize) {
         let range = row * self.width..(row + 1) * self.width;
-        match &self.values {
-            RowValues::F32(values) => {
+        match self.values {
+            ValuesView::F32(values) => {
                 kernels::simd::prefetch(values.get(range).unwrap_or_default());
             }
-            RowValues::F16(values) => {
+            ValuesView::F16(values) => {
                 kernels::simd::prefetch(values.get(range).unwrap_or_default());
             }
-            RowValues::Int8(values, _) => {
+            ValuesView::Int8(values, _) => {
                 kernels::simd::prefetch(values.get(range).unwrap_or_default());
             }
         }

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use formats::arrays::Bytes;
 
@@ -77,6 +77,8 @@ pub struct Seal {
     digests: Range<usize>,
     /// A bit for each block that was found whole.
     checked: Vec<AtomicU64>,
+    /// Whether all blocks were.
+    is_whole: AtomicBool,
 }
 
 /// The first byte of a block that is not what was written.
@@ -101,6 +103,7 @@ impl Seal {
             bytes: Arc::clone(bytes),
             digests: place.start + DIGEST..place.end,
             checked: std::iter::repeat_with(|| AtomicU64::new(0)).take(words).collect(),
+            is_whole: AtomicBool::new(false),
         })
     }
 
@@ -146,7 +149,14 @@ impl Seal {
 
     /// Checks all blocks, by several threads.
     pub fn check_all(&self) -> Result<(), Damaged> {
-        self.check_range(self.digests.end..self.bytes.len())
+        self.check_range(self.digests.end..self.bytes.len())?;
+        self.is_whole.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether all bytes have been checked.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Relaxed)
     }
 
     /// The same as [`Seal::check`], by several threads if there is much to check.

@@ -8,7 +8,7 @@ use kernels::simd::prefetch;
 
 use crate::fingerprint::bucket;
 use crate::options::{Block, NgramOptions};
-use crate::print_table::PrintTable;
+use crate::print_table::{PrintTable, PrintView};
 
 #[cfg(feature = "tables")]
 pub use files::{DESCRIPTION, VOCABULARY};
@@ -175,61 +175,72 @@ impl Features {
 
     /// The kinds of n-grams with their ranges, and how each is looked up.
     pub(crate) fn lookups(&self) -> impl Iterator<Item = (Block, [usize; 2], BlockLookup<'_>)> {
-        self.blocks
-            .iter()
-            .map(|of| (of.block, of.range, BlockLookup { of, bits: self.options.hash_bits }))
+        self.blocks.iter().map(|of| {
+            let table = match (&of.table, self.options.hash_bits) {
+                (_, Some(bits)) => TableView::Hashed(bits),
+                (Table::InMemory(table), None) => TableView::InMemory(table),
+                (Table::InFile(table), None) => TableView::InFile(table.view()),
+                (Table::None, None) => TableView::None,
+            };
+            (of.block, of.range, BlockLookup { table, idf: &of.idf, base: of.base })
+        })
     }
 }
 
 /// Finds the columns of one kind of n-gram.
 #[derive(Clone, Copy)]
 pub(crate) struct BlockLookup<'f> {
-    of: &'f FeatureBlock,
-    bits: Option<u32>,
+    table: TableView<'f>,
+    idf: &'f [f32],
+    base: u32,
+}
+
+#[derive(Clone, Copy)]
+enum TableView<'f> {
+    InMemory(&'f SlotTable),
+    InFile(PrintView<'f>),
+    Hashed(u32),
+    None,
 }
 
 impl BlockLookup<'_> {
     /// The column of an n-gram, counted from the block's first, and its weight.
     #[inline]
     pub fn find(&self, print: u64) -> Option<(u32, f32)> {
-        match self.bits {
-            Some(bits) => {
-                let place = bucket(print, bits);
+        match &self.table {
+            TableView::Hashed(bits) => {
+                let place = bucket(print, *bits);
                 Some((place, self.idf(place)))
             }
-            None => match &self.of.table {
-                Table::InMemory(table) => table.find(print),
-                Table::InFile(table) => {
-                    table.find(print).map(|&[_, place, idf]| (place, f32::from_bits(idf)))
-                }
-                Table::None => None,
-            },
+            TableView::InMemory(table) => table.find(print),
+            TableView::InFile(table) => {
+                table.find(print).map(|&[_, place, idf]| (place, f32::from_bits(idf)))
+            }
+            TableView::None => None,
         }
     }
 
     /// Prefetches what `find` will look at.
     #[inline]
     pub fn prefetch(&self, print: u64) {
-        match self.bits {
-            Some(bits) => prefetch(one(&self.of.idf, bucket(print, bits) as usize)),
-            None => match &self.of.table {
-                Table::InMemory(table) => prefetch(one(&table.slots, table.start(print))),
-                Table::InFile(table) => table.prefetch(print),
-                Table::None => {}
-            },
+        match &self.table {
+            TableView::Hashed(bits) => prefetch(one(self.idf, bucket(print, *bits) as usize)),
+            TableView::InMemory(table) => prefetch(one(&table.slots, table.start(print))),
+            TableView::InFile(table) => table.prefetch(print),
+            TableView::None => {}
         }
     }
 
     /// The weight of a column.
     #[inline]
     pub fn idf(&self, place: u32) -> f32 {
-        self.of.idf.get(place as usize).copied().unwrap_or_default()
+        self.idf.get(place as usize).copied().unwrap_or_default()
     }
 
     /// The column among all.
     #[inline]
     pub const fn column(&self, place: u32) -> u32 {
-        self.of.base + place
+        self.base + place
     }
 }
 

@@ -88,13 +88,36 @@ impl PrintTable {
         self.entries.iter().all(|&[_, place, _]| (place as usize) < count)
     }
 
+    /// The table's arrays, to look up many fingerprints.
+    #[inline]
+    pub fn view(&self) -> PrintView<'_> {
+        let Self { seed, bits, buckets, entries } = self;
+        PrintView { seed: *seed, bits: *bits, buckets, entries }
+    }
+
     /// The entry of a fingerprint.
     #[inline]
     pub fn find(&self, print: u64) -> Option<&[u32; 3]> {
+        self.view().find(print)
+    }
+}
+
+/// A table's arrays.
+#[derive(Clone, Copy)]
+pub struct PrintView<'t> {
+    seed: u64,
+    bits: u32,
+    buckets: &'t [u32],
+    entries: &'t [[u32; 3]],
+}
+
+impl<'t> PrintView<'t> {
+    /// The entry of a fingerprint.
+    #[inline]
+    pub fn find(&self, print: u64) -> Option<&'t [u32; 3]> {
         let hash = mix(print ^ self.seed);
         let (at, tag) = (bucket(hash, self.bits), tag(hash, self.bits));
-        let buckets = &*self.buckets;
-        let range = *buckets.get(at)? as usize..*buckets.get(at + 1)? as usize;
+        let range = *self.buckets.get(at)? as usize..*self.buckets.get(at + 1)? as usize;
         self.entries.get(range)?.iter().find(|entry| entry.first() == Some(&tag))
     }
 

@@ -1,17 +1,22 @@
 //! Models, and the threads that compute.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use failure::{Failure, Result};
-use model::{Desk, Explanation, Known, Model};
-use tokio::sync::oneshot;
+use model::{Desk, Model};
+use tokio::sync::{Notify, oneshot};
 
-/// Texts that a thread answers at once.
-const AT_ONCE: usize = 256;
+use super::jobs::{AT_ONCE, Job, Reply, Room, answer};
+use super::workers;
+
+/// Bytes of text that a thread which reads requests answers itself.
+const SHORT: usize = 2048;
+/// A text that takes longer is handed to another thread, which takes some 50 µs.
+const QUICK: Duration = Duration::from_micros(200);
 
 /// The models by name; the first answers requests that name none.
 pub struct Models(Vec<Arc<Slot>>);
@@ -20,40 +25,19 @@ pub struct Models(Vec<Arc<Slot>>);
 pub struct Slot {
     /// Its name.
     pub name: String,
+    /// Its place among the models.
+    pub number: usize,
     path: PathBuf,
     current: Mutex<Arc<Model>>,
+    /// Nanoseconds that a text took lately; 0 before any has been answered.
+    pace: AtomicU64,
     /// Counts replacements.
     generation: AtomicUsize,
-    queue: Mutex<Queue>,
+    /// Wakes tasks that wait when the model is replaced, so that none keeps the old one.
+    pub replaced: Notify,
+    room: Arc<Room>,
+    jobs: Mutex<VecDeque<Job>>,
     arrived: Condvar,
-    most: usize,
-}
-
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    texts: usize,
-}
-
-/// Texts to answer.
-struct Job {
-    texts: Vec<String>,
-    explain: bool,
-    reply: oneshot::Sender<Result<Reply>>,
-}
-
-/// The answer to a job.
-pub struct Reply {
-    /// The model that gave it.
-    pub model: Arc<Model>,
-    /// The texts.
-    pub texts: Vec<String>,
-    /// Probabilities in label order, text after text.
-    pub probabilities: Vec<f32>,
-    /// What is known of each text.
-    pub known: Vec<Known>,
-    /// If explanations were wanted: one for each text.
-    pub explanations: Vec<Explanation>,
 }
 
 /// Why a job was not taken.
@@ -79,11 +63,14 @@ impl Models {
             let slot = Arc::new(Slot {
                 current: Mutex::new(Arc::new(read(&path)?)),
                 name,
+                number: all.len(),
                 path,
+                pace: AtomicU64::new(0),
                 generation: AtomicUsize::new(0),
-                queue: Mutex::default(),
+                replaced: Notify::new(),
+                room: Arc::new(Room::new(most)),
+                jobs: Mutex::default(),
                 arrived: Condvar::new(),
-                most,
             });
             for number in 0..threads {
                 let slot = Arc::clone(&slot);
@@ -125,38 +112,48 @@ impl Slot {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How often the model was replaced.
+    pub fn generation(&self) -> usize {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// Reads the file again. If that fails, the model stays as it is.
     pub fn reload(&self) -> Result<()> {
         let model = Arc::new(read(&self.path)?);
+        self.pace.store(0, Ordering::Relaxed);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = model;
         // With the queue's lock, so that no thread is between looking at this and waiting.
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         self.generation.fetch_add(1, Ordering::Release);
-        drop(queue);
+        drop(jobs);
         self.arrived.notify_all();
+        self.replaced.notify_waiters();
         Ok(())
     }
 
     /// How many texts wait.
     pub fn waiting(&self) -> usize {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).texts
+        self.room.waiting()
     }
 
-    /// Puts texts into the queue.
+    /// Has texts answered: a few short ones by the thread that calls, as soon as it has read the
+    /// requests that have arrived, and others by the threads of the queue.
     pub fn ask(
         &self,
         texts: Vec<String>,
         explain: bool,
     ) -> std::result::Result<oneshot::Receiver<Result<Reply>>, Full> {
+        let place = self.room.place(&texts).ok_or(Full)?;
+        let is_short = texts.iter().map(String::len).sum::<usize>() <= SHORT;
         let (reply, receiver) = oneshot::channel();
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        // A request that alone is longer than the queue is taken if nothing waits.
-        if queue.texts > 0 && queue.texts + texts.len() > self.most {
-            return Err(Full);
+        let mut job = Job::new(texts, explain, reply, place);
+        if is_short && !explain && self.is_quick() {
+            match workers::answer_here(self.number, job) {
+                Ok(()) => return Ok(receiver),
+                Err(back) => job = back,
+            }
         }
-        queue.texts += texts.len();
-        queue.jobs.push_back(Job { texts, explain, reply });
-        drop(queue);
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).push_back(job);
         self.arrived.notify_one();
         Ok(receiver)
     }
@@ -164,101 +161,51 @@ impl Slot {
     /// Answers jobs for ever.
     fn work(&self) {
         loop {
-            let generation = self.generation.load(Ordering::Acquire);
+            let generation = self.generation();
             let model = self.model();
-            // A fault in the arithmetic takes one batch's answers, and not the thread.
-            let ended = catch_unwind(AssertUnwindSafe(|| {
-                let mut desk = model.desk();
-                while let Some(jobs) = self.next(generation) {
-                    answer(&model, &mut desk, jobs);
+            let mut desk = model.desk();
+            while let Some(jobs) = self.next(generation) {
+                if !self.answer(&model, &mut desk, jobs) {
+                    break;
                 }
-            }));
-            if ended.is_err() {
-                super::log(format_args!("error: a request was not answered; please report this"));
             }
         }
+    }
+
+    /// Answers jobs. Returns whether the desk can be used again.
+    pub fn answer(&self, model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) -> bool {
+        let texts =
+            jobs.iter().filter(|job| !job.explain).map(|job| job.texts.len()).sum::<usize>();
+        let start = Instant::now();
+        let is_usable = answer(model, desk, jobs);
+        if texts > 0 {
+            // A mean in which each batch weighs 1/16. Threads may overwrite each other's figure.
+            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+            let took = nanos(start.elapsed()) / texts as u64;
+            let before = self.pace.load(Ordering::Relaxed);
+            let mean = if before == 0 { took } else { before - before / 16 + took / 16 };
+            self.pace.store(mean.max(1), Ordering::Relaxed);
+        }
+        is_usable
+    }
+
+    /// Whether a text takes less time than it is worth to hand it over.
+    fn is_quick(&self) -> bool {
+        let pace = self.pace.load(Ordering::Relaxed);
+        pace > 0 && Duration::from_nanos(pace) < QUICK
     }
 
     /// The next jobs to be answered together; `None` once the model was replaced.
     fn next(&self, generation: usize) -> Option<Vec<Job>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if self.generation.load(Ordering::Acquire) != generation {
+            if self.generation() != generation {
                 return None;
             }
-            if let Some(job) = queue.jobs.pop_front() {
-                // An explanation takes long, and no answer waits for it if another thread is free.
-                let alone = job.explain;
-                let mut count = job.texts.len();
-                let mut jobs = vec![job];
-                while let Some(next) = queue.jobs.front().filter(|_| !alone) {
-                    count += next.texts.len();
-                    if count > AT_ONCE || next.explain {
-                        break;
-                    }
-                    jobs.extend(queue.jobs.pop_front());
-                }
-                queue.texts -= jobs.iter().map(|job| job.texts.len()).sum::<usize>();
-                return Some(jobs);
+            if !jobs.is_empty() {
+                return Some(Job::together(&mut jobs, AT_ONCE));
             }
-            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            jobs = self.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner);
         }
-    }
-}
-
-/// Answers jobs, as many texts at once as there are.
-fn answer(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) {
-    // A client that has gone needs no answer.
-    let (explained, plain): (Vec<Job>, Vec<Job>) =
-        jobs.into_iter().filter(|job| !job.reply.is_closed()).partition(|job| job.explain);
-    for Job { texts, reply, .. } in explained {
-        let wanted = texts.iter().take_while(|_| !reply.is_closed());
-        let explanations: Result<Vec<Explanation>> =
-            wanted.map(|text| desk.explain(text)).collect();
-        let answer = explanations.map(|explanations| Reply {
-            model: Arc::clone(model),
-            texts,
-            probabilities: Vec::new(),
-            known: Vec::new(),
-            explanations,
-        });
-        let _ = reply.send(answer);
-    }
-    if plain.is_empty() {
-        return;
-    }
-    let all: Vec<&str> =
-        plain.iter().flat_map(|job| job.texts.iter().map(String::as_str)).collect();
-    let classes = model.labels().len();
-    // The sums of a long request are kept small.
-    let mut probabilities = Vec::with_capacity(all.len() * classes);
-    let mut known = Vec::with_capacity(all.len());
-    for texts in all.chunks(AT_ONCE) {
-        match desk.probabilities(texts) {
-            Ok((p, k)) => {
-                probabilities.extend_from_slice(p);
-                known.extend_from_slice(k);
-            }
-            Err(failure) => {
-                for job in plain {
-                    let _ = job.reply.send(Err(failure.clone()));
-                }
-                return;
-            }
-        }
-    }
-    let mut start = 0;
-    for Job { texts, reply, .. } in plain {
-        let end = start + texts.len();
-        let part = |width: usize| start * width..end * width;
-        let answer = Reply {
-            model: Arc::clone(model),
-            probabilities: probabilities.get(part(classes)).unwrap_or_default().to_vec(),
-            known: known.get(part(1)).unwrap_or_default().to_vec(),
-            explanations: Vec::new(),
-            texts,
-        };
-        let _ = reply.send(Ok(answer));
-        start = end;
     }
 }

@@ -53,6 +53,12 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, what, "send it faster, or send less")
     }
 
+    pub fn other_host() -> Self {
+        let what = "the request is for another host";
+        let hint = "send Host: localhost, or start the server with --host NAME";
+        Self::new(StatusCode::MISDIRECTED_REQUEST, what, hint)
+    }
+
     pub fn no_token() -> Self {
         let what = "the token is missing or wrong";
         Self::new(StatusCode::UNAUTHORIZED, what, "send Authorization: Bearer TOKEN")

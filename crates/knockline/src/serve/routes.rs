@@ -1,25 +1,32 @@
 //! The paths of the server.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use failure::{Failure, Result as FailureResult};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
 use schema::Labels;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use tower_http::cors::CorsLayer;
+use tower_service::Service as _;
 
 use super::Limits;
+use super::jobs::Reply;
 use super::metrics::{Answered, Metrics, OfModel};
-use super::models::{Models, Reply, Slot};
+use super::models::{Models, Slot};
 use super::problem::Problem;
 use crate::explain::Explained;
 use crate::output::{Prediction, Saying};
@@ -39,8 +46,12 @@ pub struct Service {
     models: Models,
     limits: Limits,
     token: Option<String>,
+    /// The hosts besides localhost that requests may name; `None` for any.
+    hosts: Option<Vec<String>>,
     reloading: Mutex<()>,
     pub metrics: Metrics,
+    /// The texts that each model has answered.
+    answered: Vec<Counter>,
 }
 
 /// A request.
@@ -79,16 +90,13 @@ struct Explanations<'m> {
 }
 
 /// The paths. Pages of the origins `cors` may ask.
-pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
-    let asks = Router::new()
+pub fn router(service: &Arc<Service>, cors: &[String]) -> FailureResult<Router> {
+    let mut router = Router::new()
         .route("/predict", post(predict))
         .route("/explain", post(explain))
         .route("/labels", get(labels))
         .route("/models", get(models))
         .route("/metrics", get(metrics))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&service), authorized));
-    let mut router = Router::new()
-        .merge(asks)
         .route("/", get(async || page("text/html; charset=utf-8", include_str!("page.html"))))
         .route(
             "/page.js",
@@ -101,8 +109,7 @@ pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
         )
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { Problem::not_found() })
-        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
-        .layer(middleware::from_fn_with_state(Arc::clone(&service), counted));
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() });
     if !cors.is_empty() {
         let origins: Vec<HeaderValue> = cors
             .iter()
@@ -127,7 +134,7 @@ pub fn router(service: Arc<Service>, cors: &[String]) -> FailureResult<Router> {
                 .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION]),
         );
     }
-    Ok(router.with_state(service))
+    Ok(router.with_state(Arc::clone(service)))
 }
 
 fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
@@ -143,36 +150,69 @@ fn page(kind: &'static str, text: &'static str) -> impl IntoResponse {
     (headers, text)
 }
 
-/// Refuses requests without the token, if there is one.
-async fn authorized(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    if service.is_allowed(request.headers()) {
-        return next.run(request).await;
+/// The service, for requests that name a host of this server and have the token if there is one.
+struct Allowed(Arc<Service>);
+
+impl FromRequestParts<Arc<Service>> for Allowed {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        service: &Arc<Service>,
+    ) -> Result<Self, Problem> {
+        if !service.is_own_host(&parts.headers) {
+            return Err(Problem::other_host());
+        }
+        if !service.is_allowed(&parts.headers) {
+            return Err(Problem::no_token());
+        }
+        Ok(Self(Arc::clone(service)))
     }
-    Problem::no_token().into_response()
 }
 
-/// Counts answers.
-async fn counted(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let path = match request.uri().path() {
-        "/" => "/",
-        "/predict" => "/predict",
-        "/explain" => "/explain",
-        "/labels" => "/labels",
-        "/models" => "/models",
-        "/metrics" => "/metrics",
-        "/healthz" => "/healthz",
-        _ => "other",
-    };
-    let response = next.run(request).await;
-    let status = response.status().as_u16();
-    service.metrics.requests.get_or_create(&Answered { path, status }).inc();
-    response
+/// Answers requests by the router, and counts the answers. Not a layer of the router, whose future
+/// would be on the heap for each request once more.
+#[derive(Clone)]
+pub struct Counted {
+    router: Router,
+    service: Arc<Service>,
 }
 
-async fn predict(
-    State(service): State<Arc<Service>>,
-    request: Request,
-) -> Result<Response, Problem> {
+impl Counted {
+    pub const fn new(router: Router, service: Arc<Service>) -> Self {
+        Self { router, service }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Counted {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let path = match request.uri().path() {
+            "/" => "/",
+            "/predict" => "/predict",
+            "/explain" => "/explain",
+            "/labels" => "/labels",
+            "/models" => "/models",
+            "/metrics" => "/metrics",
+            "/healthz" => "/healthz",
+            _ => "other",
+        };
+        // The router is always ready.
+        let answered = self.router.clone().call(request.map(Body::new));
+        let service = Arc::clone(&self.service);
+        Box::pin(async move {
+            let response = answered.await?;
+            let status = response.status().as_u16();
+            service.metrics.requests.get_or_create(&Answered { path, status }).inc();
+            Ok(response)
+        })
+    }
+}
+
+async fn predict(Allowed(service): Allowed, request: Request) -> Result<Response, Problem> {
     let (slot, reply, how) = service.ask(request, false).await?;
     let Reply { model, probabilities, known, .. } = &reply;
     let labels = model.labels();
@@ -181,10 +221,7 @@ async fn predict(
     answer(&Predictions { model: &slot.name, predictions })
 }
 
-async fn explain(
-    State(service): State<Arc<Service>>,
-    request: Request,
-) -> Result<Response, Problem> {
+async fn explain(Allowed(service): Allowed, request: Request) -> Result<Response, Problem> {
     let (slot, reply, how) = service.ask(request, true).await?;
     let labels = reply.model.labels();
     let rows = reply.texts.iter().zip(&reply.explanations);
@@ -201,7 +238,7 @@ fn answer(value: &impl Serialize) -> Result<Response, Problem> {
     Ok(response)
 }
 
-async fn labels(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+async fn labels(Allowed(service): Allowed) -> Result<Response, Problem> {
     let all: Vec<serde_json::Value> = service
         .models
         .iter()
@@ -212,7 +249,7 @@ async fn labels(State(service): State<Arc<Service>>) -> Result<Response, Problem
     answer(&json!({ "labels": names, "models": all }))
 }
 
-async fn models(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+async fn models(Allowed(service): Allowed) -> Result<Response, Problem> {
     let all: Vec<serde_json::Value> = service
         .models
         .iter()
@@ -228,7 +265,7 @@ async fn models(State(service): State<Arc<Service>>) -> Result<Response, Problem
     answer(&json!({ "models": all }))
 }
 
-async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
+async fn metrics(Allowed(service): Allowed) -> impl IntoResponse {
     for slot in service.models.iter() {
         let of = OfModel { model: slot.name.clone() };
         let waiting = i64::try_from(slot.waiting()).unwrap_or(i64::MAX);
@@ -239,9 +276,22 @@ async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
 }
 
 impl Service {
-    pub fn new(models: Models, limits: Limits, token: Option<String>) -> Arc<Self> {
+    pub fn new(
+        models: Models,
+        limits: Limits,
+        token: Option<String>,
+        hosts: Option<Vec<String>>,
+    ) -> Arc<Self> {
         let (reloading, metrics) = (Mutex::default(), Metrics::new());
-        Arc::new(Self { models, limits, token, reloading, metrics })
+        let of = |slot: &Arc<Slot>| OfModel { model: slot.name.clone() };
+        let answered =
+            models.iter().map(|slot| metrics.texts.get_or_create_owned(&of(slot))).collect();
+        Arc::new(Self { models, limits, token, hosts, reloading, metrics, answered })
+    }
+
+    /// The models.
+    pub fn slots(&self) -> Vec<Arc<Slot>> {
+        self.models.iter().cloned().collect()
     }
 
     /// Reads all models again. One that cannot be read stays as it is.
@@ -260,6 +310,22 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Whether the request is for a host that this server may be. A page of another host, whose name
+    /// can be made to lead here, must not ask a server that trusts everybody on this machine.
+    fn is_own_host(&self, headers: &HeaderMap) -> bool {
+        let Some(hosts) = &self.hosts else { return true };
+        let given = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
+        // Without the port, and [::1] without brackets.
+        let name = match given.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => given.split(':').next().unwrap_or_default(),
+        };
+        let is_loopback = name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        is_loopback
+            || name.eq_ignore_ascii_case("localhost")
+            || hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
     }
 
     fn is_allowed(&self, headers: &HeaderMap) -> bool {
@@ -328,7 +394,9 @@ impl Service {
             super::log(format_args!("error: {failure}"));
             Problem::failed(failure.what)
         })?;
-        self.metrics.texts.get_or_create(&OfModel { model: slot.name.clone() }).inc_by(count);
+        if let Some(answered) = self.answered.get(slot.number) {
+            answered.inc_by(count);
+        }
         Ok((slot, reply, how))
     }
 
