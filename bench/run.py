@@ -24,7 +24,7 @@ VENV = WORK / "venv"
 PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "vowpalwabbit", "isal", "matplotlib", "fastapi", "uvicorn[standard]"]
 # The module of each benchmark, in the order in which the benchmarks run.
 NAMES = {"single": "epochs", "multi": "epochs", "classes": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
-         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences", "memory": "sequences", "serve": "serving", "model": "serving"}
+         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences", "memory": "sequences", "serve": "serving", "soak": "serving", "model": "serving"}
 
 
 class Bench:
@@ -134,6 +134,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5, help="number of times that each contender runs (default: 5)")
     parser.add_argument("--words", type=int, default=300_000, help="number of words in the vector file that is made for `vectors` and `gzip` (default: 300000)")
     parser.add_argument("--lines", type=int, default=1_000_000, help="number of headlines for `predict` (default: 1000000)")
+    parser.add_argument("--minutes", type=float, default=10, help="minutes of `soak` (default: 10)")
     parser.add_argument("--most", type=int, default=1_000_000, help="largest number of headlines for `growth`, which multiplies it by ten each time (default: 1000000)")
     parser.add_argument("--publish", action="store_true", help="write bench/results.json, the source of the tables in bench/README.md, instead of target/bench/results.json")
     given = parser.parse_args()

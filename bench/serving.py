@@ -1,5 +1,5 @@
-"""Answers over HTTP (`serve`), compared with FastAPI around fastText and around scikit-learn, and the size and the start of a model file
-(`model`), compared with fastText's .bin and .ftz.
+"""Answers over HTTP (`serve`), compared with FastAPI around fastText and around scikit-learn, the memory of a server that answers for minutes
+(`soak`), and the size and the start of a model file (`model`), compared with fastText's .bin and .ftz.
 
 All servers get the same requests, one headline in each, from wrk on the same machine, and have two processes or threads that compute.
 FastAPI runs on uvicorn with uvloop and httptools. The peers are trained on the same rows as knockline's models."""
@@ -29,20 +29,36 @@ CONNECTIONS = (1, 16, 256)
 SECONDS = 5
 WORKERS = os.cpu_count() or 1
 
+# Requests are made before the time starts, so that the load takes as little of the machine as it can.
 WRK = """
-wrk.method = "POST"
+local requests, at, wait = {}, 0, tonumber(os.getenv("WAIT_MS"))
 wrk.headers["Content-Type"] = "application/json"
-local bodies, wait = {}, tonumber(os.getenv("WAIT_MS"))
-for line in io.lines(os.getenv("BODIES")) do bodies[#bodies + 1] = line end
-local at = 0
-request = function() at = at % #bodies + 1; return wrk.format(nil, "/predict", nil, bodies[at]) end
-if wait then delay = function() return wait end end
+init = function()
+  for line in io.lines(os.getenv("BODIES")) do requests[#requests + 1] = wrk.format("POST", "/predict", nil, line) end
+end
+request = function() at = at % #requests + 1; return requests[at] end
+-- Clients that come independently of each other.
+if wait then delay = function() return math.floor(0.5 - math.log(1 - math.random()) * wait) end end
 done = function(summary, latency, requests)
   io.write(string.format('\\nJSON {"requests": %d, "seconds": %f, "errors": %d, "p50": %f, "p99": %f, "p999": %f}\\n', summary.requests,
     summary.duration / 1e6, summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout,
     latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency:percentile(99.9) / 1e3))
 end
 """
+# The floor at one connection: the same bytes as an answer, without reading what is asked.
+FLOOR = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+body = b'{"model":"train","predictions":[{"label":"b","probability":0.97,"top":[],"words":8,"words_known":8}]}'
+answer = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body
+while True:
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while connection.recv(1 << 16):
+        connection.sendall(answer)
+"""
+# Connections that wait after each answer, for a load that a server has time for.
+PATIENT = 64
 
 
 class Prepared:
@@ -120,10 +136,10 @@ def free_port():
         return one.getsockname()[1]
 
 
-def load(script, bodies, port, connections, wait_ms=None):
+def load(script, bodies, port, connections, wait_ms=None, seconds=SECONDS):
     """What wrk measures."""
     env = {**os.environ, "BODIES": str(bodies), **({"WAIT_MS": str(wait_ms)} if wait_ms else {})}
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--timeout", "10s", "-s", str(script), f"http://127.0.0.1:{port}"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(script), f"http://127.0.0.1:{port}"]
     out = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     found = json.loads(next(line for line in out.splitlines() if line.startswith("JSON "))[5:])
     if found["errors"]:
@@ -144,26 +160,48 @@ def serve(bench):
         script.write(WRK)
         script.flush()
         for _ in range(bench.given.rounds):
-            for who in [*contenders, *peers]:
+            for who in [*contenders, *peers, "floor"]:
                 port = free_port()
                 if who in peers:
                     kind, path = peers[who]
                     uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", Path(__file__).parent, "peer_server:app", "--port", str(port), "--workers", str(WORKERS), "--no-access-log", "--log-level", "warning"]
                     command, env = uvicorn, {"PEER_KIND": kind, "PEER_MODEL": str(path), "OMP_NUM_THREADS": "1"}
+                elif who == "floor":
+                    command, env = [sys.executable, "-c", FLOOR, str(port)], {}
                 else:
                     command, env = [*contenders[who], f"127.0.0.1:{port}"], {}
                 with server(command, env, port):
-                    for connections in CONNECTIONS:
+                    for connections in CONNECTIONS[:1] if who == "floor" else CONNECTIONS:
                         found.setdefault((who, str(connections)), []).append(load(script.name, data.bodies, port, connections))
-                    # 64 connections that wait after each answer, so that together they ask half as often as the server can answer.
+                    if who == "floor":
+                        continue
                     most = max(found[who, str(c)][-1]["rate"] for c in CONNECTIONS)
-                    found.setdefault((who, "half load"), []).append(load(script.name, data.bodies, port, 64, max(1, round(64 / (most / 2) * 1e3))))
+                    found.setdefault((who, "half load"), []).append(load(script.name, data.bodies, port, PATIENT, max(1, round(PATIENT / (most / 2) * 1e3))))
     rows = []
     for (who, what), all in found.items():
         median = {name: statistics.median(one[name] for one in all) for name in all[0]}
         rows.append({"who": who, "connections": what, "all": all, **median})
         print(f"{who:<24} {what:>9}  {median['rate']:8.0f}/s  p50 {median['p50']:7.2f}  p99 {median['p99']:7.2f}  p99.9 {median['p999']:7.2f} ms", flush=True)
     bench.results["serve"] = rows
+
+
+def soak(bench):
+    """Resident memory of a server, in MB, each ten seconds while it answers."""
+    if not shutil.which("wrk"):
+        sys.exit("wrk is missing; install it (Debian: apt-get install wrk)")
+    data = Prepared(bench)
+    port = free_port()
+    rows = []
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script, server([bench.target / "knockline", "serve", data.models["train.best", "f32"], "--listen", f"127.0.0.1:{port}"], {}, port) as child:
+        script.write(WRK)
+        script.flush()
+        start = time.monotonic()
+        while (at := time.monotonic() - start) < 60 * bench.given.minutes:
+            load(script.name, data.bodies, port, PATIENT, seconds=10)
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            rows.append({"minute": at / 60, "mb": int(status.split("VmRSS:")[1].split()[0]) / 1e3})
+    print(f"after {rows[0]['minute'] + 1 / 6:.1f} minutes {rows[0]['mb']:.1f} MB, at most {max(row['mb'] for row in rows):.1f} MB, after {rows[-1]['minute'] + 1 / 6:.1f} minutes {rows[-1]['mb']:.1f} MB")
+    bench.results["soak"] = rows
 
 
 def model(bench):

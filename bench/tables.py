@@ -77,6 +77,27 @@ def dev(rows):
     return "\n".join(lines + [f"| {row['what']} | {spread(row['knockline'])} | {spread(row['PyTorch'])} |" for row in rows])
 
 
+def serve(rows):
+    lines = ["| server | connections | requests a second | p50 | p99 | p99.9 |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    before = None
+    for row in rows:
+        who = "" if row["who"] == before else row["who"]
+        before = row["who"]
+        lines.append(f"| {who} | {row['connections']} | {row['rate']:,.0f} | {row['p50']:,.2f} ms | {row['p99']:,.1f} ms | {row['p999']:,.1f} ms |")
+    return "\n".join(lines)
+
+
+def soak(rows):
+    lines = ["| minutes | resident |", "| ---: | ---: |"]
+    steps = [rows[0], *(min(rows, key=lambda row: abs(row["minute"] - minute)) for minute in (1, 2, 5)), rows[-1]]
+    return "\n".join(lines + [f"| {row['minute'] + 1 / 6:.1f} | {row['mb']:.1f} MB |" for row in steps])
+
+
+def model(rows):
+    lines = ["| model | size | start to answer | accuracy on test |", "| --- | ---: | ---: | ---: |"]
+    return "\n".join(lines + [f"| {row['what']} | {row['mb']:.1f} MB | {1e3 * row['start']:,.0f} ms | {row['accuracy']:.4f} |" for row in rows])
+
+
 def between(text, name, made):
     """Replaces the text between the comments `name` and `end`."""
     return re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{made}\n{m[2]}", text, count=1, flags=re.DOTALL)
@@ -86,7 +107,7 @@ def main():
     results = json.loads((HERE / "results.json").read_text())
     text = (HERE / "README.md").read_text()
     for name, result in results.items():
-        made = {"growth": growth, "stages": stages, "classifiers": classifiers, "losses": losses, "dev": dev, "memory": memory}.get(name, table)(result["rows"])
+        made = {"growth": growth, "stages": stages, "classifiers": classifiers, "losses": losses, "dev": dev, "memory": memory, "serve": serve, "soak": soak, "model": model}.get(name, table)(result["rows"])
         text = between(text, name, made)
     about = next(iter(results.values()))["about"]
     peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if name != "matplotlib")

@@ -204,31 +204,49 @@ enum TableView<'f> {
 }
 
 impl BlockLookup<'_> {
+    /// What an n-gram is looked up by, from its fingerprint. What is looked at first is prefetched.
+    #[inline]
+    pub fn begin(&self, print: u64) -> u64 {
+        match &self.table {
+            TableView::Hashed(bits) => prefetch(one(self.idf, bucket(print, *bits) as usize)),
+            TableView::InMemory(table) => prefetch(one(&table.slots, table.start(print))),
+            TableView::InFile(table) => {
+                let hash = table.hash(print);
+                table.prefetch(hash);
+                return hash;
+            }
+            TableView::None => {}
+        }
+        print
+    }
+
+    /// Prefetches what is looked at then.
+    #[inline]
+    pub fn continue_with(&self, begun: &[u64]) {
+        if let TableView::InFile(table) = &self.table {
+            begun.iter().for_each(|&hash| table.prefetch_entries(hash));
+        }
+    }
+
     /// The column of an n-gram, counted from the block's first, and its weight.
     #[inline]
-    pub fn find(&self, print: u64) -> Option<(u32, f32)> {
+    pub fn end(&self, begun: u64) -> Option<(u32, f32)> {
         match &self.table {
             TableView::Hashed(bits) => {
-                let place = bucket(print, *bits);
+                let place = bucket(begun, *bits);
                 Some((place, self.idf(place)))
             }
-            TableView::InMemory(table) => table.find(print),
+            TableView::InMemory(table) => table.find(begun),
             TableView::InFile(table) => {
-                table.find(print).map(|&[_, place, idf]| (place, f32::from_bits(idf)))
+                table.find_hash(begun).map(|&[_, place, idf]| (place, f32::from_bits(idf)))
             }
             TableView::None => None,
         }
     }
 
-    /// Prefetches what `find` will look at.
-    #[inline]
-    pub fn prefetch(&self, print: u64) {
-        match &self.table {
-            TableView::Hashed(bits) => prefetch(one(self.idf, bucket(print, *bits) as usize)),
-            TableView::InMemory(table) => prefetch(one(&table.slots, table.start(print))),
-            TableView::InFile(table) => table.prefetch(print),
-            TableView::None => {}
-        }
+    /// The same for one n-gram, from its fingerprint.
+    pub fn find(&self, print: u64) -> Option<(u32, f32)> {
+        self.end(self.begin(print))
     }
 
     /// The weight of a column.

@@ -6,6 +6,8 @@
 
 use formats::arrays::Values;
 
+use kernels::simd::prefetch;
+
 use crate::fingerprint::mix;
 
 /// Entries per bucket, on average.
@@ -115,17 +117,37 @@ impl<'t> PrintView<'t> {
     /// The entry of a fingerprint.
     #[inline]
     pub fn find(&self, print: u64) -> Option<&'t [u32; 3]> {
-        let hash = mix(print ^ self.seed);
+        self.find_hash(self.hash(print))
+    }
+
+    /// What a fingerprint is looked up by.
+    #[inline]
+    pub const fn hash(&self, print: u64) -> u64 {
+        mix(print ^ self.seed)
+    }
+
+    /// The entry of a fingerprint with this hash.
+    #[inline]
+    pub fn find_hash(&self, hash: u64) -> Option<&'t [u32; 3]> {
         let (at, tag) = (bucket(hash, self.bits), tag(hash, self.bits));
         let range = *self.buckets.get(at)? as usize..*self.buckets.get(at + 1)? as usize;
         self.entries.get(range)?.iter().find(|entry| entry.first() == Some(&tag))
     }
 
-    /// Prefetches what `find` looks at first.
+    /// Prefetches what `find_hash` looks at first.
     #[inline]
-    pub fn prefetch(&self, print: u64) {
-        let at = bucket(mix(print ^ self.seed), self.bits);
-        kernels::simd::prefetch(self.buckets.get(at..=at).unwrap_or_default());
+    pub fn prefetch(&self, hash: u64) {
+        let at = bucket(hash, self.bits);
+        prefetch(self.buckets.get(at..=at).unwrap_or_default());
+    }
+
+    /// Prefetches what `find_hash` looks at then.
+    #[inline]
+    pub fn prefetch_entries(&self, hash: u64) {
+        if let Some(&start) = self.buckets.get(bucket(hash, self.bits)) {
+            let start = start as usize;
+            prefetch(self.entries.get(start..=start).unwrap_or_default());
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use crate::features::{BlockLookup, Features, narrow};
 pub struct Vectorizer<'f> {
     features: &'f Features,
     analyzer: Analyzer,
-    prints: Vec<u64>,
+    /// What the n-grams of a text are looked up by.
+    begun: Vec<u64>,
     seen: Seen,
     /// The number of each n-gram that came again, once for each time.
     again: Vec<u32>,
@@ -22,7 +23,7 @@ impl<'f> Vectorizer<'f> {
         Self {
             features,
             analyzer: Analyzer::default(),
-            prints: Vec::new(),
+            begun: Vec::new(),
             seen: Seen::default(),
             again: Vec::new(),
             weights: Vec::new(),
@@ -55,20 +56,18 @@ impl<'f> Vectorizer<'f> {
         columns: &mut Vec<u32>,
         values: &mut Vec<f32>,
     ) -> usize {
-        let Self { features, analyzer, prints, seen, again, weights, .. } = self;
+        let Self { features, analyzer, begun, seen, again, weights, .. } = self;
         let before = columns.len();
         analyzer.read(text, &features.options);
         for (block, range, lookup) in features.lookups() {
             // All first, so that the slots of the table arrive while others are looked up.
-            prints.clear();
-            analyzer.each(block, range, |gram| {
-                lookup.prefetch(gram.print);
-                prints.push(gram.print);
-            });
+            begun.clear();
+            analyzer.each(block, range, |gram| begun.push(lookup.begin(gram.print)));
+            lookup.continue_with(begun);
             let first = columns.len();
             again.clear();
-            seen.clear(prints.len());
-            find(prints, lookup, seen, again, columns, values);
+            seen.clear(begun.len());
+            find(begun, lookup, seen, again, columns, values);
             let values = values.get_mut(first..).unwrap_or_default();
             weigh(values, again, weights, features.options.sublinear_tf);
         }
@@ -80,7 +79,7 @@ impl<'f> Vectorizer<'f> {
 /// again.
 #[inline(never)]
 fn find(
-    prints: &[u64],
+    begun: &[u64],
     lookup: BlockLookup<'_>,
     seen: &mut Seen,
     again: &mut Vec<u32>,
@@ -88,9 +87,9 @@ fn find(
     values: &mut Vec<f32>,
 ) {
     let mut next = 0;
-    for &print in prints {
+    for &begun in begun {
         // A weight of 0 is that of a column of hashed n-grams that are too rare.
-        let Some((place, idf)) = lookup.find(print).filter(|(_, idf)| *idf != 0.0) else {
+        let Some((place, idf)) = lookup.end(begun).filter(|(_, idf)| *idf != 0.0) else {
             continue;
         };
         let number = seen.number(place, next);
