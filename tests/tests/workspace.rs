@@ -67,7 +67,7 @@ fn crates_depend_only_on_the_crates_that_they_may_use() {
     // Progress bars and comparisons of runs are not part of any training result.
     assert_eq!(users("indicatif"), ["bars"]);
     assert_eq!(users("bars"), ["xtask"]);
-    assert_eq!(users("comparison"), ["knockline", "report", "xtask"]);
+    assert_eq!(users("comparison"), ["knockline", "model", "report", "xtask"]);
     assert_eq!(users("candle-core"), ["nets", "train"]);
     assert_eq!(users("candle-nn"), ["nets", "train"]);
     assert_eq!(users("nets"), ["export", "predict", "train"]);

@@ -1,7 +1,9 @@
-//! Compares training runs, for the report and for `cargo xtask compare`.
+//! Compares training runs and measures their answers, for the report, `cargo xtask compare` and
+//! `knockline test`.
 //!
 //! Training stages do not depend on this crate, so a change to it retrains nothing.
 
+mod calibration;
 mod interval;
 mod paired;
 
@@ -9,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
+pub use calibration::{Bin, Calibration};
 pub use interval::wilson;
 pub use paired::paired;
 use schema::{Metrics, OptionValues, Score};

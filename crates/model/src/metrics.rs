@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use comparison::Calibration;
 use kernels::odds::largest;
 
 /// Counts answers.
@@ -12,11 +13,8 @@ pub struct Tally {
     /// Rows without an answer by their class.
     unanswered: Vec<u64>,
     loss: f64,
-    /// Of each tenth of the probability: rows, right ones, and the sum of probabilities.
-    bins: [(u64, u64, f64); BINS],
+    calibration: Calibration,
 }
-
-const BINS: usize = 10;
 
 /// The figures of a class.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +44,7 @@ pub struct Metrics {
     pub loss: f64,
     /// The mean of the classes' F1.
     pub macro_f1: f64,
-    /// The expected calibration error (Guo, Pleiss, Sun and Weinberger, 2017), with ten bins.
+    /// The expected calibration error.
     pub calibration_error: f64,
     /// The figures of each class, in label order.
     pub classes: Vec<ClassMetrics>,
@@ -59,7 +57,7 @@ impl Tally {
     pub fn new(classes: usize) -> Self {
         let confusion = BTreeMap::new();
         let unanswered = vec![0; classes];
-        Self { classes, confusion, unanswered, loss: 0.0, bins: [(0, 0, 0.0); BINS] }
+        Self { classes, confusion, unanswered, loss: 0.0, calibration: Calibration::default() }
     }
 
     /// Adds a row with these probabilities and this label. It has no answer if nothing of it is known,
@@ -76,22 +74,13 @@ impl Tally {
             return;
         }
         *self.confusion.entry((label, predicted)).or_default() += 1;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "between 0 and 9"
-        )]
-        let bin = ((p * BINS as f32) as usize).min(BINS - 1);
-        if let Some((rows, right, sum)) = self.bins.get_mut(bin) {
-            *rows += 1;
-            *right += u64::from(predicted == label);
-            *sum += f64::from(p);
-        }
+        self.calibration.add(p, predicted == label);
     }
 
     /// The figures.
     pub fn finish(self) -> Metrics {
-        let Self { classes, confusion, unanswered, loss, bins } = self;
+        let Self { classes, confusion, unanswered, loss, mut calibration } = self;
+        calibration.finish();
         let share = |part: u64, of: u64| if of == 0 { 0.0 } else { part as f64 / of as f64 };
         let (mut support, mut predicted) = (unanswered.clone(), vec![0; classes]);
         for (&(of, as_class), count) in &confusion {
@@ -116,8 +105,6 @@ impl Tally {
         let answered: u64 = confusion.values().sum();
         let right: u64 = (0..classes).map(hits).sum();
         let rows = answered + unanswered.iter().sum::<u64>();
-        let error: f64 =
-            bins.iter().map(|(_, right, sum)| (*right as f64 - sum).abs()).sum::<f64>();
         Metrics {
             rows,
             answered,
@@ -125,7 +112,7 @@ impl Tally {
             accuracy: share(right, answered),
             loss: if rows == 0 { 0.0 } else { loss / rows as f64 },
             macro_f1: of_classes.iter().map(|of| of.f1).sum::<f64>() / classes.max(1) as f64,
-            calibration_error: if answered == 0 { 0.0 } else { error / answered as f64 },
+            calibration_error: calibration.error,
             classes: of_classes,
             confusion,
         }

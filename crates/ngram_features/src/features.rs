@@ -224,7 +224,9 @@ impl BlockLookup<'_> {
     #[inline]
     pub fn continue_with(&self, begun: &[u64]) {
         if let TableView::InFile(table) = &self.table {
-            begun.iter().for_each(|&hash| table.prefetch_entries(hash));
+            for &hash in begun {
+                table.prefetch_entries(hash);
+            }
         }
     }
 

@@ -12,7 +12,6 @@
 //! Always holds: `index.html` is one self-contained file; every number in it comes from
 //! `metrics.json`; the same inputs and commit give the same bytes.
 
-mod calibration;
 mod classifier;
 mod evaluated;
 mod facts;

@@ -10,8 +10,8 @@ use polars::prelude::DataFrame;
 use schema::Labels;
 use serde::Serialize;
 
-use crate::calibration::Calibration;
 use crate::parts::PartFacts;
+use comparison::Calibration;
 
 /// The most classes whose confusions are shown as a matrix.
 const MATRIX: usize = 25;

@@ -231,7 +231,9 @@ async fn explain(Allowed(service): Allowed, request: Request) -> Result<Response
 }
 
 fn answer(value: &impl Serialize) -> Result<Response, Problem> {
-    let bytes = serde_json::to_vec(value).map_err(|e| Problem::failed(e.to_string()))?;
+    // An answer to one text has some 300 bytes.
+    let mut bytes = Vec::with_capacity(512);
+    serde_json::to_writer(&mut bytes, value).map_err(|e| Problem::failed(e.to_string()))?;
     let mut response = Response::new(Body::from(bytes));
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);

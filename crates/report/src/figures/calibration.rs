@@ -6,7 +6,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use super::style::mesh;
-use crate::calibration::Calibration;
+use comparison::Calibration;
 
 /// Width and height, in pixels.
 pub const SIZE: (u32, u32) = (420, 320);
