@@ -150,7 +150,7 @@ def main():
     bench = Bench(given)
     bench.prepare()
     file = (ROOT / "bench" if given.publish else WORK) / "results.json"
-    about = {**machine(), "archive": Path(given.archive or "sample").name, "vectors": Path(given.vectors or "hash:300").name}
+    about = {**machine(), "archive": Path(given.archive or "sample").name, "texts": given.texts and Path(given.texts).name, "vectors": Path(given.vectors or "hash:300").name}
     for name in given.names or NAMES:
         getattr(importlib.import_module(NAMES[name]), name)(bench)
         if rows := bench.results.get(name):

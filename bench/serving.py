@@ -45,11 +45,11 @@ done = function(summary, latency, requests)
     latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency:percentile(99.9) / 1e3))
 end
 """
-# The floor at one connection: the same bytes as an answer, without reading what is asked.
+# The floor at one connection: an answer, without reading what is asked.
 FLOOR = """
 import socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-body = b'{"model":"train","predictions":[{"label":"b","probability":0.97,"top":[],"words":8,"words_known":8}]}'
+body = b'{"model":"train.linear-f32","predictions":[{"label":"b","probability":0.99842,"top":[{"label":"b","probability":0.99842},{"label":"t","probability":0.00085},{"label":"e","probability":0.00047},{"label":"m","probability":0.00025}],"words":8,"words_known":8}]}'
 answer = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body
 while True:
     connection, _ = listener.accept()

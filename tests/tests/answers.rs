@@ -113,9 +113,13 @@ fn the_report_classifies_with_its_best_nets_that_are_small_enough() {
     artifacts.run(&["pipeline", "--set", "report.classifier=0"]).ok();
     assert!(json(&page(&artifacts)).is_none());
     assert!(!page(&artifacts).contains("id=\"try\""));
-    // A table of 2^22 columns does not fit, and the page says what to do.
-    let artifacts =
-        Artifacts::with(&["train.mlp.epochs=1", "ngrams.hash_bits=22", "report.classifier=1"]);
+    // So many n-grams do not fit, and the page says what to do.
+    let artifacts = Artifacts::with(&[
+        "train.mlp.epochs=1",
+        "ngrams.word=[1,12]",
+        "ngrams.char_wb=[2,12]",
+        "report.classifier=1",
+    ]);
     artifacts.run(&["pipeline"]).ok();
     let page = page(&artifacts);
     assert_eq!(json(&page).expect("nets")["nets"][0]["run"], "train.slp");

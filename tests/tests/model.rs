@@ -166,6 +166,24 @@ fn files_come_back_with_a_prediction_for_each_row() {
     knockline(&["predict", model, "--file", &copy, "--output", &copy]).ok();
     let text = std::fs::read_to_string(&copy).expect("reads");
     assert!(text.starts_with("title,predicted,probability\nBank raises,b,"), "{text}");
+    // But only if all its rows are answered, and stand beside the answers.
+    let bad = file("bad.csv", "title,id\nBank raises,1\nx\n");
+    let ended = knockline(&["predict", model, "--file", &bad, "--output", &bad]);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    assert_eq!(std::fs::read_to_string(&bad).expect("reads"), "title,id\nBank raises,1\nx\n");
+    let made = std::fs::read_to_string(format!("{bad}.partial")).expect("reads");
+    assert!(made.lines().count() == 2 && made.contains("Bank raises,1,b,"), "{made}");
+    let lines = file("lines.txt", "Bank raises\n");
+    let ended = knockline(&["predict", model, "--file", &lines, "--output", &lines]);
+    assert!(
+        ended.code == Some(2) && ended.err.contains("the output is the input"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(std::fs::read_to_string(&lines).expect("reads"), "Bank raises\n");
+    // A column that is there already is not replaced.
+    let again = knockline(&["predict", model, "--file", parquet, "--output", parquet]);
+    assert!(again.code == Some(3) && again.err.contains("is there already"), "{}", again.err);
     // No answer is better than an unlikely one.
     let sure = knockline(&["predict", model, "--json", "--min-probability", "1", "Bank quarter"]);
     assert_eq!(sure.ok().json()[0]["label"], Value::Null);
@@ -213,8 +231,28 @@ fn bad_files_are_named() {
     let row = b"{\"text\": \"x\", \"prediction\": 1}\n";
     refused("a.jsonl", row, &predict, 3, "`prediction` is there already");
     refused("a.csv", b"title,probability\nx,1\n", &predict, 3, "`probability` is there already");
-    let said = refused("a.csv", b"title,id\ngood,0\n\"x,1\ny,2\n", &predict, 3, "never closed");
-    assert_eq!(said.lines().count(), 2, "the row before is answered: {said}");
+    // It is in nobody's way if the answer does not stand beside the rows.
+    let json = ["predict", model, "--file", "FILE", "--json"];
+    for (name, text) in
+        [("a.csv", "title,probability\nx,1\n"), ("b.csv", "title\n\"x\n\"\"y\"\"\"\n5\" z")]
+    {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).expect("writes");
+        let file = file.to_str().expect("UTF-8");
+        let args: Vec<&str> = json.iter().map(|a| if *a == "FILE" { file } else { a }).collect();
+        knockline(&args).ok();
+    }
+    // The rows after the quote are part of a cell, whether it ends with the file or with a later quote.
+    for (text, line) in
+        [("\"x,1\ny,2\n", 3), ("\n\"x,1\n\"y\",2\n\"z\",3\n", 4), ("1\n\"x\ny\n", 4)]
+    {
+        let bytes = format!("title,id\ngood,0\n{text}");
+        let want = format!("a.csv, line {line}");
+        let bytes =
+            if text.starts_with('1') { bytes.replace(",id", "").replace(",0", "") } else { bytes };
+        let said = refused("a.csv", bytes.as_bytes(), &predict, 3, &want);
+        assert!(said.lines().count() >= 2, "the rows before are answered: {said}");
+    }
     refused("a.txt", b"no label\n", &test, 3, "does not begin with `__label__`");
     refused(
         "a.txt",

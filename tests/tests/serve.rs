@@ -248,6 +248,12 @@ fn a_token_and_other_origins_are_checked() {
     for host in ["example.org", "localhost.example.org:8080", "10.0.0.1", ""] {
         assert_eq!(status(host), 421, "{host}");
     }
+    let ended = Ended::of({
+        let mut command = Command::new(root().join("target/debug/knockline"));
+        command.args(["serve", &slp, "--host", "example.org:8080"]);
+        command
+    });
+    assert!(ended.code == Some(2) && ended.err.contains("without a scheme or a port"));
     for origin in ["*", "https://example.org/", "example.org"] {
         let mut command = Command::new(root().join("target/debug/knockline"));
         command.args(["serve", &slp, "--cors", origin]);

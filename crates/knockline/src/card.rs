@@ -20,7 +20,7 @@ pub struct CardArguments {
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// The languages of the texts, as ISO 639 codes
-    #[arg(long, value_name = "CODE", default_value = "en")]
+    #[arg(long, value_name = "CODE")]
     language: Vec<String>,
     /// The licence of the model, as an identifier of Hugging Face [default: other]
     #[arg(long, value_name = "ID", default_value = "other")]
@@ -57,7 +57,9 @@ fn card(model: &Model, file: &str, arguments: &CardArguments) -> String {
     let mut line = |text: String| {
         let _ = writeln!(card, "{text}");
     };
-    line(format!("language: {}", yaml(arguments.language.clone())));
+    if !arguments.language.is_empty() {
+        line(format!("language: {}", yaml(arguments.language.clone())));
+    }
     line(format!("license: {}", yaml(arguments.licence.clone())));
     line("library_name: knockline".to_owned());
     line("pipeline_tag: text-classification".to_owned());

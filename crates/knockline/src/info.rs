@@ -72,10 +72,13 @@ pub fn run(arguments: &InfoArguments) -> Result<()> {
         let columns: usize = ngrams.tables.iter().map(|table| table.columns).sum();
         line(format_args!("n-grams    {columns}"));
     }
+    if !of.scores.is_empty() {
+        line(format_args!("the run, as it was trained (`knockline test` measures this file):"));
+    }
     for (part, score) in &of.scores {
         let rows = of.rows.get(part).copied().unwrap_or_default();
         line(format_args!(
-            "{part:10} accuracy {:.4}, loss {:.4}, {rows} rows",
+            "  {part:8} accuracy {:.4}, loss {:.4}, {rows} rows",
             score.accuracy, score.loss
         ));
     }

@@ -37,7 +37,7 @@ pub enum Format {
 
 impl Format {
     /// The format that a file's name says it has.
-    fn of(path: &Path) -> Self {
+    pub fn of(path: &Path) -> Self {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         match extension.to_ascii_lowercase().as_str() {
             "jsonl" | "ndjson" | "json" => Self::Jsonl,
@@ -119,6 +119,7 @@ pub struct Input {
     kind: Kind,
     text: Option<String>,
     label: LabelColumn,
+    is_echoed: bool,
 }
 
 enum Kind {
@@ -137,11 +138,17 @@ impl Input {
     }
 
     fn of(name: String, kind: Kind) -> Self {
-        Self { name, kind, text: None, label: LabelColumn::Unwanted }
+        Self { name, kind, text: None, label: LabelColumn::Unwanted, is_echoed: false }
     }
 
-    /// The texts of a file, or of stdin if there is no path.
-    pub fn open(path: Option<&PathBuf>, how: &InputArguments, label: LabelColumn) -> Result<Self> {
+    /// The texts of a file, or of stdin if there is no path. `is_echoed` says of a format whether the
+    /// answers will stand beside the rows.
+    pub fn open(
+        path: Option<&PathBuf>,
+        how: &InputArguments,
+        label: LabelColumn,
+        is_echoed: impl FnOnce(Format) -> bool,
+    ) -> Result<Self> {
         let name = path.map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
         let mut format =
             how.format.unwrap_or_else(|| path.map_or(Format::Lines, |path| Format::of(path)));
@@ -163,6 +170,7 @@ impl Input {
         if format == Format::Lines && wants_labels {
             format = Format::Fasttext;
         }
+        let is_echoed = is_echoed(format);
         let kind = match format {
             Format::Lines => Kind::Lines(Box::new(match path {
                 None => Titles::stdin(),
@@ -173,7 +181,8 @@ impl Input {
             Format::Csv | Format::Tsv => {
                 skip_mark(&mut reader);
                 let delimiter = if format == Format::Csv { b',' } else { b'\t' };
-                Kind::Cells(Box::new(CellReader::open(reader, delimiter, how, &label, &name)?))
+                let named = (name.as_str(), is_echoed);
+                Kind::Cells(Box::new(CellReader::open(reader, delimiter, how, &label, named)?))
             }
             #[cfg(feature = "parquet")]
             Format::Parquet => {
@@ -185,7 +194,7 @@ impl Input {
                     ));
                 };
                 let text = how.text_column.as_deref();
-                let reader = crate::parquet::TableReader::open(path, text, &label)?;
+                let reader = crate::parquet::TableReader::open(path, text, &label, is_echoed)?;
                 Kind::Parquet(reader)
             }
             #[cfg(not(feature = "parquet"))]
@@ -197,7 +206,7 @@ impl Input {
                 ));
             }
         };
-        Ok(Self { name, kind, text: how.text_column.clone(), label })
+        Ok(Self { name, kind, text: how.text_column.clone(), label, is_echoed })
     }
 
     /// The delimiter of CSV or TSV.
@@ -279,7 +288,8 @@ impl Input {
                     if full(batch.texts.len(), bytes) {
                         break Ok(());
                     }
-                    match json_row(reader, number, &self.name, self.text.as_deref(), &self.label) {
+                    let columns = (self.text.as_deref(), &self.label);
+                    match json_row(reader, number, &self.name, columns, self.is_echoed) {
                         Ok(Some((text, label, row))) => {
                             bytes += row.len();
                             batch.texts.push(text);
@@ -357,8 +367,9 @@ pub fn find_columns(
     let missing = |what: &str, wanted: Option<&str>, option: &str| {
         let wanted = wanted.map_or_else(|| format!("of {what}s"), |name| format!("`{name}`"));
         let known = names.get(..names.len().min(20)).unwrap_or_default().join(", ");
+        let known = if names.is_empty() { "there are none" } else { &format!("there are {known}") };
         Failure::input(
-            format_args!("there is no column {wanted}; there are {known}"),
+            format_args!("there is no column {wanted}; {known}"),
             file,
             format_args!("name the column of {what}s with {option}"),
         )
@@ -382,8 +393,8 @@ fn json_row(
     reader: &mut Reader,
     number: &mut u64,
     name: &str,
-    text: Option<&str>,
-    wanted: &LabelColumn,
+    (text, wanted): (Option<&str>, &LabelColumn),
+    is_echoed: bool,
 ) -> Result<Option<JsonRow>> {
     let line = loop {
         match line(reader, number, name)? {
@@ -411,14 +422,14 @@ fn json_row(
     };
     let text = value(of_text)?;
     let label = of_label.map(value).transpose()?;
-    if *wanted == LabelColumn::Unwanted && row.contains_key(PREDICTION) {
+    if is_echoed && row.contains_key(PREDICTION) {
         return Err(taken(PREDICTION, &place));
     }
     Ok(Some((text, label, line.trim().to_owned())))
 }
 
 /// A row has a name that the answer will have.
-fn taken(name: &str, place: &str) -> Failure {
+pub fn taken(name: &str, place: &str) -> Failure {
     let what = format_args!("`{name}` is there already");
     Failure::input(what, place, "rename it or leave it out: the answer has this name")
 }

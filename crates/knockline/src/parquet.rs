@@ -10,7 +10,7 @@ use polars::prelude::{
     Series,
 };
 
-use crate::input::{Batch, LabelColumn, Rows, find_columns};
+use crate::input::{Batch, LabelColumn, PREDICTED, Rows, find_columns, taken};
 use crate::predict::{complete, partial};
 
 fn wrong(error: &PolarsError, path: &Path) -> Failure {
@@ -28,12 +28,20 @@ pub struct TableReader {
 
 impl TableReader {
     /// Opens the file at `path`.
-    pub fn open(path: &Path, text: Option<&str>, label: &LabelColumn) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        text: Option<&str>,
+        label: &LabelColumn,
+        is_echoed: bool,
+    ) -> Result<Self> {
         let file = File::open(path).map_err(|e| Failure::io("read", path, &e))?;
         let empty = ParquetReader::new(file).with_slice(Some((0, 0))).finish();
         let empty = empty.map_err(|e| wrong(&e, path))?;
         let names: Vec<&str> = empty.get_column_names().iter().map(|n| n.as_str()).collect();
         let name = path.display().to_string();
+        if is_echoed && let Some(column) = PREDICTED.into_iter().find(|name| names.contains(name)) {
+            return Err(taken(column, &name));
+        }
         let (text, label) = find_columns(&names, text, label, &name)?;
         let column = |at: usize| names.get(at).map_or_else(String::new, |name| (*name).to_owned());
         Ok(Self { path: path.to_owned(), text: column(text), label: label.map(column), next: 0 })
@@ -125,12 +133,12 @@ impl TableWriter {
         }
     }
 
-    /// Ends the file.
-    pub fn finish(self) -> Result<()> {
+    /// Ends the file, which takes its name if it is whole.
+    pub fn finish(self, is_whole: bool) -> Result<()> {
         let Some(writer) = self.writer else { return Ok(()) };
         writer.finish().map_err(|e| {
             Failure::failed(e, self.path.display(), "check that there is room on the disk")
         })?;
-        complete(&self.path)
+        if is_whole { complete(&self.path) } else { Ok(()) }
     }
 }

@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use crate::ModelArgument;
 use crate::explain::{Style, write_explained};
-use crate::input::{Batch, Input, InputArguments, LabelColumn, PREDICTED, PREDICTION, Rows};
+use crate::input::{
+    Batch, Format, Input, InputArguments, LabelColumn, PREDICTED, PREDICTION, Rows,
+};
 use crate::output::{self, Prediction, Saying};
 
 /// What to classify, and how.
@@ -77,15 +79,31 @@ pub fn run(arguments: &PredictArguments) -> Result<()> {
             return Ok(());
         }
         if !matches!(more, Ok(true)) {
-            output.finish()?;
+            output.finish(more.is_ok())?;
             return more.map(drop);
         }
     }
 }
 
 fn open(arguments: &PredictArguments) -> Result<Input> {
+    if let (Some(file), Some(output)) = (&arguments.file, &arguments.output) {
+        let format = arguments.input.format.unwrap_or_else(|| Format::of(file));
+        let is_same = std::fs::canonicalize(file)
+            .is_ok_and(|file| std::fs::canonicalize(output).is_ok_and(|output| output == file));
+        if is_same && !arguments.echoes(format) {
+            return Err(Failure::usage(
+                "the output is the input, whose texts it would not have",
+                "--output",
+                "give another name",
+            ));
+        }
+    }
+    let open = |path: Option<&PathBuf>| {
+        let is_echoed = |format| arguments.echoes(format);
+        Input::open(path, &arguments.input, LabelColumn::Unwanted, is_echoed)
+    };
     if arguments.file.is_some() {
-        return Input::open(arguments.file.as_ref(), &arguments.input, LabelColumn::Unwanted);
+        return open(arguments.file.as_ref());
     }
     match &arguments.texts[..] {
         [] if std::io::stdin().is_terminal() => Err(Failure::usage(
@@ -93,8 +111,8 @@ fn open(arguments: &PredictArguments) -> Result<Input> {
             "command line",
             "give texts as arguments, --file PATH, or - and one text per line on stdin",
         )),
-        [] => Input::open(None, &arguments.input, LabelColumn::Unwanted),
-        [one] if one == "-" => Input::open(None, &arguments.input, LabelColumn::Unwanted),
+        [] => open(None),
+        [one] if one == "-" => open(None),
         texts if texts.iter().any(|text| text == "-") => Err(Failure::usage(
             "`-` cannot be combined with other texts",
             "command line",
@@ -121,7 +139,7 @@ fn explain(arguments: &PredictArguments, model: &Model, input: &mut Input) -> Re
             }
         }
         if !matches!(more, Ok(true)) {
-            out.finish()?;
+            out.finish(more.is_ok())?;
             return more.map(drop);
         }
     }
@@ -163,10 +181,11 @@ impl Destination {
         })
     }
 
-    fn finish(mut self) -> Result<()> {
+    /// Ends the file, which takes its name if it is whole: it may have that of the input.
+    fn finish(mut self, is_whole: bool) -> Result<()> {
         self.write(&[])?;
         drop(self.out);
-        self.path.map_or(Ok(()), |path| complete(&path))
+        self.path.filter(|_| is_whole).map_or(Ok(()), |path| complete(&path))
     }
 }
 
@@ -178,6 +197,21 @@ pub fn complete(path: &Path) -> Result<()> {
 impl PredictArguments {
     const fn saying(&self) -> Saying {
         Saying { top_k: self.top_k as usize, least: self.min_probability }
+    }
+
+    /// Whether rows of this format are written with their answers.
+    fn echoes(&self, format: Format) -> bool {
+        let is_table = self
+            .output
+            .as_ref()
+            .is_some_and(|path| path.extension().is_some_and(|e| e == "parquet"));
+        !self.explain
+            && match format {
+                Format::Lines | Format::Fasttext => false,
+                Format::Csv | Format::Tsv => !self.json && !is_table,
+                Format::Jsonl => !is_table,
+                Format::Parquet => is_table,
+            }
     }
 }
 
@@ -263,12 +297,12 @@ impl<'a> Output<'a> {
         Ok(true)
     }
 
-    fn finish(self) -> Result<()> {
+    fn finish(self, is_whole: bool) -> Result<()> {
         #[cfg(feature = "parquet")]
         if let Some(table) = self.table {
-            return table.finish();
+            return table.finish(is_whole);
         }
-        self.out.finish()
+        self.out.finish(is_whole)
     }
 }
 

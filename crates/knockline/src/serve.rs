@@ -1,7 +1,8 @@
 //! `knockline serve`: answers over HTTP, and a page to try the model.
 //!
-//! Texts wait in a queue of bounded length, from which the threads that compute take several at a
-//! time. What does not fit into the queue is refused at once, with 503. A model is replaced while
+//! Texts that take little time are answered by the threads that serve connections. Others wait in a
+//! queue of bounded length, from which the threads that compute take several at a time. What does not
+//! fit into the queue is refused at once, with 503. A model is replaced while
 //! requests are answered: each is answered by one model, the old or the new one.
 
 mod jobs;
@@ -45,15 +46,15 @@ pub struct ServeArguments {
     /// Allow pages of this origin, such as `https://example.org`, to ask
     #[arg(long, value_name = "ORIGIN")]
     cors: Vec<String>,
-    /// Answer requests for this host, too: on a loopback address and without a token, only those for
-    /// localhost are answered
-    #[arg(long, value_name = "NAME")]
+    /// Answer requests for this host, too, and for no others but localhost; without it, a server
+    /// without a token on a loopback address answers only those for localhost
+    #[arg(long, value_name = "NAME", value_parser = host)]
     host: Vec<String>,
     /// Threads that serve connections, and threads that compute for each model [default: one per
     /// processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Texts that may wait for an answer, where one of more than a KiB counts as several; more are
+    /// Texts that may wait for an answer, where one of a KiB or more counts as several; more are
     /// refused with 503
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     queue: u32,
@@ -64,7 +65,7 @@ pub struct ServeArguments {
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
     max_body: usize,
     /// Connections that are open at once; further ones wait
-    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
     /// Seconds that a request may take to arrive, and then to be answered
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds)]
@@ -72,6 +73,11 @@ pub struct ServeArguments {
     /// Seconds that requests have to end after SIGTERM or Ctrl-C
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds)]
     grace: f64,
+}
+
+fn host(text: &str) -> std::result::Result<String, String> {
+    let is_name = !text.is_empty() && !text.contains([':', '/', ' ', '*']);
+    if is_name { Ok(text.to_owned()) } else { Err("give a name without a scheme or a port".into()) }
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
@@ -109,18 +115,20 @@ pub fn run(arguments: &ServeArguments) -> Result<()> {
         time: Duration::from_secs_f64(arguments.timeout),
     };
     // A connection needs a descriptor; what the system allows is enough or is said.
-    let wanted = u64::from(arguments.max_connections) + 64;
+    // So does the runtime of each thread, which has three, and a model that is read again.
+    let reserved = 64 + 4 * threads as u64;
+    let wanted = u64::from(arguments.max_connections) + reserved;
     let allowed = rlimit::increase_nofile_limit(wanted).unwrap_or(1024);
-    let connections = arguments
-        .max_connections
-        .min(u32::try_from(allowed.saturating_sub(64)).unwrap_or(arguments.max_connections).max(1));
+    let connections = arguments.max_connections.min(
+        u32::try_from(allowed.saturating_sub(reserved)).unwrap_or(arguments.max_connections).max(1),
+    );
     if connections < arguments.max_connections {
         log(format_args!(
             "note: at most {connections} connections at once, for `ulimit -n` is {allowed}"
         ));
     }
     let trusts_all = token.is_none() && arguments.listen.ip().is_loopback();
-    let hosts = trusts_all.then(|| arguments.host.clone());
+    let hosts = (trusts_all || !arguments.host.is_empty()).then(|| arguments.host.clone());
     let service = Service::new(models, limits, token, hosts);
     let router = routes::router(&service, &arguments.cors)?;
     let app = Counted::new(router, Arc::clone(&service));

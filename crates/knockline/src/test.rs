@@ -45,7 +45,7 @@ pub fn run(arguments: &TestArguments) -> Result<()> {
     let labels = model.labels();
     let engine = Engine::new(&model);
     let wanted = arguments.label_column.clone().map_or(LabelColumn::Usual, LabelColumn::Named);
-    let mut input = Input::open(Some(&arguments.data), &arguments.input, wanted)?;
+    let mut input = Input::open(Some(&arguments.data), &arguments.input, wanted, |_| false)?;
     let mut tally = Tally::new(labels.len());
     let mut batch = Batch::default();
     let mut row = 0;
@@ -85,8 +85,9 @@ const MATRIX: usize = 256;
 
 fn report(arguments: &TestArguments, model: &Model, metrics: &Metrics, seconds: f64) -> String {
     let labels = model.labels();
-    let answered = usize::try_from(metrics.answered).unwrap_or(usize::MAX);
-    let (low, high) = wilson(metrics.accuracy, answered);
+    let interval =
+        |accuracy: f64, rows: u64| wilson(accuracy, usize::try_from(rows).unwrap_or(usize::MAX));
+    let (low, high) = interval(metrics.accuracy, metrics.rows);
     let speed = metrics.rows as f64 / seconds.max(1e-9);
     if arguments.json {
         let classes: Vec<serde_json::Value> = labels
@@ -107,6 +108,7 @@ fn report(arguments: &TestArguments, model: &Model, metrics: &Metrics, seconds: 
         let line = json!({
             "rows": metrics.rows, "answered": metrics.answered, "right": metrics.right,
             "accuracy": metrics.accuracy, "accuracy_low": low, "accuracy_high": high,
+            "accuracy_of_answers": metrics.accuracy_of_answers,
             "loss": metrics.loss, "macro_f1": metrics.macro_f1,
             "calibration_error": metrics.calibration_error, "rows_per_second": speed,
             "classes": classes, "confusion": confusion,
@@ -119,14 +121,19 @@ fn report(arguments: &TestArguments, model: &Model, metrics: &Metrics, seconds: 
         let _ = writeln!(text, "{}", shown(&line.to_string()));
     };
     say(format_args!("rows               {}", metrics.rows));
-    if metrics.answered < metrics.rows {
-        let share = metrics.answered as f64 / metrics.rows.max(1) as f64;
-        say(format_args!("answered           {} ({:.1} %)", metrics.answered, 100.0 * share));
-    }
     say(format_args!(
         "accuracy           {:.4}  (95 % interval {low:.4} to {high:.4})",
         metrics.accuracy
     ));
+    if metrics.answered < metrics.rows {
+        let share = metrics.answered as f64 / metrics.rows.max(1) as f64;
+        let (low, high) = interval(metrics.accuracy_of_answers, metrics.answered);
+        say(format_args!("answered           {} ({:.1} %)", metrics.answered, 100.0 * share));
+        say(format_args!(
+            "accuracy of these  {:.4}  (95 % interval {low:.4} to {high:.4})",
+            metrics.accuracy_of_answers
+        ));
+    }
     say(format_args!("macro F1           {:.4}", metrics.macro_f1));
     say(format_args!("cross-entropy      {:.4} nats", metrics.loss));
     say(format_args!("calibration error  {:.4}", metrics.calibration_error));

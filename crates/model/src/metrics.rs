@@ -38,8 +38,10 @@ pub struct Metrics {
     pub answered: u64,
     /// Right answers.
     pub right: u64,
-    /// The share of right answers among the answers.
+    /// The share of right answers among the rows; a row without an answer is not right.
     pub accuracy: f64,
+    /// The share of right answers among the answers.
+    pub accuracy_of_answers: f64,
     /// The mean cross-entropy, in nats, of all rows.
     pub loss: f64,
     /// The mean of the classes' F1.
@@ -109,7 +111,8 @@ impl Tally {
             rows,
             answered,
             right,
-            accuracy: share(right, answered),
+            accuracy: share(right, rows),
+            accuracy_of_answers: share(right, answered),
             loss: if rows == 0 { 0.0 } else { loss / rows as f64 },
             macro_f1: of_classes.iter().map(|of| of.f1).sum::<f64>() / classes.max(1) as f64,
             calibration_error: calibration.error,
@@ -157,7 +160,8 @@ mod tests {
         // Four answers of probability 0.5, two of them right, and one of 0.75 that is right.
         assert!(near(all.calibration_error, 0.25 / 5.0), "{}", all.calibration_error);
         let sure = tally(0.6);
-        assert_eq!((sure.rows, sure.answered, sure.accuracy), (5, 1, 1.0));
+        assert_eq!((sure.rows, sure.answered, sure.accuracy), (5, 1, 0.2));
+        assert_eq!(sure.accuracy_of_answers, 1.0);
         assert_eq!((sure.classes[0].support, sure.classes[1].recall), (2, 0.5));
         let mut unknown = Tally::new(2);
         unknown.add(&[0.9, 0.1], false, 0, 0.0);

@@ -1,5 +1,6 @@
-//! 64-bit fingerprints of n-grams, the same on every machine. No file has them; the column of a
-//! hashed n-gram follows from its fingerprint.
+//! 64-bit fingerprints of n-grams, the same on every machine. Models and the report's page look up
+//! words and n-grams by them, the page in JavaScript (crates/report/templates/classifier.js); the
+//! column of a hashed n-gram follows from its fingerprint.
 //!
 //! N-grams of up to seven bytes, which nearly all n-grams of characters have, get different
 //! fingerprints for certain: the function is one-to-one on them. Others share one with a probability

@@ -149,6 +149,11 @@ impl Classifier {
         Ok(Some((this, Summary { runs, too_large, megabytes })))
     }
 
+    /// Whether all nets were too large.
+    pub const fn is_empty(&self) -> bool {
+        self.nets.is_empty()
+    }
+
     /// The classifier as the page has it, within an element `script`.
     pub fn json(&self) -> Result<String> {
         let json = serde_json::to_string(self).map_err(|e| {
@@ -224,11 +229,12 @@ impl Classifier {
         let arrays = Arrays::map(&path)?;
         let [vocabulary, description] = [ngram_features::VOCABULARY, ngram_features::DESCRIPTION]
             .map(|file| stage.input("ngrams", file));
-        let (_, sparse) = arrays.f32("sparse.weight", &[None, Some(classes)])?;
-        if sparse.len() / classes * table::bytes(classes) > most {
-            return Ok(None);
-        }
         let features = Features::read(&vocabulary?, &description?)?;
+        // The column of a hashed n-gram that is too rare has no weight.
+        let columns = features.entries().filter(|(.., idf)| *idf != 0.0).count();
+        let left = most.checked_sub(table::bytes(columns, classes));
+        let Some(left) = left else { return Ok(None) };
+        let (_, sparse) = arrays.f32("sparse.weight", &[None, Some(classes)])?;
         if features.columns() * classes != sparse.len() {
             let what = format_args!("there are not {} n-grams", features.columns());
             return Err(Failure::artifact(what, &path));
@@ -241,7 +247,7 @@ impl Classifier {
                 let column = |class| dense.iter().skip(class).step_by(classes).copied();
                 let matrix = (0..classes).flat_map(column).collect();
                 let layer = Layer { matrix, bias: Vec::new(), trained: None };
-                let Some(rows) = self.word_rows(lookup, &layer, most) else { return Ok(None) };
+                let Some(rows) = self.word_rows(lookup, &layer, left) else { return Ok(None) };
                 Some(rows)
             }
             Some(dimension) => {
@@ -275,7 +281,9 @@ impl Classifier {
             Tokenizer::Source(_) => return None,
         };
         let of_data = lookup.vectors().len() / dimension;
-        let room = most / table::bytes(classes);
+        let all = lookup.words().count();
+        let fits = |count: &usize| table::bytes(*count, classes) <= most;
+        let room = Some(all).filter(fits).unwrap_or_else(|| most / table::bytes(3, classes) * 3);
         if of_data > room {
             return None;
         }
@@ -306,7 +314,6 @@ impl NgramKeys {
         let blocks = features.sizes().map(|(block, _)| {
             let entries = features.entries().filter(|entry| entry.0 == block);
             let all = entries.map(|(_, column, key, idf)| (key, column as usize, idf));
-            // The column of an n-gram that is too rare has no weight.
             let all = all.filter(|(.., idf)| *idf != 0.0);
             let (keys, columns, idf) = Keys::of_ngrams(all, features.options.hash_bits);
             NgramBlock { block: block.name(), keys, idf, columns }

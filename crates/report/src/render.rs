@@ -66,7 +66,8 @@ pub fn pages(facts: &Facts, figures: &[Figure]) -> Result<Vec<(&'static str, Str
         environment.add_template(name, text).map_err(bug)?;
     }
     let figures: BTreeMap<&str, &Figure> = figures.iter().map(|f| (f.name.as_str(), f)).collect();
-    let nets = facts.nets.as_ref().map(Classifier::json).transpose()?;
+    let nets = facts.nets.as_ref().filter(|nets| !nets.is_empty());
+    let nets = nets.map(Classifier::json).transpose()?;
     let context = context! { nets, facts => Serde(facts), figures => Serde(&figures), headline => whole(&facts.headline()), japanese_headline => whole(&facts.japanese_headline()) };
     let page = |name: &'static str| {
         let text =

@@ -42,7 +42,7 @@ const classifier = (() => {
     return keys[from] === key ? from : -1;
   };
 
-  // Fingerprints, as crates/ngram_features computes them.
+  // Fingerprints, as crates/ngram_features/src/fingerprint.rs computes them.
   const mix = x => {
     x ^= x >> 33n;
     x = (x * 0xff51_afd7_ed55_8ccdn) & WORD;
@@ -156,7 +156,10 @@ const classifier = (() => {
   const logitsOf = ({ calibration, regression }, margins) => {
     const scaled = margins.map(margin => margin * calibration.scale);
     if (!regression) return scaled;
-    const logs = softmax(scaled).map(Math.log);
+    // Not the logarithm of the softmax, which may be that of 0.
+    const largest = Math.max(...scaled);
+    const sum = Math.log(scaled.reduce((sum, x) => sum + Math.exp(x - largest), 0));
+    const logs = scaled.map(x => x - largest - sum);
     const mean = logs.reduce((a, b) => a + b, 0) / logs.length;
     const inputs = logs.map(log => log - mean);
     // With many classes, all have one weight.

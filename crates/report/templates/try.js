@@ -1,5 +1,5 @@
 // The box that classifies what is typed.
-const box = document.getElementById("try");
+const box = document.getElementById("try-box");
 if (box) {
   const element = id => document.getElementById("try-" + id);
   let nets;

@@ -75,8 +75,6 @@ pub struct Attribute {
     pub name: String,
     #[prost(int64, tag = "3")]
     pub i: i64,
-    #[prost(bytes = "vec", tag = "4")]
-    pub s: Vec<u8>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]
@@ -84,10 +82,6 @@ pub struct Attribute {
 }
 
 impl Attribute {
-    pub fn text(name: &str, text: &str) -> Self {
-        Self { name: name.to_owned(), s: text.as_bytes().to_vec(), kind: 3, ..Self::default() }
-    }
-
     pub fn int(name: &str, i: i64) -> Self {
         Self { name: name.to_owned(), i, kind: 2, ..Self::default() }
     }

@@ -49,78 +49,111 @@ impl Builder<'_> {
     }
 
     /// The pooled states of a bidirectional LSTM.
+    ///
+    /// The other direction is an LSTM on reversed texts, and not the operator's own, which needs the
+    /// lengths of the texts as an input that tract does not take. Zeros follow a text in both.
     pub(super) fn states(
         &mut self,
         prefix: &str,
-        [dimension, units]: [usize; 2],
+        dimensions: [usize; 2],
         pool: &str,
     ) -> Result<String> {
         self.takes[0] = true;
-        let table = self.table(&format!("{prefix}.embedding"))?;
-        let rows = self.op("Gather", &[&table, "ids"], &[]);
-        let x = self.op("Transpose", &[&rows], &[Attribute::ints("perm", &[1, 0, 2])]);
-        let matrix = |this: &Self, name: &str| -> Result<Vec<f32>> {
-            let mut both = Vec::new();
-            for end in ["", "_reverse"] {
-                both.extend(gates(&this.values(&format!("{prefix}.lstm.{name}_l0{end}"))?.1));
-            }
-            Ok(both)
-        };
-        let (w, r) = (matrix(self, "weight_ih")?, matrix(self, "weight_hh")?);
-        let (input, state) = (matrix(self, "bias_ih")?, matrix(self, "bias_hh")?);
-        let halves = input.chunks(4 * units).zip(state.chunks(4 * units));
-        let biases: Vec<f32> = halves.flat_map(|(i, s)| [i, s].concat()).collect();
-        let w = self.constant(&[2, 4 * units, dimension], &w);
-        let r = self.constant(&[2, 4 * units, units], &r);
-        let bias = self.constant(&[2, 8 * units], &biases);
-        let count = self.count();
-        let axes = self.integers(&[1]);
-        let lengths = self.op("Squeeze", &[&count, &axes], &[]);
-        let lengths = self.op("Cast", &[&lengths], &[Attribute::int("to", 6)]);
-        let hidden = i64::try_from(units).unwrap_or(i64::MAX);
-        let attributes =
-            [Attribute::int("hidden_size", hidden), Attribute::text("direction", "bidirectional")];
-        let y = self.op("LSTM", &[&x, &w, &r, &bias, &lengths], &attributes);
-        let last = format!("{y}_last");
-        if let Some(node) = self.graph.nodes.last_mut() {
-            node.outputs.push(last.clone());
-        }
-        // Both directions side by side: [batch, length, 2 units].
-        let y = self.op("Transpose", &[&y], &[Attribute::ints("perm", &[2, 0, 1, 3])]);
-        let shape = self.integers(&[0, 0, 2 * hidden]);
-        let y = self.op("Reshape", &[&y, &shape], &[]);
         let mask = self.mask();
-        let axes = self.integers(&[2]);
-        let mask = self.op("Unsqueeze", &[&mask, &axes], &[]);
         let is_word = self.op("Cast", &[&mask], &[Attribute::int("to", 9)]);
+        // [batch, length]: the place of each word in the reversed text, and the other way round.
+        let lengths = self.sum(&mask, 1, true);
+        let lengths = self.op("Cast", &[&lengths], &[Attribute::int("to", 7)]);
+        let shape = self.op("Shape", &["ids"], &[Attribute::int("start", 1)]);
+        let (zero, step) = (self.integer(0), self.integer(1));
+        let end = self.op("Gather", &[&shape, &zero], &[]);
+        let places = self.op("Range", &[&zero, &end, &step], &[]);
+        let lasts = self.op("Sub", &[&lengths, &step], &[]);
+        let mirrored = self.op("Sub", &[&lasts, &places], &[]);
+        let mirrored = self.op("Where", &[&is_word, &mirrored, &places], &[]);
+        let along = [Attribute::int("axis", 1)];
+        let reversed = self.op("GatherElements", &["ids", &mirrored], &along);
+        let table = self.table(&format!("{prefix}.embedding"))?;
+        let states = [
+            self.direction((prefix, ""), [&table, "ids"], dimensions)?,
+            self.direction((prefix, "_reverse"), [&table, &reversed], dimensions)?,
+        ];
+        let axes = self.integers(&[2]);
+        let column = |this: &mut Self, of: &str| this.op("Unsqueeze", &[of, &axes], &[]);
         let features = match pool {
             "max" => {
                 let never = self.scalar(-1e30);
-                let y = self.op("Where", &[&is_word, &y, &never], &[]);
+                let is_word = column(self, &is_word);
                 let attributes = [Attribute::ints("axes", &[1]), Attribute::int("keepdims", 0)];
-                self.op("ReduceMax", &[&y], &attributes)
+                states.map(|y| {
+                    let y = self.op("Where", &[&is_word, &y, &never], &[]);
+                    self.op("ReduceMax", &[&y], &attributes)
+                })
             }
             "attention" => {
                 let (_, query) = self.values(&format!("{prefix}.attention.weight"))?;
-                let query = self.constant(&[2 * units, 1], &query);
-                let scores = self.op("MatMul", &[&y, &query], &[]);
+                let flat = self.integers(&[0, -1]);
+                let mut halves = query.chunks(dimensions[1]);
+                let [there, back] = states.each_ref().map(|y| {
+                    let query = halves.next().unwrap_or_default();
+                    let query = self.constant(&[dimensions[1], 1], query);
+                    let scores = self.op("MatMul", &[y, &query], &[]);
+                    self.op("Reshape", &[&scores, &flat], &[])
+                });
+                let back = self.op("GatherElements", &[&back, &mirrored], &along);
+                let scores = self.op("Add", &[&there, &back], &[]);
                 let never = self.scalar(-1e30);
                 let scores = self.op("Where", &[&is_word, &scores, &never], &[]);
-                let weights = self.op("Softmax", &[&scores], &[Attribute::int("axis", 1)]);
-                let weighted = self.op("Mul", &[&weights, &y], &[]);
-                self.sum(&weighted, 1, false)
+                let there = self.op("Softmax", &[&scores], &along);
+                let back = self.op("GatherElements", &[&there, &mirrored], &along);
+                let [y, other] = states;
+                [(y, there), (other, back)].map(|(y, weights)| {
+                    let weights = column(self, &weights);
+                    let weighted = self.op("Mul", &[&weights, &y], &[]);
+                    self.sum(&weighted, 1, false)
+                })
             }
             _ => {
-                let last = self.op("Transpose", &[&last], &[Attribute::ints("perm", &[1, 0, 2])]);
-                let shape = self.integers(&[0, 2 * hidden]);
-                self.op("Reshape", &[&last, &shape], &[])
+                // Either direction ends at the last place of its text.
+                let is_last = self.op("Equal", &[&places, &lasts], &[]);
+                let is_last = self.op("Cast", &[&is_last], &[Attribute::int("to", 1)]);
+                let is_last = column(self, &is_last);
+                states.map(|y| {
+                    let y = self.op("Mul", &[&is_last, &y], &[]);
+                    self.sum(&y, 1, false)
+                })
             }
         };
+        let features = self.op("Concat", &[&features[0], &features[1]], &along);
         // A text without words has features of 0.
-        let has_words = self.sum(&mask, 1, false);
+        let has_words = self.sum(&mask, 1, true);
         let one = self.scalar(1.0);
         let has_words = self.op("Min", &[&has_words, &one], &[]);
         Ok(self.op("Mul", &[&features, &has_words], &[]))
+    }
+
+    /// The states of one direction, \[batch, length, units\], of the words with these ids.
+    fn direction(
+        &mut self,
+        (prefix, end): (&str, &str),
+        [table, ids]: [&str; 2],
+        [dimension, units]: [usize; 2],
+    ) -> Result<String> {
+        let rows = self.op("Gather", &[table, ids], &[]);
+        let x = self.op("Transpose", &[&rows], &[Attribute::ints("perm", &[1, 0, 2])]);
+        let matrix = |this: &Self, name: &str| -> Result<Vec<f32>> {
+            Ok(gates(&this.values(&format!("{prefix}.lstm.{name}_l0{end}"))?.1))
+        };
+        let (w, r) = (matrix(self, "weight_ih")?, matrix(self, "weight_hh")?);
+        let biases = [matrix(self, "bias_ih")?, matrix(self, "bias_hh")?].concat();
+        let w = self.constant(&[1, 4 * units, dimension], &w);
+        let r = self.constant(&[1, 4 * units, units], &r);
+        let bias = self.constant(&[1, 8 * units], &biases);
+        let hidden = i64::try_from(units).unwrap_or(i64::MAX);
+        let y = self.op("LSTM", &[&x, &w, &r, &bias], &[Attribute::int("hidden_size", hidden)]);
+        let y = self.op("Transpose", &[&y], &[Attribute::ints("perm", &[2, 0, 1, 3])]);
+        let shape = self.integers(&[0, 0, hidden]);
+        Ok(self.op("Reshape", &[&y, &shape], &[]))
     }
 
     /// The layers after the features. With two classes, the only output is the second one's logit.

@@ -15,30 +15,73 @@ pub struct CellReader {
     pub header: csv::StringRecord,
     text: usize,
     label: Option<usize>,
-    quotes: Rc<Quotes>,
+    quotes: Rc<Cell<Option<OpenQuote>>>,
 }
 
-/// What a [`QuoteCounter`] has seen.
-#[derive(Default)]
-struct Quotes {
-    count: Cell<usize>,
-    /// Whether the file has ended.
-    ended: Cell<bool>,
+/// A quote that begins a cell and does not end with it.
+#[derive(Clone, Copy)]
+struct OpenQuote {
+    /// The byte of the file, and the line.
+    at: u64,
+    line: u64,
 }
 
-/// Counts the quotes that are read.
-struct QuoteCounter {
+/// Passes CSV on and looks for the first quote that is never closed, or closed within a text, which may
+/// be that of a later row. The reader takes such rows as one.
+struct QuoteFinder {
     reader: Reader,
-    quotes: Rc<Quotes>,
+    state: State,
+    at: u64,
+    line: u64,
+    found: Rc<Cell<Option<OpenQuote>>>,
 }
 
-impl Read for QuoteCounter {
+enum State {
+    /// A cell begins.
+    Start,
+    /// In a cell without quotes.
+    Plain,
+    /// In quotes.
+    Quoted(OpenQuote),
+    /// After a quote in such a cell, which ends it or is doubled.
+    Closed(OpenQuote),
+}
+
+impl QuoteFinder {
+    fn take(&mut self, byte: u8) {
+        let is_end = matches!(byte, b',' | b'\n' | b'\r');
+        let open = OpenQuote { at: self.at, line: self.line };
+        self.state = match self.state {
+            State::Quoted(open) if byte == b'"' => State::Closed(open),
+            State::Quoted(open) => State::Quoted(open),
+            State::Closed(open) if byte == b'"' => State::Quoted(open),
+            State::Start if byte == b'"' => State::Quoted(open),
+            _ if is_end => State::Start,
+            State::Closed(open) => {
+                self.find(open);
+                State::Plain
+            }
+            _ => State::Plain,
+        };
+        self.at += 1;
+        self.line += u64::from(byte == b'\n');
+    }
+
+    fn find(&self, open: OpenQuote) {
+        self.found.set(Some(self.found.get().unwrap_or(open)));
+    }
+}
+
+impl Read for QuoteFinder {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         let n = self.reader.read(to)?;
-        let Quotes { count, ended } = &*self.quotes;
-        let read = to.get(..n).unwrap_or_default();
-        count.set(count.get() + read.iter().map(|byte| usize::from(*byte == b'"')).sum::<usize>());
-        ended.set(n == 0 && !to.is_empty());
+        to.get(..n).unwrap_or_default().iter().for_each(|byte| self.take(*byte));
+        if let State::Quoted(open) = self.state
+            && n == 0
+            && !to.is_empty()
+        {
+            self.find(open);
+        }
         Ok(n)
     }
 }
@@ -49,15 +92,20 @@ impl CellReader {
         delimiter: u8,
         how: &InputArguments,
         label: &LabelColumn,
-        name: &str,
+        (name, is_echoed): (&str, bool),
     ) -> Result<Self> {
         let mut builder = csv::ReaderBuilder::new();
         builder.delimiter(delimiter).has_headers(!how.no_header);
         // A quote in TSV is a character.
         builder.quoting(delimiter == b',');
-        let quotes = Rc::<Quotes>::default();
-        let counted = QuoteCounter { reader, quotes: Rc::clone(&quotes) };
-        let mut reader = builder.from_reader(Box::new(counted) as Box<dyn Read>);
+        let quotes = Rc::new(Cell::new(None));
+        let source: Box<dyn Read> = if delimiter == b',' {
+            let (state, found) = (State::Start, Rc::clone(&quotes));
+            Box::new(QuoteFinder { reader, state, at: 0, line: 1, found })
+        } else {
+            Box::new(reader)
+        };
+        let mut reader = builder.from_reader(source);
         if how.no_header {
             let number = |name: Option<&String>, option: &str| {
                 let number = name.and_then(|name| name.parse::<usize>().ok());
@@ -86,17 +134,16 @@ impl CellReader {
         }
         let header = reader.headers().map_err(|e| wrong_cells(&e, name))?.clone();
         let names: Vec<&str> = header.iter().collect();
-        let taken = PREDICTED.into_iter().find(|name| names.contains(name));
-        if let Some(column) = taken.filter(|_| *label == LabelColumn::Unwanted) {
+        if is_echoed && let Some(column) = PREDICTED.into_iter().find(|name| names.contains(name)) {
             return Err(super::taken(column, name));
         }
         let (text, label) = find_columns(&names, how.text_column.as_deref(), label, name)?;
         Ok(Self { delimiter, reader, header, text, label, quotes })
     }
 
-    /// Whether the file has ended within quotes, so that its last row may have swallowed others.
-    fn is_open(&self) -> bool {
-        self.delimiter == b',' && self.quotes.ended.get() && self.quotes.count.get() % 2 == 1
+    /// The quote of the row before this place that does not end with its cell.
+    fn open_quote(&self) -> Option<OpenQuote> {
+        self.quotes.get().filter(|quote| quote.at < self.reader.position().byte())
     }
 
     pub fn next(&mut self, batch: &mut Batch, most: usize, name: &str) -> Result<bool> {
@@ -111,14 +158,14 @@ impl CellReader {
                 break Ok(true);
             }
             let mut row = csv::StringRecord::new();
-            match self.reader.read_record(&mut row) {
+            let read = self.reader.read_record(&mut row);
+            if let Some(quote) = self.open_quote() {
+                break Err(open_quote(quote, name));
+            }
+            match read {
                 Ok(true) => {}
                 Ok(false) => break Ok(false),
-                Err(e) if self.is_open() => break Err(open_quote(e.position(), name)),
                 Err(e) => break Err(wrong_cells(&e, name)),
-            }
-            if self.is_open() && row.iter().any(|cell| cell.contains('\n')) {
-                break Err(open_quote(row.position(), name));
             }
             let cell = |at: usize| row.get(at).map(str::to_owned);
             let Some(text) = cell(self.text) else {
@@ -148,16 +195,16 @@ fn few_cells(row: &csv::StringRecord, name: &str) -> Failure {
     )
 }
 
-fn open_quote(place: Option<&csv::Position>, name: &str) -> Failure {
-    let line = place.map_or(0, csv::Position::line);
+fn open_quote(OpenQuote { line, .. }: OpenQuote, name: &str) -> Failure {
     Failure::input(
-        "a quote is never closed, so that the rows after it are part of a cell",
+        "a cell begins with a quote and does not end with one",
         format_args!("{name}, line {line}"),
-        "close it, or double a quote that is part of a text: \"\"",
+        "put a quote at both ends, and double those that are part of the text: \"\"",
     )
 }
 
 fn wrong_cells(error: &csv::Error, name: &str) -> Failure {
     let remedy = "give UTF-8 rows that all have the same number of columns";
-    Failure::input(error, name, remedy)
+    let line = error.position().map(|at| format!(", line {}", at.line())).unwrap_or_default();
+    Failure::input(error, format_args!("{name}{line}"), remedy)
 }

@@ -19,8 +19,8 @@ pub struct Job {
     pub texts: Vec<String>,
     pub explain: bool,
     pub reply: oneshot::Sender<Result<Reply>>,
-    /// Counts the texts as waiting.
-    _place: Place,
+    /// Counts the texts as waiting; `None` once they are taken from the queue.
+    _place: Option<Place>,
 }
 
 /// The answer to a job.
@@ -67,17 +67,25 @@ impl Room {
 
     /// A place for texts; `None` if too many wait.
     pub fn place(self: &Arc<Self>, texts: &[String]) -> Option<Place> {
-        let texts = texts.iter().map(|text| weight(text)).sum();
-        let place = Place { room: Arc::clone(self), texts };
-        let before = self.waiting.fetch_add(texts, Ordering::Relaxed);
+        let texts = texts.iter().map(|text| weight(text)).sum::<usize>().max(1);
         // A request that alone is longer than the queue is taken if nothing waits.
-        (before == 0 || before + texts <= self.most).then_some(place)
+        let with = |waiting: usize| {
+            let all = waiting.saturating_add(texts);
+            (waiting == 0 || all <= self.most).then_some(all)
+        };
+        let taken = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with);
+        taken.ok().map(|_| Place { room: Arc::clone(self), texts })
     }
 }
 
 /// How many texts a text counts as.
 const fn weight(text: &str) -> usize {
     1 + text.len() / BYTES_OF_A_TEXT
+}
+
+/// A measure of how long texts take: their bytes, and something for each text.
+pub fn length(texts: &[String]) -> usize {
+    texts.iter().map(|text| 16 + text.len()).sum()
 }
 
 impl Job {
@@ -87,7 +95,7 @@ impl Job {
         reply: oneshot::Sender<Result<Reply>>,
         place: Place,
     ) -> Self {
-        Self { texts, explain, reply, _place: place }
+        Self { texts, explain, reply, _place: Some(place) }
     }
 
     fn weight(&self) -> usize {
@@ -105,7 +113,7 @@ impl Job {
                 break;
             }
             let is_alone = next.explain;
-            jobs.extend(waiting.pop_front());
+            jobs.extend(waiting.pop_front().map(|job| Self { _place: None, ..job }));
             if is_alone {
                 break;
             }
@@ -114,21 +122,22 @@ impl Job {
     }
 }
 
-/// Answers jobs, as many texts at once as there are. Returns whether the desk can be used again: a
-/// fault in the arithmetic takes these jobs' answers, and not the thread.
-pub fn answer(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) -> bool {
+/// Answers jobs, as many texts at once as there are. Returns the length of the texts, without those
+/// that were explained or that nobody waits for. `None` if the desk cannot be used again: a fault in
+/// the arithmetic takes these jobs' answers, and not the thread.
+pub fn answer(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) -> Option<usize> {
     let ended = catch_unwind(AssertUnwindSafe(|| answer_all(model, desk, jobs)));
     if ended.is_err() {
         super::log(format_args!("error: a request was not answered; please report this"));
     }
-    ended.is_ok()
+    ended.ok()
 }
 
-fn answer_all(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) {
+fn answer_all(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) -> usize {
     // A client that has gone needs no answer.
     let (explained, plain): (Vec<Job>, Vec<Job>) =
         jobs.into_iter().filter(|job| !job.reply.is_closed()).partition(|job| job.explain);
-    for Job { texts, reply, _place, .. } in explained {
+    for Job { texts, reply, .. } in explained {
         let wanted = texts.iter().take_while(|_| !reply.is_closed());
         let explanations: Result<Vec<Explanation>> =
             wanted.map(|text| desk.explain(text)).collect();
@@ -142,8 +151,9 @@ fn answer_all(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) {
         let _ = reply.send(answer);
     }
     if plain.is_empty() {
-        return;
+        return 0;
     }
+    let length = plain.iter().map(|job| length(&job.texts)).sum();
     let all: Vec<&str> =
         plain.iter().flat_map(|job| job.texts.iter().map(String::as_str)).collect();
     let classes = model.labels().len();
@@ -160,12 +170,12 @@ fn answer_all(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) {
                 for job in plain {
                     let _ = job.reply.send(Err(failure.clone()));
                 }
-                return;
+                return 0;
             }
         }
     }
     let mut start = 0;
-    for Job { texts, reply, _place, .. } in plain {
+    for Job { texts, reply, .. } in plain {
         let end = start + texts.len();
         let part = |width: usize| start * width..end * width;
         let answer = Reply {
@@ -178,6 +188,7 @@ fn answer_all(model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) {
         let _ = reply.send(Ok(answer));
         start = end;
     }
+    length
 }
 
 #[cfg(test)]
@@ -198,7 +209,12 @@ mod tests {
         let second = job(&room, &[5], false);
         assert!(room.place(&["x".to_owned()]).is_none());
         assert_eq!(room.waiting(), 4, "a refused text does not wait");
-        drop((first, second));
+        // What is taken from the queue waits no longer.
+        let taken = Job::together(&mut [first, second].into(), AT_ONCE);
+        assert_eq!((taken.len(), room.waiting()), (2, 0));
+        let empty = job(&room, &[], false);
+        assert_eq!(room.waiting(), 1, "a request without texts waits, too");
+        drop(empty);
         // A request that alone is longer than the queue.
         assert_eq!(job(&room, &[1, 1, 1, 1, 1], false).texts.len(), 5);
         assert_eq!(room.waiting(), 0);

@@ -4,19 +4,17 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use failure::{Failure, Result};
 use model::{Desk, Model};
 use tokio::sync::{Notify, oneshot};
 
-use super::jobs::{AT_ONCE, Job, Reply, Room, answer};
+use super::jobs::{AT_ONCE, Job, Reply, Room, answer, length};
 use super::workers;
 
-/// Bytes of text that a thread which reads requests answers itself.
-const SHORT: usize = 2048;
-/// A text that takes longer is handed to another thread, which takes some 50 µs.
-const QUICK: Duration = Duration::from_micros(200);
+/// Texts that take longer are handed to another thread, which takes some 50 µs.
+const QUICK: u64 = 200_000;
 
 /// The models by name; the first answers requests that name none.
 pub struct Models(Vec<Arc<Slot>>);
@@ -29,7 +27,7 @@ pub struct Slot {
     pub number: usize,
     path: PathBuf,
     current: Mutex<Arc<Model>>,
-    /// Nanoseconds that a text took lately; 0 before any has been answered.
+    /// Nanoseconds for each unit of [`length`] lately, times 16; 0 before any text has been answered.
     pace: AtomicU64,
     /// Counts replacements.
     generation: AtomicUsize,
@@ -120,11 +118,11 @@ impl Slot {
     /// Reads the file again. If that fails, the model stays as it is.
     pub fn reload(&self) -> Result<()> {
         let model = Arc::new(read(&self.path)?);
-        self.pace.store(0, Ordering::Relaxed);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = model;
         // With the queue's lock, so that no thread is between looking at this and waiting.
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         self.generation.fetch_add(1, Ordering::Release);
+        self.pace.store(0, Ordering::Relaxed);
         drop(jobs);
         self.arrived.notify_all();
         self.replaced.notify_waiters();
@@ -136,18 +134,18 @@ impl Slot {
         self.room.waiting()
     }
 
-    /// Has texts answered: a few short ones by the thread that calls, as soon as it has read the
-    /// requests that have arrived, and others by the threads of the queue.
+    /// Has texts answered: those that take little time by the thread that calls, as soon as it has read
+    /// the requests that have arrived, and others by the threads of the queue.
     pub fn ask(
         &self,
         texts: Vec<String>,
         explain: bool,
     ) -> std::result::Result<oneshot::Receiver<Result<Reply>>, Full> {
         let place = self.room.place(&texts).ok_or(Full)?;
-        let is_short = texts.iter().map(String::len).sum::<usize>() <= SHORT;
         let (reply, receiver) = oneshot::channel();
+        let is_quick = !explain && self.is_quick(length(&texts));
         let mut job = Job::new(texts, explain, reply, place);
-        if is_short && !explain && self.is_quick() {
+        if is_quick {
             match workers::answer_here(self.number, job) {
                 Ok(()) => return Ok(receiver),
                 Err(back) => job = back,
@@ -165,34 +163,37 @@ impl Slot {
             let model = self.model();
             let mut desk = model.desk();
             while let Some(jobs) = self.next(generation) {
-                if !self.answer(&model, &mut desk, jobs) {
+                if !self.answer((&model, generation), &mut desk, jobs) {
                     break;
                 }
             }
         }
     }
 
-    /// Answers jobs. Returns whether the desk can be used again.
-    pub fn answer(&self, model: &Arc<Model>, desk: &mut Desk<'_>, jobs: Vec<Job>) -> bool {
-        let texts =
-            jobs.iter().filter(|job| !job.explain).map(|job| job.texts.len()).sum::<usize>();
+    /// Answers jobs with the model of a generation. Returns whether the desk can be used again.
+    pub fn answer(
+        &self,
+        (model, generation): (&Arc<Model>, usize),
+        desk: &mut Desk<'_>,
+        jobs: Vec<Job>,
+    ) -> bool {
         let start = Instant::now();
-        let is_usable = answer(model, desk, jobs);
-        if texts > 0 {
+        let Some(length) = answer(model, desk, jobs) else { return false };
+        if length > 0 && self.generation() == generation {
+            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let took = nanos.saturating_mul(16) / length as u64;
             // A mean in which each batch weighs 1/16. Threads may overwrite each other's figure.
-            let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-            let took = nanos(start.elapsed()) / texts as u64;
             let before = self.pace.load(Ordering::Relaxed);
             let mean = if before == 0 { took } else { before - before / 16 + took / 16 };
             self.pace.store(mean.max(1), Ordering::Relaxed);
         }
-        is_usable
+        true
     }
 
-    /// Whether a text takes less time than it is worth to hand it over.
-    fn is_quick(&self) -> bool {
+    /// Whether texts of this length take less time than it is worth to hand them over.
+    fn is_quick(&self, length: usize) -> bool {
         let pace = self.pace.load(Ordering::Relaxed);
-        pace > 0 && Duration::from_nanos(pace) < QUICK
+        pace > 0 && pace.saturating_mul(length as u64) / 16 < QUICK
     }
 
     /// The next jobs to be answered together; `None` once the model was replaced.

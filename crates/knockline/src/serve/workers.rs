@@ -1,8 +1,8 @@
 //! The threads that read requests and write answers.
 //!
 //! Each has a runtime of its own and its share of the connections, so that no request changes threads.
-//! Short texts of a quick model are answered there, too: a task that they wake runs after the
-//! connections that were ready, and answers what these have read together.
+//! Texts that take little time are answered there, too: a task that they wake runs after the
+//! connections that were ready, and answers together what these have read.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -161,7 +161,8 @@ async fn answer_all(slot: Arc<Slot>, mut jobs: UnboundedReceiver<Job>) {
                 }
                 continue;
             }
-            let is_usable = slot.answer(&model, &mut desk, Job::together(&mut waiting, AT_ONCE));
+            let together = Job::together(&mut waiting, AT_ONCE);
+            let is_usable = slot.answer((&model, generation), &mut desk, together);
             // Connections are served before the next texts.
             tokio::task::yield_now().await;
             if !is_usable {

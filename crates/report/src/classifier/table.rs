@@ -14,10 +14,10 @@ const SPARE: u32 = 26;
 /// The most bits of a key: a number of JavaScript has no more.
 const MOST_BITS: u32 = 52;
 
-/// Bytes of the page that an entry takes, for so many classes: about four for its key, one for its
-/// idf and two for each class, in Base64.
-pub const fn bytes(classes: usize) -> usize {
-    (5 + 2 * classes) * 4 / 3
+/// The most bytes of the page that so many entries take: less than five for a key, one for its idf
+/// and two for each class, in Base64.
+pub const fn bytes(entries: usize, classes: usize) -> usize {
+    entries.saturating_mul(6 + 2 * classes) / 3 * 4
 }
 
 /// The keys of a table, in ascending order.
