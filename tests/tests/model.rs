@@ -187,7 +187,7 @@ fn files_come_back_with_a_prediction_for_each_row() {
     // No answer is better than an unlikely one.
     let sure = knockline(&["predict", model, "--json", "--min-probability", "1", "Bank quarter"]);
     assert_eq!(sure.ok().json()[0]["label"], Value::Null);
-    let args = ["predict", model, "--explain", "--json", "Bank raises forecast"];
+    let args = ["explain", model, "--json", "Bank raises forecast"];
     let explained = &knockline(&args).ok().json()[0]["explanation"];
     assert_eq!(explained["method"], "exact");
     assert_eq!(explained["words"].as_array().map(Vec::len), Some(3));

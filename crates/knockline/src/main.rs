@@ -36,6 +36,8 @@ struct Cli {
 enum Command {
     /// Classify texts
     Predict(predict::PredictArguments),
+    /// Classify texts and show what each word gives to the answer, as `predict --explain` does
+    Explain(predict::PredictArguments),
     /// Measure the model on labelled texts
     Test(test::TestArguments),
     /// Say what is in the model
@@ -69,6 +71,10 @@ struct ModelArgument {
 fn main() -> ExitCode {
     let (result, json) = match Cli::parse().command {
         Command::Predict(arguments) => (predict::run(&arguments), arguments.json),
+        Command::Explain(mut arguments) => {
+            arguments.explain = true;
+            (predict::run(&arguments), arguments.json)
+        }
         Command::Test(arguments) => (test::run(&arguments), arguments.json),
         Command::Info(arguments) => (info::run(&arguments), arguments.json),
         #[cfg(feature = "serve")]

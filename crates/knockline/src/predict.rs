@@ -41,7 +41,7 @@ pub struct PredictArguments {
     min_probability: f32,
     /// Show what each word gives to the answer
     #[arg(long)]
-    explain: bool,
+    pub explain: bool,
     /// Write one JSON object per line
     #[arg(long)]
     pub json: bool,

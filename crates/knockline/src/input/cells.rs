@@ -208,3 +208,56 @@ fn wrong_cells(error: &csv::Error, name: &str) -> Failure {
     let line = error.position().map(|at| format!(", line {}", at.line())).unwrap_or_default();
     Failure::input(error, format_args!("{name}{line}"), remedy)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Cursor};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Where the first open quote of a file is: its byte and its line.
+    fn found(text: &[u8], at_once: usize) -> Option<(u64, u64)> {
+        let source: Box<dyn Read> = Box::new(Cursor::new(text.to_vec()));
+        let found = Rc::new(Cell::new(None));
+        let reader = BufReader::with_capacity(at_once, source);
+        let mut finder =
+            QuoteFinder { reader, state: State::Start, at: 0, line: 1, found: Rc::clone(&found) };
+        let mut bytes = Vec::new();
+        finder.read_to_end(&mut bytes).expect("reads");
+        assert_eq!(bytes, text, "the bytes are passed on");
+        found.get().map(|OpenQuote { at, line }| (at, line))
+    }
+
+    #[test]
+    fn quotes_that_do_not_end_a_cell_are_found() {
+        for (text, want) in [
+            ("a,\"b\"\r\n\"c\"\"d\",e \"f\"\n", None),
+            ("a\n\"b\nc\n", Some((2, 2))),
+            ("a\n\"b,1\n\"c\",2\n", Some((2, 2))),
+            ("a\n,\"b\"c\n\"", Some((3, 2))),
+            ("\"", Some((0, 1))),
+        ] {
+            assert_eq!(found(text.as_bytes(), 8), want, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_csv_writes_has_none(
+            rows in proptest::collection::vec(proptest::collection::vec("[a\",\n\r é]{0,6}", 2), 0..6), at_once in 1_usize..20
+        ) {
+            let mut writer = csv::Writer::from_writer(Vec::new());
+            for row in &rows {
+                writer.write_record(row).expect("writes");
+            }
+            let mut text = writer.into_inner().expect("writes");
+            prop_assert_eq!(found(&text, at_once), None);
+            let at = text.len() as u64;
+            let line = 1 + text.iter().filter(|byte| **byte == b'\n').count() as u64;
+            text.extend_from_slice("\"é,".as_bytes());
+            prop_assert_eq!(found(&text, at_once), Some((at, line)));
+        }
+    }
+}
