@@ -2,6 +2,7 @@
 //! the user names.
 
 mod show;
+pub mod snakemake;
 #[cfg(test)]
 mod tests;
 

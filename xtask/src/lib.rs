@@ -261,7 +261,8 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
         }
         Command::Graph { format } => {
             let usual = if json { graph::GraphFormat::Json } else { graph::GraphFormat::Text };
-            print(&config.graph.show(format.unwrap_or(usual)))
+            let workflow = || graph::snakemake::workflow(config, root, context.artifacts());
+            print(&config.graph.show(format.unwrap_or(usual), workflow))
         }
         Command::Cache(CacheCommand::Gc { dry_run, aside }) => {
             cache::maintain::collect(context, *dry_run, *aside)

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{Graph, Node};
 
 impl Graph {
-    /// The graph as text.
-    pub fn show(&self, format: GraphFormat) -> String {
+    /// The graph as text; `workflow` makes that for Snakemake.
+    pub fn show(&self, format: GraphFormat, workflow: impl FnOnce() -> String) -> String {
         let edges = || {
             self.iter()
                 .flat_map(|node| node.reads.iter().map(move |input| (&input.node, &node.name)))
@@ -48,6 +48,7 @@ impl Graph {
                     edges().try_for_each(|(from, to)| writeln!(out, "  \"{from}\" -> \"{to}\";"));
                 writeln!(out, "}}")
             }
+            GraphFormat::Snakemake => return workflow(),
             GraphFormat::Json => self.iter().try_for_each(|node| {
                 let reads: serde_json::Map<String, _> = node
                     .reads
@@ -77,4 +78,6 @@ pub enum GraphFormat {
     Dot,
     /// One JSON object per node, with the files that it reads.
     Json,
+    /// A workflow for Snakemake, whose rules run the stage programs.
+    Snakemake,
 }
