@@ -181,6 +181,23 @@ fn files_come_back_with_a_prediction_for_each_row() {
         ended.err
     );
     assert_eq!(std::fs::read_to_string(&lines).expect("reads"), "Bank raises\n");
+    // The output's name says what it is, whatever the input was.
+    let csv = file("answers.csv", "");
+    let two = file("two.txt", "Bank, \"raises\"\nZzqqx\n");
+    knockline(&["predict", model, "--file", &two, "--output", &csv]).ok();
+    let text = std::fs::read_to_string(&csv).expect("reads");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("text,predicted,probability", "Zzqqx,,"));
+    assert!(lines[1].starts_with("\"Bank, \"\"raises\"\"\",b,0."), "{text}");
+    let jsonl = file("answers.jsonl", "");
+    knockline(&["predict", model, "--file", table, "--output", &jsonl]).ok();
+    let text = std::fs::read_to_string(&jsonl).expect("reads");
+    let first: Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+    assert!(first["text"].is_string() && text.lines().count() == 415, "{first}");
+    let tsv = dir.path().join("answers.tsv");
+    let tsv = tsv.to_str().expect("UTF-8");
+    let ended = knockline(&["predict", model, "--file", &two, "--output", tsv]);
+    assert!(ended.code == Some(2) && ended.err.contains("TSV has no quotes"), "{}", ended.err);
     // A column that is there already is not replaced.
     let again = knockline(&["predict", model, "--file", parquet, "--output", parquet]);
     assert!(again.code == Some(3) && again.err.contains("is there already"), "{}", again.err);

@@ -29,8 +29,8 @@ pub struct PredictArguments {
     file: Option<PathBuf>,
     #[command(flatten)]
     input: InputArguments,
-    /// Write the answers to this file: a table if its name ends in .parquet, else what would go to
-    /// stdout
+    /// Write the answers to this file: a table, rows or JSON lines if its name ends in .parquet, .csv,
+    /// .tsv or .jsonl, else what would go to stdout
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// How many classes to show, the likeliest first
@@ -123,7 +123,7 @@ fn open(arguments: &PredictArguments) -> Result<Input> {
 }
 
 fn explain(arguments: &PredictArguments, model: &Model, input: &mut Input) -> Result<()> {
-    let style = Style::new(arguments.json, arguments.output.is_some());
+    let style = Style::new(arguments.is_json(), arguments.output.is_some());
     let mut desk = model.desk();
     let mut out = Destination::open(arguments.output.as_ref())?;
     let mut batch = Batch::default();
@@ -199,17 +199,41 @@ impl PredictArguments {
         Saying { top_k: self.top_k as usize, least: self.min_probability }
     }
 
+    /// The ending of the output's name.
+    fn extension(&self) -> Option<&str> {
+        self.output.as_ref()?.extension()?.to_str()
+    }
+
+    fn is_json(&self) -> bool {
+        self.json || matches!(self.extension(), Some("jsonl" | "ndjson" | "json"))
+    }
+
+    /// The delimiter of the answers, if they are rows.
+    fn delimiter(&self, input: &Input) -> Result<Option<u8>> {
+        if self.is_json() {
+            return Ok(None);
+        }
+        match self.extension() {
+            Some("csv") => Ok(Some(b',')),
+            Some("tsv") if input.delimiter() != Some(b'\t') => Err(Failure::usage(
+                "TSV has no quotes, so that not every text fits into it",
+                "--output",
+                "give a name that ends in .csv",
+            )),
+            _ => Ok(input.delimiter()),
+        }
+    }
+
     /// Whether rows of this format are written with their answers.
     fn echoes(&self, format: Format) -> bool {
-        let is_table = self
-            .output
-            .as_ref()
-            .is_some_and(|path| path.extension().is_some_and(|e| e == "parquet"));
+        let is_table = self.extension() == Some("parquet");
         !self.explain
             && match format {
                 Format::Lines | Format::Fasttext => false,
-                Format::Csv | Format::Tsv => !self.json && !is_table,
-                Format::Jsonl => !is_table,
+                Format::Csv | Format::Tsv => !self.is_json() && !is_table,
+                Format::Jsonl => {
+                    self.is_json() || !matches!(self.extension(), Some("csv" | "parquet"))
+                }
                 Format::Parquet => is_table,
             }
     }
@@ -239,11 +263,16 @@ impl<'a> Output<'a> {
         let mut this = Self {
             arguments,
             out: Destination::open(arguments.output.as_ref())?,
-            cells: input.delimiter().filter(|_| !arguments.json),
+            cells: arguments.delimiter(input)?,
             #[cfg(feature = "parquet")]
             table: None,
         };
-        if let (Some(delimiter), Some(header)) = (this.cells, input.header()) {
+        let alone = csv::StringRecord::from(vec!["text"]);
+        let header = match input.delimiter() {
+            Some(_) => input.header(),
+            None => Some(&alone),
+        };
+        if let (Some(delimiter), Some(header)) = (this.cells, header) {
             let mut writer = writer(delimiter);
             let names = header.iter().chain(PREDICTED);
             writer.write_record(names).map_err(|e| cannot_write(&e))?;
@@ -349,17 +378,23 @@ fn say(
         let text = batch.texts.get(number).map_or("", String::as_str);
         let prediction = || Prediction::of(labels, p, known, how);
         match (&mut rows, &batch.rows) {
-            (Some(rows), Rows::Cells(all)) => {
+            (Some(rows), of) => {
                 let Prediction { label, probability, .. } = prediction();
                 let p = probability.map_or_else(String::new, |p| format!("{p:.6}"));
-                let row = all.get(number).into_iter().flat_map(csv::StringRecord::iter);
-                let row = row.chain([label.unwrap_or_default(), &p]);
-                rows.write_record(row).map_err(|e| cannot_write(&e))?;
+                let answer = [label.unwrap_or_default(), &p];
+                let written = match of {
+                    Rows::Cells(all) => {
+                        let row = all.get(number).into_iter().flat_map(csv::StringRecord::iter);
+                        rows.write_record(row.chain(answer))
+                    }
+                    _ => rows.write_record([text].into_iter().chain(answer)),
+                };
+                written.map_err(|e| cannot_write(&e))?;
             }
             (_, Rows::Json(all)) if let Some(row) = all.get(number) => {
                 extended(said, row, &prediction())?;
             }
-            _ if arguments.json => json(said, &Line { text, prediction: prediction() })?,
+            _ if arguments.is_json() => json(said, &Line { text, prediction: prediction() })?,
             _ => {
                 let best = p.iter().copied().fold(0.0, f32::max);
                 if known.anything && best < how.least {
