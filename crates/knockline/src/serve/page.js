@@ -8,7 +8,7 @@ const texts = {
     drop: "Drop a file here, or choose one", column: "Column of the text", download: "Download as CSV",
     label: "Class", probability: "Probability", unknown: "no word of this text is known",
     exact: "(exact: the terms of a sum)", "leave-one-out": "(by leaving out each word, for which others may make up)",
-    about: (m) => `${m.run}: ${m.labels} classes, ${m.words} words`, done: (n, all) => `${n} of ${all} texts classified`,
+    about: (m) => `${m.run}: ${m.labels} classes, ${m.words} words`, done: (n, all, none) => `${n} of ${all} texts read${none ? `, ${none} without an answer` : ""}`, known: (n, all) => `${n} of ${all} words known`,
     first: (n) => `; the first ${n} are shown`, empty: "the file has no texts", other: "日本語", code: "ja",
   },
   ja: {
@@ -18,7 +18,7 @@ const texts = {
     drop: "ここにファイルをドロップするか、選択してください", column: "文の列", download: "CSVでダウンロード",
     label: "カテゴリ", probability: "確率", unknown: "既知の単語がありません",
     exact: "（厳密：和の各項）", "leave-one-out": "（各単語を除いたときの差。他の単語が補うこともある）",
-    about: (m) => `${m.run}：${m.labels}カテゴリ、${m.words}語`, done: (n, all) => `${all}文のうち${n}文を分類しました`,
+    about: (m) => `${m.run}：${m.labels}カテゴリ、${m.words}語`, done: (n, all, none) => `${all}文のうち${n}文を読みました${none ? `（うち${none}文は分類できませんでした）` : ""}`, known: (n, all) => `${all}語のうち${n}語が既知`,
     first: (n) => `(先頭の${n}件を表示)`, empty: "ファイルに文がありません", other: "English", code: "en",
   },
 };
@@ -96,7 +96,7 @@ function show(text, of) {
   }
   parts.push(decoder.decode(bytes.slice(end)));
   $("words").replaceChildren(...parts);
-  $("method").textContent = say()[of.explanation.method];
+  $("method").textContent = text.trim() ? `${say()[of.explanation.method]} ${say().known(of.words_known, of.words)}` : "";
 }
 
 async function typed() {
@@ -179,7 +179,7 @@ async function classify() {
   }
   const lines = [[...header, "predicted", "probability"].map(quoted).join(",")];
   try {
-    let size = AT_ONCE;
+    let size = AT_ONCE, none = 0;
     for (let start = 0; start < rows.length; ) {
       const some = rows.slice(start, start + size);
       let answer;
@@ -194,6 +194,7 @@ async function classify() {
       if (number !== running) return;
       answer.predictions.forEach(({ label, probability }, index) => {
         const p = probability === null ? "" : probability.toFixed(4);
+        if (label === null) none++;
         lines.push([...some[index], label || "", p].map(quoted).join(","));
         if (start + index < SHOWN) {
           const row = element("tr");
@@ -203,7 +204,7 @@ async function classify() {
       });
       start += some.length;
       const done = start;
-      $("progress").textContent = say().done(done, rows.length) + (rows.length > SHOWN ? say().first(SHOWN) : "");
+      $("progress").textContent = say().done(done, rows.length, none) + (rows.length > SHOWN ? say().first(SHOWN) : "");
     }
     if (url) URL.revokeObjectURL(url);
     url = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
