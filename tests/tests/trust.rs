@@ -22,7 +22,7 @@ fn a_report_on_results_from_different_data_is_refused() {
     let mixed = artifacts.run(&["pipeline", "--only", "report"]);
     assert_eq!(mixed.code, Some(2), "{}", mixed.err);
     assert!(
-        mixed.err.contains("was not made from the current result of `tensors`"),
+        mixed.err.contains("`ngrams` was not made from the current result of `split`"),
         "{}",
         mixed.err
     );
