@@ -58,8 +58,9 @@ fn every_file_that_a_stage_may_read_is_in_its_key() {
         most = most.max(expected.len());
     }
     // The report reads most: 4 nodes, 7 runs, the histories of 4 of them and the starts of 2, a
-    // linear one's passes and strongest features, and the sweep.
-    assert_eq!(most, 11 + 7 * 3 + 4 + 2 + 2 + 3);
+    // linear one's passes and strongest features, and the sweep; for the nets of its page, the words
+    // and n-grams, three files of the linear run and one of each of the 2 single-layer nets.
+    assert_eq!(most, 11 + 7 * 3 + 4 + 2 + 2 + 3 + 5 + 2 + 3 + 2);
 }
 
 /// A manifest that has these files.
