@@ -10,6 +10,7 @@ mod metrics;
 mod models;
 mod problem;
 mod routes;
+mod service;
 mod stream;
 mod workers;
 
@@ -27,7 +28,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use models::Models;
-use routes::{Counted, Service};
+use routes::Counted;
+use service::Service;
 use workers::{Connection, Workers};
 
 /// What to serve, and how.
