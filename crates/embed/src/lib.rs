@@ -13,12 +13,14 @@ mod folder;
 mod hashed;
 mod kept;
 mod reader;
+mod shared;
 mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use fetch::Sources;
@@ -33,6 +35,8 @@ use stage::{Embedded, Progress, Stage, Unit};
 use text::{Lowercase, PARTS};
 use tokenizer::Tokenizer;
 use vocabulary::{Counter, FoundVectors, Vocabulary};
+
+pub use shared::SHARED;
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded {
@@ -57,24 +61,14 @@ struct EmbedOptions {
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: EmbedOptions = stage.options()?;
-    let unknown = || {
-        Failure::usage(
-            format_args!("there is no choice `{}`", options.lowercase),
-            "option `embed.lowercase`",
-            "see --help",
-        )
-    };
-    let lowercase = Lowercase::from_name(&options.lowercase).ok_or_else(unknown)?;
     let tokenizer = tokenizer(&options)?;
-    let mut counter = Counter::new(lowercase, &tokenizer);
-    for (part, name) in PARTS.iter().enumerate() {
-        let path = stage.input("split", &format!("{name}.parquet"))?;
-        table::groups(&path, &["title"], |frame| {
-            table::texts(frame, "title", &path)?
-                .no_null_iter()
-                .for_each(|title| counter.add(title, part));
-            Ok(())
-        })?;
+    let mut counter = Counter::new(lowercase(&options)?, &tokenizer);
+    if stage.chunk_rows().is_some() {
+        shared::add_all(stage, &mut counter)?;
+    } else {
+        for part in 0..PARTS.len() {
+            count(stage, part, 0..usize::MAX, &mut counter)?;
+        }
     }
     let vocabulary = counter.finish();
     let keep = match (&tokenizer, &options.keep) {
@@ -123,6 +117,33 @@ pub fn run(stage: &Stage) -> Result<String> {
         "{} of {} words have a vector of {} components{more}",
         coverage.distinct_words_known, coverage.distinct_words, coverage.dimension
     ))
+}
+
+/// Counts the words of some rows of a part.
+fn count(stage: &Stage, part: usize, rows: Range<usize>, counter: &mut Counter<'_>) -> Result<()> {
+    let path = table_of(stage, part)?;
+    table::groups_in(&path, &["title"], rows, |frame| {
+        table::texts(frame, "title", &path)?
+            .no_null_iter()
+            .for_each(|title| counter.add(title, part));
+        Ok(())
+    })
+}
+
+fn table_of(stage: &Stage, part: usize) -> Result<PathBuf> {
+    let name = PARTS.get(part).copied().unwrap_or_default();
+    stage.input("split", &format!("{name}.parquet"))
+}
+
+fn lowercase(options: &EmbedOptions) -> Result<Lowercase> {
+    let unknown = || {
+        Failure::usage(
+            format_args!("there is no choice `{}`", options.lowercase),
+            "option `embed.lowercase`",
+            "see --help",
+        )
+    };
+    Lowercase::from_name(&options.lowercase).ok_or_else(unknown)
 }
 
 /// The tokenizer that the options choose.

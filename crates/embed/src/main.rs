@@ -1,5 +1,10 @@
 //! Command line of the embed stage.
 
 fn main() -> std::process::ExitCode {
-    stage::main("Collects the headlines' words and their vectors", embed::NODES, embed::run)
+    stage::main_shared(
+        "Collects the headlines' words and their vectors",
+        embed::NODES,
+        embed::run,
+        embed::SHARED,
+    )
 }

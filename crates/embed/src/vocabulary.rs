@@ -50,6 +50,21 @@ impl<'t> Counter<'t> {
         });
     }
 
+    /// The counted words in byte order, and how often each occurs in each part.
+    pub fn into_counts(self) -> Vec<(Box<str>, [u32; PARTS.len()])> {
+        let mut counts: Vec<_> = self.counts.into_iter().collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    /// Adds what another counter counted.
+    pub fn add_counts(&mut self, more: Vec<(Box<str>, [u32; PARTS.len()])>) {
+        for (word, counts) in more {
+            let all = self.counts.entry(word).or_default();
+            all.iter_mut().zip(counts).for_each(|(all, more)| *all += more);
+        }
+    }
+
     /// Sorts the counted words.
     pub fn finish(self) -> Vocabulary {
         let mut all: Vec<(String, u32, [u32; PARTS.len()])> = self

@@ -25,7 +25,7 @@ use safetensors::{Dtype, SafeTensors, View};
 pub use checked::labels;
 pub use csr::{Csr, CsrWriter};
 pub use foreign::Matrix;
-pub use rows::{MatrixWriter, RowWriter};
+pub use rows::{MatrixWriter, RowWriter, RowsAt};
 pub use sequences::Sequences;
 
 /// An array to write: its type, its shape and its values.

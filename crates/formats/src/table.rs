@@ -1,6 +1,8 @@
 //! Tables as parquet files.
 
 use std::fs::File;
+use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
@@ -11,6 +13,8 @@ use polars::prelude::{
     ParquetCompression, ParquetReader, ParquetWriter, PlSmallStr, PolarsError, PolarsResult,
     Schema, SchemaRef, SerReader, Series, StringChunked,
 };
+use polars_parquet::read::{PageReader, read_metadata};
+use polars_parquet::write::CompressedPage;
 
 /// The columns of the archive and of every table of headlines, in its order.
 pub const HEADLINE_COLUMNS: [&str; 8] =
@@ -83,6 +87,45 @@ impl Writer {
     /// Adds rows.
     pub fn push(&mut self, frame: &DataFrame) -> Result<()> {
         self.inner.write_batch(frame).map_err(|e| cannot_write(&e, &self.path))
+    }
+
+    /// Adds the row groups of the table at `from`, which has the same columns, without decoding them.
+    /// The table then has the bytes that it would have if the rows had been [pushed](Self::push).
+    pub fn append(&mut self, from: &Path) -> Result<()> {
+        let unreadable = |e: std::io::Error| Failure::io("read", from, &e);
+        let mut file = File::open(from).map_err(|e| crate::missing(from, &e))?;
+        let metadata = read_metadata(&mut file).map_err(|e| not_expected(&e, from))?;
+        for group in &metadata.row_groups {
+            let mut columns = Vec::new();
+            for column in group.parquet_columns() {
+                let range = column.byte_range();
+                let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                let mut bytes = vec![0; length];
+                file.seek(SeekFrom::Start(range.start))
+                    .and_then(|_| file.read_exact(&mut bytes))
+                    .map_err(unreadable)?;
+                let pages = PageReader::new(
+                    Cursor::new(bytes.into()),
+                    column,
+                    Vec::new(),
+                    i32::MAX as usize,
+                );
+                let pages = pages.map(|page| {
+                    page.map(|mut page| {
+                        if let CompressedPage::Data(data) = &mut page {
+                            // No column is nested.
+                            data.num_rows = Some(data.num_values());
+                        }
+                        page
+                    })
+                });
+                let pages: Result<Vec<_>, _> = pages.collect();
+                columns.push(pages.map_err(|e| not_expected(&e.into(), from))?);
+            }
+            let rows = group.num_rows() as u64;
+            self.inner.write_row_group(rows, &columns).map_err(|e| cannot_write(&e, &self.path))?;
+        }
+        Ok(())
     }
 
     /// Ends the table.
@@ -175,20 +218,38 @@ pub fn rows_at_once(path: &Path) -> Result<usize> {
 pub fn groups(
     path: &Path,
     columns: &[&str],
+    take: impl FnMut(&DataFrame) -> Result<()>,
+) -> Result<()> {
+    groups_in(path, columns, 0..usize::MAX, take)
+}
+
+/// [`groups`] of some of the table's rows; those behind its end are left out.
+pub fn groups_in(
+    path: &Path,
+    columns: &[&str],
+    range: Range<usize>,
     mut take: impl FnMut(&DataFrame) -> Result<()>,
 ) -> Result<()> {
-    let rows = rows_at_once(path)?;
-    let mut start = 0;
+    let at_once = rows_at_once(path)?;
+    let mut start = range.start;
     loop {
+        let rows = at_once.min(range.end.saturating_sub(start));
         let piece = part(path, columns, Some((start, rows)))?;
-        if piece.height() > 0 || start == 0 {
+        if piece.height() > 0 || start == range.start {
             take(&piece)?;
         }
         start += piece.height();
-        if piece.height() < rows {
+        if piece.height() < at_once {
             return Ok(());
         }
     }
+}
+
+/// The number of rows of the table at `path`.
+pub fn rows(path: &Path) -> Result<usize> {
+    let file = File::open(path).map_err(|e| crate::missing(path, &e))?;
+    let mut reader = ParquetReader::new(file);
+    reader.get_metadata().map(|metadata| metadata.num_rows).map_err(|e| not_expected(&e, path))
 }
 
 /// The text column `name` of a frame that was read from `path`.
@@ -243,6 +304,57 @@ mod tests {
             })
             .expect("reads");
             assert_eq!(seen, ids, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn row_groups_are_appended_without_a_change_of_bytes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let [whole, parts, joined] = ["whole", "parts", "joined"].map(|n| dir.path().join(n));
+        let n = 2 * GROUP_ROWS + 1000;
+        let ids: Vec<i64> = (0..).take(n).collect();
+        // One column that has a dictionary, and one that does not.
+        let titles: Vec<String> = ids.iter().map(|i| format!("é {i} {}", i * i % 9973)).collect();
+        let labels: Vec<&str> = ids.iter().map(|i| if i % 3 == 0 { "b" } else { "t" }).collect();
+        let mut frame = DataFrame::new(
+            n,
+            vec![
+                Column::from(Series::new("id".into(), &ids)),
+                Column::from(Series::new("title".into(), &titles)),
+                Column::from(Series::new("category".into(), &labels)),
+            ],
+        )
+        .expect("a table");
+        write(&whole, &mut frame).expect("writes");
+        let mut all = Writer::create(&joined, frame.schema()).expect("creates");
+        for (start, rows) in [(0, 2 * GROUP_ROWS), (2 * GROUP_ROWS, 0), (2 * GROUP_ROWS, 1000)] {
+            let mut part = frame.slice(i64::try_from(start).expect("small"), rows);
+            write(&parts, &mut part).expect("writes");
+            assert_eq!(super::rows(&parts).expect("rows"), rows);
+            all.append(&parts).expect("appends");
+        }
+        all.finish().expect("ends");
+        let bytes = |path: &Path| std::fs::read(path).expect("reads");
+        assert!(bytes(&whole) == bytes(&joined));
+    }
+
+    #[test]
+    fn some_rows_of_a_table_are_read() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("x.parquet");
+        let n = GROUP_ROWS + 10;
+        let ids: Vec<i64> = (0..).take(n).collect();
+        let mut whole = DataFrame::new(n, vec![Column::from(Series::new("id".into(), &ids))])
+            .expect("a column");
+        write(&path, &mut whole).expect("writes");
+        for range in [0..0, 0..5, 7..GROUP_ROWS + 3, GROUP_ROWS..n, n - 1..n + 9, n..n + 1] {
+            let mut seen = Vec::new();
+            groups_in(&path, &["id"], range.clone(), |piece| {
+                seen.extend(integers(piece, "id", &path)?.no_null_iter());
+                Ok(())
+            })
+            .expect("reads");
+            assert_eq!(seen, ids[range.start.min(n)..range.end.min(n)], "{range:?}");
         }
     }
 

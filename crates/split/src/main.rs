@@ -1,5 +1,10 @@
 //! Command line of the split stage.
 
 fn main() -> std::process::ExitCode {
-    stage::main("Splits the headlines into train, valid and test", split::NODES, split::run)
+    stage::main_shared(
+        "Splits the headlines into train, valid and test",
+        split::NODES,
+        split::run,
+        split::SHARED,
+    )
 }

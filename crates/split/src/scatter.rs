@@ -7,6 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
@@ -40,41 +41,15 @@ fn within(
         }
         _ => {}
     }
-    let schema = table::schema(from)?;
-    let group = table::rows_at_once(from)?;
-    let names: Vec<&str> = schema.iter_names().map(PlSmallStr::as_str).collect();
-    let (numbers, texts): (Vec<&str>, Vec<&str>) =
-        names.iter().partition(|name| schema.get(name) == Some(&DataType::Int64));
-    let mut shards = Shards::new(to.iter().map(|(_, rows)| *rows), group, schema.clone(), scratch);
-    let mut places_left = places.iter();
-    table::groups(from, &names, |frame| {
-        let numbers = numbers
-            .iter()
-            .map(|name| Ok(table::integers(frame, name, from)?.no_null_iter().collect()))
-            .collect::<Result<Vec<Vec<i64>>>>()?;
-        let texts = texts
-            .iter()
-            .map(|name| Ok(table::texts(frame, name, from)?.no_null_iter().collect()))
-            .collect::<Result<Vec<Vec<&str>>>>()?;
-        for row in 0..frame.height() {
-            let Some(&place) = places_left.next() else { break };
-            if place == NOWHERE {
-                continue;
-            }
-            shards.put(
-                place,
-                numbers.iter().filter_map(|column| column.get(row).copied()),
-                texts.iter().filter_map(|column| column.get(row).copied()),
-            );
-            if shards.waiting > budget {
-                shards.spill()?;
-            }
-        }
-        Ok(())
+    let mut shards = Shards::of(from, to.iter().map(|(_, rows)| *rows), scratch)?;
+    let mut places = places.iter().copied();
+    shards.put_rows(from, 0..usize::MAX, &mut places, |shards| {
+        if shards.waiting > budget { shards.spill() } else { Ok(()) }
     })?;
+    let group = shards.group;
     let mut shard = 0;
     for (path, rows) in to {
-        let mut writer = table::Writer::create(path, &schema)?;
+        let mut writer = table::Writer::create(path, &shards.schema)?;
         for start in (0..*rows).step_by(group) {
             writer.push(&shards.frame(shard, group.min(rows - start))?)?;
             shard += 1;
@@ -85,12 +60,14 @@ fn within(
 }
 
 /// The rows read so far, by the shard of their place.
-struct Shards {
+pub struct Shards {
     /// The first place of each shard, and its encoded rows so far: place within the shard, numbers,
     /// texts with their lengths.
     all: Vec<(usize, Vec<u8>)>,
     /// The columns.
-    schema: SchemaRef,
+    pub schema: SchemaRef,
+    /// The most rows of a shard.
+    pub group: usize,
     /// Bytes in memory.
     waiting: usize,
     spilled: bool,
@@ -98,19 +75,76 @@ struct Shards {
 }
 
 impl Shards {
-    fn new(
-        tables: impl Iterator<Item = usize>,
-        group: usize,
-        schema: SchemaRef,
-        scratch: &Path,
-    ) -> Self {
+    /// Empty shards for the rows of the table at `from`, which go into tables of these sizes.
+    pub fn of(from: &Path, tables: impl Iterator<Item = usize>, scratch: &Path) -> Result<Self> {
+        let schema = table::schema(from)?;
+        let group = table::rows_at_once(from)?;
         let mut all = Vec::new();
         let mut first = 0;
         for rows in tables {
             all.extend((0..rows).step_by(group).map(|start| (first + start, Vec::new())));
             first += rows;
         }
-        Self { all, schema, waiting: 0, spilled: false, scratch: scratch.to_owned() }
+        Ok(Self { all, schema, group, waiting: 0, spilled: false, scratch: scratch.to_owned() })
+    }
+
+    /// Puts some rows of the table at `from` into their shards, and calls `after` after each.
+    pub fn put_rows(
+        &mut self,
+        from: &Path,
+        range: Range<usize>,
+        places: &mut impl Iterator<Item = u32>,
+        mut after: impl FnMut(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let schema = self.schema.clone();
+        let names: Vec<&str> = schema.iter_names().map(PlSmallStr::as_str).collect();
+        let (numbers, texts): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| schema.get(name) == Some(&DataType::Int64));
+        table::groups_in(from, &names, range, |frame| {
+            let numbers = numbers
+                .iter()
+                .map(|name| Ok(table::integers(frame, name, from)?.no_null_iter().collect()))
+                .collect::<Result<Vec<Vec<i64>>>>()?;
+            let texts = texts
+                .iter()
+                .map(|name| Ok(table::texts(frame, name, from)?.no_null_iter().collect()))
+                .collect::<Result<Vec<Vec<&str>>>>()?;
+            for row in 0..frame.height() {
+                let Some(place) = places.next() else { break };
+                if place == NOWHERE {
+                    continue;
+                }
+                self.put(
+                    place,
+                    numbers.iter().filter_map(|column| column.get(row).copied()),
+                    texts.iter().filter_map(|column| column.get(row).copied()),
+                );
+                after(self)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The number of shards.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The rows of each shard, as they are in memory.
+    pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        self.all.iter().map(|(_, rows)| &rows[..])
+    }
+
+    /// Adds rows to a shard that [`Shards::rows`] returned for it.
+    pub fn add(&mut self, shard: usize, rows: &[u8]) {
+        if let Some((_, all)) = self.all.get_mut(shard) {
+            all.extend_from_slice(rows);
+        }
+    }
+
+    /// The shard that begins with this place.
+    pub fn at(&self, place: usize) -> usize {
+        self.all.partition_point(|(first, _)| *first < place)
     }
 
     fn put<'t>(
@@ -160,7 +194,7 @@ impl Shards {
     }
 
     /// A shard's rows in order.
-    fn frame(&mut self, shard: usize, rows: usize) -> Result<DataFrame> {
+    pub fn frame(&mut self, shard: usize, rows: usize) -> Result<DataFrame> {
         let path = self.file(shard);
         let mut bytes = if self.spilled {
             std::fs::read(&path).map_err(|e| Failure::io("read", &path, &e))?

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,8 +13,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use failure::{Exit, Failure, Result};
 
 use crate::declaration::{self, Declaration};
+use crate::shards::{CHECKPOINTS, Part, parse_chunks};
 use crate::stage::{InputFolder, Stage, bug};
-use crate::{Event, Options, Progress, Schema};
+use crate::{Event, Options, Progress, Schema, Shared};
 
 /// The files that a stage's crate embeds: its `node.toml` and the descriptions of options that it
 /// lists.
@@ -58,7 +60,28 @@ pub fn main(
     embedded: Embedded,
     run: fn(&Stage) -> Result<String>,
 ) -> ExitCode {
-    let matches = match command(about, embedded) {
+    start(about, embedded, run, None)
+}
+
+/// [`main`] for a stage whose work several processes can share.
+pub fn main_shared(
+    about: &'static str,
+    embedded: Embedded,
+    run: fn(&Stage) -> Result<String>,
+    shared: Shared,
+) -> ExitCode {
+    start(about, embedded, run, Some(shared))
+}
+
+fn start(
+    about: &'static str,
+    embedded: Embedded,
+    run: fn(&Stage) -> Result<String>,
+    shared: Option<Shared>,
+) -> ExitCode {
+    let command = command(about, embedded)
+        .map(|command| if shared.is_some() { shared_arguments(command) } else { command });
+    let matches = match command {
         Ok(command) => command.get_matches(),
         Err(failure) => return fail(&report_to(false, ""), failure, false),
     };
@@ -79,9 +102,20 @@ pub fn main(
         Ok(stage) => stage,
         Err(failure) => return fail(&report_to(events, ""), failure, events),
     };
+    if let Some((shared, part)) = shared.zip(part(&matches))
+        && part != Part::Finish
+    {
+        return match do_part(&stage, shared, part) {
+            Ok(()) => Exit::Done.into(),
+            Err(failure) => fail(&stage.progress, failure, events),
+        };
+    }
     match run(&stage)
         .and_then(|summary| stage.write_json(OPTIONS, &stage.recorded).map(|()| summary))
-    {
+        .and_then(|summary| match stage.chunk_rows {
+            Some(_) => stage.drop_pieces().map(|()| summary),
+            None => Ok(summary),
+        }) {
         Ok(summary) => {
             stage.progress.send(&Event::Summary { text: summary.clone() });
             if !events {
@@ -91,6 +125,71 @@ pub fn main(
             Exit::Done.into()
         }
         Err(failure) => fail(&stage.progress, failure, events),
+    }
+}
+
+/// Adds the arguments of a stage whose work several processes can share.
+fn shared_arguments(command: Command) -> Command {
+    let chunk_rows = Arg::new("chunk-rows")
+        .long("chunk-rows")
+        .value_name("N")
+        .value_parser(value_parser!(u32).range(1..))
+        .help("share the work with other processes, in chunks of N rows");
+    let list = Arg::new("list-steps")
+        .long("list-steps")
+        .action(ArgAction::SetTrue)
+        .requires("chunk-rows")
+        .conflicts_with("step")
+        .help("print the steps of the shared work, and how many chunks each has");
+    let step = Arg::new("step")
+        .long("step")
+        .value_name("NAME")
+        .requires("chunk-rows")
+        .requires("chunks")
+        .help("do some chunks of this step");
+    let chunks = Arg::new("chunks")
+        .long("chunks")
+        .value_name("A..B")
+        .requires("step")
+        .value_parser(parse_chunks)
+        .help("the chunks A to B - 1");
+    command.arg(chunk_rows).arg(list).arg(step).arg(chunks)
+}
+
+/// Which part of a shared run this process does, if the run is shared.
+fn part(matches: &ArgMatches) -> Option<Part> {
+    matches.get_one::<u32>("chunk-rows")?;
+    if matches.get_flag("list-steps") {
+        return Some(Part::List);
+    }
+    let step = matches.get_one::<String>("step").zip(matches.get_one::<Range<usize>>("chunks"));
+    Some(step.map_or(Part::Finish, |(step, chunks)| Part::Chunks(step.clone(), chunks.clone())))
+}
+
+fn do_part(stage: &Stage, shared: Shared, part: Part) -> Result<()> {
+    let steps = (shared.steps)(stage)?;
+    match part {
+        Part::List => {
+            stage.progress.send(&Event::Steps { steps });
+            Ok(())
+        }
+        Part::Finish => Ok(()),
+        Part::Chunks(name, chunks) => {
+            let known = steps.iter().find(|step| step.name == name);
+            if known.is_none_or(|step| step.chunks < chunks.end) {
+                return Err(Failure::usage(
+                    format_args!("there are no chunks {chunks:?} of a step `{name}`"),
+                    "--step",
+                    "--list-steps lists them",
+                ));
+            }
+            for chunk in chunks {
+                if !stage.piece(&name, chunk).exists() {
+                    (shared.work)(stage, &name, chunk)?;
+                }
+            }
+            Ok(())
+        }
     }
 }
 
@@ -257,8 +356,12 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         ));
     }
     std::fs::create_dir_all(&out).map_err(|e| Failure::io("create folder", &out, &e))?;
-    let is_ours =
-        matches.get_flag("events") || matches.get_flag("resume") || out.join(OPTIONS).exists();
+    // Shared work finds the pieces of its other processes.
+    let chunk_rows = matches.try_get_one::<u32>("chunk-rows").ok().flatten().copied();
+    let is_ours = matches.get_flag("events")
+        || chunk_rows.is_some() && out.join(CHECKPOINTS).exists()
+        || matches.get_flag("resume")
+        || out.join(OPTIONS).exists();
     if !is_ours
         && std::fs::read_dir(&out)
             .map_err(|e| Failure::io("read folder", &out, &e))?
@@ -278,6 +381,7 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         device: matches.get_one::<String>("device").cloned().unwrap_or_default(),
         resume: matches.get_flag("resume"),
         offline: matches.get_flag("offline"),
+        chunk_rows: chunk_rows.and_then(|rows| usize::try_from(rows).ok()),
         commit: matches.get_one::<String>("commit").cloned(),
         options,
         recorded,

@@ -11,12 +11,14 @@ pub mod files;
 pub mod machine;
 pub mod options;
 pub mod progress;
+pub mod shards;
 pub mod source;
 mod stage;
 
-pub use command::{Embedded, OPTIONS, OPTIONS_VARIABLE, main};
+pub use command::{Embedded, OPTIONS, OPTIONS_VARIABLE, main, main_shared};
 pub use machine::Machine;
 pub use options::{Options, Schema};
 pub use progress::{Event, Progress, Unit};
+pub use shards::{Shared, Step};
 pub use source::{is_url, source_name};
 pub use stage::Stage;

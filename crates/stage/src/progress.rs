@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use failure::Failure;
 use serde::{Deserialize, Serialize};
 
+use crate::Step;
+
 /// What a stage reports while it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -52,6 +54,11 @@ pub enum Event {
     Summary {
         /// The line.
         text: String,
+    },
+    /// The steps of work that several processes share.
+    Steps {
+        /// The steps, in their order.
+        steps: Vec<Step>,
     },
     /// The stage failed.
     Failure {
@@ -187,6 +194,11 @@ impl Lines {
             Event::At { done, note } => self.at(*done, note),
             Event::Note { text } => Some(self.labelled(text)),
             Event::Warn { text } => Some(self.labelled(&format!("warning: {text}"))),
+            Event::Steps { steps } => {
+                let steps: Vec<String> =
+                    steps.iter().map(|step| format!("{} {}", step.name, step.chunks)).collect();
+                Some(self.labelled(&format!("chunks: {}", steps.join(", "))))
+            }
             Event::Download { .. } | Event::Summary { .. } | Event::Failure { .. } => None,
         }
     }

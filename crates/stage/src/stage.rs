@@ -28,6 +28,7 @@ pub struct Stage {
     pub offline: bool,
     /// Whether to resume an unfinished run in the output folder.
     pub resume: bool,
+    pub(crate) chunk_rows: Option<usize>,
     /// The commit of the workspace, if it is known.
     pub commit: Option<String>,
     pub(crate) options: Options,

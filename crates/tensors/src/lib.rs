@@ -10,8 +10,11 @@
 //! the vectors, each row's id and label, the titles of one group of rows, and the features of a
 //! few thousand rows.
 
+mod shared;
+
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use failure::Result;
 use formats::arrays::{Array, RowWriter};
@@ -19,9 +22,11 @@ use formats::table;
 use headline_features::{FeatureMatrix, Lookup, LookupFiles};
 use kernels::team;
 use schema::{FirstRow, Labels, MatrixSummary, TensorsSummary};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use stage::{Embedded, Stage};
 use text::PARTS;
+
+pub use shared::SHARED;
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded {
@@ -51,62 +56,34 @@ const SHOWN: (usize, usize) = (4, 6);
 /// Runs the stage.
 pub fn run(stage: &Stage) -> Result<String> {
     let options: TensorsOptions = stage.options()?;
-    // Only with the data's words: how many others `embed` keeps changes no feature.
-    let lookup = Lookup::read(&LookupFiles {
-        vocabulary: stage.input("embed", "vocabulary.parquet")?,
-        vectors: stage.input("embed", "vectors.safetensors")?,
-        tokenizer: stage.input("embed", "tokenizer.json")?,
-        more: None,
-    })?;
     let labels = Labels::read(&stage.input("split", Labels::FILE)?)?;
+    let parts = if stage.chunk_rows().is_some() {
+        shared::parts(stage)?
+    } else {
+        let lookup = lookup(stage)?;
+        let mut parts = Vec::new();
+        for part in PARTS {
+            parts.push(make_part(stage, part, &options, &lookup, &labels)?);
+        }
+        parts
+    };
     let mut summaries = TensorsSummary::new();
     let mut sizes = Vec::new();
     let mut empty = 0;
-    for part in PARTS {
-        let path = stage.input("split", &format!("{part}.parquet"))?;
-        let rows =
-            PartRows::read(&path, &labels, (options.empty == Empty::Drop).then_some(&lookup))?;
-        let ids = &rows.ids;
-        let vectors = [("id", Array::i64(ids)), ("y", Array::i64(&rows.labels))];
-        let file = stage.output(&format!("{part}.safetensors"));
-        let mut writer = RowWriter::create(&file, &vectors, "X", [ids.len(), lookup.dimension()])?;
-        let (mut without, mut kept) = (0, rows.ids.iter().zip(&rows.labels));
-        let mut first = Vec::new();
-        table::groups(&path, &["title"], |frame| {
-            let titles: Vec<&str> = table::texts(frame, "title", &path)?.no_null_iter().collect();
-            features_of(&titles, &lookup, options.empty, |titles, mut matrix, known| {
-                without += known.iter().filter(|&&known| known == 0).count();
-                let rows = matrix.values().chunks_exact(lookup.dimension());
-                let titles = titles
-                    .iter()
-                    .zip(known)
-                    .filter(|&(_, known)| known > 0 || options.empty == Empty::Zero);
-                for ((title, _), row) in titles.zip(rows).take(SHOWN.0.saturating_sub(first.len()))
-                {
-                    let Some((&id, &y)) = kept.next() else { break };
-                    first.push(FirstRow {
-                        id,
-                        title: (*title).to_owned(),
-                        y,
-                        x: row.iter().take(SHOWN.1).copied().collect(),
-                    });
-                }
-                writer.push(matrix.values())
-            })
-        })?;
-        writer.finish()?;
-
+    for (part, MadePart { dimension, labels: of_rows, dropped, without, first }) in
+        PARTS.iter().zip(parts)
+    {
         empty += without;
-        sizes.push(format!("{part} {}×{}", ids.len(), lookup.dimension()));
+        sizes.push(format!("{part} {}×{dimension}", of_rows.len()));
         let summary = MatrixSummary {
-            rows: ids.len(),
-            columns: lookup.dimension(),
-            classes: rows.by_class(&labels),
+            rows: of_rows.len(),
+            columns: dimension,
+            classes: by_class(&of_rows, &labels),
             without_known_word: without,
-            dropped: rows.dropped,
+            dropped,
             first,
         };
-        summaries.insert(part.to_owned(), summary);
+        summaries.insert((*part).to_owned(), summary);
     }
     stage.write_json(Labels::FILE, &labels)?;
     stage.write_json("summary.json", &summaries)?;
@@ -114,6 +91,100 @@ pub fn run(stage: &Stage) -> Result<String> {
     let note =
         if empty > 0 { format!("; {empty} without a known word, {fate}") } else { String::new() };
     Ok(format!("{}{note}", sizes.join(", ")))
+}
+
+fn lookup(stage: &Stage) -> Result<Lookup> {
+    // Only with the data's words: how many others `embed` keeps changes no feature.
+    Lookup::read(&LookupFiles {
+        vocabulary: stage.input("embed", "vocabulary.parquet")?,
+        vectors: stage.input("embed", "vectors.safetensors")?,
+        tokenizer: stage.input("embed", "tokenizer.json")?,
+        more: None,
+    })
+}
+
+fn table_of(stage: &Stage, part: &str) -> Result<PathBuf> {
+    stage.input("split", &format!("{part}.parquet"))
+}
+
+fn matrix_of(stage: &Stage, part: &str) -> PathBuf {
+    stage.output(&format!("{part}.safetensors"))
+}
+
+/// What the summary says of a part.
+struct MadePart {
+    dimension: usize,
+    /// The label of each row.
+    labels: Vec<i64>,
+    dropped: usize,
+    without: usize,
+    first: Vec<FirstRow>,
+}
+
+fn make_part(
+    stage: &Stage,
+    part: &str,
+    options: &TensorsOptions,
+    lookup: &Lookup,
+    labels: &Labels,
+) -> Result<MadePart> {
+    let path = table_of(stage, part)?;
+    let dropped_by = (options.empty == Empty::Drop).then_some(lookup);
+    let rows = PartRows::read(&path, 0..usize::MAX, labels, dropped_by)?;
+    let mut writer = matrix(&matrix_of(stage, part), &rows, lookup.dimension())?;
+    let push = |values: &[f32]| writer.push(values);
+    let made = features(&path, 0..usize::MAX, &rows, lookup, options.empty, push)?;
+    writer.finish()?;
+    let Features { without, first } = made;
+    let PartRows { labels, dropped, .. } = rows;
+    Ok(MadePart { dimension: lookup.dimension(), labels, dropped, without, first })
+}
+
+/// Begins a part's file at `path`: its ids and labels, before its features.
+fn matrix(path: &Path, rows: &PartRows, dimension: usize) -> Result<RowWriter> {
+    let vectors = [("id", Array::i64(&rows.ids)), ("y", Array::i64(&rows.labels))];
+    RowWriter::create(path, &vectors, "X", [rows.ids.len(), dimension])
+}
+
+/// What the summary says of the features of some rows.
+#[derive(Serialize, Deserialize)]
+struct Features {
+    without: usize,
+    first: Vec<FirstRow>,
+}
+
+/// Makes the features of some rows of the table at `path`, and passes them to `push`. `rows` are
+/// those rows.
+fn features(
+    path: &Path,
+    range: Range<usize>,
+    rows: &PartRows,
+    lookup: &Lookup,
+    empty: Empty,
+    mut push: impl FnMut(&[f32]) -> Result<()>,
+) -> Result<Features> {
+    let (mut without, mut kept) = (0, rows.ids.iter().zip(&rows.labels));
+    let mut first = Vec::new();
+    table::groups_in(path, &["title"], range, |frame| {
+        let titles: Vec<&str> = table::texts(frame, "title", path)?.no_null_iter().collect();
+        features_of(&titles, lookup, empty, |titles, mut matrix, known| {
+            without += known.iter().filter(|&&known| known == 0).count();
+            let rows = matrix.values().chunks_exact(lookup.dimension());
+            let titles =
+                titles.iter().zip(known).filter(|&(_, known)| known > 0 || empty == Empty::Zero);
+            for ((title, _), row) in titles.zip(rows).take(SHOWN.0.saturating_sub(first.len())) {
+                let Some((&id, &y)) = kept.next() else { break };
+                first.push(FirstRow {
+                    id,
+                    title: (*title).to_owned(),
+                    y,
+                    x: row.iter().take(SHOWN.1).copied().collect(),
+                });
+            }
+            push(matrix.values())
+        })
+    })?;
+    Ok(Features { without, first })
 }
 
 /// Makes the features of `titles` on all threads and passes them to `take` in order, a few at a
@@ -142,7 +213,8 @@ fn features_of<'t>(
     team::in_order(titles.chunks(AT_ONCE), || (), make, take)
 }
 
-/// The rows of a part, without their features.
+/// Rows of a part, without their features.
+#[derive(Serialize, Deserialize)]
 struct PartRows {
     ids: Vec<i64>,
     labels: Vec<i64>,
@@ -150,16 +222,21 @@ struct PartRows {
 }
 
 impl PartRows {
-    /// Reads the rows of the table at `path`; with `dropped_by`, rows without a word in it are left
+    /// Reads some rows of the table at `path`; with `dropped_by`, rows without a word in it are left
     /// out.
-    fn read(path: &Path, classes: &Labels, dropped_by: Option<&Lookup>) -> Result<Self> {
+    fn read(
+        path: &Path,
+        range: Range<usize>,
+        classes: &Labels,
+        dropped_by: Option<&Lookup>,
+    ) -> Result<Self> {
         let mut rows = Self { ids: Vec::new(), labels: Vec::new(), dropped: 0 };
         let columns = if dropped_by.is_some() {
             &["id", "category", "title"][..]
         } else {
             &["id", "category"]
         };
-        table::groups(path, columns, |frame| {
+        table::groups_in(path, columns, range, |frame| {
             let ids = table::integers(frame, "id", path)?.no_null_iter();
             let categories = table::texts(frame, "category", path)?.no_null_iter();
             let mut kept: Box<dyn Iterator<Item = bool>> = match dropped_by {
@@ -183,16 +260,15 @@ impl PartRows {
         })?;
         Ok(rows)
     }
+}
 
-    /// The number of rows of each class.
-    fn by_class(&self, classes: &Labels) -> BTreeMap<String, usize> {
-        let mut counts = vec![0; classes.len()];
-        for &label in &self.labels {
-            if let Some(count) = usize::try_from(label).ok().and_then(|label| counts.get_mut(label))
-            {
-                *count += 1;
-            }
+/// The number of rows of each class.
+fn by_class(labels: &[i64], classes: &Labels) -> BTreeMap<String, usize> {
+    let mut counts = vec![0; classes.len()];
+    for &label in labels {
+        if let Some(count) = usize::try_from(label).ok().and_then(|label| counts.get_mut(label)) {
+            *count += 1;
         }
-        classes.names().iter().cloned().zip(counts).collect()
     }
+    classes.names().iter().cloned().zip(counts).collect()
 }

@@ -1,5 +1,10 @@
 //! Command line of the tensors stage.
 
 fn main() -> std::process::ExitCode {
-    stage::main("Makes feature matrices and labels of the headlines", tensors::NODES, tensors::run)
+    stage::main_shared(
+        "Makes feature matrices and labels of the headlines",
+        tensors::NODES,
+        tensors::run,
+        tensors::SHARED,
+    )
 }

@@ -76,12 +76,55 @@ impl RowWriter {
         self.file.flush().map_err(|e| Failure::io("write", &self.path, &e))
     }
 
+    /// Ends the file without its rows, which are to be written with [`RowsAt`], and returns
+    /// where the matrix begins in it.
+    pub fn reserve(mut self) -> Result<u64> {
+        let fail = |e: std::io::Error| Failure::io("write", &self.path, &e);
+        self.file.flush().map_err(fail)?;
+        let start = self.file.stream_position().map_err(fail)?;
+        let bytes = (self.missing * size_of::<f32>()) as u64;
+        self.file.get_ref().set_len(start + bytes).map_err(fail)?;
+        Ok(start)
+    }
+
     fn wrong(&self, what: &str) -> Failure {
         Failure::failed(
             format_args!("{what} rows than were announced"),
             self.path.display(),
             "this is a bug; please report it",
         )
+    }
+}
+
+/// Writes values into a file that [`RowWriter::reserve`] left, from the byte `start` on. Several
+/// processes may write different places of a file at once.
+pub struct RowsAt {
+    file: BufWriter<File>,
+    path: PathBuf,
+}
+
+impl RowsAt {
+    /// Opens the file at `path`, which must exist.
+    pub fn open(path: &Path, start: u64) -> Result<Self> {
+        let fail = |e: std::io::Error| Failure::io("write", path, &e);
+        let mut file = File::options().write(true).open(path).map_err(fail)?;
+        file.seek(std::io::SeekFrom::Start(start)).map_err(fail)?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), path: path.to_owned() })
+    }
+
+    /// Writes the next rows.
+    pub fn push(&mut self, values: &[f32]) -> Result<()> {
+        self.file
+            .write_all(bytemuck::cast_slice(values))
+            .map_err(|e| Failure::io("write", &self.path, &e))
+    }
+
+    /// Syncs what was written to the disk.
+    pub fn finish(mut self) -> Result<()> {
+        self.file
+            .flush()
+            .and_then(|()| self.file.get_ref().sync_data())
+            .map_err(|e| Failure::io("write", &self.path, &e))
     }
 }
 
@@ -157,6 +200,16 @@ mod tests {
         let (shape, values) =
             Arrays::map(&two).expect("maps").into_f32("X", &[None, Some(300)]).expect("X");
         assert_eq!((shape, &values[..]), (vec![1000, 300], &x[..]));
+        let start = RowWriter::create(&two, &vectors(), "X", [1000, 300])
+            .and_then(RowWriter::reserve)
+            .expect("reserves");
+        for rows in [700..1000, 0..400, 300..700] {
+            let at = start + 1200 * rows.start as u64;
+            let mut writer = RowsAt::open(&two, at).expect("opens");
+            writer.push(&x[300 * rows.start..300 * rows.end]).expect("writes");
+            writer.finish().expect("ends");
+        }
+        assert_eq!(std::fs::read(&one).expect("reads"), std::fs::read(&two).expect("reads"));
         assert!(
             RowWriter::create(&one, &vectors(), "X", [1, 2]).expect("creates").finish().is_err()
         );

@@ -1,0 +1,238 @@
+//! Work that several processes share.
+//!
+//! A stage that can be shared has *steps*, one after the other, and a step has *chunks*, which any
+//! number of processes do in any order. What a chunk comes to is a *piece*, a file in the unfinished
+//! run's folder. At the end, one process makes the result from the pieces:
+//!
+//! ```text
+//! STAGE --chunk-rows N --list-steps …               the steps, and how many chunks each has
+//! STAGE --chunk-rows N --step NAME --chunks A..B …  the chunks A to B - 1 of a step
+//! STAGE --chunk-rows N …                            the result
+//! ```
+//!
+//! The result has the bytes that one process gives without all this, so neither the number of
+//! processes nor the size of chunks is part of a key. A piece is written whole or not at all: after a
+//! kill, only the chunks without a piece are done again, and a chunk that two processes do at once has
+//! the same piece from either.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use failure::{Failure, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Stage;
+use crate::stage::bug;
+
+/// The folder in an unfinished run's that is kept when the run is interrupted.
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+
+/// How a stage's work is shared.
+#[derive(Clone, Copy)]
+pub struct Shared {
+    /// Lists the steps. It must give the same list whenever the inputs, the options and
+    /// [`Stage::chunk_rows`] are the same.
+    pub steps: fn(&Stage) -> Result<Vec<Step>>,
+    /// Makes the piece of a chunk of a step with [`Stage::write_piece`].
+    pub work: fn(&Stage, &str, usize) -> Result<()>,
+}
+
+/// A step, and how many chunks it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// The number of its chunks.
+    pub chunks: usize,
+}
+
+impl Step {
+    /// A step with so many chunks.
+    pub fn new(name: &str, chunks: usize) -> Self {
+        Self { name: name.to_owned(), chunks }
+    }
+}
+
+/// What this process does of a run that several share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It lists the steps.
+    List,
+    /// It does some chunks of a step.
+    Chunks(String, Range<usize>),
+    /// It makes the result from the pieces.
+    Finish,
+}
+
+/// Parses `A..B`.
+pub(crate) fn parse_chunks(text: &str) -> std::result::Result<Range<usize>, String> {
+    let ends = text.split_once("..").and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
+    ends.filter(|range: &Range<usize>| !range.is_empty())
+        .ok_or_else(|| "write A..B, with A less than B".to_owned())
+}
+
+/// The rows of chunk `chunk`, of `rows` in all.
+pub fn chunk_of(chunk: usize, chunk_rows: usize, rows: usize) -> Range<usize> {
+    (chunk * chunk_rows).min(rows)..((chunk + 1) * chunk_rows).min(rows)
+}
+
+/// The table, and the rows in it, of a chunk when several tables are cut into chunks one after the
+/// other. A table without rows has one chunk, so that it is read, too.
+pub fn chunk_among(
+    chunk: usize,
+    chunk_rows: usize,
+    tables: &[usize],
+) -> Option<(usize, Range<usize>)> {
+    let mut before = 0;
+    for (table, &rows) in tables.iter().enumerate() {
+        let chunks = chunks_in(chunk_rows, rows);
+        if chunk < before + chunks {
+            return Some((table, chunk_of(chunk - before, chunk_rows, rows)));
+        }
+        before += chunks;
+    }
+    None
+}
+
+/// How many chunks a table of so many rows has.
+pub fn chunks_in(chunk_rows: usize, rows: usize) -> usize {
+    rows.div_ceil(chunk_rows.max(1)).max(1)
+}
+
+impl Stage {
+    /// The rows of a chunk, if several processes share this run.
+    pub fn chunk_rows(&self) -> Option<usize> {
+        self.chunk_rows
+    }
+
+    /// Where the piece of a chunk lies. It is below `checkpoints`, so that an interrupted run keeps
+    /// its pieces, and no piece of another chunk size is taken for one of this run's.
+    pub fn piece(&self, step: &str, chunk: usize) -> PathBuf {
+        self.pieces().join(step).join(chunk.to_string())
+    }
+
+    fn pieces(&self) -> PathBuf {
+        let rows = self.chunk_rows.unwrap_or_default();
+        self.out.join(CHECKPOINTS).join(format!("chunks-of-{rows}"))
+    }
+
+    /// Writes a piece with `write`, whole or not at all.
+    pub fn write_piece(
+        &self,
+        step: &str,
+        chunk: usize,
+        write: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
+        let path = self.piece(step, chunk);
+        let partial = self.partial(&path)?;
+        let written = write(&partial).and_then(|()| {
+            std::fs::File::open(&partial)
+                .and_then(|file| file.sync_all())
+                .and_then(|()| atomic::rename(&partial, &path))
+                .map_err(|e| Failure::io("write", &path, &e))
+        });
+        if written.is_err() {
+            let _ = std::fs::remove_file(&partial);
+        }
+        written
+    }
+
+    /// Makes a file of the result in which the chunks of a later step write to their places. If it
+    /// exists, it stays: another process has made it, and chunks may be in it.
+    pub fn make_once<T>(&self, path: &Path, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        let partial = self.partial(&self.piece("files", 0))?;
+        let made = make(&partial).and_then(|made| {
+            let linked = std::fs::File::open(&partial)
+                .and_then(|file| file.sync_all())
+                .and_then(|()| std::fs::hard_link(&partial, path));
+            match linked {
+                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                    Err(Failure::io("write", path, &e))
+                }
+                _ => Ok(made),
+            }
+        });
+        let _ = std::fs::remove_file(&partial);
+        made
+    }
+
+    /// A path for an unfinished file beside `path`, which no other process uses.
+    fn partial(&self, path: &Path) -> Result<PathBuf> {
+        let folder = path.parent().unwrap_or(&self.out);
+        std::fs::create_dir_all(folder).map_err(|e| Failure::io("create folder", folder, &e))?;
+        // Other machines have processes of the same number.
+        let unique = RandomState::new().hash_one(std::process::id());
+        Ok(path.with_extension(format!("{unique:x}.partial")))
+    }
+
+    /// Writes a piece as JSON.
+    pub fn write_json_piece(&self, step: &str, chunk: usize, value: &impl Serialize) -> Result<()> {
+        self.write_piece(step, chunk, |path| {
+            let json =
+                serde_json::to_vec(value).map_err(|e| bug(e, &path.display().to_string()))?;
+            std::fs::write(path, json).map_err(|e| Failure::io("write", path, &e))
+        })
+    }
+
+    /// Reads a piece that [`Stage::write_json_piece`] wrote.
+    pub fn read_json_piece<T: DeserializeOwned>(&self, step: &str, chunk: usize) -> Result<T> {
+        let path = self.piece(step, chunk);
+        let json = std::fs::read(&path).map_err(|e| Failure::io("read", &path, &e))?;
+        serde_json::from_slice(&json).map_err(|e| {
+            Failure::failed(
+                format_args!("a piece of a shared run is damaged: {e}"),
+                path.display(),
+                "run the same command with --fresh",
+            )
+        })
+    }
+
+    /// The failure of a stage that is asked for a chunk that its steps do not have.
+    pub fn no_chunk(&self, step: &str, chunk: usize) -> Failure {
+        bug(format_args!("there is no chunk {chunk} of `{step}`"), &format!("node `{}`", self.node))
+    }
+
+    /// Removes all pieces, and what killed processes left of others.
+    pub(crate) fn drop_pieces(&self) -> Result<()> {
+        let folder = self.out.join(CHECKPOINTS);
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::io("remove", &folder, &e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_cover_every_row_once() {
+        for tables in [vec![0], vec![1], vec![10], vec![7, 0, 20], vec![0, 0, 0], vec![6, 3]] {
+            for chunk_rows in [1, 3, 100] {
+                let all: usize = tables.iter().map(|&rows| chunks_in(chunk_rows, rows)).sum();
+                let mut seen = vec![0; tables.len()];
+                for chunk in 0..all {
+                    let (table, rows) = chunk_among(chunk, chunk_rows, &tables).expect("a chunk");
+                    assert_eq!(rows.start, seen[table], "{tables:?}");
+                    assert!(rows.len() <= chunk_rows);
+                    seen[table] = rows.end;
+                }
+                assert_eq!(seen, tables);
+                assert_eq!(chunk_among(all, chunk_rows, &tables), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_chunks_is_not_empty() {
+        assert_eq!(parse_chunks("0..3"), Ok(0..3));
+        for wrong in ["", "3", "3..3", "4..3", "a..3", "0..", "-1..2"] {
+            assert!(parse_chunks(wrong).is_err(), "{wrong}");
+        }
+    }
+}
