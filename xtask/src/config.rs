@@ -21,10 +21,19 @@ use crate::graph::{Graph, Node, UserRun};
 use layers::{ConfigLayers, Given, Setting};
 pub use tuning::{Trial, Tuning};
 
-/// The one table that is not a node's: where results are kept for other machines.
+/// The table that says where results are kept for other machines.
 const CACHE: &str = "cache";
-/// The file below `crates/` that describes the options of this table.
-const CACHE_OPTIONS: &str = "remote/options.toml";
+/// The table that says what runs the stages.
+const EXECUTOR: &str = "executor";
+/// The tables that are not a node's, and for each the file, relative to `crates/`, that describes its
+/// options. None of them is in a key.
+const OTHER_TABLES: [(&str, &str); 2] =
+    [(CACHE, "remote/options.toml"), (EXECUTOR, "../xtask/executor.toml")];
+
+/// The names of the tables that are not a node's.
+fn other_tables<'t>() -> impl Iterator<Item = &'t str> {
+    OTHER_TABLES.iter().map(|&(table, _)| table)
+}
 
 /// The nodes, and the options of each and of the cache.
 pub struct Config {
@@ -46,6 +55,46 @@ pub struct RemoteOptions {
     pub read_only: bool,
     /// Seconds that the remote may be silent before it is left out.
     pub timeout: f64,
+}
+
+/// What runs the stages, if not one process each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExecutorKind {
+    /// Processes on this machine, which share the work of a stage
+    Local,
+    /// Nodes of a Slurm cluster
+    Slurm,
+}
+
+impl ExecutorKind {
+    fn from_name(name: &str) -> Option<Self> {
+        <Self as clap::ValueEnum>::from_str(name, false).ok()
+    }
+}
+
+/// The options of the table `executor`.
+#[derive(Clone, Debug)]
+pub struct ExecutorOptions {
+    /// What runs the stages, if it is not one process each.
+    pub kind: Option<ExecutorKind>,
+    /// The most processes at once.
+    pub jobs_max: Option<u32>,
+    /// Rows of a chunk.
+    pub chunk_rows: u32,
+    /// Processors of a process.
+    pub cpus: u32,
+    /// Memory of a process, as Slurm writes it.
+    pub memory: Option<String>,
+    /// The partition of Slurm.
+    pub partition: Option<String>,
+    /// The account of Slurm.
+    pub account: Option<String>,
+    /// The longest time of a job.
+    pub time: Option<String>,
+    /// Further options of `sbatch`.
+    pub sbatch: Vec<String>,
+    /// Further options of `srun`, each after the name of a stage and a colon.
+    pub srun: Vec<String>,
 }
 
 /// The mistakes found so far, each once.
@@ -72,7 +121,8 @@ impl<'d> Schemas<'d> {
         let files = declared.iter().flat_map(|(package, node)| {
             node.options.iter().map(move |file| format!("{package}/{file}"))
         });
-        for file in files.chain([CACHE_OPTIONS.to_owned()]) {
+        let others = OTHER_TABLES.into_iter().map(|(_, file)| file.to_owned());
+        for file in files.chain(others) {
             let path = root.join("crates").join(&file);
             let text =
                 std::fs::read_to_string(&path).map_err(|e| Failure::io("read", &path, &e))?;
@@ -96,8 +146,8 @@ impl<'d> Schemas<'d> {
 
     /// The options of the table `name`; for a training run, those of its `net`.
     fn of(&self, name: &str, net: Option<&str>) -> Option<Schema> {
-        if name == CACHE {
-            return Schema::parse(&[self.texts.get(CACHE_OPTIONS)?]).ok();
+        if let Some((_, file)) = OTHER_TABLES.into_iter().find(|(table, _)| *table == name) {
+            return Schema::parse(&[self.texts.get(file)?]).ok();
         }
         let (package, node) = self.declared.find(name, net)?;
         self.parse(package, &node.options).ok()
@@ -157,7 +207,7 @@ impl Config {
         }
         layers.refuse_unknown(&mut problems);
         let mut tables = BTreeMap::new();
-        for name in declared.fixed().map(|(_, node)| node.name.as_str()).chain([CACHE]) {
+        for name in declared.fixed().map(|(_, node)| node.name.as_str()).chain(other_tables()) {
             let Some(schema) = schemas.of(name, None) else { continue };
             let mut options = schema.defaults();
             apply(&schema, &mut options, name, layers.of(name), &mut problems);
@@ -230,6 +280,30 @@ impl Config {
             read_only,
             timeout,
         })
+    }
+
+    /// What runs the stages.
+    pub fn executor(&self) -> ExecutorOptions {
+        let options = self.tables.get(EXECUTOR).map(|(_, options)| options);
+        let value = |name: &str| options.and_then(|options| options.get(name));
+        let text = |name| value(name).and_then(Json::as_str).map(str::to_owned);
+        let number = |name| value(name).and_then(Json::as_u64).and_then(|n| u32::try_from(n).ok());
+        let texts = |name| {
+            let items = value(name).and_then(Json::as_array).into_iter().flatten();
+            items.filter_map(Json::as_str).map(str::to_owned).collect()
+        };
+        ExecutorOptions {
+            kind: text("kind").and_then(|kind| ExecutorKind::from_name(&kind)),
+            jobs_max: number("jobs_max"),
+            chunk_rows: number("chunk_rows").unwrap_or(1 << 20),
+            cpus: number("cpus").unwrap_or(1),
+            memory: text("memory"),
+            partition: text("partition"),
+            account: text("account"),
+            time: text("time"),
+            sbatch: texts("sbatch"),
+            srun: texts("srun"),
+        }
     }
 
     /// A node's options.

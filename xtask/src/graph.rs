@@ -33,6 +33,8 @@ pub struct Node {
     pub uses_device: bool,
     /// Whether an unfinished run leaves checkpoints from which the next one resumes.
     pub resumable: bool,
+    /// Whether several processes can share its work.
+    pub shared: bool,
     /// Whether it is a training run, which the user names.
     pub is_run: bool,
     /// The artifacts that it reads. It gets no others, and no others can make it stale.
@@ -151,7 +153,8 @@ impl Graph {
                     }
                 }
             }
-            let Declaration { measures_time, uses_device, resumable, on_demand, .. } = **node;
+            let Declaration { measures_time, uses_device, resumable, shared, on_demand, .. } =
+                **node;
             let is_run = node.name.prefix().is_some();
             let node = Node {
                 name: name.clone(),
@@ -159,6 +162,7 @@ impl Graph {
                 measures_time,
                 uses_device,
                 resumable,
+                shared,
                 is_run,
                 reads,
             };

@@ -27,23 +27,29 @@ pub fn ended(resumes: bool) {
 /// Makes Ctrl-C print how to continue. The stages end with this process, because their stdin is a
 /// pipe from it.
 pub fn watch() {
-    let say = || {
-        match (RESUMABLE.load(Ordering::Relaxed) > 0, FRESH.load(Ordering::Relaxed)) {
-            (true, false) => eprintln!(
-                "\ninterrupted; repeat the command to resume from the last checkpoint, or add --fresh to start over"
-            ),
-            (true, true) => eprintln!(
-                "\ninterrupted; repeat the command without --fresh to resume from the last checkpoint"
-            ),
-            _ if STARTED.load(Ordering::Relaxed) => {
-                eprintln!(
-                    "\ninterrupted; finished results are kept, and the same command makes the rest"
-                );
-            }
-            _ => {}
+    let say = || match (RESUMABLE.load(Ordering::Relaxed) > 0, FRESH.load(Ordering::Relaxed)) {
+        (true, false) => eprintln!(
+            "\ninterrupted; repeat the command to resume from the last checkpoint, or add --fresh to start over"
+        ),
+        (true, true) => eprintln!(
+            "\ninterrupted; repeat the command without --fresh to resume from the last checkpoint"
+        ),
+        _ if STARTED.load(Ordering::Relaxed) => {
+            eprintln!(
+                "\ninterrupted; finished results are kept, and the same command makes the rest"
+            );
         }
+        _ => {}
+    };
+    watch_with(say);
+}
+
+/// Makes Ctrl-C do this, and end this process.
+pub fn watch_with(act: impl Fn() + Send + 'static) {
+    let act = move || {
+        act();
         std::process::exit(INTERRUPTED);
     };
     // Without a handler, Ctrl-C still ends the run, but prints nothing.
-    let _ = ctrlc::set_handler(say);
+    let _ = ctrlc::set_handler(act);
 }

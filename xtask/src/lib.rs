@@ -14,6 +14,7 @@ mod context;
 pub mod declared;
 mod device;
 mod evaluate;
+mod executor;
 mod export;
 mod fetch;
 pub mod graph;
@@ -110,6 +111,12 @@ enum Command {
     /// Print keys, move results between machines, and check and clean up the store
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Run the command line in a file, in the job that was submitted for it
+    #[command(hide = true)]
+    Job {
+        /// The file
+        file: PathBuf,
+    },
     /// Run the benchmarks, each beside its peers: single, multi, vectors, gzip, ingest, stages,
     /// predict, whole, growth, classifiers
     Bench {
@@ -200,9 +207,33 @@ pub fn main() -> ExitCode {
         }
     };
     let json = cli.json;
-    match run(cli) {
+    let done = match &cli.command {
+        Command::Job { file } => executor::run_job(file, in_job),
+        _ => run(cli),
+    };
+    match done {
         Ok(code) => code,
         Err(failure) => failure.report(json),
+    }
+}
+
+/// Runs the command line of a job.
+fn in_job(arguments: Vec<String>) -> Exit {
+    let cli = match Cli::try_parse_from(std::iter::once("xtask".to_owned()).chain(arguments)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            eprintln!("{e}");
+            return Exit::Usage;
+        }
+    };
+    let json = cli.json;
+    match run(cli) {
+        Ok(_) => Exit::Done,
+        Err(failure) => {
+            let exit = failure.exit;
+            let _ = failure.report(json);
+            exit
+        }
     }
 }
 
@@ -225,7 +256,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let done = match &command {
         Command::Programs { dir } => {
             let dir = std::path::absolute(dir).map_err(|e| Failure::io("find", dir, &e))?;
-            binaries::copy_all(root, &dir)
+            binaries::copy_all(root, &dir, false)
         }
         Command::Bench { arguments } => return bench::run(root, arguments),
         Command::Evaluate(arguments) => evaluate::run(root, store, &profile, &set, json, arguments),
@@ -251,11 +282,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
 fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Result<ExitCode> {
     let Context { root, config, store, json } = context;
     let done = match command {
-        Command::Pipeline(selection) => pipeline::run(context, selection),
+        Command::Pipeline(selection) => return pipeline::run(context, selection),
         Command::Predict(arguments) => return predict::run(context, is_described, arguments),
         Command::Model(command) => return export::run(context, is_described, command),
         Command::Compare(arguments) => compare::run(context, arguments),
         Command::Status { node, device, check, .. } => {
+            if let Some(job) = executor::jobs_here(context) {
+                eprintln!("{job}");
+            }
             let fresh = status::run(context, node.as_deref(), device)?;
             return Ok(if fresh || !check { Exit::Done } else { Exit::Failed }.into());
         }
@@ -290,6 +324,7 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
         }
         // `run` handles these: they need no configuration.
         Command::Programs { .. }
+        | Command::Job { .. }
         | Command::Bench { .. }
         | Command::Evaluate(_)
         | Command::Tune(_)

@@ -3,15 +3,17 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::process::ExitCode;
 
 use bars::Board;
 use cache::{Manifest, NodeName, Store};
-use failure::{Failure, Result};
+use failure::{Exit, Failure, Result};
 use serde_json::json;
 
 use crate::binaries::{Binaries, stages};
 use crate::cache::remote::Remote;
 use crate::context::Context;
+use crate::executor::{self, Executor};
 use crate::graph::Node;
 use crate::line::Line;
 use crate::recipe::Recipes;
@@ -21,14 +23,20 @@ use crate::spawn::Runner;
 use crate::{interrupt, status};
 
 /// Runs the command.
-pub fn run(context: Context<'_>, selection: &Selection) -> Result<()> {
+pub fn run(context: Context<'_>, selection: &Selection) -> Result<ExitCode> {
     let Context { root, config, store, json } = context;
     let nodes = selection.nodes(&config.graph)?;
     if selection.dry_run {
-        return dry_run(context, selection, &nodes);
+        return dry_run(context, selection, &nodes).map(|()| Exit::Done.into());
+    }
+    let options = executor::chosen(config, selection)?;
+    if let Some(options) = options.as_ref().filter(|options| options.is_to_be_submitted()) {
+        return executor::submit(context, selection, options);
     }
     interrupt::watch();
-    let runner = &Binaries::new(root, &selection.device, &stages(root)?, &store.index);
+    let binaries = &Binaries::new(root, &selection.device, &stages(root)?, &store.index);
+    let spread = options.map(|options| Executor::new(binaries, options, selection.jobs()));
+    let runner: &dyn Runner = spread.as_ref().map_or(binaries, |spread| spread);
     let width = config.graph.width();
     let say = &|line: &Line| line.print(width, json);
     PipelineRun { context, selection, runner, say, wanted: &[], commit: OnceCell::new() }
@@ -37,7 +45,7 @@ pub fn run(context: Context<'_>, selection: &Selection) -> Result<()> {
     if nodes.iter().any(|n| n.name == "report") && page.exists() {
         eprintln!("report: {}", page.display());
     }
-    Ok(())
+    Ok(Exit::Done.into())
 }
 
 /// A run that brings nodes up to date.

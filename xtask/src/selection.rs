@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use failure::{Failure, Result};
 
+use crate::config::ExecutorKind;
 use crate::device;
 use crate::graph::{Graph, Node};
 
@@ -38,6 +39,15 @@ pub struct Selection {
     /// How many nodes may run at the same time [default: the number of processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
+    /// What runs the stages, instead of one process each; the table [executor] has more options
+    #[arg(long, value_enum, value_name = "EXECUTOR")]
+    pub executor: Option<ExecutorKind>,
+    /// The most processes at once, with an executor
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs_max: Option<u16>,
+    /// Submit the job, and do not wait for it (with --executor slurm)
+    #[arg(long)]
+    pub detach: bool,
     /// Take results from the remote of [cache], but upload none
     #[arg(long)]
     pub read_only: bool,

@@ -308,7 +308,7 @@ impl<'s> Session<'s> {
             return Ok(Turn::Still);
         }
         let running: Vec<&Node> = self.running().collect();
-        if !has_room(node, &running, self.selection.jobs(), &self.selection.device) {
+        if !has_room(node, &running, self.jobs(), &self.selection.device) {
             return Ok(Turn::Still);
         }
         let mut inputs = Vec::new();
@@ -331,14 +331,14 @@ impl<'s> Session<'s> {
             return Ok(Turn::Still);
         };
         let key = wanted.ingredients.content_key();
-        let resume = node.resumable && !self.selection.fresh;
+        let resume = self.keeps_unfinished(node) && !self.selection.fresh;
         if resume && self.context.store.has_other_unfinished(&node.name, &key) {
             let of = &node.name;
             self.board
                 .aside(|| eprintln!("{of}: an unfinished run with other options or sources is kept; `cargo xtask cache gc` drops it"));
         }
         self.runner.ready()?;
-        interrupt::running(node.resumable, self.selection.fresh);
+        interrupt::running(self.keeps_unfinished(node), self.selection.fresh);
         let states = self.states(node, &inputs);
         let given = self.recipes.given_part(node)?;
         let job = Job {
@@ -370,6 +370,17 @@ impl<'s> Session<'s> {
         Ok(Turn::Start(Box::new(job)))
     }
 
+    /// How many nodes may run at the same time.
+    fn jobs(&self) -> usize {
+        self.runner.processes().unwrap_or_else(|| self.selection.jobs())
+    }
+
+    /// Whether an interrupted run of the node can be continued: it has checkpoints, or pieces of work
+    /// that several processes share.
+    fn keeps_unfinished(&self, node: &Node) -> bool {
+        node.resumable || node.shared && self.runner.shares_work()
+    }
+
     /// Publishes a stage's result. If the stage may have read something other than its key lists,
     /// drops its files, and also the checkpoints of a stage that failed.
     fn end(&mut self, node: &'s Node, report: Result<StageReport>) -> Result<()> {
@@ -378,7 +389,7 @@ impl<'s> Session<'s> {
         else {
             return Ok(());
         };
-        interrupt::ended(node.resumable);
+        interrupt::ended(self.keeps_unfinished(node));
         let changes = self.changes(node, &running);
         if !changes.is_empty() {
             self.context

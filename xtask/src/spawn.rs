@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use bars::Board;
 use cache::{Download, NodeName, StageReport};
 use failure::{Failure, Result};
-use stage::{Event, Options};
+use stage::{Event, Options, Step};
 
 use crate::binaries::Binaries;
 use crate::fetch::SourceFetcher;
@@ -44,6 +44,16 @@ pub trait Runner: Sync {
     /// Prepares what runs the stages, so that the time this takes does not count as a stage's.
     fn ready(&self) -> Result<()>;
 
+    /// How many processes may run at once, if that is the runner's own choice.
+    fn processes(&self) -> Option<usize> {
+        None
+    }
+
+    /// Whether several processes share the work of a stage that allows it.
+    fn shares_work(&self) -> bool {
+        self.processes().is_some()
+    }
+
     /// Runs a node's stage and returns what it reported about its result.
     fn run(&self, job: &Job<'_>) -> Result<StageReport>;
 }
@@ -54,61 +64,132 @@ impl Runner for Binaries<'_> {
     }
 
     fn run(&self, job: &Job<'_>) -> Result<StageReport> {
-        let node = job.node;
-        let place = || format!("stage `{}`", node.package);
-        let bug = "run it again with RUST_BACKTRACE=1 and report this";
-        let (root, index) = self.place();
-        let (downloads, lock) = (&job.downloads, &job.lock);
-        let fetcher = SourceFetcher { root, index, downloads, lock, offline: job.offline };
-        fetcher.fetch(&job.options)?;
-        let options =
-            serde_json::to_string(&job.options).map_err(|e| Failure::failed(e, place(), bug))?;
-        let mut started = false;
-        let mut child = self.spawn(&node.package, Some(&job.sources), |program| {
-            // A program that was replaced as it started may have left files.
-            if std::mem::replace(&mut started, true) && !job.resume {
-                std::fs::remove_dir_all(&job.work)
-                    .and_then(|()| std::fs::create_dir_all(&job.work))?;
-            }
-            command(program, job, &options).spawn()
-        })?;
-        let stdin = child.stdin.take();
-        let mut console = job.board.console(&node.name);
-        let (mut summary, mut failure, mut downloaded) = (None, None, Vec::new());
-        let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
-        for line in lines.map_while(std::io::Result::ok) {
-            match serde_json::from_str(&line) {
-                Ok(Event::Summary { text }) => summary = Some(text),
-                Ok(Event::Failure { failure: f }) => failure = Some(f),
-                Ok(Event::Download { url, bytes, sha256 }) => {
-                    downloaded.push(Download { url, bytes, sha256 });
-                }
-                Ok(event) => console.show(&event),
-                Err(_) => console.line(&line),
-            }
+        fetch_sources(self, job)?;
+        let done = run_program(self, job, &Launch::default()).map_err(Stopped::into_failure)?;
+        done.report().map_err(Stopped::into_failure)
+    }
+}
+
+/// Fetches the sources that a stage reads, if they are not here.
+pub fn fetch_sources(binaries: &Binaries<'_>, job: &Job<'_>) -> Result<()> {
+    let (root, index) = binaries.place();
+    let (downloads, lock) = (&job.downloads, &job.lock);
+    SourceFetcher { root, index, downloads, lock, offline: job.offline }.fetch(&job.options)
+}
+
+/// How a stage's program is started.
+#[derive(Default)]
+pub struct Launch {
+    /// A command and its arguments that start the program; without any, it is started directly.
+    pub by: Vec<String>,
+    /// Further arguments of the program.
+    pub arguments: Vec<String>,
+    /// How many threads it may use, if not one for each processor.
+    pub threads: Option<u32>,
+    /// What its messages are labelled with, if not the node's name.
+    pub label: Option<String>,
+}
+
+/// What a stage's program told before it ended.
+pub struct Done {
+    place: String,
+    summary: Option<String>,
+    downloads: Vec<Download>,
+    /// The steps of its shared work, if it was asked for them.
+    pub steps: Option<Vec<Step>>,
+}
+
+impl Done {
+    /// What the program reported about its result.
+    pub fn report(self) -> Result<StageReport, Stopped> {
+        let Self { place, summary, downloads, .. } = self;
+        let none = || Failure::failed("the stage reported no result", &place, REPORT_IT);
+        let summary = summary.ok_or_else(|| Stopped::Failed(none()))?;
+        Ok(StageReport { summary, downloads })
+    }
+}
+
+/// Why a stage's program did not do its work.
+pub enum Stopped {
+    /// It failed, and would fail again.
+    Failed(Failure),
+    /// It was killed, or its machine was.
+    Died(Failure),
+}
+
+impl Stopped {
+    /// The failure to show.
+    pub fn into_failure(self) -> Failure {
+        let (Self::Failed(failure) | Self::Died(failure)) = self;
+        failure
+    }
+}
+
+const REPORT_IT: &str = "run it again with RUST_BACKTRACE=1 and report this";
+
+/// Runs a stage's program to its end.
+pub fn run_program(
+    binaries: &Binaries<'_>,
+    job: &Job<'_>,
+    launch: &Launch,
+) -> Result<Done, Stopped> {
+    let node = job.node;
+    let place = format!("stage `{}`", node.package);
+    let bug = |e: &dyn std::fmt::Display| Stopped::Failed(Failure::failed(e, &place, REPORT_IT));
+    let options = serde_json::to_string(&job.options).map_err(|e| bug(&e))?;
+    let mut started = false;
+    let child = binaries.spawn(&node.package, Some(&job.sources), |program| {
+        // A program that was replaced as it started may have left files.
+        if std::mem::replace(&mut started, true) && !job.resume && launch.arguments.is_empty() {
+            std::fs::remove_dir_all(&job.work).and_then(|()| std::fs::create_dir_all(&job.work))?;
         }
-        console.clear();
-        let status = child.wait().map_err(|e| Failure::failed(e, place(), bug))?;
-        drop(stdin);
-        match (failure, summary) {
-            (Some(failure), _) => Err(failure),
-            (None, Some(summary)) if status.success() => {
-                Ok(StageReport { summary, downloads: downloaded })
+        command(program, job, &options, launch).spawn()
+    });
+    let mut child = child.map_err(Stopped::Failed)?;
+    let stdin = child.stdin.take();
+    let mut console = job.board.console(launch.label.as_deref().unwrap_or(&node.name));
+    let (mut failure, mut steps) = (None, None);
+    let (mut summary, mut downloads) = (None, Vec::new());
+    let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
+    for line in lines.map_while(std::io::Result::ok) {
+        match serde_json::from_str(&line) {
+            Ok(Event::Summary { text }) => summary = Some(text),
+            Ok(Event::Steps { steps: s }) => steps = Some(s),
+            Ok(Event::Failure { failure: f }) => failure = Some(f),
+            Ok(Event::Download { url, bytes, sha256 }) => {
+                downloads.push(Download { url, bytes, sha256 });
             }
-            _ => {
-                let remedy = "if the system killed it, check whether it ran out of memory; the same command resumes a training run";
-                Err(Failure::failed(format_args!("the stage ended with {status}"), place(), remedy))
-            }
+            Ok(event) => console.show(&event),
+            Err(_) => console.line(&line),
+        }
+    }
+    console.clear();
+    let status = child.wait().map_err(|e| bug(&e))?;
+    drop(stdin);
+    match failure {
+        Some(failure) => Err(Stopped::Failed(failure)),
+        None if status.success() => Ok(Done { place, summary, downloads, steps }),
+        None => {
+            let remedy = "if the system killed it, check whether it ran out of memory; the same command resumes a training run";
+            let what = format_args!("the stage ended with {status}");
+            Err(Stopped::Died(Failure::failed(what, &place, remedy)))
         }
     }
 }
 
 /// The command line of a stage.
-fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
+fn command(program: &Path, job: &Job<'_>, options: &str, launch: &Launch) -> Command {
     let Job {
         node, artifacts, inputs, work, downloads, lock, device, resume, offline, commit, ..
     } = job;
-    let mut command = Command::new(program);
+    let mut command = match launch.by.split_first() {
+        None => Command::new(program),
+        Some((by, arguments)) => {
+            let mut command = Command::new(by);
+            command.args(arguments).arg(program);
+            command
+        }
+    };
     command
         .arg("--node")
         .arg(node.name.as_str())
@@ -147,6 +228,13 @@ fn command(program: &Path, job: &Job<'_>, options: &str) -> Command {
     // are done in a moment.
     if node.uses_device && std::env::var_os("RAYON_NUM_THREADS").is_none() {
         command.env("RAYON_NUM_THREADS", "1");
+    }
+    command.args(&launch.arguments);
+    if let Some(threads) = launch.threads {
+        let threads = threads.to_string();
+        for variable in ["KNOCKLINE_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"] {
+            command.env(variable, &threads);
+        }
     }
     // The open pipe to stdin tells the stage that its parent is alive.
     command.stdin(Stdio::piped()).stdout(Stdio::piped());

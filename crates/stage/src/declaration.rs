@@ -39,6 +39,9 @@ pub struct Declaration {
     /// Whether a run that was killed can continue from its checkpoints.
     #[serde(default)]
     pub resumable: bool,
+    /// Whether several processes can share its work ([`crate::shards`]).
+    #[serde(default)]
+    pub shared: bool,
     /// Whether it is in the graph only if another node needs it.
     #[serde(default)]
     pub on_demand: bool,

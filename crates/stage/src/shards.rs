@@ -143,7 +143,7 @@ impl Stage {
     /// exists, it stays: another process has made it, and chunks may be in it.
     pub fn make_once<T>(&self, path: &Path, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         let partial = self.partial(&self.piece("files", 0))?;
-        let made = make(&partial).and_then(|made| {
+        let done = make(&partial).and_then(|made| {
             let linked = std::fs::File::open(&partial)
                 .and_then(|file| file.sync_all())
                 .and_then(|()| std::fs::hard_link(&partial, path));
@@ -155,7 +155,7 @@ impl Stage {
             }
         });
         let _ = std::fs::remove_file(&partial);
-        made
+        done
     }
 
     /// A path for an unfinished file beside `path`, which no other process uses.

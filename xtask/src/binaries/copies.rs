@@ -13,10 +13,13 @@ use super::{Binaries, Note, Notes, STAMP, stages, write};
 const OTHERS: [&str; 4] = ["bundle", "export", "knockline", "predict"];
 
 /// Builds every program for the CPU and copies it into `dir`, with xtask itself and the notes on
-/// what the programs were built from.
-pub fn copy_all(root: &Path, dir: &Path) -> Result<()> {
-    let packages: Vec<String> =
-        stages(root)?.into_iter().chain(OTHERS.map(str::to_owned)).collect();
+/// what the programs were built from. The program `remote` is built and copied on request.
+pub fn copy_all(root: &Path, dir: &Path, with_remote: bool) -> Result<()> {
+    let packages: Vec<String> = stages(root)?
+        .into_iter()
+        .chain(OTHERS.map(str::to_owned))
+        .chain(with_remote.then(|| "remote".to_owned()))
+        .collect();
     let index = Index::default();
     let binaries = Binaries::new(root, "cpu", &packages, &index);
     std::fs::create_dir_all(dir).map_err(|e| Failure::io("create folder", dir, &e))?;

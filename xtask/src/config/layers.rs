@@ -8,7 +8,7 @@ use stage::options::suggest;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::{CACHE, Problems, tuning};
+use super::{Problems, other_tables, tuning};
 use crate::declared::Declared;
 
 /// The table whose tables list values to combine.
@@ -92,7 +92,7 @@ impl<'d> ConfigLayers<'d> {
 
     /// The tables with fixed names.
     fn fixed(&self) -> impl Iterator<Item = &str> {
-        self.declared.fixed().map(|(_, node)| node.name.as_str()).chain([CACHE])
+        self.declared.fixed().map(|(_, node)| node.name.as_str()).chain(other_tables())
     }
 
     /// The prefixes of runs' names: `train.`.

@@ -43,7 +43,10 @@ impl World {
             node.options.iter().map(move |file| format!("{package}/{file}"))
         });
         let nodes = declared.packages().into_iter().map(|package| format!("{package}/node.toml"));
-        for file in described.chain(nodes).chain(["remote/options.toml".to_owned()]) {
+        for file in described
+            .chain(nodes)
+            .chain(["remote/options.toml", "../xtask/executor.toml"].map(str::to_owned))
+        {
             let path = format!("crates/{file}");
             world.put(&path, &std::fs::read_to_string(real.join(&path)).expect("reads"));
         }
