@@ -1,0 +1,415 @@
+#!/usr/bin/env python3
+"""Runs the pipeline on a Slurm cluster of four nodes on this machine, and compares its results with those of
+a run without it.
+
+    tests/slurm.py [--kill] [--keep]
+
+The cluster needs the packages slurmctld, slurmd, slurm-client and munge, and no root. Every daemon listens on
+127.0.0.1 only. --kill also kills processes of the stage, the run, the command, a node and the controller in
+the middle of each stage, which takes some minutes.
+"""
+
+import argparse
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DAEMONS = ["slurmctld", "slurmd", "sbatch", "srun", "munged"]
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+NODES = 4
+SECRET = "mark-of-a-secret"
+
+
+def free_ports(count):
+    """A run of free ports."""
+    for base in range(20000, 60000, 50):
+        sockets = []
+        try:
+            for port in range(base, base + count):
+                one = socket.socket()
+                sockets.append(one)
+                one.bind(("127.0.0.1", port))
+            return base
+        except OSError:
+            continue
+        finally:
+            for one in sockets:
+                one.close()
+    sys.exit("no free ports")
+
+
+class Cluster:
+    """Slurm on the loopback interface: no systemd, no cgroups, no database."""
+
+    def __init__(self, dir):
+        self.dir = dir
+        self.conf = dir / "slurm.conf"
+        self.env = {**os.environ, "SLURM_CONF": str(self.conf), "PATH": PATH}
+        for name in ["munge", "state", "spool", "log"]:
+            (dir / name).mkdir(parents=True)
+        os.chmod(dir / "munge", 0o711)
+        key = dir / "munge" / "key"
+        key.touch(0o600)
+        key.write_bytes(os.urandom(128))
+        port = free_ports(NODES + 1)
+        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+        self.conf.write_text(f"""\
+ClusterName=loop
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
+AuthInfo=socket={dir}/munge/socket
+# Without these, the daemons and srun listen on every interface.
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+SlurmdParameters=config_overrides
+SlurmdTimeout=5
+ReturnToService=2
+StateSaveLocation={dir}/state
+SlurmdSpoolDir={dir}/spool/%n
+SlurmctldPidFile={dir}/slurmctld.pid
+SlurmdPidFile={dir}/slurmd-%n.pid
+SlurmctldLogFile={dir}/log/slurmctld
+SlurmdLogFile={dir}/log/%n
+NodeName=n[1-{NODES}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{port + 1}-{port + NODES}] CPUs=2 RealMemory=8000
+PartitionName=main Nodes=ALL Default=YES DefMemPerCPU=500
+""")
+
+    def run(self, *command):
+        return subprocess.run(command, env=self.env, check=True, capture_output=True, text=True).stdout
+
+    def up(self):
+        munge = self.dir / "munge"
+        # Forced, because others cannot reach its socket in this folder, and need not.
+        self.run("munged", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key", f"--pid-file={munge}/pid",
+                 f"--log-file={munge}/log", f"--seed-file={munge}/seed")
+        self.start_controller()
+        for node in range(1, NODES + 1):
+            (self.dir / "spool" / f"n{node}").mkdir(exist_ok=True)
+            self.start_node(node)
+        wait("four idle nodes", lambda: self.idle() == NODES)
+
+    def start_controller(self, *options):
+        self.run("slurmctld", *options)
+
+    def start_node(self, node):
+        self.run("slurmd", "-N", f"n{node}")
+
+    def idle(self):
+        return sum(int(n) for n in self.run("sinfo", "-h", "-t", "idle", "-o", "%D").split())
+
+    def pid(self, name):
+        return int((self.dir / f"{name}.pid").read_text())
+
+    def down(self):
+        subprocess.run(["scancel", "--me"], env=self.env, capture_output=True)
+        for file in [*self.dir.glob("slurmd-*.pid"), self.dir / "slurmctld.pid", self.dir / "munge" / "pid"]:
+            try:
+                os.kill(int(file.read_text()), signal.SIGTERM)
+            except (OSError, ValueError):
+                pass
+        time.sleep(1)
+
+
+def wait(what, is_so, seconds=120):
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            sys.exit(f"there were never {what}")
+        time.sleep(0.02)
+
+
+def xtask(arguments, env=None, **more):
+    return subprocess.Popen(["cargo", "xtask", "pipeline", *map(str, arguments)], cwd=ROOT, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
+
+
+def done(process, what):
+    output, _ = process.communicate(timeout=1200)
+    if process.returncode != 0:
+        sys.exit(f"{what}: exit status {process.returncode}\n{output}")
+    return output
+
+
+def digests(artifacts):
+    """The digest of every file of every result that does not depend on times."""
+    all = {}
+    for manifest in sorted(artifacts.glob("*/manifest.json")):
+        node = manifest.parent.name
+        if node in ["train.sweep", "report"]:
+            continue
+        outputs = json.loads(manifest.read_text())["outputs"]
+        all.update({f"{node}/{file['path']}": file["digest"] for file in outputs if file["path"] != "timings.jsonl"})
+    return all
+
+
+def compare(artifacts, wanted, what):
+    found = digests(artifacts)
+    other = {name for name in {*wanted, *found} if wanted.get(name) != found.get(name)}
+    if other or not found:
+        sys.exit(f"{what}: other bytes in {sorted(other)}")
+    print(f"{what}: {len(found)} files with the same bytes", flush=True)
+
+
+def processes():
+    """The command line of every process."""
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                pass
+
+
+def stage_processes(artifacts, node):
+    """The processes that work on a node."""
+    folder = str(artifacts / ".knockline" / "job" / "programs")
+    return [pid for pid, command in processes()
+            if command[0].startswith(folder) and "--node" in command and command[command.index("--node") + 1] == node]
+
+
+def parent(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("PPid:"):
+            return int(line.split()[1])
+    return 0
+
+
+def kill(pids):
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+
+
+def ports_outside_loopback(pids):
+    """Listening sockets of these processes on other addresses than 127.0.0.1 and ::1."""
+    inodes = set()
+    for pid in pids:
+        try:
+            for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+                link = os.readlink(fd)
+                if link.startswith("socket:["):
+                    inodes.add(link[8:-1])
+        except OSError:
+            pass
+    loopback = {"0100007F", "00000000000000000000000001000000"}
+    found = []
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"]:
+        for line in pathlib.Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            address, port = fields[1].split(":")
+            if fields[3] == "0A" and fields[9] in inodes and address not in loopback:
+                found.append(f"{address}:{int(port, 16)}")
+    return found
+
+
+def same_bytes(cluster, dir):
+    """The sample in small chunks, by one to seven processes."""
+    local = dir / "local"
+    done(xtask(["--artifacts", local]), "without Slurm")
+    wanted = digests(local)
+    for jobs in [1, 2, 4, 7]:
+        artifacts = dir / f"jobs-{jobs}"
+        arguments = ["--artifacts", artifacts, "--jobs-max", jobs, "--set", "executor.chunk_rows=100"]
+        process = xtask([*arguments, "--executor", "slurm"], cluster.env)
+        outside = set()
+        stop = threading.Event()
+
+        def watch():
+            while not stop.is_set():
+                names = ("slurm", "srun", "munge", "xtask")
+                pids = [pid for pid, command in processes()
+                        if os.path.basename(command[0]).startswith(names) or str(artifacts) in command[0]]
+                outside.update(ports_outside_loopback(pids))
+                time.sleep(0.05)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        done(process, f"{jobs} processes")
+        stop.set()
+        watcher.join()
+        if outside:
+            sys.exit(f"ports outside of the loopback interface: {sorted(outside)}")
+        compare(artifacts, wanted, f"{jobs} processes on four nodes")
+        done(xtask([*arguments[:2], "--executor", "local", *arguments[2:], "--force", "split", "--force", "tensors"]),
+             "processes here")
+        compare(artifacts, wanted, f"{jobs} processes here")
+
+
+class Files(http.server.BaseHTTPRequestHandler):
+    """A file behind a password."""
+
+    def do_GET(self):
+        rows = "".join(f"{'bt'[i % 2]}\tword{i % 7} word{i % 11} text{i}\n" for i in range(400))
+        body = ("label\ttext\n" + rows).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+def no_secret(cluster, dir):
+    """An address with a password is in no script and no log."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    artifacts = dir / "secret"
+    source = f"http://me:{SECRET}@127.0.0.1:{server.server_port}/rows.tsv"
+    done(xtask(["--artifacts", artifacts, "--executor", "slurm", "--jobs-max", 2, "--to", "split",
+                "--set", f"ingest.files={source}"], cluster.env), "a source with a password")
+    server.shutdown()
+    for folder in [artifacts, cluster.dir / "log", cluster.dir / "state", cluster.dir / "spool"]:
+        for file in folder.rglob("*"):
+            if not file.is_file() or SECRET.encode() not in file.read_bytes():
+                continue
+            if file.name == "arguments.json" and file.stat().st_mode & 0o077 == 0:
+                continue
+            sys.exit(f"{file} has the password")
+    print("a password in a source is in no script, log or result", flush=True)
+
+
+class Killing:
+    """A run in which something is killed in the middle of each stage."""
+
+    NODES = ["ingest", "split", "embed", "tensors", "ngrams", "train.slp", "train.mlp", "train.linear", "report"]
+
+    def __init__(self, cluster, dir, wanted, name):
+        self.cluster = cluster
+        self.artifacts = dir / f"killed-{name.replace(' ', '-')}"
+        self.wanted = wanted
+        self.name = name
+        self.arguments = [*ARGUMENTS, "--artifacts", self.artifacts, "--executor", "slurm", "--jobs-max", "4",
+                          "--set", "executor.chunk_rows=5000", "--set", 'executor.sbatch=["--nodes=4"]']
+
+    def run(self, victim):
+        process = xtask(self.arguments, self.cluster.env)
+        killed = []
+        for node in self.NODES:
+            # A stage may have run to its end in the meantime, beside another one.
+            wait(f"processes of {node}", lambda: stage_processes(self.artifacts, node)
+                 or (self.artifacts / node).exists() or process.poll() is not None, 300)
+            pids = stage_processes(self.artifacts, node)
+            if pids:
+                again = victim(self, pids, process)
+                killed.append(node)
+                process = again or process
+        output = done(process, self.name)
+        compare(self.artifacts, self.wanted, f"{self.name} killed in {len(killed)} stages ({', '.join(killed)})")
+        if len(killed) < 5:
+            sys.exit(f"{self.name}: too few stages were hit\n{output}")
+
+
+def kill_shard(_, pids, __):
+    kill(pids[:1])
+
+
+def kill_coordinator(run, *_):
+    mark = str(run.artifacts / ".knockline" / "job" / "programs" / "xtask")
+    kill([pid for pid, command in processes() if command[0] == mark])
+    wait("another run", lambda: any(command[0] == mark for _, command in processes()))
+
+
+def kill_command(run, _, process):
+    before = (run.artifacts / ".knockline" / "job" / "job.json").read_text()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = xtask(run.arguments, run.cluster.env, start_new_session=True)
+    if (run.artifacts / ".knockline" / "job" / "job.json").read_text() != before:
+        sys.exit("the run was submitted twice")
+    return again
+
+
+def kill_controller(run, *_):
+    kill([run.cluster.pid("slurmctld")])
+    time.sleep(1)
+    run.cluster.start_controller()
+
+
+def kill_node(run, pids, _):
+    """Kills a node with all that runs on it, but not the first one, on which the run is."""
+    for node in range(NODES, 1, -1):
+        daemon = run.cluster.pid(f"slurmd-n{node}")
+        steps = [pid for pid, command in processes()
+                 if os.path.basename(command[0]).startswith("slurmstepd") and f"n{node}" in " ".join(command)]
+        of_steps = [pid for pid in pids if any(is_below(pid, step) for step in steps)]
+        if of_steps or node == 2:
+            kill([daemon, *steps, *of_steps])
+            wait(f"answers that n{node} is down", lambda: "down" in run.cluster.run(
+                "sinfo", "-h", "-n", f"n{node}", "-o", "%t"))
+            run.cluster.start_node(node)
+            return
+
+
+def is_below(pid, ancestor):
+    while pid > 1:
+        try:
+            pid = parent(pid)
+        except OSError:
+            return False
+        if pid == ancestor:
+            return True
+    return False
+
+
+ARGUMENTS = ["--set", "ingest.source=sample:150000", "--set", "train.mlp.epochs=3", "--set", "train.slp.epochs=3",
+             "--to", "report", "--set", "train.sweep.repeats=1"]
+
+
+def kills(cluster, dir):
+    local = dir / "whole"
+    done(xtask([*ARGUMENTS, "--artifacts", local]), "without Slurm")
+    wanted = digests(local)
+    for name, victim in [("a process", kill_shard), ("the run", kill_coordinator), ("the command", kill_command),
+                         ("the controller", kill_controller), ("a node", kill_node)]:
+        start = time.monotonic()
+        Killing(cluster, dir, wanted, name).run(victim)
+        print(f"  {time.monotonic() - start:.0f} s", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="keep the folder, and name it")
+    arguments = parser.parse_args()
+    missing = [name for name in DAEMONS if not shutil.which(name, path=PATH)]
+    if missing:
+        sys.exit(f"not installed: {', '.join(missing)}")
+    dir = pathlib.Path(tempfile.mkdtemp(prefix="knockline-slurm-"))
+    cluster = Cluster(dir / "cluster")
+    try:
+        cluster.up()
+        same_bytes(cluster, dir)
+        no_secret(cluster, dir)
+        if arguments.kill:
+            kills(cluster, dir)
+    finally:
+        cluster.down()
+        if arguments.keep:
+            print(dir)
+        else:
+            shutil.rmtree(dir, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
