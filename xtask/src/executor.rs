@@ -11,6 +11,7 @@ mod slurm;
 mod submit;
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use cache::StageReport;
@@ -140,33 +141,41 @@ impl<'e> Executor<'e> {
                     self.launch(job.node, with(&arguments), Some(label))
                 })
                 .collect();
-            self.all(job, &launches)?;
+            if self.all(job, &launches)? {
+                break;
+            }
         }
         let launch = self.launch(job.node, with(&[]), None);
         self.process(job, &launch)?.report().map_err(Stopped::into_failure)
     }
 
-    /// Runs the processes of a step. After a failure, those that run are waited for.
-    fn all(&self, job: &Job<'_>, launches: &[Launch]) -> Result<()> {
+    /// Runs the processes of a step, and returns whether the remaining steps have nothing to do.
+    /// After a failure, those that run are waited for.
+    fn all(&self, job: &Job<'_>, launches: &[Launch]) -> Result<bool> {
+        let steps_done = AtomicBool::new(false);
         let failed = Mutex::new(None::<Failure>);
         let is_over = || failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         std::thread::scope(|scope| {
             for launch in launches {
-                let (failed, is_over) = (&failed, &is_over);
+                let (failed, is_over, steps_done) = (&failed, &is_over, &steps_done);
                 scope.spawn(move || {
                     if is_over() {
                         return;
                     }
-                    if let Err(failure) = self.process(job, launch) {
-                        failed
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .get_or_insert(failure);
+                    match self.process(job, launch) {
+                        Ok(done) => {
+                            steps_done.fetch_or(done.steps_done, Ordering::Relaxed);
+                        }
+                        Err(failure) => {
+                            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                            failed.get_or_insert(failure);
+                        }
                     }
                 });
             }
         });
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(steps_done.into_inner()), Err)
     }
 }
 

@@ -97,6 +97,8 @@ pub struct Done {
     downloads: Vec<Download>,
     /// The steps of its shared work, if it was asked for them.
     pub steps: Option<Vec<Step>>,
+    /// Whether no further step has anything to do.
+    pub steps_done: bool,
 }
 
 impl Done {
@@ -148,13 +150,14 @@ pub fn run_program(
     let mut child = child.map_err(Stopped::Failed)?;
     let stdin = child.stdin.take();
     let mut console = job.board.console(launch.label.as_deref().unwrap_or(&node.name));
-    let (mut failure, mut steps) = (None, None);
+    let (mut failure, mut steps, mut steps_done) = (None, None, false);
     let (mut summary, mut downloads) = (None, Vec::new());
     let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
     for line in lines.map_while(std::io::Result::ok) {
         match serde_json::from_str(&line) {
             Ok(Event::Summary { text }) => summary = Some(text),
             Ok(Event::Steps { steps: s }) => steps = Some(s),
+            Ok(Event::StepsDone) => steps_done = true,
             Ok(Event::Failure { failure: f }) => failure = Some(f),
             Ok(Event::Download { url, bytes, sha256 }) => {
                 downloads.push(Download { url, bytes, sha256 });
@@ -168,7 +171,7 @@ pub fn run_program(
     drop(stdin);
     match failure {
         Some(failure) => Err(Stopped::Failed(failure)),
-        None if status.success() => Ok(Done { place, summary, downloads, steps }),
+        None if status.success() => Ok(Done { place, summary, downloads, steps, steps_done }),
         None => {
             let remedy = "if the system killed it, check whether it ran out of memory; the same command resumes a training run";
             let what = format_args!("the stage ended with {status}");

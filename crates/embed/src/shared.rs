@@ -4,7 +4,7 @@
 use failure::Result;
 use formats::table;
 use stage::shards::{chunk_among, chunks_in};
-use stage::{Shared, Stage, Step};
+use stage::{Next, Shared, Stage, Step};
 use text::PARTS;
 
 use crate::vocabulary::Counter;
@@ -25,7 +25,7 @@ fn steps(stage: &Stage) -> Result<Vec<Step>> {
     Ok(vec![Step::new(COUNT, chunks)])
 }
 
-fn work(stage: &Stage, step: &str, chunk: usize) -> Result<()> {
+fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     let chunk_rows = stage.chunk_rows().unwrap_or(usize::MAX);
     let (part, rows) = chunk_among(chunk, chunk_rows, &sizes(stage)?)
         .ok_or_else(|| stage.no_chunk(step, chunk))?;
@@ -33,7 +33,7 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<()> {
     let tokenizer = tokenizer(&options)?;
     let mut counter = Counter::new(lowercase(&options)?, &tokenizer);
     count(stage, part, rows, &mut counter)?;
-    stage.write_json_piece(COUNT, chunk, &counter.into_counts())
+    stage.write_json_piece(COUNT, chunk, &counter.into_counts()).map(|()| Next::Step)
 }
 
 /// Adds the counts of all chunks.

@@ -9,7 +9,7 @@ use std::path::Path;
 use failure::{Failure, Result};
 use formats::table::{self, Writer};
 use stage::shards::{chunk_among, chunk_of, chunks_in};
-use stage::{Shared, Stage, Step};
+use stage::{Next, Shared, Stage, Step};
 use text::PARTS;
 
 use crate::scatter::Shards;
@@ -46,12 +46,13 @@ fn steps(stage: &Stage) -> Result<Vec<Step>> {
     ])
 }
 
-fn work(stage: &Stage, step: &str, chunk: usize) -> Result<()> {
+fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     match step {
-        PLAN => plan(stage),
-        SCATTER => scatter(stage, chunk),
-        _ => gather(stage, chunk),
+        PLAN => plan(stage)?,
+        SCATTER => scatter(stage, chunk)?,
+        _ => gather(stage, chunk)?,
     }
+    Ok(Next::Step)
 }
 
 fn plan(stage: &Stage) -> Result<()> {

@@ -15,7 +15,7 @@ use failure::{Exit, Failure, Result};
 use crate::declaration::{self, Declaration};
 use crate::shards::{CHECKPOINTS, Part, parse_chunks};
 use crate::stage::{InputFolder, Stage, bug};
-use crate::{Event, Options, Progress, Schema, Shared};
+use crate::{Event, Next, Options, Progress, Schema, Shared};
 
 /// The files that a stage's crate embeds: its `node.toml` and the descriptions of options that it
 /// lists.
@@ -170,6 +170,7 @@ fn do_part(stage: &Stage, shared: Shared, part: Part) -> Result<()> {
     let steps = (shared.steps)(stage)?;
     match part {
         Part::List => {
+            let steps = steps.into_iter().filter(|step| !stage.is_done(step)).collect();
             stage.progress.send(&Event::Steps { steps });
             Ok(())
         }
@@ -184,8 +185,10 @@ fn do_part(stage: &Stage, shared: Shared, part: Part) -> Result<()> {
                 ));
             }
             for chunk in chunks {
-                if !stage.piece(&name, chunk).exists() {
-                    (shared.work)(stage, &name, chunk)?;
+                if !stage.piece(&name, chunk).exists()
+                    && (shared.work)(stage, &name, chunk)? == Next::Result
+                {
+                    stage.progress.send(&Event::StepsDone);
                 }
             }
             Ok(())

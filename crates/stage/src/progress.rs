@@ -60,6 +60,8 @@ pub enum Event {
         /// The steps, in their order.
         steps: Vec<Step>,
     },
+    /// No further step of such work has anything to do.
+    StepsDone,
     /// The stage failed.
     Failure {
         /// Why.
@@ -199,7 +201,10 @@ impl Lines {
                     steps.iter().map(|step| format!("{} {}", step.name, step.chunks)).collect();
                 Some(self.labelled(&format!("chunks: {}", steps.join(", "))))
             }
-            Event::Download { .. } | Event::Summary { .. } | Event::Failure { .. } => None,
+            Event::StepsDone
+            | Event::Download { .. }
+            | Event::Summary { .. }
+            | Event::Failure { .. } => None,
         }
     }
 

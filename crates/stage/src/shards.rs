@@ -28,6 +28,8 @@ use crate::stage::bug;
 
 /// The folder in an unfinished run's that is kept when the run is interrupted.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
+/// What the names of the folders of pieces in it begin with; the rest is the size of a chunk.
+const PIECES: &str = "chunks-of-";
 
 /// How a stage's work is shared.
 #[derive(Clone, Copy)]
@@ -36,7 +38,16 @@ pub struct Shared {
     /// [`Stage::chunk_rows`] are the same.
     pub steps: fn(&Stage) -> Result<Vec<Step>>,
     /// Makes the piece of a chunk of a step with [`Stage::write_piece`].
-    pub work: fn(&Stage, &str, usize) -> Result<()>,
+    pub work: fn(&Stage, &str, usize) -> Result<Next>,
+}
+
+/// What comes after a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The other chunks, and the next step.
+    Step,
+    /// The result: no further step has anything to do.
+    Result,
 }
 
 /// A step, and how many chunks it has.
@@ -115,7 +126,7 @@ impl Stage {
 
     fn pieces(&self) -> PathBuf {
         let rows = self.chunk_rows.unwrap_or_default();
-        self.out.join(CHECKPOINTS).join(format!("chunks-of-{rows}"))
+        self.out.join(CHECKPOINTS).join(format!("{PIECES}{rows}"))
     }
 
     /// Writes a piece with `write`, whole or not at all.
@@ -194,15 +205,24 @@ impl Stage {
         bug(format_args!("there is no chunk {chunk} of `{step}`"), &format!("node `{}`", self.node))
     }
 
-    /// Removes all pieces, and what killed processes left of others.
+    /// Whether every chunk of a step has a piece.
+    pub(crate) fn is_done(&self, step: &Step) -> bool {
+        (0..step.chunks).all(|chunk| self.piece(&step.name, chunk).exists())
+    }
+
+    /// Removes all pieces, and what killed processes left of others, also those of other chunk sizes.
+    /// Checkpoints of the stage's own stay.
     pub(crate) fn drop_pieces(&self) -> Result<()> {
         let folder = self.out.join(CHECKPOINTS);
-        match std::fs::remove_dir_all(&folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Failure::io("remove", &folder, &e))
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(PIECES) {
+                let pieces = entry.path();
+                std::fs::remove_dir_all(&pieces).map_err(|e| Failure::io("remove", &pieces, &e))?;
             }
-            _ => Ok(()),
         }
+        // It stays if there is something else in it.
+        let _ = std::fs::remove_dir(&folder);
+        Ok(())
     }
 }
 

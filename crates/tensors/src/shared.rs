@@ -7,7 +7,7 @@ use formats::table;
 use schema::Labels;
 use serde::{Deserialize, Serialize};
 use stage::shards::{chunk_among, chunks_in};
-use stage::{Shared, Stage, Step};
+use stage::{Next, Shared, Stage, Step};
 use text::PARTS;
 
 use crate::{
@@ -52,9 +52,9 @@ fn steps(stage: &Stage) -> Result<Vec<Step>> {
     Ok(vec![Step::new(ROWS, chunks), Step::new(LAYOUT, 1), Step::new(FEATURES, chunks)])
 }
 
-fn work(stage: &Stage, step: &str, chunk: usize) -> Result<()> {
+fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     if step == LAYOUT {
-        return layout(stage);
+        return layout(stage).map(|()| Next::Step);
     }
     let sizes = sizes(stage)?;
     let (part, range) =
@@ -66,7 +66,7 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<()> {
         let labels = Labels::read(&stage.input("split", Labels::FILE)?)?;
         let lookup = (options.empty == Empty::Drop).then(|| lookup(stage)).transpose()?;
         let rows = PartRows::read(&path, range, &labels, lookup.as_ref())?;
-        return stage.write_json_piece(ROWS, chunk, &rows);
+        return stage.write_json_piece(ROWS, chunk, &rows).map(|()| Next::Step);
     }
     let lookup = lookup(stage)?;
     let layout: Layout = stage.read_json_piece(LAYOUT, 0)?;
@@ -81,7 +81,7 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<()> {
     let push = |values: &[f32]| writer.push(values);
     let made = features(&path, range, &rows, &lookup, options.empty, push)?;
     writer.finish()?;
-    stage.write_json_piece(FEATURES, chunk, &made)
+    stage.write_json_piece(FEATURES, chunk, &made).map(|()| Next::Step)
 }
 
 /// Makes the files, with room for the features.

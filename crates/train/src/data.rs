@@ -1,5 +1,6 @@
 //! The features or sequences of the three parts and their labels, checked and on the device.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -12,6 +13,7 @@ use schema::Labels;
 use stage::Stage;
 
 use crate::device;
+use crate::run::workers::Workers;
 
 /// The rows of one part: train, valid or test.
 pub struct Part {
@@ -101,10 +103,33 @@ impl Data {
 
     /// Reads the files that `tensors` wrote.
     pub fn read(stage: &Stage, device: &Device) -> Result<Self> {
+        Self::read_rows(stage, device, |_, rows| 0..rows)
+    }
+
+    /// The same for a worker, which reads only its block of train's features: worker `(i, n)` is one
+    /// of n.
+    pub fn read_block(
+        stage: &Stage,
+        device: &Device,
+        (worker, count): (usize, usize),
+    ) -> Result<Self> {
+        let block = |part: &str, rows| {
+            if part == "train" { Workers::block(count, worker, rows) } else { 0..0 }
+        };
+        Self::read_rows(stage, device, block)
+    }
+
+    /// Reads the files. `used` says, for a part and its number of rows, which of them are used.
+    fn read_rows(
+        stage: &Stage,
+        device: &Device,
+        used: impl Fn(&str, usize) -> Range<usize>,
+    ) -> Result<Self> {
         let labels = Labels::read(&stage.input("tensors", Labels::FILE)?)?;
         let path = |part: &str| stage.input("tensors", &format!("{part}.safetensors"));
         let read = |part: &str, dimension| {
-            let part = Part::read(&path(part)?, dimension, labels.len(), device)?;
+            let used = |rows| used(part, rows);
+            let part = Part::read(&path(part)?, dimension, labels.len(), device, used)?;
             Ok((part.len() > 0).then_some(part))
         };
         let needed = |part: &str, dimension| {
@@ -116,6 +141,11 @@ impl Data {
         let valid = needed("valid", Some(dimension))?;
         let test = read("test", Some(dimension))?;
         Ok(Self { train, valid, test, dimension, labels })
+    }
+
+    /// The rows of train, in their order.
+    pub fn all_rows(&self) -> Vec<u32> {
+        (0..u32::try_from(self.train.len()).unwrap_or(u32::MAX)).collect()
     }
 
     /// The parts that there are, by name.
@@ -153,6 +183,7 @@ impl Part {
         dimension: Option<usize>,
         classes: usize,
         device: &Device,
+        used: impl Fn(usize) -> Range<usize>,
     ) -> Result<Self> {
         let wrong = |what: String| Failure::artifact(what, path);
         let (shape, x) = Arrays::map(path)?.into_f32("X", &[None, dimension])?;
@@ -160,7 +191,11 @@ impl Part {
         if d == 0 {
             return Err(wrong(format!("X is empty: {n} rows of no columns")));
         }
-        if let Some(at) = x.iter().position(|v| !v.is_finite()) {
+        // What nobody uses is not read from the disk, either.
+        let used = used(n);
+        let of_used = x.get(used.start * d..used.end * d).unwrap_or_default();
+        if let Some(at) = of_used.iter().position(|v| !v.is_finite()) {
+            let at = at + used.start * d;
             return Err(wrong(format!("X is not finite in row {}, column {}", at / d, at % d)));
         }
         let arrays = Arrays::map(path)?;
@@ -319,7 +354,9 @@ mod tests {
             None,
         )
         .expect("writes");
-        Part::read(&path, Some(2), 4, &Device::Cpu).err().map_or_else(String::new, |f| f.what)
+        Part::read(&path, Some(2), 4, &Device::Cpu, |rows| 0..rows)
+            .err()
+            .map_or_else(String::new, |f| f.what)
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod single;
 mod sweep;
 
 use failure::Result;
+pub use run::SHARED;
 use stage::{Embedded, Stage};
 
 macro_rules! options {

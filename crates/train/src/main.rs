@@ -1,5 +1,10 @@
 //! Command line of the train stage.
 
 fn main() -> std::process::ExitCode {
-    stage::main("Trains a net on the feature matrices", train::NODES, train::run)
+    stage::main_shared(
+        "Trains a net on the feature matrices",
+        train::NODES,
+        train::run,
+        train::SHARED,
+    )
 }

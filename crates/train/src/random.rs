@@ -24,6 +24,14 @@ impl Random {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
+    /// The generator of a worker in an epoch: a stream of its own.
+    pub fn of_worker(seed: u64, epoch: u32, worker: usize) -> Self {
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        // The run's own generator is stream 0, and epochs are counted from 1.
+        generator.set_stream(u64::from(epoch) << 32 | worker as u64);
+        Self(generator)
+    }
+
     /// The generator that was in this `state`, or `None` if the state is not valid.
     pub fn restore(state: &GeneratorState) -> Option<Self> {
         let mut seed = <ChaCha8Rng as SeedableRng>::Seed::default();

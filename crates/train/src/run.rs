@@ -9,8 +9,10 @@ mod live;
 mod order;
 mod predictions;
 mod schedule;
+mod shared;
 mod stopping;
 mod tensorboard;
+pub mod workers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ use nets::{Net, Shape, ShapeOptions, Table, file};
 use schema::{CheckpointSummary, Labels, Metrics, RunConfig, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
 use stage::declaration::setting;
-use stage::{Event, Stage};
+use stage::{Event, Next, Stage};
 
 use crate::data::Data;
 use crate::engine::Engine;
@@ -33,6 +35,8 @@ use crate::score::score;
 use crate::{device, init};
 use fit::{Plan, RunContext, fit};
 use schedule::Schedule;
+pub use shared::SHARED;
+use workers::Workers;
 
 /// The options of all nets. Those that a net does not have are `None`.
 #[derive(Serialize, Deserialize)]
@@ -46,6 +50,8 @@ struct RunOptions {
     seeds: Option<Vec<u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     folds: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
     shuffle: bool,
     #[serde(skip_serializing)]
     init: Option<PathBuf>,
@@ -83,11 +89,7 @@ struct RunOptions {
 pub fn run(stage: &Stage) -> Result<String> {
     let options: RunOptions = stage.options()?;
     let device = device::open(&stage.device)?;
-    let data = if options.embeddings.is_some() {
-        Data::read_sequences(stage, &device)?
-    } else {
-        Data::read(stage, &device)?
-    };
+    let data = data(stage, &options, &device)?;
     let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
     let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep, None)?;
 
@@ -128,7 +130,20 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(summary.join("; "))
 }
 
+fn data(stage: &Stage, options: &RunOptions, device: &Device) -> Result<Data> {
+    if options.embeddings.is_some() {
+        Data::read_sequences(stage, device)
+    } else {
+        Data::read(stage, device)
+    }
+}
+
 impl RunOptions {
+    /// How many workers share an epoch.
+    fn workers(&self) -> usize {
+        self.workers.unwrap_or(1)
+    }
+
     /// The options that a net's shape follows from.
     fn shape(&self) -> ShapeOptions {
         ShapeOptions {
@@ -152,14 +167,8 @@ struct Trainer<'t> {
 }
 
 impl Trainer<'_> {
-    /// Trains one net on some rows, or on all, into `folder`.
-    fn train(
-        &mut self,
-        seed: u64,
-        folder: &Path,
-        keep: Option<u32>,
-        rows: Option<&[u32]>,
-    ) -> Result<(Net, Trained)> {
+    /// A net with its starting weights, its optimizer, and the generator that goes on from there.
+    fn begin(&self, seed: u64) -> Result<(Net, Optimizer, Random)> {
         let Self { stage, options, data, device } = *self;
         let wrong = |e: candle_core::Error| device::failed(&e, &stage.node);
         let table = data.train.sequences().map(|(_, table)| table);
@@ -169,7 +178,7 @@ impl Trainer<'_> {
             .map_err(|e| Failure::usage(e, &stage.node, "correct the options of the run"))?;
         let mut random = Random::new(seed);
         let mut net =
-            Net::zeros(shape.clone(), data.dimension, data.labels.len(), device).map_err(wrong)?;
+            Net::zeros(shape, data.dimension, data.labels.len(), device).map_err(wrong)?;
         init::draw(&mut net, table, &mut random).map_err(wrong)?;
         if let Some(init) = &options.init {
             let explain = |f: Failure| {
@@ -184,20 +193,86 @@ impl Trainer<'_> {
             };
             file::read_net(init, &mut net).map_err(explain)?;
         }
-        if shape == Shape::SingleLayer && folder == stage.out() {
-            first_rows::write(&net, &data.train, stage)?;
-        }
         let rule = options.optimizer.unwrap_or_default();
         let (momentum, decay) =
             (options.momentum.unwrap_or(0.0), options.weight_decay.unwrap_or(0.0));
-        let mut optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
-        let run = RunContext {
-            node: &stage.node,
+        let optimizer = Optimizer::new(rule, momentum, decay, &net).map_err(wrong)?;
+        Ok((net, optimizer, random))
+    }
+
+    fn context<'r>(&'r self, seed: u64, folder: &'r Path) -> RunContext<'r> {
+        RunContext {
+            node: &self.stage.node,
             seed,
             folder,
-            progress: &stage.progress,
-            resume: stage.resume,
+            progress: &self.stage.progress,
+            // Processes that share a run go on where the others were.
+            resume: self.stage.resume || self.stage.chunk_rows().is_some(),
+            shared: self.stage.chunk_rows().is_some(),
+        }
+    }
+
+    /// Trains one worker for an epoch, and leaves its weights for [`Trainer::average`].
+    fn train_worker(&self, epoch: u32, worker: usize) -> Result<Next> {
+        let Self { stage, options, data, device } = *self;
+        let (mut net, mut optimizer, _) = self.begin(options.seed)?;
+        let run = (stage.node.as_str(), options.seed);
+        let before = if epoch == 1 {
+            None
+        } else {
+            checkpoint::newest(stage.out(), run, usize::MAX, &mut net, &mut optimizer)
         };
+        let step = shared::epoch_step(epoch);
+        let is_over = before.as_ref().is_some_and(|state| state.stopping.is_over());
+        if is_over || before.as_ref().is_some_and(|state| state.epoch >= epoch) {
+            stage.write_piece(&step, worker, shared::write_nothing)?;
+            return Ok(if is_over { Next::Result } else { Next::Step });
+        }
+        if before.is_none_or(|state| state.epoch + 1 != epoch) && epoch > 1 {
+            return Err(Failure::failed(
+                format_args!("epoch {} has no checkpoint", epoch - 1),
+                &stage.node,
+                "start the run from scratch: `cargo xtask pipeline --fresh`",
+            ));
+        }
+        let engine = Engine::choose(options.kernel.as_deref(), device, &net);
+        let plan = plan(options, engine, None, None);
+        data.to_device(!engine.is_by_hand())?;
+        let all: Vec<u32> = data.all_rows();
+        workers::train_worker(&mut net, &mut optimizer, data, &plan, (epoch, &all), worker)
+            .map_err(|e| e.explain(&stage.node, epoch))?;
+        stage.write_piece(&step, worker, |path| workers::write(path, &net, &optimizer))?;
+        Ok(Next::Step)
+    }
+
+    /// Ends an epoch whose workers have left their weights.
+    fn average(&self, epoch: u32) -> Result<()> {
+        let Self { stage, options, data, device } = *self;
+        let (mut net, mut optimizer, random) = self.begin(options.seed)?;
+        let engine = Engine::choose(options.kernel.as_deref(), device, &net);
+        let left = |epoch, worker| stage.piece(&shared::epoch_step(epoch), worker);
+        let mut plan = plan(options, engine, options.checkpoints_keep, None);
+        plan.epochs = epoch;
+        plan.workers.left = Some(&left);
+        let run = self.context(options.seed, stage.out());
+        fit(&mut net, &mut optimizer, data, &plan, random, &run).map(drop)
+    }
+
+    /// Trains one net on some rows, or on all, into `folder`.
+    fn train(
+        &mut self,
+        seed: u64,
+        folder: &Path,
+        keep: Option<u32>,
+        rows: Option<&[u32]>,
+    ) -> Result<(Net, Trained)> {
+        let (mut net, mut optimizer, random) = self.begin(seed)?;
+        let Self { stage, options, data, device } = *self;
+        let wrong = |e: candle_core::Error| device::failed(&e, &stage.node);
+        if net.shape == Shape::SingleLayer && folder == stage.out() {
+            first_rows::write(&net, &data.train, stage)?;
+        }
+        let run = self.context(seed, folder);
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
         let plan = plan(options, engine, keep, rows);
         if options.kernel.as_deref() == Some("fused")
@@ -275,6 +350,7 @@ fn plan<'p>(
     };
     Plan {
         rows,
+        workers: Workers { count: options.workers(), seed: options.seed, left: None },
         epochs: options.epochs,
         engine,
         settings: EpochSettings {

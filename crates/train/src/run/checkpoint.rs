@@ -14,7 +14,7 @@ use crate::random::{GeneratorState, Random};
 use crate::run::stopping::Stopping;
 
 /// The prefix of the optimizer's tensors, which are stored beside the net's.
-const OPTIMIZER: &str = "optimizer.";
+pub const OPTIMIZER: &str = "optimizer.";
 
 /// What a checkpoint holds besides the tensors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ pub fn path(folder: &Path, epoch: u32) -> PathBuf {
 }
 
 /// The tensors of a checkpoint by name.
-fn tensors(net: &Net, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
+pub fn tensors(net: &Net, optimizer: &Optimizer) -> BTreeMap<String, Tensor> {
     let mut all = net.state();
     all.extend(
         optimizer.state.iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor.clone())),

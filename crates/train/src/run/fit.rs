@@ -19,6 +19,7 @@ use crate::run::live::LiveCurves;
 use crate::run::order;
 use crate::run::schedule::Schedule;
 use crate::run::stopping::Stopping;
+use crate::run::workers::{self, WorkerError, Workers};
 use crate::score::score;
 
 /// A run that takes longer prints where it can be watched.
@@ -29,6 +30,8 @@ const WATCHABLE: Duration = Duration::from_secs(1);
 pub struct Plan<'p> {
     /// The rows to train on; `None` for all.
     pub rows: Option<&'p [u32]>,
+    /// Who shares an epoch.
+    pub workers: Workers<'p>,
     /// The most epochs that it may take.
     pub epochs: u32,
     /// What trains an epoch.
@@ -59,6 +62,8 @@ pub struct RunContext<'r> {
     pub progress: &'r Progress,
     /// Whether to resume from what is in the folder.
     pub resume: bool,
+    /// Whether several processes share the run.
+    pub shared: bool,
 }
 
 /// Trains `net`, and leaves the weights to keep in it. History, timings, curves and checkpoints are
@@ -71,7 +76,7 @@ pub fn fit(
     mut random: Random,
     run: &RunContext<'_>,
 ) -> Result<Outcome> {
-    let RunContext { node, seed, folder, progress, resume } = *run;
+    let RunContext { node, seed, folder, progress, resume, .. } = *run;
     let checkpoints = folder.join("checkpoints");
     if !resume && checkpoints.exists() {
         // They belong to another run if the stage was started by hand in a folder that was used
@@ -90,7 +95,10 @@ pub fn fit(
         && let Some(generator) = Random::restore(&state.random)
     {
         random = generator;
-        progress.send(&Event::Note { text: format!("resuming after epoch {}", state.epoch) });
+        // Processes that share a run do this for every epoch.
+        if !run.shared {
+            progress.send(&Event::Note { text: format!("resuming after epoch {}", state.epoch) });
+        }
         outcome =
             Outcome { epochs: state.epoch, epoch_kept: 0, stopped_early: state.stopping.is_over() };
         (stopping, best) = (state.stopping, state.best);
@@ -110,22 +118,29 @@ pub fn fit(
         order.clear();
         match plan.rows {
             Some(rows) => order.extend_from_slice(rows),
-            None => order.extend(0..u32::try_from(data.train.len()).unwrap_or(u32::MAX)),
-        }
-        if plan.shuffle {
-            random.shuffle(&mut order);
-            if plan.by_length {
-                let length = |row| data.train.length(row);
-                order::by_length(&mut order, plan.settings.batch_size, length, &mut random);
-            }
+            None => order.extend(data.all_rows()),
         }
         let start = Instant::now();
-        let rows = EpochData { part: &data.train, order: &order, lr };
-        let done = plan.engine.train_epoch(plan.settings, net, optimizer, &mut random, rows);
+        let done = if plan.workers.count > 1 {
+            workers::train_epoch(net, optimizer, data, plan, (epoch, &order))
+        } else {
+            if plan.shuffle {
+                random.shuffle(&mut order);
+                if plan.by_length {
+                    let length = |row| data.train.length(row);
+                    order::by_length(&mut order, plan.settings.batch_size, length, &mut random);
+                }
+            }
+            let rows = EpochData { part: &data.train, order: &order, lr };
+            let engine = plan.engine;
+            engine
+                .train_epoch(plan.settings, net, optimizer, &mut random, rows)
+                .map_err(WorkerError::Epoch)
+        };
         let seconds = start.elapsed().as_secs_f64();
         let batches = order.len().div_ceil(plan.settings.batch_size);
-        let row = done.and_then(|()| evaluate(net, data, epoch, lr, batches));
-        let row = row.map_err(|e| e.explain(node, &format!("{node}, epoch {epoch}")))?;
+        let row = done.and_then(|()| Ok(evaluate(net, data, epoch, lr, batches)?));
+        let row = row.map_err(|e| e.explain(node, epoch))?;
         history.push(&row)?;
         // A checkpoint counts only if the history reaches as far, so it must not outlive the
         // history.
