@@ -2,7 +2,7 @@
 """Runs the pipeline on a Slurm cluster of four nodes on this machine, and compares its results with those of
 a run without it.
 
-    tests/slurm.py [--kill] [--keep]
+    tests/slurm.py [--kill] [--only VICTIM] [--keep]
 
 The cluster needs the packages slurmctld, slurmd, slurm-client and munge, and no root. Every daemon listens on
 127.0.0.1 only. --kill also kills processes of the stage, the run, the command, a node and the controller in
@@ -303,7 +303,7 @@ class Killing:
                           "--set", "executor.chunk_rows=5000", "--set", 'executor.sbatch=["--nodes=4"]']
 
     def run(self, victim):
-        process = xtask(self.arguments, self.cluster.env)
+        process = xtask(self.arguments, self.cluster.env, start_new_session=True)
         killed = []
         for node in self.NODES:
             # A stage may have run to its end in the meantime, beside another one.
@@ -324,10 +324,12 @@ def kill_shard(_, pids, __):
     kill(pids[:1])
 
 
-def kill_coordinator(run, *_):
+def kill_coordinator(run, _, process):
     mark = str(run.artifacts / ".knockline" / "job" / "programs" / "xtask")
     kill([pid for pid, command in processes() if command[0] == mark])
-    wait("another run", lambda: any(command[0] == mark for _, command in processes()))
+    wait("another run", lambda: process.poll() is not None or any(command[0] == mark for _, command in processes()))
+    # The job gives up after three tries. The same command submits it again.
+    return None if process.poll() is None else xtask(run.arguments, run.cluster.env)
 
 
 def kill_command(run, _, process):
@@ -376,12 +378,14 @@ ARGUMENTS = ["--set", "ingest.source=sample:150000", "--set", "train.mlp.epochs=
              "--to", "report", "--set", "train.sweep.repeats=1"]
 
 
-def kills(cluster, dir):
+def kills(cluster, dir, only):
     local = dir / "whole"
     done(xtask([*ARGUMENTS, "--artifacts", local]), "without Slurm")
     wanted = digests(local)
     for name, victim in [("a process", kill_shard), ("the run", kill_coordinator), ("the command", kill_command),
                          ("the controller", kill_controller), ("a node", kill_node)]:
+        if only not in [None, name]:
+            continue
         start = time.monotonic()
         Killing(cluster, dir, wanted, name).run(victim)
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
@@ -390,6 +394,7 @@ def kills(cluster, dir):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--only", help="only the kills of this victim")
     parser.add_argument("--keep", action="store_true", help="keep the folder, and name it")
     arguments = parser.parse_args()
     missing = [name for name in DAEMONS if not shutil.which(name, path=PATH)]
@@ -399,10 +404,11 @@ def main():
     cluster = Cluster(dir / "cluster")
     try:
         cluster.up()
-        same_bytes(cluster, dir)
-        no_secret(cluster, dir)
-        if arguments.kill:
-            kills(cluster, dir)
+        if not arguments.only:
+            same_bytes(cluster, dir)
+            no_secret(cluster, dir)
+        if arguments.kill or arguments.only:
+            kills(cluster, dir, arguments.only)
     finally:
         cluster.down()
         if arguments.keep:
