@@ -326,7 +326,9 @@ def kill_shard(_, pids, __):
 
 def kill_coordinator(run, _, process):
     mark = str(run.artifacts / ".knockline" / "job" / "programs" / "xtask")
-    kill([pid for pid, command in processes() if command[0] == mark])
+    before = [pid for pid, command in processes() if command[0] == mark]
+    kill(before)
+    wait("the end of the run", lambda: all(pid not in before or not command[0] for pid, command in processes()))
     wait("another run", lambda: process.poll() is not None or any(command[0] == mark for _, command in processes()))
     # The job gives up after three tries. The same command submits it again.
     return None if process.poll() is None else xtask(run.arguments, run.cluster.env)

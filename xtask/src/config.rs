@@ -10,7 +10,7 @@ mod tuning;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cache::NodeName;
+use cache::{NodeName, PublicKey, Signer, Trust};
 use failure::{Failure, Result};
 use serde_json::Value as Json;
 use stage::{Options, Schema, is_url};
@@ -29,6 +29,9 @@ const EXECUTOR: &str = "executor";
 /// options. None of them is in a key.
 const OTHER_TABLES: [(&str, &str); 2] =
     [(CACHE, "remote/options.toml"), (EXECUTOR, "../xtask/executor.toml")];
+
+/// The variable with the key that signs results, in place of a file.
+const SIGNING_KEY: &str = "KNOCKLINE_SIGNING_KEY";
 
 /// The names of the tables that are not a node's.
 fn other_tables<'t>() -> impl Iterator<Item = &'t str> {
@@ -280,6 +283,44 @@ impl Config {
             read_only,
             timeout,
         })
+    }
+
+    /// Whose results count, and the key that signs those made here.
+    pub fn trust(&self) -> Result<Trust> {
+        let options = self.tables.get(CACHE).map(|(_, options)| options);
+        let value = |name: &str| options.and_then(|options| options.get(name));
+        let mut trust = Trust::default();
+        for text in value("trust").and_then(Json::as_array).into_iter().flatten() {
+            let text = text.as_str().unwrap_or_default();
+            let wrong = || {
+                Failure::usage(
+                    format_args!("`{text}` is not an Ed25519 public key"),
+                    "option `cache.trust`",
+                    "write the line between the first and the last that `openssl pkey -in FILE -pubout` prints",
+                )
+            };
+            trust.keys.push(PublicKey::parse(text).ok_or_else(wrong)?);
+        }
+        let (pem, place) = match (std::env::var(SIGNING_KEY), value("sign").and_then(Json::as_str))
+        {
+            (Ok(pem), _) if !pem.is_empty() => (pem, format!("variable {SIGNING_KEY}")),
+            (_, Some(path)) => {
+                let path = Path::new(path);
+                let pem =
+                    std::fs::read_to_string(path).map_err(|e| Failure::io("read", path, &e))?;
+                (pem, path.display().to_string())
+            }
+            _ => return Ok(trust),
+        };
+        let signer = Signer::from_pem(&pem).map_err(|what| {
+            Failure::usage(
+                what,
+                place,
+                "make a key with `openssl genpkey -algorithm ed25519 -out FILE`",
+            )
+        })?;
+        trust.signer = Some(signer);
+        Ok(trust)
     }
 
     /// What runs the stages.

@@ -10,14 +10,16 @@ use schema::{Evaluation, EvaluationRecord, Metrics, Spread};
 use serde_json::json;
 
 use crate::binaries::{Binaries, stages};
-use crate::config::Config;
+use crate::config::{Config, ExecutorOptions};
 use crate::context::Context;
+use crate::executor::{self, Executor};
 use crate::graph::Node;
 use crate::interrupt;
 use crate::line::Line;
 use crate::pipeline::PipelineRun;
 use crate::records::{self, Kind};
 use crate::selection::Selection;
+use crate::spawn::Runner;
 
 /// What to evaluate.
 #[derive(clap::Args)]
@@ -203,11 +205,22 @@ pub fn make(context: Context<'_>, runs: &[NodeName], device: &str) -> Result<()>
         runs.iter().any(|run| of(&run))
     };
     let nodes: Vec<&Node> = graph.iter().filter(is_needed).collect();
-    let runner = &Binaries::new(root, device, &stages(root)?, &store.index);
+    let selection = &Selection::on(device);
+    let options = executor::chosen(config, selection)?;
+    if options.as_ref().is_some_and(ExecutorOptions::is_to_be_submitted) {
+        return Err(Failure::usage(
+            "only `pipeline` is submitted to Slurm",
+            "option `executor.kind`",
+            "run this in an allocation, such as `salloc --ntasks=8 cargo xtask …`, or add --set executor.kind=local",
+        ));
+    }
+    store.set_trust(config.trust()?);
+    let binaries = &Binaries::new(root, device, &stages(root)?, &store.index);
+    let spread = options.map(|options| Executor::new(binaries, options, selection.jobs()));
+    let runner: &dyn Runner = spread.as_ref().map_or(binaries, |spread| spread);
     let width = graph.width();
     // stdout is for the figures.
     let say = &|line: &Line| eprintln!("{}", line.text(width));
-    let selection = &Selection::on(device);
     PipelineRun { context, selection, runner, say, wanted: runs, commit: OnceCell::new() }
         .go(&nodes)
 }

@@ -270,6 +270,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             let neutral = || Config::read(root, &profile, &records::neutral(&set));
             records::show(root, &mut config, store, neutral);
             let config = &config;
+            store.set_trust(config.trust()?);
             let is_described = !set.is_empty() || profile != DEFAULT_PROFILE;
             return configured(other, Context { root, config, store, json }, is_described);
         }

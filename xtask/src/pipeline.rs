@@ -121,6 +121,13 @@ fn as_it_is(
             }
         },
     };
+    if let Some(problem) = store.distrusts(&manifest) {
+        return Err(Failure::input(
+            format_args!("the result of `{}` does not count: {problem}", node.name),
+            folder.display(),
+            remedy,
+        ));
+    }
     if let Some(problem) = manifest.check(&folder, &store.index).filter(|_| is_here) {
         return Err(Failure::input(problem, folder.display(), remedy));
     }

@@ -327,6 +327,7 @@ impl<'s> Session<'s> {
         }
         self.refuse_mixed_data(node)?;
         self.context.store.writable(format_args!("`{}` has to run", node.name))?;
+        self.context.store.can_sign(&node.name)?;
         let Some(Task { state: TaskState::Due(wanted), .. }) = self.tasks.get(&node.name) else {
             return Ok(Turn::Still);
         };

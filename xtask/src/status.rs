@@ -75,6 +75,7 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
             reasons.extend(
                 manifest.check(&folder, &store.index).map(|problem| format!("damaged: {problem}")),
             );
+            reasons.extend(store.distrusts(&manifest));
             manifests.insert(name, manifest);
         } else {
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
@@ -124,7 +125,9 @@ fn elsewhere(
 ) -> Option<Manifest> {
     let is_here = current.is_some_and(|m| &m.key == key) || store.peek(node, key).is_some();
     let remote = config.remote().filter(|_| !is_here)?;
-    store.elsewhere(&remote.remote, node).filter(|manifest| &manifest.key == key)
+    store
+        .elsewhere(&remote.remote, node)
+        .filter(|manifest| &manifest.key == key && store.distrusts(manifest).is_none())
 }
 
 /// The earlier result that differs least from the wanted one, if less than the current result does.

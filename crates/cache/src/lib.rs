@@ -16,6 +16,7 @@ mod lockfile;
 mod maintenance;
 mod manifest;
 mod name;
+pub mod signature;
 mod sources;
 mod store;
 
@@ -32,5 +33,6 @@ pub use manifest::{
     Download, FORMAT as MANIFEST_FORMAT, Manifest, ManifestError, Output, StageReport,
 };
 pub use name::NodeName;
+pub use signature::{PublicKey, Signer, Trust};
 pub use sources::Workspace;
 pub use store::{CheckedOut, Store};

@@ -10,6 +10,7 @@ use failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::on_all_processors;
+use crate::signature::Signature;
 use crate::{ContentKey, Digest, Digests, Ingredients, NodeName, RecipeKey};
 
 /// Why a manifest cannot be used.
@@ -131,6 +132,9 @@ pub struct Manifest {
     pub ingredients: Ingredients,
     /// The files, sorted by path.
     pub outputs: Vec<Output>,
+    /// The signature of whoever made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
 }
 
 impl Manifest {
@@ -152,6 +156,7 @@ impl Manifest {
             downloads,
             ingredients,
             outputs,
+            signature: None,
         }
     }
 

@@ -23,7 +23,7 @@ mod ownership;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use failure::{Failure, Result};
@@ -32,7 +32,7 @@ use crate::disk::{digest_all, folders, make, remove, rename};
 use crate::manifest::{NAME, PARTIAL_NAME};
 use crate::{
     ContentKey, Digest, Index, Ingredients, Lock, Manifest, ManifestError, NodeName, Output,
-    RecipeKey, StageReport,
+    RecipeKey, StageReport, Trust,
 };
 
 /// A folder of artifacts.
@@ -42,6 +42,7 @@ pub struct Store {
     pub index: Index,
     notices: Mutex<Vec<String>>,
     read_only: AtomicBool,
+    trust: OnceLock<Trust>,
 }
 
 /// What was found for a key.
@@ -60,7 +61,36 @@ impl Store {
             index: Index::open(&root.join(".knockline").join("index.json")),
             notices: Mutex::default(),
             read_only: AtomicBool::new(false),
+            trust: OnceLock::new(),
         }
+    }
+
+    /// Says whose results count. Without this, all do.
+    pub fn set_trust(&self, trust: Trust) {
+        // Only the first counts: a run has one configuration.
+        let _ = self.trust.set(trust);
+    }
+
+    /// Why a result does not count although it is undamaged, if it does not.
+    pub fn distrusts(&self, manifest: &Manifest) -> Option<String> {
+        self.trust.get()?.problem(manifest)
+    }
+
+    /// Fails if results made here would not count; `node` has to be made.
+    ///
+    /// # Errors
+    /// If only signed results count, and there is no key.
+    pub fn can_sign(&self, node: &NodeName) -> Result<()> {
+        if self.trust.get().is_none_or(|trust| !trust.is_required() || trust.signer.is_some()) {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            format_args!(
+                "`{node}` has to run, and its result would not count: there is no key to sign it with"
+            ),
+            "option `cache.sign`",
+            "make a key with `openssl genpkey -algorithm ed25519 -out FILE`, and set cache.sign to FILE",
+        ))
     }
 
     /// Makes the index read every file again, even if it knows the digest.
@@ -172,6 +202,7 @@ impl Store {
             let manifest = Manifest::read(folder).ok()??;
             (&manifest.node == node
                 && &manifest.key == key
+                && self.distrusts(&manifest).is_none()
                 && manifest.check(folder, &self.index).is_none())
             .then_some(manifest)
         })
@@ -221,11 +252,13 @@ impl Store {
         let current = self.current(node);
         if let Some(manifest) =
             self.sound(&current, node, key, &mut damaged)?.filter(|m| &m.key == key)
+            && self.counts(&manifest)
         {
             return Ok(CheckedOut { manifest: Some(manifest), damaged });
         }
-        let manifest =
-            self.sound(&self.stored(node, key), node, key, &mut damaged)?.filter(|m| &m.key == key);
+        let manifest = self
+            .sound(&self.stored(node, key), node, key, &mut damaged)?
+            .filter(|m| &m.key == key && self.counts(m));
         if manifest.is_some() {
             self.writable(format_args!(
                 "an earlier result of `{node}` has to become the current one"
@@ -233,6 +266,13 @@ impl Store {
             self.make_current(node, key)?;
         }
         Ok(CheckedOut { manifest, damaged })
+    }
+
+    /// Whether a result counts; a notice says why not.
+    fn counts(&self, manifest: &Manifest) -> bool {
+        let Some(problem) = self.distrusts(manifest) else { return true };
+        self.notice(format!("the result of `{}` does not count: {problem}", manifest.node));
+        false
     }
 
     /// The manifest in `folder`. If its key is `wanted`, its files are checked. A damaged result is
@@ -345,7 +385,10 @@ impl Store {
     ) -> Result<Manifest> {
         let work = self.work(node, &ingredients.content_key(), true)?;
         let outputs = outputs_in(&work)?;
-        let manifest = Manifest::new(node, recipe, ingredients, report, outputs);
+        let mut manifest = Manifest::new(node, recipe, ingredients, report, outputs);
+        if let Some(trust) = self.trust.get() {
+            trust.sign(&mut manifest);
+        }
         manifest.write(&work)?;
         self.store(&work, &manifest)?;
         Ok(manifest)

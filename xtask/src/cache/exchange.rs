@@ -53,6 +53,10 @@ pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()>
                 remedy,
             ));
         };
+        if let Some(problem) = store.distrusts(&manifest) {
+            let what = format_args!("the result of `{name}` does not count: {problem}");
+            return Err(Failure::input(what, folder.display(), remedy));
+        }
         if let Some(problem) = manifest.check(&folder, &store.index) {
             return Err(Failure::input(problem, folder.display(), remedy));
         }
@@ -132,7 +136,7 @@ pub fn pull(context: Context<'_>, nodes: &[String], device: &str) -> Result<()> 
 
 enum Whereabouts {
     Here,
-    InRemote(Manifest),
+    InRemote(Box<Manifest>),
     Missing,
 }
 
@@ -165,5 +169,5 @@ fn look(
     manifest.recipe = recipes.recipe_after(node, &upstream)?;
     remote.note(&manifest)?;
     known.insert(node.name.clone(), manifest.clone());
-    Ok(Whereabouts::InRemote(manifest))
+    Ok(Whereabouts::InRemote(Box::new(manifest)))
 }

@@ -4,6 +4,7 @@
 //! A remote that is broken, slow or full, or that denies access, costs a warning and a miss, never
 //! a failed run.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -37,6 +38,8 @@ pub struct Remote<'r> {
     pub pushed: Vec<Pushed>,
     /// Descriptions of what went wrong.
     pub troubles: Vec<String>,
+    /// The keys of results there that do not count.
+    distrusted: BTreeSet<ContentKey>,
 }
 
 /// A result that was uploaded.
@@ -77,6 +80,7 @@ impl<'r> Remote<'r> {
             instead,
             pushed: Vec::new(),
             troubles: Vec::new(),
+            distrusted: BTreeSet::new(),
         }
     }
 
@@ -104,7 +108,8 @@ impl<'r> Remote<'r> {
     /// The manifest of a result of `node` that was seen in the remote before, under `key` if given.
     pub fn noted(&self, node: &NodeName, key: Option<&ContentKey>) -> Option<Manifest> {
         let manifest = self.store.elsewhere(&self.options.as_ref()?.remote, node)?;
-        key.is_none_or(|key| &manifest.key == key).then_some(manifest)
+        let is_wanted = key.is_none_or(|key| &manifest.key == key);
+        (is_wanted && self.store.distrusts(&manifest).is_none()).then_some(manifest)
     }
 
     /// Notes that the remote has the result of `manifest`.
@@ -131,7 +136,17 @@ impl<'r> Remote<'r> {
             return None;
         };
         let manifest = Manifest::parse(text.as_bytes(), "the remote").ok()?;
-        (&manifest.node == node && &manifest.key == key).then_some(manifest)
+        if &manifest.node != node || &manifest.key != key {
+            return None;
+        }
+        if let Some(problem) = self.store.distrusts(&manifest) {
+            self.board.aside(|| {
+                eprintln!("warning: the remote's result of `{node}` does not count: {problem}");
+            });
+            self.distrusted.insert(key.clone());
+            return None;
+        }
+        Some(manifest)
     }
 
     /// Fetches a result and makes it the current one; `false` if the remote does not deliver
@@ -186,7 +201,8 @@ impl<'r> Remote<'r> {
     pub fn push(&mut self, manifest: &Manifest, replace: bool) -> Result<()> {
         let ask = Ask::Push {
             manifest: text(manifest)?,
-            replace,
+            // Otherwise the one that does not count would stay there.
+            replace: replace || self.distrusted.contains(&manifest.key),
             folder: self.store.current(&manifest.node),
         };
         self.start();
