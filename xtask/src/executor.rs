@@ -13,6 +13,7 @@ mod submit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use cache::StageReport;
 use failure::{Failure, Result};
@@ -25,10 +26,14 @@ use crate::selection::Selection;
 use crate::spawn::{Done, Job, Launch, Runner, Stopped, fetch_sources, run_program};
 
 pub use follow::jobs_here;
+pub use slurm::is_in_allocation as is_in_job;
 pub use submit::{run_job, submit};
 
 /// How often a process is started that dies.
-const TRIES: usize = 3;
+const TRIES: u32 = 4;
+/// How long to wait before the first new try on a cluster, which may have to see first that a node is
+/// gone; each further wait is twice as long.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// What the command line and the configuration choose, if they choose an executor.
 ///
@@ -113,6 +118,9 @@ impl<'e> Executor<'e> {
                     let name = launch.label.as_deref().unwrap_or(&job.node.name);
                     let what = &failure.what;
                     job.board.aside(|| eprintln!("warning: {name}: {what}; it is started again"));
+                    if self.kind == ExecutorKind::Slurm {
+                        std::thread::sleep(PAUSE * (1 << (tries - 1)));
+                    }
                 }
                 Err(stopped) => return Err(stopped.into_failure()),
             }
@@ -146,7 +154,7 @@ impl<'e> Executor<'e> {
             }
         }
         let launch = self.launch(job.node, with(&[]), None);
-        self.process(job, &launch)?.report().map_err(Stopped::into_failure)
+        self.process(job, &launch)?.report(job)
     }
 
     /// Runs the processes of a step, and returns whether the remaining steps have nothing to do.
@@ -194,7 +202,7 @@ impl Runner for Executor<'_> {
             return self.shared(job);
         }
         let launch = self.launch(job.node, Vec::new(), None);
-        self.process(job, &launch)?.report().map_err(Stopped::into_failure)
+        self.process(job, &launch)?.report(job)
     }
 }
 

@@ -72,8 +72,10 @@ impl PipelineRun<'_> {
             store.refuse_foreign_node(&node.name)?;
         }
         let board = &Board::default();
-        let remote =
-            Remote::new(context, board).read_only(selection.read_only).offline(selection.offline);
+        let remote = Remote::new(context, board)
+            .read_only(selection.read_only)
+            .offline(selection.offline)
+            .strict(executor::is_in_job());
         let recipes = Recipes::new(root, config, &selection.device, &store.index)?;
         let mut tasks = BTreeMap::new();
         for node in config.graph.iter() {

@@ -142,7 +142,8 @@ impl<'s> Session<'s> {
                     if failed.is_some() {
                         break;
                     }
-                    match self.turn(node) {
+                    let turn = self.turn(node);
+                    match turn.and_then(|turn| self.remote.check().map(|()| turn)) {
                         Ok(Turn::Still) => {}
                         Ok(Turn::Moved) => moved = true,
                         Ok(Turn::Start(job)) => {
@@ -193,7 +194,7 @@ impl<'s> Session<'s> {
         });
         self.print(true);
         self.remote.finish();
-        failed.map_or(Ok(()), Err)
+        failed.map_or_else(|| self.remote.check(), Err)
     }
 
     fn running(&self) -> impl Iterator<Item = &'s Node> {

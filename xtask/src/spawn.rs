@@ -66,7 +66,7 @@ impl Runner for Binaries<'_> {
     fn run(&self, job: &Job<'_>) -> Result<StageReport> {
         fetch_sources(self, job)?;
         let done = run_program(self, job, &Launch::default()).map_err(Stopped::into_failure)?;
-        done.report().map_err(Stopped::into_failure)
+        done.report(job)
     }
 }
 
@@ -92,7 +92,6 @@ pub struct Launch {
 
 /// What a stage's program told before it ended.
 pub struct Done {
-    place: String,
     summary: Option<String>,
     downloads: Vec<Download>,
     /// The steps of its shared work, if it was asked for them.
@@ -103,11 +102,9 @@ pub struct Done {
 
 impl Done {
     /// What the program reported about its result.
-    pub fn report(self) -> Result<StageReport, Stopped> {
-        let Self { place, summary, downloads, .. } = self;
-        let none = || Failure::failed("the stage reported no result", &place, REPORT_IT);
-        let summary = summary.ok_or_else(|| Stopped::Failed(none()))?;
-        Ok(StageReport { summary, downloads })
+    pub fn report(self, job: &Job<'_>) -> Result<StageReport> {
+        let none = || Failure::failed("the stage reported no result", &job.node.name, REPORT_IT);
+        Ok(StageReport { summary: self.summary.ok_or_else(none)?, downloads: self.downloads })
     }
 }
 
@@ -150,13 +147,15 @@ pub fn run_program(
     let mut child = child.map_err(Stopped::Failed)?;
     let stdin = child.stdin.take();
     let mut console = job.board.console(launch.label.as_deref().unwrap_or(&node.name));
-    let (mut failure, mut steps, mut steps_done) = (None, None, false);
+    let (mut failure, mut steps) = (None, None);
+    let (mut chunks_done, mut steps_done) = (false, false);
     let (mut summary, mut downloads) = (None, Vec::new());
     let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
     for line in lines.map_while(std::io::Result::ok) {
         match serde_json::from_str(&line) {
             Ok(Event::Summary { text }) => summary = Some(text),
             Ok(Event::Steps { steps: s }) => steps = Some(s),
+            Ok(Event::ChunksDone) => chunks_done = true,
             Ok(Event::StepsDone) => steps_done = true,
             Ok(Event::Failure { failure: f }) => failure = Some(f),
             Ok(Event::Download { url, bytes, sha256 }) => {
@@ -171,10 +170,14 @@ pub fn run_program(
     drop(stdin);
     match failure {
         Some(failure) => Err(Stopped::Failed(failure)),
-        None if status.success() => Ok(Done { place, summary, downloads, steps, steps_done }),
+        // Not only the exit status: `srun` also gives 0 if the node of its task fails.
+        None if status.success() && (summary.is_some() || steps.is_some() || chunks_done) => {
+            Ok(Done { summary, downloads, steps, steps_done })
+        }
         None => {
             let remedy = "if the system killed it, check whether it ran out of memory; the same command resumes a training run";
-            let what = format_args!("the stage ended with {status}");
+            let early = if status.success() { ", before it was done" } else { "" };
+            let what = format_args!("the stage ended with {status}{early}");
             Err(Stopped::Died(Failure::failed(what, &place, remedy)))
         }
     }

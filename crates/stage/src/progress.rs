@@ -60,6 +60,8 @@ pub enum Event {
         /// The steps, in their order.
         steps: Vec<Step>,
     },
+    /// The chunks that were asked for are done.
+    ChunksDone,
     /// No further step of such work has anything to do.
     StepsDone,
     /// The stage failed.
@@ -201,7 +203,8 @@ impl Lines {
                     steps.iter().map(|step| format!("{} {}", step.name, step.chunks)).collect();
                 Some(self.labelled(&format!("chunks: {}", steps.join(", "))))
             }
-            Event::StepsDone
+            Event::ChunksDone
+            | Event::StepsDone
             | Event::Download { .. }
             | Event::Summary { .. }
             | Event::Failure { .. } => None,

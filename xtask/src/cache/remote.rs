@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use bars::Board;
 use cache::wire::{Ask, Reply};
 use cache::{ContentKey, Manifest, NodeName, Store};
-use failure::Result;
+use failure::{Failure, Result};
 use stage::Event;
 use stage::Unit;
 
@@ -38,6 +38,8 @@ pub struct Remote<'r> {
     pub pushed: Vec<Pushed>,
     /// Descriptions of what went wrong.
     pub troubles: Vec<String>,
+    /// Whether a remote that fails ends the run.
+    strict: bool,
     /// The keys of results there that do not count.
     distrusted: BTreeSet<ContentKey>,
 }
@@ -80,6 +82,7 @@ impl<'r> Remote<'r> {
             instead,
             pushed: Vec::new(),
             troubles: Vec::new(),
+            strict: false,
             distrusted: BTreeSet::new(),
         }
     }
@@ -96,6 +99,25 @@ impl<'r> Remote<'r> {
         let far = |remote: &str| stage::is_url(remote) && !remote.starts_with("file://");
         self.options = self.options.filter(|options| !(offline && far(&options.remote)));
         self
+    }
+
+    /// Makes a remote that fails end the run, if `strict`: on a cluster, what the remote does not take
+    /// or deliver would cost every node's work.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Fails if the remote has failed and has to be there.
+    pub fn check(&self) -> Result<()> {
+        match self.troubles.first().filter(|_| self.strict) {
+            None => Ok(()),
+            Some(what) => Err(Failure::download(
+                format_args!("the remote failed: {what}"),
+                "option `cache.remote`",
+                "run the same command again when it works, or add --set cache.remote=none",
+            )),
+        }
     }
 
     /// For commands that need the remote: they run no stage where it fails.

@@ -1,0 +1,259 @@
+//! Stages whose work several processes share: the same bytes for any number of them, also after kills.
+
+#![allow(clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use e2e::{Artifacts, Ended, root, table};
+
+/// Enough rows for several row groups of a table.
+const MANY: &str = "ingest.source=sample:190000";
+
+/// The bytes of every file of every result. The manifests are among them.
+fn bytes(artifacts: &Artifacts) -> BTreeMap<String, Vec<u8>> {
+    let all = artifacts.bytes().into_iter();
+    // It lists the digest of timings.jsonl.
+    all.filter(|(path, _)| !path.starts_with("train.") || !path.ends_with("manifest.json"))
+        .collect()
+}
+
+fn same(one: &Artifacts, other: &Artifacts) {
+    let (one, other) = (bytes(one), bytes(other));
+    assert_eq!(one.keys().collect::<Vec<_>>(), other.keys().collect::<Vec<_>>());
+    for (path, bytes) in &one {
+        assert!(bytes == &other[path], "{path} differs");
+    }
+}
+
+fn shared(artifacts: &Artifacts, processes: &str, more: &[&str]) -> Ended {
+    let arguments = ["pipeline", "--executor", "local", "--jobs-max", processes];
+    artifacts.run(&[&arguments, more].concat())
+}
+
+#[test]
+fn processes_that_share_the_data_give_the_bytes_of_one() {
+    for (options, chunk) in [
+        (vec![MANY], "17000"),
+        (vec![MANY, "split.group_by=story", "tensors.empty=drop"], "1000000"),
+        (vec!["ingest.source=sample", "split.cv.folds=3", "embed.lowercase=always"], "300"),
+        (
+            vec!["ingest.source=sample", "split.train_share=0.3", "embed.tokenizer=whitespace"],
+            "7777",
+        ),
+    ] {
+        let chunk = format!("executor.chunk_rows={chunk}");
+        let with: Vec<&str> = options.iter().copied().chain([&chunk[..]]).collect();
+        let one = Artifacts::with(&options);
+        one.run(&["pipeline", "--to", "tensors"]).ok();
+        for processes in ["1", "3"] {
+            let several = Artifacts::with(&with);
+            shared(&several, processes, &["--to", "tensors"]).ok();
+            same(&one, &several);
+        }
+    }
+}
+
+#[test]
+fn workers_give_the_same_bytes_in_one_process_and_in_several() {
+    let options = [
+        "train.slp.workers=3",
+        "train.mlp.workers=5",
+        "train.mlp.epochs=30",
+        "train.mlp.optimizer=adamw",
+        "train.mlp.dropout=0.2",
+        "train.mlp.lr=0.05",
+        "train.mlp.patience=2",
+        "train.mlp.keep=best",
+    ];
+    let (one, several) = (Artifacts::with(&options), Artifacts::with(&options));
+    for run in ["train.slp", "train.mlp"] {
+        one.run(&["pipeline", "--to", run]).ok();
+        shared(&several, "2", &["--to", run]).ok();
+    }
+    same(&one, &several);
+    let metrics = one.json("train.mlp/metrics.json");
+    assert_eq!(metrics["stopped_early"], true, "early stopping is not tested: {metrics}");
+}
+
+/// One worker is a run without workers, and does not show in any file.
+#[test]
+fn one_worker_is_no_worker() {
+    let (without, one) = (Artifacts::new(), Artifacts::new());
+    without.run(&["pipeline", "--to", "train.mlp"]).ok();
+    one.run(&["pipeline", "--to", "train.mlp", "--set", "train.mlp.workers=1"]).ok();
+    same(&without, &one);
+    shared(&one, "2", &["--to", "train.mlp", "--force", "train.mlp"]).ok();
+    same(&without, &one);
+}
+
+fn pieces(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| if entry.path().is_dir() { pieces(&entry.path()) } else { 1 }).sum()
+}
+
+#[test]
+fn a_killed_run_goes_on_where_it_was() {
+    let options = [MANY, "executor.chunk_rows=2000"];
+    let (whole, killed) = (Artifacts::with(&options), Artifacts::with(&options));
+    whole.run(&["pipeline", "--to", "tensors"]).ok();
+    let mut kept = Vec::new();
+    for node in ["split", "embed", "tensors"] {
+        let mut run = killed.start(&[
+            "pipeline",
+            "--executor",
+            "local",
+            "--jobs-max",
+            "2",
+            "--to",
+            "tensors",
+        ]);
+        let folder = killed.path().join(".knockline/unfinished").join(node);
+        while pieces(&folder) < 4 && run.try_wait().expect("a process").is_none() {
+            sleep(Duration::from_millis(2));
+        }
+        run.kill().expect("killed");
+        run.wait().expect("ended");
+        kept.push(pieces(&folder));
+    }
+    let ended = shared(&killed, "3", &["--to", "tensors"]).ok();
+    assert!(kept.iter().all(|&pieces| pieces >= 4), "{kept:?} pieces: nothing was killed in time");
+    assert_eq!(ended.nodes("status", "hit"), ["ingest", "split", "embed"]);
+    same(&whole, &killed);
+    assert!(!killed.path().join(".knockline/unfinished").exists(), "pieces stay after the result");
+}
+
+/// A stage's program, as another engine would start it.
+fn stage(package: &str, artifacts: &Path, out: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(program(package));
+    command.arg("--artifacts").arg(artifacts).arg("--out").arg(out).args(more);
+    command.args(["--chunk-rows", "100"]).stdin(Stdio::null());
+    command
+}
+
+fn program(package: &str) -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("debug").join(package)
+}
+
+#[test]
+fn a_chunk_that_two_processes_do_at_once_has_the_same_piece() {
+    let (one, several) = (Artifacts::new(), Artifacts::new());
+    one.run(&["pipeline", "--to", "tensors"]).ok();
+    several.run(&["pipeline", "--to", "embed"]).ok();
+    let out = several.path().join("tensors");
+    let listed = Ended::of(stage("tensors", several.path(), &out, &["--list-steps"])).ok();
+    assert!(listed.err.contains("chunks: rows 44, layout 1, features 44"), "{}", listed.err);
+    for (step, chunks) in [("rows", 44), ("layout", 1), ("features", 44)] {
+        let chunks = format!("0..{chunks}");
+        let arguments = ["--step", step, "--chunks", &chunks];
+        let start = || stage("tensors", several.path(), &out, &arguments).spawn().expect("starts");
+        let twice: Vec<_> = (0..3).map(|_| start()).collect();
+        for mut process in twice {
+            assert!(process.wait().expect("ends").success(), "{step}");
+        }
+    }
+    Ended::of(stage("tensors", several.path(), &out, &[])).ok();
+    for part in ["train", "valid", "test"] {
+        let file = format!("tensors/{part}.safetensors");
+        assert!(one.bytes()[&file] == several.bytes()[&file], "{file} differs");
+    }
+    assert!(!out.join("checkpoints").exists());
+}
+
+#[test]
+fn wrong_chunks_and_options_are_refused() {
+    let artifacts = Artifacts::new();
+    artifacts.run(&["pipeline", "--to", "embed"]).ok();
+    let out = artifacts.path().join("tensors");
+    for (arguments, says) in [
+        (
+            &["--step", "rows", "--chunks", "0..45"][..],
+            "there are no chunks 0..45 of a step `rows`",
+        ),
+        (&["--step", "sums", "--chunks", "0..1"], "of a step `sums`"),
+        (&["--step", "rows", "--chunks", "3..3"], "write A..B"),
+    ] {
+        let ended = Ended::of(stage("tensors", artifacts.path(), &out, arguments));
+        assert!(ended.code == Some(2) && ended.err.contains(says), "{arguments:?}: {}", ended.err);
+    }
+    let early = Ended::of(stage("tensors", artifacts.path(), &out, &[]));
+    assert!(early.code != Some(0) && early.err.contains("checkpoints"), "{}", early.err);
+    for (arguments, says) in [
+        (&["--jobs-max", "2"][..], "add --executor local or --executor slurm"),
+        (&["--detach"], "add --executor slurm"),
+        (&["--executor", "local", "--detach"], "add --executor slurm"),
+        (&["--set", "executor.kind=cloud"], "expected one of local, slurm"),
+    ] {
+        let ended = artifacts.run(&[&["pipeline"], arguments].concat());
+        let said = format!("{}{}", ended.out, ended.err);
+        assert!(ended.code == Some(2) && said.contains(says), "{arguments:?}: {said}");
+    }
+}
+
+/// RFC 8410's example, and the same with another seed.
+const MAIN: (&str, &str) = (
+    "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC",
+    "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
+);
+const OTHER: &str = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhD";
+
+#[test]
+fn only_results_with_a_trusted_signature_count() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("rows.csv");
+    std::fs::write(&file, table(200)).expect("writes");
+    let pem =
+        |key: &str| format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+    let key = dir.path().join("main.pem");
+    std::fs::write(&key, pem(MAIN.0)).expect("writes");
+    let source = format!("ingest.source={}", file.display());
+    let remote = format!("cache.remote={}", dir.path().join("remote").display());
+    let trust = format!("cache.trust=[\"{}\"]", MAIN.1);
+    let sign = format!("cache.sign={}", key.display());
+    let arguments = ["pipeline", "--to", "split"];
+    let by = |options: &[&str], key: Option<&str>| {
+        let artifacts = Artifacts::with(&[&[&source[..], &remote], options].concat());
+        let mut command = artifacts.command(&arguments);
+        if let Some(key) = key {
+            command.env("KNOCKLINE_SIGNING_KEY", pem(key));
+        }
+        (Ended::of(command), artifacts)
+    };
+    // A pull request puts results into the remote, signed with a key of its own.
+    let (theirs, folder) = by(&[&trust], Some(OTHER));
+    assert_eq!(theirs.ok().nodes("status", "run"), ["ingest", "split"]);
+    // The main branch makes them itself, in its own folder and in one with the pull request's.
+    let (own, main) = by(&[&trust, &sign], None);
+    let own = own.ok();
+    assert_eq!(own.nodes("status", "run"), ["ingest", "split"]);
+    assert!(own.err.contains("the remote's result of `ingest` does not count"), "{}", own.err);
+    let mut copied = folder.command(&arguments);
+    copied.args(["--set", "cache.remote=none", "--set", &sign]);
+    let copied = Ended::of(copied).ok();
+    assert_eq!(copied.nodes("status", "run"), ["ingest", "split"]);
+    // Its results have replaced those in the remote, and count for everybody.
+    let (reader, _) = by(&[&trust], None);
+    assert_eq!(reader.ok().nodes("status", "hit"), ["ingest", "split"]);
+    // Whoever has no key can use results, but make none.
+    let refused = main.run(&["pipeline", "--to", "embed", "--set", "split.seed=7"]).ok();
+    assert_eq!(refused.nodes("status", "run"), ["split", "embed"]);
+    let (unsigned, _) = by(&[&trust, "split.seed=8"], None);
+    assert_eq!(unsigned.code, Some(2), "{}", unsigned.err);
+    let said = format!("{}{}", unsigned.out, unsigned.err);
+    assert!(said.contains("there is no key to sign it with"), "{said}");
+    // A signature does not cover another digest.
+    let manifest = main.path().join("split/manifest.json");
+    let text = std::fs::read_to_string(&manifest).expect("reads");
+    assert!(text.contains("\"signature\""), "{text}");
+    let status = main.run(&["status", "split", "--set", "cache.trust=[\"nobody\"]"]);
+    let said = format!("{}{}", status.out, status.err);
+    assert!(
+        status.code == Some(2) && said.contains("`nobody` is not an Ed25519 public key"),
+        "{said}"
+    );
+}
