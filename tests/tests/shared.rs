@@ -3,15 +3,18 @@
 #![allow(clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use e2e::{Artifacts, Ended, root, table};
+use e2e::{Artifacts, Ended, root, table, zip_of};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 /// Enough rows for several row groups of a table.
-const MANY: &str = "ingest.source=sample:190000";
+const MANY: &str = "ingest.source=sample:120000";
 
 /// The bytes of every file of every result. The manifests are among them.
 fn bytes(artifacts: &Artifacts) -> BTreeMap<String, Vec<u8>> {
@@ -55,6 +58,51 @@ fn processes_that_share_the_data_give_the_bytes_of_one() {
             same(&one, &several);
         }
     }
+}
+
+/// The archive as it comes: packed, plain, with bad rows, and with all publishers.
+#[test]
+fn processes_that_share_the_archive_give_the_bytes_of_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut text = table(3000).replace("\tReuters\tm\t", "\tDaily Mail\tm\t");
+    text += "9\tonly three\tfields\n\n17\tmarkets again\thttp://a\tReuters\tb\ts1\ta\t1\r\n";
+    let plain = dir.path().join("news.tsv");
+    std::fs::write(&plain, &text).expect("writes");
+    let packed = dir.path().join("news.zip");
+    std::fs::write(&packed, zip_of(&[("newsCorpora.csv", text.as_bytes())])).expect("writes");
+    let gzip = dir.path().join("news.tsv.gz");
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).expect("packs");
+    std::fs::write(&gzip, encoder.finish().expect("packs")).expect("writes");
+    let labelled = dir.path().join("rows.csv");
+    std::fs::write(&labelled, "label,text\nb,one two\nt,three\n").expect("writes");
+    for (source, more) in [
+        (&plain, "ingest.publishers=[\"Reuters\"]"),
+        (&packed, "ingest.publishers=[\"*\"]"),
+        (&gzip, "ingest.publishers=[\"Daily Mail\", \"Reuters\"]"),
+        (&labelled, "ingest.labels=[\"b\", \"t\"]"),
+    ] {
+        let source = format!("ingest.source={}", source.display());
+        let options = [&source[..], more, "ingest.max_bad_rows=2", "executor.chunk_rows=97"];
+        let (one, several) = (Artifacts::with(&options), Artifacts::with(&options));
+        let left_out = one.run(&["pipeline", "--to", "ingest"]).ok();
+        let shared_left_out = shared(&several, "3", &["--to", "ingest"]).ok();
+        same(&one, &several);
+        let warnings = |ended: &Ended| {
+            ended.err.lines().filter(|line| line.contains("warning")).map(str::to_owned).collect()
+        };
+        let (left_out, shared_left_out): (Vec<String>, Vec<String>) =
+            (warnings(&left_out), warnings(&shared_left_out));
+        assert_eq!(left_out, shared_left_out);
+    }
+    // One bad row too many is the same error.
+    let source = format!("ingest.source={}", packed.display());
+    let options = [&source[..], "ingest.max_bad_rows=1", "executor.chunk_rows=97"];
+    let one = Artifacts::with(&options).run(&["pipeline", "--to", "ingest"]);
+    let several = shared(&Artifacts::with(&options), "3", &["--to", "ingest"]);
+    assert_eq!((one.code, several.code), (Some(3), Some(3)), "{}", several.err);
+    assert!(one.out.contains("row 3003 repeats the id 17"), "{}", one.out);
+    assert_eq!(one.out, several.out);
 }
 
 #[test]
@@ -250,7 +298,8 @@ fn only_results_with_a_trusted_signature_count() {
     let manifest = main.path().join("split/manifest.json");
     let text = std::fs::read_to_string(&manifest).expect("reads");
     assert!(text.contains("\"signature\""), "{text}");
-    let status = main.run(&["status", "split", "--set", "cache.trust=[\"nobody\"]"]);
+    let wrong = Artifacts::with(&["cache.trust=[\"nobody\"]"]);
+    let status = wrong.run(&["status", "split"]);
     let said = format!("{}{}", status.out, status.err);
     assert!(
         status.code == Some(2) && said.contains("`nobody` is not an Ed25519 public key"),

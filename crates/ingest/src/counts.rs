@@ -1,11 +1,13 @@
 //! How many rows the data has, and which are bad.
 
 use failure::{Failure, Result};
+use serde::{Deserialize, Serialize};
 
 /// Maximum number of bad rows that are described.
 const TOLD: usize = 8;
 
 /// How many rows there were.
+#[derive(Serialize, Deserialize)]
 pub struct Counts {
     /// All rows, without blank lines.
     pub rows: u64,

@@ -15,6 +15,7 @@ mod grammar;
 mod ids;
 mod rows;
 mod sample;
+mod shared;
 mod texts;
 
 use std::io::Read;
@@ -22,6 +23,7 @@ use std::io::Read;
 use failure::{Failure, Result};
 use fetch::Sources;
 use formats::table;
+use polars::prelude::DataFrame;
 use schema::{IngestSummary, Labels};
 use serde::Deserialize;
 use stage::{Embedded, Stage, Unit};
@@ -29,6 +31,8 @@ use stage::{Embedded, Stage, Unit};
 use crate::counts::Counts;
 use crate::rows::{RowFilter, Table};
 use crate::texts::{ColumnNames, Format, TextFile, TextOptions};
+
+pub use shared::SHARED;
 
 /// The node that this crate runs.
 pub const NODES: Embedded = Embedded {
@@ -118,104 +122,166 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(line)
 }
 
-/// Reads the rows and writes `headlines.parquet`.
-fn ingest(options: &IngestOptions, stage: &Stage) -> Result<Ingested> {
-    let text_options = text_options(options)?;
-    if let Some(files) = &options.files {
-        return labelled(&texts::files(files, stage)?, &text_options, options, stage);
-    }
-    if *options.source == ["sample"] {
-        return news(options, stage, SAMPLE.to_owned(), |consume| {
-            archive::stream_bytes(sample::zip()?, SAMPLE, consume)
-        });
-    }
-    if *options.source == [REVIEWS] {
-        let file = texts::in_memory("reviews.tsv", sample::reviews::table().as_bytes())?;
-        let read = labelled(std::slice::from_ref(file.file()), &text_options, options, stage)?;
-        return Ok(Ingested { source: REVIEWS.to_owned(), ..read });
-    }
-    if let [one] = &*options.source
-        && let Some(rows) = one.strip_prefix("sample:")
-    {
-        let rows = rows.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| {
-            Failure::usage(
-                format_args!("`{one}` does not give a number of rows"),
-                "option `ingest.source`",
-                "write sample:1000000, or sample-reviews",
-            )
-        })?;
-        let mut stream = sample::Stream::new(rows);
-        let size = stream.size();
-        return news(options, stage, one.clone(), |consume| consume(&mut stream, size, one));
-    }
-    let files = match &*options.source {
-        [one] if !stage::is_url(one) && options.sha256.is_none() => {
-            texts::files(std::slice::from_ref(one), stage)?
-        }
-        sources => vec![texts::obtained(sources, options.sha256.as_deref(), stage)?],
-    };
-    labelled(&files, &text_options, options, stage)
+/// Where the rows come from.
+enum Source {
+    /// The embedded sample.
+    Sample,
+    /// So many made-up headlines, and the name of the source.
+    Generated(u64, String),
+    /// The other embedded sample.
+    Reviews,
+    /// The news archive.
+    News(TextFile),
+    /// Labelled texts.
+    Texts(Vec<TextFile>),
 }
 
-/// Reads files of the news archive or of labelled texts.
-fn labelled(
-    files: &[TextFile],
-    text_options: &TextOptions,
-    options: &IngestOptions,
-    stage: &Stage,
-) -> Result<Ingested> {
-    let source = match files {
+/// The source that the options name.
+fn source(options: &IngestOptions, stage: &Stage) -> Result<Source> {
+    let files = match (&options.files, &options.source[..]) {
+        (Some(files), _) => texts::files(files, stage)?,
+        (None, [one]) if one == "sample" => return Ok(Source::Sample),
+        (None, [one]) if one == REVIEWS => return Ok(Source::Reviews),
+        (None, [one]) if let Some(rows) = one.strip_prefix("sample:") => {
+            let rows = rows.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| {
+                Failure::usage(
+                    format_args!("`{one}` does not give a number of rows"),
+                    "option `ingest.source`",
+                    "write sample:1000000, or sample-reviews",
+                )
+            })?;
+            return Ok(Source::Generated(rows, one.clone()));
+        }
+        (None, [one]) if !stage::is_url(one) && options.sha256.is_none() => {
+            texts::files(std::slice::from_ref(one), stage)?
+        }
+        (None, sources) => vec![texts::obtained(sources, options.sha256.as_deref(), stage)?],
+    };
+    match <[TextFile; 1]>::try_from(files) {
+        Ok([file]) if texts::are_news(&file, &text_options(options)?, stage)? => {
+            Ok(Source::News(file))
+        }
+        Ok([file]) => Ok(Source::Texts(vec![file])),
+        Err(files) => Ok(Source::Texts(files)),
+    }
+}
+
+impl Source {
+    /// Its name, for the summary.
+    fn name(&self) -> String {
+        match self {
+            Self::Sample => SAMPLE.to_owned(),
+            Self::Generated(_, name) => name.clone(),
+            Self::Reviews => REVIEWS.to_owned(),
+            Self::News(file) => file.name().to_owned(),
+            Self::Texts(files) => names(files),
+        }
+    }
+
+    /// Passes on the news archive's table.
+    fn stream<T>(
+        &self,
+        stage: &Stage,
+        options: &IngestOptions,
+        consume: archive::Consumer<'_, T>,
+    ) -> Result<T> {
+        match self {
+            Self::Sample => archive::stream_bytes(sample::zip()?, SAMPLE, consume),
+            Self::Generated(rows, name) => {
+                let mut stream = sample::Stream::new(*rows);
+                let size = stream.size();
+                consume(&mut stream, size, name)
+            }
+            Self::News(file) => texts::stream_news(file, &text_options(options)?, stage, consume)
+                .map_err(|e| file.explain(e)),
+            Self::Reviews | Self::Texts(_) => Err(Failure::failed(
+                "this is not the news archive",
+                self.name(),
+                "this is a bug; please report it",
+            )),
+        }
+    }
+}
+
+/// The names of files of labelled texts, or of the first and the last.
+fn names(files: &[TextFile]) -> String {
+    match files {
         [one] => one.name().to_owned(),
         [one, other] => format!("{}, {}", one.name(), other.name()),
         [first, .., last] => format!("{} … {} ({} files)", first.name(), last.name(), files.len()),
         [] => String::new(),
-    };
-    if let [file] = files
-        && texts::are_news(file, text_options, stage)?
-    {
-        return news(options, stage, source, |consume| {
-            texts::stream_news(file, text_options, stage, consume).map_err(|e| file.explain(e))
-        });
     }
-    let (counts, labels, format) = texts::read(files, text_options, stage)?;
-    Ok(Ingested { counts, labels, place: source.clone(), source, format: Some(format) })
 }
 
-/// Reads the news archive's table, which `stream` passes on.
-fn news(
-    options: &IngestOptions,
+impl IngestOptions {
+    /// The rows of the news archive that are wanted.
+    fn row_filter<'o>(&'o self, labels: &'o Labels) -> RowFilter<'o> {
+        RowFilter { publishers: &self.publishers, labels, most_bad: self.max_bad_rows }
+    }
+}
+
+/// Reads the rows and writes `headlines.parquet`.
+fn ingest(options: &IngestOptions, stage: &Stage) -> Result<Ingested> {
+    let text_options = text_options(options)?;
+    if shared::is_shared(stage) {
+        return shared::finish(stage, options);
+    }
+    let source = source(options, stage)?;
+    match &source {
+        Source::Reviews => {
+            let file = texts::in_memory("reviews.tsv", sample::reviews::table().as_bytes())?;
+            labelled(&source, std::slice::from_ref(file.file()), &text_options, stage)
+        }
+        Source::Texts(files) => labelled(&source, files, &text_options, stage),
+        _ => news(&source, options, stage),
+    }
+}
+
+/// Reads labelled texts.
+fn labelled(
+    source: &Source,
+    files: &[TextFile],
+    options: &TextOptions,
     stage: &Stage,
-    source: String,
-    stream: impl FnOnce(archive::Consumer<'_, Counts>) -> Result<Counts>,
 ) -> Result<Ingested> {
+    let (counts, labels, format) = texts::read(files, options, stage)?;
+    Ok(Ingested {
+        counts,
+        labels,
+        place: names(files),
+        source: source.name(),
+        format: Some(format),
+    })
+}
+
+/// Reads the news archive's table.
+fn news(source: &Source, options: &IngestOptions, stage: &Stage) -> Result<Ingested> {
     let labels = listed(options)?.unwrap_or_else(Labels::news);
     let mut table =
         table::Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
     let mut place = String::new();
-    let counts = stream(&mut |reader: &mut dyn Read, size: u64, name: &str| {
-        stage.progress.begin("reading", Some(size), Unit::Bytes);
-        name.clone_into(&mut place);
-        let wanted = RowFilter {
-            publishers: &options.publishers,
-            labels: &labels,
-            most_bad: options.max_bad_rows,
-        };
-        let write = |rows: Table| {
-            let [ids, timestamps] = rows.numbers();
-            let frame = table::of_columns(
-                &table::headline_schema(),
-                ids.len(),
-                |at| if at == 0 { &ids } else { &timestamps },
-                |at| rows.texts(at),
-            );
-            table.push(
-                &frame.map_err(|e| Failure::failed(e, name, "this is a bug; please report it"))?,
-            )
-        };
-        rows::read(reader, name, wanted, write, |done| stage.progress.at(done, String::new))
-    })?;
+    let counts =
+        source.stream(stage, options, &mut |reader: &mut dyn Read, size: u64, name: &str| {
+            stage.progress.begin("reading", Some(size), Unit::Bytes);
+            name.clone_into(&mut place);
+            let write = |rows: Table| table.push(&frame(&rows, name)?);
+            let wanted = options.row_filter(&labels);
+            rows::read(reader, name, wanted, write, |done| stage.progress.at(done, String::new))
+        })?;
     table.finish()?;
-    Ok(Ingested { counts, labels, source, place, format: None })
+    Ok(Ingested { counts, labels, source: source.name(), place, format: None })
+}
+
+/// The rows as a table; `place` names their source in errors.
+fn frame(rows: &Table, place: &str) -> Result<DataFrame> {
+    let [ids, timestamps] = rows.numbers();
+    let frame = table::of_columns(
+        &table::headline_schema(),
+        ids.len(),
+        |at| if at == 0 { &ids } else { &timestamps },
+        |at| rows.texts(at),
+    );
+    frame.map_err(|e| Failure::failed(e, place, "this is a bug; please report it"))
 }
 
 /// The labels that the options list.

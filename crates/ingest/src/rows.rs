@@ -4,6 +4,8 @@
 //! Memory is bounded by the blocks between the threads and the gaps between the ids (40 MB at
 //! most), however large the archive.
 
+pub mod ranges;
+
 use std::io::Read;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -55,7 +57,7 @@ pub fn read(
     std::thread::scope(|scope| {
         let chosen = scope.spawn(move || choose(&cut, place, wanted, &tables));
         let written = scope.spawn(move || made.into_iter().try_for_each(&mut write));
-        let read = blocks_of(reader, place, &blocks, progress);
+        let read = blocks_of(reader, place, true, &blocks, progress);
         drop(blocks);
         // The reader stops when a later thread has failed, so that thread's error comes first.
         written.join().unwrap_or_else(|panic| resume_unwind(panic))?;
@@ -77,9 +79,11 @@ fn check(counts: Counts, place: &str) -> Result<Counts> {
 }
 
 /// Sends the stream's bytes in blocks of whole rows, until its end or until the receiver is gone.
+/// `is_start` says whether it begins with the table's first byte.
 fn blocks_of(
     reader: &mut dyn Read,
     place: &str,
+    is_start: bool,
     blocks: &SyncSender<Vec<u8>>,
     mut progress: impl FnMut(u64),
 ) -> Result<()> {
@@ -96,7 +100,7 @@ fn blocks_of(
                 "get the archive again; it may be damaged",
             )
         })?;
-        if done == 0 && block.starts_with(b"\xef\xbb\xbf") {
+        if is_start && done == 0 && block.starts_with(b"\xef\xbb\xbf") {
             block.drain(..3);
         }
         done += n as u64;
@@ -132,27 +136,9 @@ fn choose(
     wanted: RowFilter<'_>,
     tables: &SyncSender<Table>,
 ) -> Result<Counts> {
-    let all = wanted.publishers.iter().any(|p| p == "*");
-    let publishers =
-        if all { Vec::new() } else { wanted.publishers.iter().map(|p| (p.clone(), 0)).collect() };
-    let mut choice = PublisherChoice {
-        all,
-        labels: wanted.labels,
-        rows: 0,
-        kept: 0,
-        publishers,
-        bad: BadRows::new(wanted.most_bad, false),
-        number: 0,
-        ids: Ids::default(),
-        table: Table::default(),
-    };
+    let mut choice = PublisherChoice::new(wanted);
     for block in blocks {
-        let mut rest = &block[..];
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let (line, after) = rest.split_at(end);
-            rest = after.get(1..).unwrap_or_default();
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+        for line in lines(&block) {
             choice.number += 1;
             if line.is_empty() {
                 continue;
@@ -187,7 +173,80 @@ struct PublisherChoice<'c> {
     table: Table,
 }
 
-impl PublisherChoice<'_> {
+/// The lines of a block, without their ends.
+fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        rest = after.get(1..).unwrap_or_default();
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
+/// A row without a mistake of its own.
+struct CheckedRow<'r> {
+    text: &'r str,
+    fields: [&'r [u8]; COLUMNS],
+    publisher: &'r [u8],
+    /// Its id and its time stamp.
+    numbers: [i64; 2],
+}
+
+/// Checks a row by itself. Every row is checked, wanted or not: a damaged one could be of any
+/// publisher.
+fn check_line<'l>(line: &'l [u8], labels: &Labels) -> std::result::Result<CheckedRow<'l>, String> {
+    let fields = cut(line)?;
+    let [id, title, _url, publisher, category, _story, _hostname, timestamp] = fields;
+    let text = std::str::from_utf8(line)
+        .map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
+    let number = |name: &str, field: &[u8]| {
+        let number = std::str::from_utf8(field).ok().and_then(|f| f.parse::<i64>().ok());
+        number.ok_or_else(|| {
+            format!("has `{}` as its {name}, which is not a whole number", lossy(field))
+        })
+    };
+    let numbers = [number("id", id)?, number("timestamp", timestamp)?];
+    if std::str::from_utf8(category).ok().and_then(|c| labels.find(c)).is_none() {
+        return Err(format!("has the unknown category `{}`", lossy(category)));
+    }
+    if title.len() > LONGEST_TITLE {
+        return Err(format!(
+            "has a title of {} bytes; at most {LONGEST_TITLE} are allowed",
+            title.len()
+        ));
+    }
+    if let Some(at) = memchr::memchr(0, line) {
+        return Err(format!("has a zero byte at byte {at}"));
+    }
+    Ok(CheckedRow { text, fields, publisher, numbers })
+}
+
+/// What is wrong with a row that repeats an id.
+fn repeats(id: i64) -> String {
+    format!("repeats the id {id} of an earlier row")
+}
+
+impl<'c> PublisherChoice<'c> {
+    fn new(wanted: RowFilter<'c>) -> Self {
+        let all = wanted.publishers.iter().any(|p| p == "*");
+        let publishers = if all { &[] } else { wanted.publishers };
+        Self {
+            all,
+            labels: wanted.labels,
+            rows: 0,
+            kept: 0,
+            publishers: publishers.iter().map(|p| (p.clone(), 0)).collect(),
+            bad: BadRows::new(wanted.most_bad, false),
+            number: 0,
+            ids: Ids::default(),
+            table: Table::default(),
+        }
+    }
+
     fn counts(self) -> Counts {
         Counts {
             rows: self.rows,
@@ -200,32 +259,9 @@ impl PublisherChoice<'_> {
     }
 
     fn line(&mut self, line: &[u8]) -> std::result::Result<(), String> {
-        let fields = cut(line)?;
-        let [id, title, _url, publisher, category, _story, _hostname, timestamp] = fields;
-        // Every row is checked, wanted or not: a damaged one could be of any publisher.
-        let text = std::str::from_utf8(line)
-            .map_err(|e| format!("is not UTF-8 at byte {}", e.valid_up_to()))?;
-        let number = |name: &str, field: &[u8]| {
-            let number = std::str::from_utf8(field).ok().and_then(|f| f.parse::<i64>().ok());
-            number.ok_or_else(|| {
-                format!("has `{}` as its {name}, which is not a whole number", lossy(field))
-            })
-        };
-        let numbers = [number("id", id)?, number("timestamp", timestamp)?];
-        if std::str::from_utf8(category).ok().and_then(|c| self.labels.find(c)).is_none() {
-            return Err(format!("has the unknown category `{}`", lossy(category)));
-        }
-        if title.len() > LONGEST_TITLE {
-            return Err(format!(
-                "has a title of {} bytes; at most {LONGEST_TITLE} are allowed",
-                title.len()
-            ));
-        }
-        if let Some(at) = memchr::memchr(0, line) {
-            return Err(format!("has a zero byte at byte {at}"));
-        }
+        let CheckedRow { text, fields, publisher, numbers } = check_line(line, self.labels)?;
         if !self.ids.insert(numbers[0]) {
-            return Err(format!("repeats the id {} of an earlier row", numbers[0]));
+            return Err(repeats(numbers[0]));
         }
         if !self.all {
             match self.publishers.iter_mut().find(|(name, _)| name.as_bytes() == publisher) {

@@ -60,11 +60,18 @@ pub struct TextOptions {
 pub struct TextFile {
     /// Its name or its path within a folder, which is also its part.
     name: String,
-    path: PathBuf,
+    pub path: PathBuf,
     /// Where it came from, for messages.
-    origin: String,
+    pub origin: String,
     /// The file as it was downloaded.
     obtained: Option<Obtained>,
+}
+
+impl TextFile {
+    /// Whether it is not packed.
+    pub fn is_plain(&self) -> bool {
+        !archive::is_zip(&self.path) && !container::is_packed(&self.path)
+    }
 }
 
 /// A file with bytes of our own, which is removed in the end.
@@ -167,12 +174,12 @@ pub fn are_news(file: &TextFile, options: &TextOptions, stage: &Stage) -> Result
 }
 
 /// Streams the news archive's table, from the archive or from a file that holds the table alone.
-pub fn stream_news(
+pub fn stream_news<T>(
     file: &TextFile,
     options: &TextOptions,
     stage: &Stage,
-    consume: archive::Consumer<'_, Counts>,
-) -> Result<Counts> {
+    consume: archive::Consumer<'_, T>,
+) -> Result<T> {
     let as_archive = options.format == Some(Format::News) && archive::is_zip(&file.path);
     if as_archive || archive::has_news(&file.path) {
         return archive::stream(&file.path, &file.origin, consume);

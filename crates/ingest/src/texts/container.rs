@@ -14,6 +14,17 @@ use crate::archive;
 /// Bytes that are looked at to guess a format.
 const HEAD: usize = 1 << 16;
 
+/// The first bytes of packed files.
+const GZIP: &[u8] = b"\x1f\x8b";
+const ZSTANDARD: &[u8] = b"\x28\xb5\x2f\xfd";
+
+/// Whether the file at `path` is packed with gzip or Zstandard.
+pub fn is_packed(path: &Path) -> bool {
+    let mut magic = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
+    read.is_ok() && (magic.starts_with(GZIP) || magic.starts_with(ZSTANDARD))
+}
+
 /// An unpacked file, or a member of a zip archive.
 pub struct Unpacked<'u> {
     /// Its name, without the ending of a compressed file.
@@ -54,11 +65,11 @@ pub fn open(
     }
     let counted = Counted { inner: file, done: 0, progress };
     let name_inside = without_packing(name);
-    if magic.starts_with(b"\x1f\x8b") {
+    if magic.starts_with(GZIP) {
         let mut reader = MultiGzDecoder::new(BufReader::with_capacity(1 << 17, counted));
         return pass_on(&mut reader, name_inside, origin, None, &mut take);
     }
-    if magic.starts_with(b"\x28\xb5\x2f\xfd") {
+    if magic.starts_with(ZSTANDARD) {
         let mut reader = zstd::Decoder::new(counted).map_err(fail)?;
         return pass_on(&mut reader, name_inside, origin, None, &mut take);
     }
