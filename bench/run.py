@@ -24,7 +24,7 @@ VENV = WORK / "venv"
 PEERS = ["torch==2.15.0", "numpy", "pandas", "pyarrow", "scikit-learn", "gensim", "safetensors", "fasttext-numpy2", "vowpalwabbit", "isal", "matplotlib", "fastapi", "uvicorn[standard]"]
 # The module of each benchmark, in the order in which the benchmarks run.
 NAMES = {"single": "epochs", "multi": "epochs", "classes": "epochs", "vectors": "files", "gzip": "files", "ingest": "files", "stages": "stages", "predict": "jobs", "whole": "jobs",
-         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences", "memory": "sequences", "serve": "serving", "soak": "serving", "model": "serving"}
+         "growth": "growth", "classifiers": "classifiers", "losses": "sequences", "sequences": "sequences", "dev": "sequences", "memory": "sequences", "serve": "serving", "soak": "serving", "model": "serving", "workers": "workers"}
 
 
 class Bench:

@@ -47,6 +47,18 @@ def growth(rows):
     return "\n".join(lines)
 
 
+def workers(rows):
+    counts = list(dict.fromkeys(row["workers"] for row in rows))
+    lines = ["| | " + " | ".join(f"{count} worker{'s' if count > 1 else ''}" for count in counts) + " |", "| --- |" + " ---: |" * len(counts)]
+    for net in dict.fromkeys(row["net"] for row in rows):
+        cells = []
+        for row in (row for row in rows if row["net"] == net):
+            test = row["spread"]["test"]
+            cells.append(f"{test['mean']:.4f} ± {test['deviation']:.4f}, {row['epochs']:.0f} epochs")
+        lines.append(f"| {net} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def classifiers(rows):
     whats = list(dict.fromkeys(row["what"] for row in rows))
     lines = ["| | " + " | ".join(whats) + " |", "| --- |" + " ---: |" * len(whats)]
@@ -107,7 +119,7 @@ def main():
     results = json.loads((HERE / "results.json").read_text())
     text = (HERE / "README.md").read_text()
     for name, result in results.items():
-        made = {"growth": growth, "stages": stages, "classifiers": classifiers, "losses": losses, "dev": dev, "memory": memory, "serve": serve, "soak": soak, "model": model}.get(name, table)(result["rows"])
+        made = {"growth": growth, "stages": stages, "classifiers": classifiers, "losses": losses, "dev": dev, "memory": memory, "serve": serve, "soak": soak, "model": model, "workers": workers}.get(name, table)(result["rows"])
         text = between(text, name, made)
     about = next(iter(results.values()))["about"]
     peers = ", ".join(f"{name} {version}" for name, version in about["peers"].items() if name != "matplotlib")

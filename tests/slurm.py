@@ -2,7 +2,7 @@
 """Runs the pipeline on a Slurm cluster of four nodes on this machine, and compares its results with those of
 a run without it.
 
-    tests/slurm.py [--kill] [--only VICTIM] [--keep]
+    tests/slurm.py [--kill] [--only VICTIM] [--measure ROWS] [--keep]
 
 The cluster needs the packages slurmctld, slurmd, slurm-client and munge, and no root. Every daemon listens on
 127.0.0.1 only. --kill also kills processes of the stage, the run, the command, a node and the controller in
@@ -299,6 +299,7 @@ class Killing:
         self.artifacts = dir / f"killed-{name.replace(' ', '-')}"
         self.wanted = wanted
         self.name = name
+        self.down = False
         self.arguments = [*ARGUMENTS, "--artifacts", self.artifacts, "--executor", "slurm", "--jobs-max", "4",
                           "--set", "executor.chunk_rows=5000", "--set", 'executor.sbatch=["--nodes=4"]']
 
@@ -368,8 +369,11 @@ def kill_node(run, pids, _):
         of_steps = [pid for pid in pids if any(is_below(pid, step) for step in steps)]
         if of_steps or node == 2:
             kill([daemon, *steps, *of_steps])
-            wait(f"answers that n{node} is down", lambda: "down" in run.cluster.run(
-                "sinfo", "-h", "-n", f"n{node}", "-o", "%t"))
+            if not run.down:
+                # Once, it stays away until Slurm notices, and the job goes on without it. Later, it is back at once.
+                run.down = True
+                wait(f"answers that n{node} is down", lambda: "down" in run.cluster.run(
+                    "sinfo", "-h", "-n", f"n{node}", "-o", "%t"))
             run.cluster.start_node(node)
             return
 
@@ -402,9 +406,46 @@ def kills(cluster, dir, only):
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
 
 
+def measure(cluster, dir, rows):
+    """Seconds of each stage by the number of nodes, each with one processor."""
+    table = {}
+    contenders = {"without Slurm": []}
+    for nodes in [1, 2, 4]:
+        contenders[f"{nodes} nodes"] = ["--executor", "slurm", "--jobs-max", nodes, "--set",
+                                        f'executor.sbatch=["--nodes={nodes}"]']
+    wanted = None
+    for name, more in contenders.items():
+        artifacts = dir / name.replace(" ", "-")
+        start = time.monotonic()
+        command = ["cargo", "xtask", "pipeline", "--json", "--artifacts", artifacts, "--to", "train.slp", "--set",
+                   f"ingest.source=sample:{rows}", "--set", "train.slp.epochs=2", "--set", "train.slp.workers=4",
+                   "--set", "train.slp.batch_size=32", *more]
+        # As on a node with one processor.
+        env = {**cluster.env, "KNOCKLINE_THREADS": "1", "RAYON_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+        ended = subprocess.run(list(map(str, command)), cwd=ROOT, env=env, capture_output=True, text=True)
+        if ended.returncode != 0:
+            sys.exit(f"{name}: exit status {ended.returncode}\n{ended.stdout}{ended.stderr}")
+        lines = [json.loads(line) for line in ended.stdout.splitlines()]
+        table[name] = {line["node"]: line["seconds"] for line in lines} | {"all": time.monotonic() - start}
+        found = digests(artifacts)
+        wanted = wanted or found
+        if found != wanted:
+            sys.exit(f"{name}: other bytes")
+        shutil.rmtree(artifacts)
+    one = 'for i in $(seq 20); do srun --exact --ntasks=1 true; done'
+    start = time.monotonic()
+    cluster.run("salloc", "--quiet", "--ntasks=1", "bash", "-c", one)
+    print(f"a step of Slurm: {(time.monotonic() - start) / 20:.3f} s")
+    print("| | " + " | ".join(table) + " |")
+    print("| --- |" + " ---: |" * len(table))
+    for node in next(iter(table.values())):
+        print(f"| {node} | " + " | ".join(f"{of[node]:.1f} s" for of in table.values()) + " |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--measure", type=int, metavar="ROWS", help="only time the stages on so many made-up rows")
     parser.add_argument("--only", help="only the kills of this victim")
     parser.add_argument("--keep", action="store_true", help="keep the folder, and name it")
     arguments = parser.parse_args()
@@ -415,6 +456,9 @@ def main():
     cluster = Cluster(dir / "cluster")
     try:
         cluster.up()
+        if arguments.measure:
+            measure(cluster, dir, arguments.measure)
+            return
         if not arguments.only:
             same_bytes(cluster, dir)
             no_secret(cluster, dir)

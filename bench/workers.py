@@ -1,0 +1,31 @@
+"""What the option `workers` costs in accuracy: the same nets by one to sixteen workers."""
+
+import json
+import shutil
+
+SEEDS = [101, 102, 103, 104, 105]
+WORKERS = [1, 2, 4, 8, 16]
+NETS = {
+    "single-layer, 10 epochs of batches of 1": ["net=slp"],
+    "single-layer, 40 epochs of batches of 1": ["net=slp", "epochs=40"],
+    "multi-layer": ["net=mlp", "epochs=1000", "patience=3", "lr=1e-3", "lr_min=1e-5"],
+}
+
+
+def workers(bench):
+    given, artifacts = bench.given, bench.artifacts.parent / "workers"
+    shutil.rmtree(artifacts, ignore_errors=True)
+    more = ["embed.lowercase=fallback"] if given.vectors else []
+    if given.texts:
+        columns = 'ingest.columns={text="column_3",label="column_1",group="column_2"}'
+        more += [f"ingest.source={given.texts}", "ingest.header=false", columns]
+    for net, options in NETS.items():
+        for count in WORKERS:
+            sets = [*more, *(f"train.shared.{option}" for option in options), f"train.shared.workers={count}",
+                    f"train.shared.seed={SEEDS[0]}", f"train.shared.seeds={SEEDS}"]
+            bench.pipeline(artifacts, "--to", "train.shared", *(x for s in sets for x in ("--set", s)))
+            metrics = json.loads((artifacts / "train.shared" / "metrics.json").read_text())
+            epochs = [seed["epochs"] for seed in metrics["seeds"]]
+            row = {"net": net, "workers": count, "spread": metrics["spread"], "epochs": sum(epochs) / len(epochs)}
+            bench.results.setdefault("workers", []).append(row)
+            print(net, count, json.dumps(metrics["spread"]["test"]), row["epochs"], flush=True)
