@@ -8,7 +8,7 @@ use std::fmt::{self, Debug, Display};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use ed25519_compact::{KeyPair, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Download, Manifest, Output};
@@ -31,7 +31,7 @@ pub struct Signature {
 }
 
 /// A key that signs results.
-pub struct Signer(SigningKey);
+pub struct Signer(KeyPair);
 
 impl Signer {
     /// The private key in a PEM file, as `openssl genpkey -algorithm ed25519` writes it.
@@ -47,16 +47,16 @@ impl Signer {
             .strip_prefix(&PRIVATE)
             .and_then(|seed| seed.try_into().ok())
             .ok_or("it is not an Ed25519 private key in PEM")?;
-        Ok(Self(SigningKey::from_bytes(seed)))
+        Ok(Self(KeyPair::from_seed(Seed::new(*seed))))
     }
 
     /// The key by which others trust this one.
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.0.pk)
     }
 
     fn sign(&self, message: &[u8]) -> Signature {
-        let value = STANDARD.encode(self.0.sign(message).to_bytes());
+        let value = STANDARD.encode(*self.0.sk.sign(message, None));
         Signature { key: self.public().to_string(), value }
     }
 }
@@ -71,26 +71,25 @@ impl Debug for Signer {
 /// A public key, written as the one line between the first and the last that `openssl pkey -pubout`
 /// prints.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey(ed25519_compact::PublicKey);
 
 impl PublicKey {
     /// Parses that line.
     pub fn parse(text: &str) -> Option<Self> {
         let der = STANDARD.decode(text.trim()).ok()?;
-        let point: &[u8; 32] = der.strip_prefix(&PUBLIC)?.try_into().ok()?;
-        VerifyingKey::from_bytes(point).ok().map(Self)
+        ed25519_compact::PublicKey::from_slice(der.strip_prefix(&PUBLIC)?).ok().map(Self)
     }
 
     fn has_signed(&self, message: &[u8], value: &str) -> bool {
         let bytes = STANDARD.decode(value).ok();
-        let signature = bytes.and_then(|bytes| ed25519_dalek::Signature::from_slice(&bytes).ok());
-        signature.is_some_and(|signature| self.0.verify_strict(message, &signature).is_ok())
+        let signature = bytes.and_then(|bytes| ed25519_compact::Signature::from_slice(&bytes).ok());
+        signature.is_some_and(|signature| self.0.verify(message, &signature).is_ok())
     }
 }
 
 impl Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&STANDARD.encode([&PUBLIC[..], self.0.as_bytes()].concat()))
+        f.write_str(&STANDARD.encode([&PUBLIC[..], &self.0[..]].concat()))
     }
 }
 
