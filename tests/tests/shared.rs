@@ -174,6 +174,28 @@ fn a_killed_run_goes_on_where_it_was() {
     assert!(!killed.path().join(".knockline/unfinished").exists(), "pieces stay after the result");
 }
 
+#[test]
+fn one_process_takes_over_what_several_have_begun_and_the_other_way_round() {
+    let options = ["train.slp.workers=3", "train.slp.epochs=200", "train.slp.checkpoints.keep=2"];
+    let (whole, taken) = (Artifacts::with(&options), Artifacts::with(&options));
+    whole.run(&["pipeline", "--to", "train.slp"]).ok();
+    taken.run(&["pipeline", "--to", "tensors"]).ok();
+    let several = ["pipeline", "--to", "train.slp", "--executor", "local", "--jobs-max", "3"];
+    for arguments in [&several[..], &several[..3], &several] {
+        let mut run = taken.start(arguments);
+        let folder = taken.path().join(".knockline/unfinished/train.slp");
+        let before = pieces(&folder);
+        while pieces(&folder) < before + 3 && run.try_wait().expect("a process").is_none() {
+            sleep(Duration::from_millis(2));
+        }
+        run.kill().expect("killed");
+        run.wait().expect("ended");
+    }
+    let ended = taken.run(&several[..3]).ok();
+    assert_eq!(ended.nodes("status", "run"), ["train.slp"]);
+    same(&whole, &taken);
+}
+
 /// A stage's program, as another engine would start it.
 fn stage(package: &str, artifacts: &Path, out: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(program(package));

@@ -13,6 +13,7 @@ mod archive;
 mod counts;
 mod grammar;
 mod ids;
+mod ranges;
 mod rows;
 mod sample;
 mod shared;

@@ -4,8 +4,6 @@
 //! Memory is bounded by the blocks between the threads and the gaps between the ids (40 MB at
 //! most), however large the archive.
 
-pub mod ranges;
-
 use std::io::Read;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -21,11 +19,11 @@ const BLOCK: usize = if cfg!(fuzzing) { 64 } else { 1 << 20 };
 /// Bytes of the longest row that is accepted; no table of headlines has a longer one.
 const LONGEST_ROW: usize = if cfg!(fuzzing) { 1 << 12 } else { 1 << 26 };
 /// Maximum number of rows in a table.
-const TABLE_ROWS: usize = if cfg!(fuzzing) { 3 } else { 1 << 16 };
+pub(crate) const TABLE_ROWS: usize = if cfg!(fuzzing) { 3 } else { 1 << 16 };
 /// Bytes of text at which a table is full, even with fewer rows.
-const TABLE_BYTES: usize = 1 << 26;
+pub(crate) const TABLE_BYTES: usize = 1 << 26;
 /// Maximum number of blocks or tables that wait between two threads.
-const WAITING: usize = 2;
+pub(crate) const WAITING: usize = 2;
 
 /// Columns of the archive's table.
 pub const COLUMNS: usize = 8;
@@ -67,7 +65,7 @@ pub fn read(
     .and_then(|counts| check(counts, place))
 }
 
-fn check(counts: Counts, place: &str) -> Result<Counts> {
+pub(crate) fn check(counts: Counts, place: &str) -> Result<Counts> {
     if counts.kept > 0 {
         return Ok(counts);
     }
@@ -80,7 +78,7 @@ fn check(counts: Counts, place: &str) -> Result<Counts> {
 
 /// Sends the stream's bytes in blocks of whole rows, until its end or until the receiver is gone.
 /// `is_start` says whether it begins with the table's first byte.
-fn blocks_of(
+pub(crate) fn blocks_of(
     reader: &mut dyn Read,
     place: &str,
     is_start: bool,
@@ -160,7 +158,7 @@ fn choose(
 }
 
 /// The choice of rows, and the rows chosen so far.
-struct PublisherChoice<'c> {
+pub(crate) struct PublisherChoice<'c> {
     all: bool,
     labels: &'c Labels,
     rows: u64,
@@ -174,7 +172,7 @@ struct PublisherChoice<'c> {
 }
 
 /// The lines of a block, without their ends.
-fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = block;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -188,17 +186,20 @@ fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// A row without a mistake of its own.
-struct CheckedRow<'r> {
-    text: &'r str,
+pub(crate) struct CheckedRow<'r> {
+    pub text: &'r str,
     fields: [&'r [u8]; COLUMNS],
-    publisher: &'r [u8],
+    pub publisher: &'r [u8],
     /// Its id and its time stamp.
-    numbers: [i64; 2],
+    pub numbers: [i64; 2],
 }
 
 /// Checks a row by itself. Every row is checked, wanted or not: a damaged one could be of any
 /// publisher.
-fn check_line<'l>(line: &'l [u8], labels: &Labels) -> std::result::Result<CheckedRow<'l>, String> {
+pub(crate) fn check_line<'l>(
+    line: &'l [u8],
+    labels: &Labels,
+) -> std::result::Result<CheckedRow<'l>, String> {
     let fields = cut(line)?;
     let [id, title, _url, publisher, category, _story, _hostname, timestamp] = fields;
     let text = std::str::from_utf8(line)
@@ -226,12 +227,12 @@ fn check_line<'l>(line: &'l [u8], labels: &Labels) -> std::result::Result<Checke
 }
 
 /// What is wrong with a row that repeats an id.
-fn repeats(id: i64) -> String {
+pub(crate) fn repeats(id: i64) -> String {
     format!("repeats the id {id} of an earlier row")
 }
 
 impl<'c> PublisherChoice<'c> {
-    fn new(wanted: RowFilter<'c>) -> Self {
+    pub fn new(wanted: RowFilter<'c>) -> Self {
         let all = wanted.publishers.iter().any(|p| p == "*");
         let publishers = if all { &[] } else { wanted.publishers };
         Self {
@@ -247,7 +248,7 @@ impl<'c> PublisherChoice<'c> {
         }
     }
 
-    fn counts(self) -> Counts {
+    pub fn counts(self) -> Counts {
         Counts {
             rows: self.rows,
             kept: self.kept,
@@ -287,7 +288,7 @@ pub struct Table {
 }
 
 impl Table {
-    fn push(&mut self, line: &str, lengths: [usize; COLUMNS], numbers: [i64; 2]) {
+    pub fn push(&mut self, line: &str, lengths: [usize; COLUMNS], numbers: [i64; 2]) {
         let mut starts = [self.text.len(); COLUMNS + 1];
         let mut at = self.text.len();
         for (start, length) in starts.iter_mut().skip(1).zip(lengths) {
@@ -319,7 +320,7 @@ impl Table {
 }
 
 /// A row's eight fields.
-fn cut(line: &[u8]) -> Result<[&[u8]; COLUMNS], String> {
+pub(crate) fn cut(line: &[u8]) -> Result<[&[u8]; COLUMNS], String> {
     let mut fields = [&[][..]; COLUMNS];
     let mut start = 0;
     let mut count = 0;

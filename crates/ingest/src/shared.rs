@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use stage::{Next, Shared, Stage, Step};
 
 use crate::archive::Consumer;
-use crate::rows::ranges::{self, RangeFiles, Whole};
+use crate::ranges::{self, RangeFiles, Whole};
 use crate::{IngestOptions, Ingested, Source, listed, source};
 
 /// How the stage's work is shared.

@@ -112,10 +112,9 @@ fn start(
     }
     match run(&stage)
         .and_then(|summary| stage.write_json(OPTIONS, &stage.recorded).map(|()| summary))
-        .and_then(|summary| match stage.chunk_rows {
-            Some(_) => stage.drop_pieces().map(|()| summary),
-            None => Ok(summary),
-        }) {
+        // Also those that an interrupted, shared run has left to one that is not shared.
+        .and_then(|summary| stage.drop_pieces().map(|()| summary))
+    {
         Ok(summary) => {
             stage.progress.send(&Event::Summary { text: summary.clone() });
             if !events {

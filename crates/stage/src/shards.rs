@@ -218,10 +218,10 @@ impl Stage {
             if entry.file_name().to_string_lossy().starts_with(PIECES) {
                 let pieces = entry.path();
                 std::fs::remove_dir_all(&pieces).map_err(|e| Failure::io("remove", &pieces, &e))?;
+                // It stays if there is something else in it.
+                let _ = std::fs::remove_dir(&folder);
             }
         }
-        // It stays if there is something else in it.
-        let _ = std::fs::remove_dir(&folder);
         Ok(())
     }
 }

@@ -10,12 +10,12 @@ use std::path::Path;
 use failure::{Failure, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    COLUMNS, CheckedRow, PublisherChoice, RowFilter, TABLE_BYTES, TABLE_ROWS, Table, blocks_of,
-    check, check_line, cut,
-};
 use crate::counts::{BadRows, Counts};
 use crate::ids::Ids;
+use crate::rows::{
+    COLUMNS, CheckedRow, PublisherChoice, RowFilter, TABLE_BYTES, TABLE_ROWS, Table, WAITING,
+    blocks_of, check, check_line, cut, lines, repeats,
+};
 
 /// Bytes of a row's record among those of all good rows: its id and its number in the range.
 const GOOD: usize = 12;
@@ -81,13 +81,13 @@ pub fn read_range(
     };
     let mut out = [create(files.good)?, create(files.chosen)?, create(files.rows)?];
     let mut summary = RangeSummary { lines: 0, rows: 0, bad: Vec::new() };
-    let (blocks, cut) = std::sync::mpsc::sync_channel(super::WAITING);
+    let (blocks, cut) = std::sync::mpsc::sync_channel(WAITING);
     std::thread::scope(|scope| {
         let is_first = range.start == 0;
         let read = scope.spawn(move || blocks_of(&mut reader, place, is_first, &blocks, |_| ()));
         let mut good = 0_u32;
         let mut write = |block: &[u8]| -> std::io::Result<()> {
-            for line in super::lines(block) {
+            for line in lines(block) {
                 summary.lines += 1;
                 if line.is_empty() {
                     continue;
@@ -195,7 +195,7 @@ pub fn settle<'f>(
             }
             let is_new = ids.insert(id);
             if !is_new {
-                let what = super::repeats(id);
+                let what = repeats(id);
                 bad_rows.add(&what, place, "row", lines_before + u64::from(number))?;
             }
             if let Some(record) = next.filter(|record| u32_at(record, 0) == good_place) {
@@ -366,7 +366,7 @@ mod tests {
             tables.push(table);
             Ok(())
         };
-        let counts = super::super::read(&mut &*text, "x.csv", wanted, keep, |_| ());
+        let counts = crate::rows::read(&mut &*text, "x.csv", wanted, keep, |_| ());
         counts.map(|counts| shown(&tables, &counts)).map_err(|e| format!("{}, {}", e.what, e.place))
     }
 
