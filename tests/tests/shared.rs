@@ -236,6 +236,34 @@ fn a_chunk_that_two_processes_do_at_once_has_the_same_piece() {
 }
 
 #[test]
+fn an_average_that_two_processes_take_at_once_is_taken_once() {
+    let options = ["train.slp.workers=2", "train.slp.epochs=3"];
+    let (one, several) = (Artifacts::with(&options), Artifacts::with(&options));
+    one.run(&["pipeline", "--to", "train.slp"]).ok();
+    several.run(&["pipeline", "--to", "tensors"]).ok();
+    let out = several.path().join("train.slp");
+    let given =
+        ["--node", "train.slp", "--set", "net=slp", "--set", "workers=2", "--set", "epochs=3"];
+    let at = |more: &[&str]| stage("train", several.path(), &out, &[&given[..], more].concat());
+    for epoch in 1..=3 {
+        for (step, chunks) in [("epoch", "0..2"), ("average", "0..1")] {
+            let step = format!("{step}-{epoch}");
+            let start = || at(&["--step", &step, "--chunks", chunks]).spawn().expect("starts");
+            let twice: Vec<_> = (0..3).map(|_| start()).collect();
+            for mut process in twice {
+                assert!(process.wait().expect("ends").success(), "{step}");
+            }
+        }
+    }
+    Ended::of(at(&[])).ok();
+    let (one, several) = (one.bytes(), several.bytes());
+    for file in ["history.jsonl", "model.safetensors", "metrics.json"] {
+        let file = format!("train.slp/{file}");
+        assert!(one[&file] == several[&file], "{file} differs");
+    }
+}
+
+#[test]
 fn wrong_chunks_and_options_are_refused() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "embed"]).ok();
@@ -252,7 +280,21 @@ fn wrong_chunks_and_options_are_refused() {
         assert!(ended.code == Some(2) && ended.err.contains(says), "{arguments:?}: {}", ended.err);
     }
     let early = Ended::of(stage("tensors", artifacts.path(), &out, &[]));
-    assert!(early.code != Some(0) && early.err.contains("checkpoints"), "{}", early.err);
+    assert!(
+        early.code == Some(2) && early.err.contains("chunk 0 of step `layout` is not done"),
+        "{}",
+        early.err
+    );
+    // Another run's pieces are not taken for this one's.
+    Ended::of(stage("tensors", artifacts.path(), &out, &["--step", "rows", "--chunks", "0..2"]))
+        .ok();
+    let other = ["--step", "rows", "--chunks", "2..4", "--set", "empty=drop"];
+    let other = Ended::of(stage("tensors", artifacts.path(), &out, &other));
+    assert!(
+        other.code == Some(2) && other.err.contains("something else than this shared run"),
+        "{}",
+        other.err
+    );
     for (arguments, says) in [
         (&["--jobs-max", "2"][..], "add --executor local or --executor slurm"),
         (&["--detach"], "add --executor slurm"),
@@ -285,6 +327,9 @@ fn only_results_with_a_trusted_signature_count() {
     let remote = format!("cache.remote={}", dir.path().join("remote").display());
     let trust = format!("cache.trust=[\"{}\"]", MAIN.1);
     let sign = format!("cache.sign={}", key.display());
+    // Nobody has the private key of this one.
+    let trust_nobody =
+        "cache.trust=[\"MCowBQYDK2VwAyEAAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=\"]".to_owned();
     let arguments = ["pipeline", "--to", "split"];
     let by = |options: &[&str], key: Option<&str>| {
         let artifacts = Artifacts::with(&[&[&source[..], &remote], options].concat());
@@ -315,11 +360,24 @@ fn only_results_with_a_trusted_signature_count() {
     let (unsigned, _) = by(&[&trust, "split.seed=8"], None);
     assert_eq!(unsigned.code, Some(2), "{}", unsigned.err);
     let said = format!("{}{}", unsigned.out, unsigned.err);
-    assert!(said.contains("there is no key to sign it with"), "{said}");
-    // A signature does not cover another digest.
-    let manifest = main.path().join("split/manifest.json");
-    let text = std::fs::read_to_string(&manifest).expect("reads");
-    assert!(text.contains("\"signature\""), "{text}");
+    assert!(said.contains("without a signature its result would not count"), "{said}");
+    // Neither a forged result nor what an interrupted run has left is taken, and predictions,
+    // exports and comparisons take none, either.
+    for arguments in [
+        &["pipeline", "--only", "embed"][..],
+        &["cache", "push", "split"],
+        &["predict", "--run", "train.slp", "x"],
+        &["model", "export", "train.slp", "model.knock"],
+    ] {
+        let taken = folder.command(&[arguments, &["--set", &trust_nobody]].concat());
+        let taken = Ended::of(taken);
+        let said = format!("{}{}", taken.out, taken.err);
+        assert!(taken.code != Some(0), "{arguments:?}: {said}");
+        assert!(
+            said.contains("does not count") || said.contains("there is no result"),
+            "{arguments:?}: {said}"
+        );
+    }
     let wrong = Artifacts::with(&["cache.trust=[\"nobody\"]"]);
     let status = wrong.run(&["status", "split"]);
     let said = format!("{}{}", status.out, status.err);

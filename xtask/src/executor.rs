@@ -11,25 +11,26 @@ mod slurm;
 mod submit;
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use cache::StageReport;
+use cache::{Download, StageReport};
 use failure::{Failure, Result};
 use stage::Step;
+use stage::shards::share;
 
 use crate::binaries::Binaries;
 use crate::config::{Config, ExecutorKind, ExecutorOptions};
-use crate::graph::Node;
+use crate::device;
 use crate::selection::Selection;
 use crate::spawn::{Done, Job, Launch, Runner, Stopped, fetch_sources, run_program};
 
 pub use follow::jobs_here;
-pub use slurm::is_in_allocation as is_in_job;
-pub use submit::{run_job, submit};
+pub use submit::{is_later_try, run_job, submit};
 
-/// How often a process is started that dies.
+/// The most threads that a stage takes.
+const MOST_THREADS: u32 = 256;
+/// How many times a process that dies is started.
 const TRIES: u32 = 4;
 /// How long to wait before the first new try on a cluster, which may have to see first that a node is
 /// gone; each further wait is twice as long.
@@ -63,6 +64,12 @@ pub fn chosen(config: &Config, selection: &Selection) -> Result<Option<ExecutorO
     Ok(options.kind.is_some().then_some(options))
 }
 
+/// Whether the stages run on a cluster.
+pub fn is_on_cluster(config: &Config, selection: &Selection) -> bool {
+    chosen(config, selection)
+        .is_ok_and(|options| options.and_then(|options| options.kind) == Some(ExecutorKind::Slurm))
+}
+
 impl ExecutorOptions {
     /// Whether the run is to be submitted as a job. In a job's allocation, it runs there.
     pub fn is_to_be_submitted(&self) -> bool {
@@ -84,26 +91,40 @@ impl<'e> Executor<'e> {
     pub fn new(binaries: &'e Binaries<'e>, options: ExecutorOptions, jobs: usize) -> Self {
         let kind = options.kind.unwrap_or(ExecutorKind::Local);
         let of_options = || options.jobs_max.and_then(|jobs| usize::try_from(jobs).ok());
-        let jobs = match kind {
-            ExecutorKind::Local => of_options().unwrap_or(jobs),
-            ExecutorKind::Slurm => slurm::tasks().or_else(of_options).unwrap_or(1),
+        let jobs = match (kind, of_options()) {
+            (ExecutorKind::Local, most) => most.unwrap_or(jobs),
+            // No more than the allocation has room for.
+            (ExecutorKind::Slurm, Some(most)) => slurm::tasks().map_or(most, |t| t.min(most)),
+            (ExecutorKind::Slurm, None) => slurm::tasks().unwrap_or(1),
         };
         Self { binaries, options, kind, slots: Slots::new(jobs) }
     }
 
-    /// How a process of the node is started that does this part of the work.
-    fn launch(&self, node: &Node, arguments: Vec<String>, label: Option<String>) -> Launch {
+    /// How a process is started that is one of `beside` at the same time.
+    fn launch(
+        &self,
+        job: &Job<'_>,
+        arguments: Vec<String>,
+        beside: usize,
+        label: Option<String>,
+    ) -> Launch {
+        let node = job.node;
         let (by, threads) = match self.kind {
             // A node that measures time has the machine to itself.
             _ if node.measures_time => (Vec::new(), None),
-            ExecutorKind::Slurm => (slurm::srun(&self.options, node), Some(self.options.cpus)),
-            ExecutorKind::Local => {
-                let processors = std::thread::available_parallelism().map_or(1, usize::from);
-                let each = (processors / self.slots.all).max(1);
-                (Vec::new(), u32::try_from(each).ok())
+            ExecutorKind::Slurm => {
+                let command = slurm::srun(&self.options, node);
+                let threads = slurm::cpus(&command);
+                (command, threads)
             }
+            // Processes that run side by side share the processors.
+            ExecutorKind::Local if beside > 1 => {
+                let processors = std::thread::available_parallelism().map_or(1, usize::from);
+                (Vec::new(), u32::try_from((processors / beside).max(1)).ok())
+            }
+            ExecutorKind::Local => (Vec::new(), None),
         };
-        Launch { by, arguments, threads, label }
+        Launch { by, arguments, threads: threads.map(|threads| threads.min(MOST_THREADS)), label }
     }
 
     /// Runs a process to its end, and starts it again if it dies.
@@ -130,10 +151,15 @@ impl<'e> Executor<'e> {
     fn shared(&self, job: &Job<'_>) -> Result<StageReport> {
         let rows = ["--chunk-rows".to_owned(), self.options.chunk_rows.to_string()];
         let with = |more: &[String]| [&rows[..], more].concat();
-        let list = self.launch(job.node, with(&["--list-steps".to_owned()]), None);
-        let steps = self.process(job, &list)?.steps.unwrap_or_default();
+        let list = self.launch(job, with(&["--list-steps".to_owned()]), 1, None);
+        let listed = self.process(job, &list)?;
+        let mut downloads = listed.downloads;
+        let steps = listed.steps.unwrap_or_default();
         for Step { name, chunks } in steps {
-            let shards = shards(chunks, self.slots.all);
+            // Nothing shares a GPU.
+            let is_gpu = job.node.uses_device && device::is_cuda(&job.device);
+            let processes = if is_gpu { 1 } else { self.slots.all };
+            let shards = shards(chunks, processes);
             let launches: Vec<Launch> = shards
                 .iter()
                 .enumerate()
@@ -146,45 +172,59 @@ impl<'e> Executor<'e> {
                     let label = format!("{} {name}{part}", job.node.name);
                     let chunks = format!("{}..{}", chunks.start, chunks.end);
                     let arguments = ["--step", &name, "--chunks", &chunks].map(str::to_owned);
-                    self.launch(job.node, with(&arguments), Some(label))
+                    self.launch(job, with(&arguments), shards.len(), Some(label))
                 })
                 .collect();
-            if self.all(job, &launches)? {
+            let done = self.all(job, &launches)?;
+            downloads.extend(done.downloads);
+            if done.steps_done {
                 break;
             }
         }
-        let launch = self.launch(job.node, with(&[]), None);
-        self.process(job, &launch)?.report(job)
+        let launch = self.launch(job, with(&[]), 1, None);
+        let mut report = self.process(job, &launch)?.report(job)?;
+        // Whichever process read a source tells of it.
+        for download in downloads {
+            if !report.downloads.contains(&download) {
+                report.downloads.push(download);
+            }
+        }
+        Ok(report)
     }
 
-    /// Runs the processes of a step, and returns whether the remaining steps have nothing to do.
-    /// After a failure, those that run are waited for.
-    fn all(&self, job: &Job<'_>, launches: &[Launch]) -> Result<bool> {
-        let steps_done = AtomicBool::new(false);
-        let failed = Mutex::new(None::<Failure>);
-        let is_over = || failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    /// Runs the processes of a step. After a failure, those that run are waited for.
+    fn all(&self, job: &Job<'_>, launches: &[Launch]) -> Result<StepDone> {
+        let done = Mutex::new(Ok(StepDone::default()));
+        let locked = || done.lock().unwrap_or_else(PoisonError::into_inner);
         std::thread::scope(|scope| {
             for launch in launches {
-                let (failed, is_over, steps_done) = (&failed, &is_over, &steps_done);
-                scope.spawn(move || {
-                    if is_over() {
+                scope.spawn(|| {
+                    if locked().is_err() {
                         return;
                     }
-                    match self.process(job, launch) {
-                        Ok(done) => {
-                            steps_done.fetch_or(done.steps_done, Ordering::Relaxed);
+                    let ended = self.process(job, launch);
+                    let mut all = locked();
+                    match (&mut *all, ended) {
+                        (Ok(all), Ok(ended)) => {
+                            all.steps_done |= ended.steps_done;
+                            all.downloads.extend(ended.downloads);
                         }
-                        Err(failure) => {
-                            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                            failed.get_or_insert(failure);
-                        }
+                        (Ok(_), Err(failure)) => *all = Err(failure),
+                        (Err(_), _) => {}
                     }
                 });
             }
         });
-        let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failed.map_or(Ok(steps_done.into_inner()), Err)
+        done.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the processes of a step told.
+#[derive(Default)]
+struct StepDone {
+    /// Whether the remaining steps have nothing to do.
+    steps_done: bool,
+    downloads: Vec<Download>,
 }
 
 impl Runner for Executor<'_> {
@@ -201,16 +241,15 @@ impl Runner for Executor<'_> {
         if job.node.shared {
             return self.shared(job);
         }
-        let launch = self.launch(job.node, Vec::new(), None);
+        let launch = self.launch(job, Vec::new(), 1, None);
         self.process(job, &launch)?.report(job)
     }
 }
 
-/// The chunks of each process of a step: ranges that differ by one chunk at most.
+/// The chunks of each process of a step.
 fn shards(chunks: usize, processes: usize) -> Vec<Range<usize>> {
     let count = processes.min(chunks);
-    let start = |at: usize| at * (chunks / count) + at.min(chunks % count);
-    (0..count).map(|at| start(at)..start(at + 1)).collect()
+    (0..count).map(|at| share(chunks, count, at)).collect()
 }
 
 /// How many processes may run at once.
@@ -241,24 +280,5 @@ impl Drop for Slot<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.freed.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_chunk_is_in_one_process() {
-        for chunks in [0, 1, 2, 7, 100] {
-            for processes in [1, 2, 4, 7, 200] {
-                let shards = shards(chunks, processes);
-                let all: Vec<usize> = shards.iter().cloned().flatten().collect();
-                assert_eq!(all, (0..chunks).collect::<Vec<_>>());
-                assert_eq!(shards.len(), processes.min(chunks));
-                let sizes = shards.iter().map(ExactSizeIterator::len);
-                assert!(sizes.clone().max().unwrap_or(0) - sizes.min().unwrap_or(0) <= 1);
-            }
-        }
     }
 }

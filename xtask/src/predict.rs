@@ -277,10 +277,7 @@ fn sound(store: &Store, artifacts: &Path, name: &NodeName) -> Result<Manifest> {
             remedy,
         ));
     };
-    if let Some(problem) = store.distrusts(&manifest) {
-        let what = format_args!("the result of `{name}` does not count: {problem}");
-        return Err(Failure::input(what, folder.display(), remedy));
-    }
+    let manifest = store.trusted(manifest, &remedy)?;
     match manifest.check(&folder, &store.index) {
         Some(problem) => Err(Failure::input(problem, folder.display(), remedy)),
         None => Ok(manifest),

@@ -24,7 +24,7 @@ use crate::line::Line;
 use crate::recipe::Recipes;
 use crate::selection::Selection;
 use crate::spawn::{Job, Runner};
-use crate::{commit, device, interrupt};
+use crate::{commit, device, executor, interrupt};
 
 /// One run of the graph.
 pub struct Session<'s> {
@@ -333,7 +333,11 @@ impl<'s> Session<'s> {
             return Ok(Turn::Still);
         };
         let key = wanted.ingredients.content_key();
-        let resume = self.keeps_unfinished(node) && !self.selection.fresh;
+        // Whoever can write to the folder can leave checkpoints there, and the result would be signed.
+        let is_ours = !self.context.store.requires_signatures()
+            || self.selection.resume
+            || executor::is_later_try();
+        let resume = self.keeps_unfinished(node) && !self.selection.fresh && is_ours;
         if resume && self.context.store.has_other_unfinished(&node.name, &key) {
             let of = &node.name;
             self.board
@@ -380,7 +384,7 @@ impl<'s> Session<'s> {
     /// Whether an interrupted run of the node can be continued: it has checkpoints, or pieces of work
     /// that several processes share.
     fn keeps_unfinished(&self, node: &Node) -> bool {
-        node.resumable || node.shared && self.runner.shares_work()
+        node.resumable || node.shared && self.runner.processes().is_some()
     }
 
     /// Publishes a stage's result. If the stage may have read something other than its key lists,

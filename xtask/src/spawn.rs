@@ -49,11 +49,6 @@ pub trait Runner: Sync {
         None
     }
 
-    /// Whether several processes share the work of a stage that allows it.
-    fn shares_work(&self) -> bool {
-        self.processes().is_some()
-    }
-
     /// Runs a node's stage and returns what it reported about its result.
     fn run(&self, job: &Job<'_>) -> Result<StageReport>;
 }
@@ -93,7 +88,8 @@ pub struct Launch {
 /// What a stage's program told before it ended.
 pub struct Done {
     summary: Option<String>,
-    downloads: Vec<Download>,
+    /// The files that it downloaded and used.
+    pub downloads: Vec<Download>,
     /// The steps of its shared work, if it was asked for them.
     pub steps: Option<Vec<Step>>,
     /// Whether no further step has anything to do.
@@ -227,6 +223,16 @@ fn command(program: &Path, job: &Job<'_>, options: &str, launch: &Launch) -> Com
         command.arg("--input").arg(name.as_str()).arg(folder);
         command.args(of_node.flat_map(|input| &input.files));
     }
+    command.args(&launch.arguments);
+    if let Some(threads) = launch.threads {
+        let threads = threads.to_string();
+        for variable in ["KNOCKLINE_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"] {
+            // What the user has set counts.
+            if std::env::var_os(variable).is_none() {
+                command.env(variable, &threads);
+            }
+        }
+    }
     // At batch 64 the multi-layer net's matrices are too small to share: waking a second thread for
     // each product took longer than the product (0.39 s an epoch on two threads, 0.19 s on one,
     // real headlines). The bytes are the same with any number. Training by hand has its own
@@ -234,13 +240,6 @@ fn command(program: &Path, job: &Job<'_>, options: &str, launch: &Launch) -> Com
     // are done in a moment.
     if node.uses_device && std::env::var_os("RAYON_NUM_THREADS").is_none() {
         command.env("RAYON_NUM_THREADS", "1");
-    }
-    command.args(&launch.arguments);
-    if let Some(threads) = launch.threads {
-        let threads = threads.to_string();
-        for variable in ["KNOCKLINE_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS"] {
-            command.env(variable, &threads);
-        }
     }
     // The open pipe to stdin tells the stage that its parent is alive.
     command.stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -80,8 +80,8 @@ pub fn states<'g>(context: Context<'g>, device: &str) -> Result<Vec<NodeStatus<'
         } else {
             reasons.push(unreadable.unwrap_or_else(|| "there is no result yet".to_owned()));
         }
-        if let Some(now) =
-            unfinished.filter(|key| node.resumable && store.has_unfinished(name, key))
+        if let Some(now) = unfinished
+            .filter(|key| (node.resumable || node.shared) && store.has_unfinished(name, key))
         {
             reasons
                 .push(format!("there is an unfinished run {}; `pipeline` resumes it", now.short()));

@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -49,7 +50,7 @@ pub trait Digests: Sync {
 pub struct Index {
     path: Option<PathBuf>,
     settled: Duration,
-    paranoid: bool,
+    paranoid: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -66,7 +67,12 @@ struct Inner {
 impl Default for Index {
     /// An empty index that is saved nowhere.
     fn default() -> Self {
-        Self { path: None, settled: SETTLED, paranoid: false, inner: Mutex::default() }
+        Self {
+            path: None,
+            settled: SETTLED,
+            paranoid: AtomicBool::new(false),
+            inner: Mutex::default(),
+        }
     }
 }
 
@@ -81,9 +87,14 @@ impl Index {
     }
 
     /// Makes the index read every file again, even if it knows the digest.
-    pub fn paranoid(mut self, paranoid: bool) -> Self {
-        self.paranoid = paranoid;
+    pub fn paranoid(self, paranoid: bool) -> Self {
+        self.set_paranoid(paranoid);
         self
+    }
+
+    /// The same for an index that is in use.
+    pub fn set_paranoid(&self, paranoid: bool) {
+        self.paranoid.fetch_or(paranoid, Ordering::Relaxed);
     }
 
     /// Replaces [`SETTLED`], for tests that cannot wait.
@@ -176,7 +187,9 @@ impl Digests for Index {
     fn digest(&self, path: &Path) -> io::Result<Digest> {
         let metadata = fs::metadata(path)?;
         let known = || state(&metadata).and_then(|state| self.lock().entries.get(&state).cloned());
-        match known().filter(|_| !self.paranoid && self.is_settled(&metadata, path)) {
+        match known()
+            .filter(|_| !self.paranoid.load(Ordering::Relaxed) && self.is_settled(&metadata, path))
+        {
             Some(digest) => Ok(digest),
             None => self.read_again(path),
         }

@@ -40,17 +40,22 @@ impl Store {
         let mut stored = folders(&self.inner("store").join(node));
         stored.sort_unstable();
         let manifests = stored.iter().filter_map(|folder| Manifest::read(folder).ok().flatten());
-        manifests.filter(|manifest| &manifest.node == node).collect()
+        let counts =
+            |manifest: &Manifest| &manifest.node == node && self.distrusts(manifest).is_none();
+        manifests.filter(counts).collect()
     }
 
     /// The folders of the results of a node that are here, the current one first, each with its
-    /// manifest or the reason why it cannot be read.
+    /// manifest or the reason why it cannot be read. Those that do not count are left out.
     pub fn results(&self, node: &NodeName) -> Vec<(PathBuf, Result<Manifest, ManifestError>)> {
         let mut stored = folders(&self.inner("store").join(node));
         stored.sort_unstable();
         let all = std::iter::once(self.current(node)).chain(stored);
         all.filter_map(|folder| {
             let manifest = Manifest::read(&folder).transpose()?;
+            if manifest.as_ref().is_ok_and(|manifest| self.distrusts(manifest).is_some()) {
+                return None;
+            }
             Some((folder, manifest))
         })
         .collect()
@@ -69,7 +74,7 @@ impl Store {
                     .and_then(|bytes| Manifest::parse(&bytes, path.display()).ok()),
             );
         }
-        seen.retain(|manifest| &manifest.node == node);
+        seen.retain(|manifest| &manifest.node == node && self.distrusts(manifest).is_none());
         seen
     }
 

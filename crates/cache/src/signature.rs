@@ -106,6 +106,8 @@ pub struct Trust {
     pub keys: Vec<PublicKey>,
     /// The key of this run. Its results count here.
     pub signer: Option<Signer>,
+    /// Why there is no key although the user names one.
+    pub no_key: Option<String>,
 }
 
 impl Trust {
@@ -120,15 +122,18 @@ impl Trust {
             return None;
         }
         let Some(signature) = &manifest.signature else {
-            return Some("it has no signature, and only signed results are trusted".to_owned());
+            return Some("the result has no signature".to_owned());
         };
         let own = self.signer.as_ref().map(Signer::public);
         let Some(key) = self.keys.iter().chain(&own).find(|key| key.to_string() == signature.key)
         else {
-            return Some(format!("it is signed with {}, which is not trusted", signature.key));
+            return Some(format!(
+                "the result is signed with {}, which is not trusted",
+                signature.key
+            ));
         };
         let is_valid = key.has_signed(&message(manifest), &signature.value);
-        (!is_valid).then(|| "its signature does not match".to_owned())
+        (!is_valid).then(|| "the signature does not match the result".to_owned())
     }
 
     /// Signs a result, if there is a key.
@@ -205,7 +210,7 @@ mod tests {
 
     #[test]
     fn only_what_a_trusted_key_has_signed_counts() {
-        let of = |keys: Vec<PublicKey>, signer| Trust { keys, signer };
+        let of = |keys: Vec<PublicKey>, signer| Trust { keys, signer, no_key: None };
         let main = of(vec![signer(PEM).public()], None);
         let mut made = manifest();
         assert!(main.problem(&made).is_some_and(|p| p.contains("no signature")));
@@ -223,7 +228,8 @@ mod tests {
 
     #[test]
     fn every_change_of_a_signed_result_is_seen() {
-        let trust = Trust { keys: vec![signer(PEM).public()], signer: Some(signer(PEM)) };
+        let trust =
+            Trust { keys: vec![signer(PEM).public()], signer: Some(signer(PEM)), no_key: None };
         let mut made = manifest();
         trust.sign(&mut made);
         let changes: [fn(&mut Manifest); 6] = [
@@ -237,7 +243,10 @@ mod tests {
         for change in changes {
             let mut forged = made.clone();
             change(&mut forged);
-            assert_eq!(trust.problem(&forged).as_deref(), Some("its signature does not match"));
+            assert_eq!(
+                trust.problem(&forged).as_deref(),
+                Some("the signature does not match the result")
+            );
         }
     }
 }

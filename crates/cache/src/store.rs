@@ -21,6 +21,7 @@
 mod elsewhere;
 mod ownership;
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -34,6 +35,9 @@ use crate::{
     ContentKey, Digest, Index, Ingredients, Lock, Manifest, ManifestError, NodeName, Output,
     RecipeKey, StageReport, Trust,
 };
+
+/// What the names of folders of pieces begin with, among the checkpoints of a shared run.
+const PIECES: &str = "chunks-of-";
 
 /// A folder of artifacts.
 pub struct Store {
@@ -67,8 +71,30 @@ impl Store {
 
     /// Says whose results count. Without this, all do.
     pub fn set_trust(&self, trust: Trust) {
+        // Whoever can write to the folder can write to the index.
+        self.index.set_paranoid(trust.is_required());
         // Only the first counts: a run has one configuration.
         let _ = self.trust.set(trust);
+    }
+
+    /// Whether only signed results count.
+    pub fn requires_signatures(&self) -> bool {
+        self.trust.get().is_some_and(Trust::is_required)
+    }
+
+    /// A result that counts.
+    ///
+    /// # Errors
+    /// If only signed results count and this is not one; `remedy` says what to do.
+    pub fn trusted(&self, manifest: Manifest, remedy: impl Display) -> Result<Manifest> {
+        match self.distrusts(&manifest) {
+            None => Ok(manifest),
+            Some(problem) => Err(Failure::input(
+                format_args!("the result of `{}` does not count: {problem}", manifest.node),
+                self.current(&manifest.node).display(),
+                remedy,
+            )),
+        }
     }
 
     /// Why a result does not count although it is undamaged, if it does not.
@@ -81,13 +107,19 @@ impl Store {
     /// # Errors
     /// If only signed results count, and there is no key.
     pub fn can_sign(&self, node: &NodeName) -> Result<()> {
-        if self.trust.get().is_none_or(|trust| !trust.is_required() || trust.signer.is_some()) {
+        let Some(trust) = self.trust.get() else { return Ok(()) };
+        if let Some(problem) = &trust.no_key {
+            return Err(Failure::usage(
+                format_args!("`{node}` has to run, but its result cannot be signed: {problem}"),
+                "option `cache.sign`",
+                "check the path, or set cache.sign=none to sign nothing",
+            ));
+        }
+        if !trust.is_required() || trust.signer.is_some() {
             return Ok(());
         }
         Err(Failure::usage(
-            format_args!(
-                "`{node}` has to run, and its result would not count: there is no key to sign it with"
-            ),
+            format_args!("`{node}` has to run, but without a signature its result would not count"),
             "option `cache.sign`",
             "make a key with `openssl genpkey -algorithm ed25519 -out FILE`, and set cache.sign to FILE",
         ))
@@ -466,6 +498,14 @@ impl Store {
 /// Syncs the files of a result and lists them. A manifest or a partial one that a killed run left
 /// is removed.
 fn outputs_in(folder: &Path) -> Result<Vec<Output>> {
+    // A process of a shared run that was given up, but lives on, may leave a piece.
+    let checkpoints = folder.join("checkpoints");
+    for pieces in folders(&checkpoints) {
+        if pieces.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PIECES)) {
+            remove(&pieces)?;
+            let _ = std::fs::remove_dir(&checkpoints);
+        }
+    }
     let files = digest_all(folder, &[NAME, PARTIAL_NAME])?;
     Ok(files.into_iter().map(|(path, size, digest)| Output { path, size, digest }).collect())
 }

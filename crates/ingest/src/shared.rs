@@ -107,6 +107,8 @@ fn unpack(stage: &Stage, options: &IngestOptions) -> Result<()> {
     let mut unpacked = Unpacked { source: source.name(), place: String::new(), path: None, chunks };
     if let Source::News(file) = &source
         && file.is_plain()
+        // A file with a checksum is read once, as it is checked.
+        && options.sha256.is_none()
     {
         unpacked.place.clone_from(&file.origin);
         let path = std::path::absolute(&file.path);
@@ -183,7 +185,7 @@ pub fn finish(stage: &Stage, options: &IngestOptions) -> Result<Ingested> {
     let (Unpacked { source, place, chunks, .. }, _) = unpacked(stage)?;
     let mut writer = Writer::create(&stage.output("headlines.parquet"), &table::headline_schema())?;
     for chunk in 0..chunks {
-        writer.append(&stage.piece(ENCODE, chunk))?;
+        writer.append(&stage.earlier_piece(ENCODE, chunk)?)?;
     }
     writer.finish()?;
     let whole: Whole = stage.read_json_piece(SETTLE, 0)?;

@@ -142,6 +142,13 @@ impl Shards {
         }
     }
 
+    /// Drops the rows of a shard.
+    pub fn clear(&mut self, shard: usize) {
+        if let Some((_, rows)) = self.all.get_mut(shard) {
+            *rows = Vec::new();
+        }
+    }
+
     /// The shard that begins with this place.
     pub fn at(&self, place: usize) -> usize {
         self.all.partition_point(|(first, _)| *first < place)

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use formats::table::{self, Writer};
@@ -73,7 +73,7 @@ fn scatter(stage: &Stage, chunk: usize) -> Result<()> {
     let plan: Plan = stage.read_json_piece(PLAN, 0)?;
     let rows = chunk_of(chunk, chunk_rows(stage), table::rows(&path)?);
     let mut shards = Shards::of(&path, plan.sizes.iter().copied(), Path::new(""))?;
-    let bytes = read(&stage.piece(PLAN, PLACES), 4 * rows.start..4 * rows.end)?;
+    let bytes = read(&stage.earlier_piece(PLAN, PLACES)?, 4 * rows.start..4 * rows.end)?;
     let mut places = bytes.as_chunks().0.iter().map(|place| u32::from_le_bytes(*place));
     shards.put_rows(&path, rows, &mut places, |_| Ok(()))?;
     // First where each shard's rows begin in what follows, and where the last ones end.
@@ -101,38 +101,39 @@ fn gather(stage: &Stage, chunk: usize) -> Result<()> {
     let (table, rows) = chunk_among(chunk, at_once, &plan.sizes).unwrap_or_default();
     let before: usize = plan.sizes.iter().take(table).sum();
     let wanted = shards.at(before + rows.start)..shards.at(before + rows.end);
-    for piece in 0..chunks_in(chunk_rows(stage), table::rows(&path)?) {
-        add_rows(&mut shards, wanted.clone(), &stage.piece(SCATTER, piece))?;
-    }
+    let pieces = 0..chunks_in(chunk_rows(stage), table::rows(&path)?);
+    let pieces: Result<Vec<PathBuf>> =
+        pieces.map(|piece| stage.earlier_piece(SCATTER, piece)).collect();
+    let pieces = pieces?;
     stage.write_piece(GATHER, chunk, |path| {
         let mut writer = Writer::create(path, &shards.schema)?;
         let mut start = rows.start;
         for shard in wanted {
+            // Memory holds one row group at a time.
+            for piece in &pieces {
+                let bytes = shard_of(piece, shard, shards.len())?;
+                shards.add(shard, &bytes);
+            }
             let of_shard = shards.group.min(rows.end - start);
             writer.push(&shards.frame(shard, of_shard)?)?;
+            shards.clear(shard);
             start += of_shard;
         }
         writer.finish()
     })
 }
 
-/// Adds the rows of some shards from a piece of `scatter`.
-fn add_rows(shards: &mut Shards, wanted: Range<usize>, piece: &Path) -> Result<()> {
-    let ends = read(piece, 8 * wanted.start..8 * (wanted.end + 1))?;
-    let ends: Vec<usize> = ends
+/// The rows of a shard in a piece of `scatter`.
+fn shard_of(piece: &Path, shard: usize, shards: usize) -> Result<Vec<u8>> {
+    let ends = read(piece, 8 * shard..8 * (shard + 2))?;
+    let mut ends = ends
         .as_chunks()
         .0
         .iter()
-        .map(|end| usize::try_from(u64::from_le_bytes(*end)).unwrap_or(usize::MAX))
-        .collect();
-    let (Some(&first), Some(&last)) = (ends.first(), ends.last()) else { return Ok(()) };
-    let header = 8 * (shards.len() + 1);
-    let bytes = read(piece, header.saturating_add(first)..header.saturating_add(last))?;
-    for (shard, ends) in wanted.zip(ends.windows(2)) {
-        let [start, end] = [ends[0], ends[1]].map(|end| end.saturating_sub(first));
-        shards.add(shard, bytes.get(start..end).unwrap_or_default());
-    }
-    Ok(())
+        .map(|end| usize::try_from(u64::from_le_bytes(*end)).unwrap_or(usize::MAX));
+    let (start, end) = (ends.next().unwrap_or(0), ends.next().unwrap_or(0));
+    let header = 8 * (shards + 1);
+    read(piece, header.saturating_add(start)..header.saturating_add(end))
 }
 
 /// Some bytes of a piece.
@@ -160,7 +161,7 @@ pub fn finish(stage: &Stage) -> Result<Plan> {
     for (path, rows) in tables(stage, &plan) {
         let mut writer = Writer::create(&path, &schema)?;
         for _ in 0..chunks_in(at_once, rows) {
-            writer.append(&stage.piece(GATHER, chunk))?;
+            writer.append(&stage.earlier_piece(GATHER, chunk)?)?;
             chunk += 1;
         }
         writer.finish()?;

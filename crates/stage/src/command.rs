@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use failure::{Exit, Failure, Result};
 
 use crate::declaration::{self, Declaration};
-use crate::shards::{CHECKPOINTS, Part, parse_chunks};
+use crate::shards::{Part, parse_chunks};
 use crate::stage::{InputFolder, Stage, bug};
 use crate::{Event, Next, Options, Progress, Schema, Shared};
 
@@ -110,7 +110,17 @@ fn start(
             Err(failure) => fail(&stage.progress, failure, events),
         };
     }
-    match run(&stage)
+    // A process that was given up, but lives on, may still write the same result.
+    let own_lock = matches.get_one::<PathBuf>("stage-lock").map(|path| {
+        let path = path.with_extension(format!("{}.lock", stage.node));
+        std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .and_then(|file| file.lock().map(|()| file))
+    });
+    let exit = match run(&stage)
         .and_then(|summary| stage.write_json(OPTIONS, &stage.recorded).map(|()| summary))
         // Also those that an interrupted, shared run has left to one that is not shared.
         .and_then(|summary| stage.drop_pieces().map(|()| summary))
@@ -124,7 +134,9 @@ fn start(
             Exit::Done.into()
         }
         Err(failure) => fail(&stage.progress, failure, events),
-    }
+    };
+    drop(own_lock);
+    exit
 }
 
 /// Adds the arguments of a stage whose work several processes can share.
@@ -169,6 +181,9 @@ fn do_part(stage: &Stage, shared: Shared, part: Part) -> Result<()> {
     let steps = (shared.steps)(stage)?;
     match part {
         Part::List => {
+            let pieces = stage.pieces();
+            std::fs::create_dir_all(&pieces)
+                .map_err(|e| Failure::io("create folder", &pieces, &e))?;
             let steps = steps.into_iter().filter(|step| !stage.is_done(step)).collect();
             stage.progress.send(&Event::Steps { steps });
             Ok(())
@@ -360,28 +375,11 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         ));
     }
     std::fs::create_dir_all(&out).map_err(|e| Failure::io("create folder", &out, &e))?;
-    // Shared work finds the pieces of its other processes.
     let chunk_rows = matches.try_get_one::<u32>("chunk-rows").ok().flatten().copied();
-    let is_ours = matches.get_flag("events")
-        || chunk_rows.is_some() && out.join(CHECKPOINTS).exists()
-        || matches.get_flag("resume")
-        || out.join(OPTIONS).exists();
-    if !is_ours
-        && std::fs::read_dir(&out)
-            .map_err(|e| Failure::io("read folder", &out, &e))?
-            .next()
-            .is_some()
-    {
-        let remedy = "give an empty folder, a new one, or one with an earlier result; use --resume to resume a run that was killed";
-        return Err(Failure::usage(
-            "the folder is not empty, and it does not contain a result",
-            format_args!("--out {}", out.display()),
-            remedy,
-        ));
-    }
-    Ok(Stage {
+    let events = matches.get_flag("events");
+    let stage = Stage {
         node: node.to_owned(),
-        progress: report_to(matches.get_flag("events"), node),
+        progress: report_to(events, node),
         device: matches.get_one::<String>("device").cloned().unwrap_or_default(),
         resume: matches.get_flag("resume"),
         offline: matches.get_flag("offline"),
@@ -393,9 +391,32 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         declared,
         downloads: path("downloads")
             .unwrap_or_else(|| artifacts.join(".knockline").join("downloads")),
-        artifacts: (!matches.get_flag("events")).then_some(artifacts),
+        artifacts: (!events).then_some(artifacts),
         out,
-    })
+    };
+    let out = &stage.out;
+    // Processes that share a run find the folder of its pieces; nothing else may be there, since a part
+    // of it could be taken for their own.
+    let is_ours = match stage.chunk_rows {
+        Some(_) => stage.pieces().exists(),
+        None => stage.resume || out.join(OPTIONS).exists(),
+    };
+    if !(events || is_ours)
+        && std::fs::read_dir(out).map_err(|e| Failure::io("read folder", out, &e))?.next().is_some()
+    {
+        let (what, remedy) = match stage.chunk_rows {
+            Some(_) => (
+                "the folder has files of something else than this shared run",
+                "give an empty folder or a new one to all processes of a run, and the same options",
+            ),
+            None => (
+                "the folder is not empty, and it does not contain a result",
+                "give an empty folder, a new one, or one with an earlier result; use --resume to resume a run that was killed",
+            ),
+        };
+        return Err(Failure::usage(what, format_args!("--out {}", out.display()), remedy));
+    }
+    Ok(stage)
 }
 
 /// The option that chooses the net that a run trains.

@@ -1,8 +1,8 @@
 //! Work that several processes share.
 //!
 //! A stage that can be shared has *steps*, one after the other, and a step has *chunks*, which any
-//! number of processes do in any order. What a chunk comes to is a *piece*, a file in the unfinished
-//! run's folder. At the end, one process makes the result from the pieces:
+//! number of processes do in any order. Each chunk makes a *piece*, a file in the folder of the
+//! unfinished run. At the end, one process makes the result from the pieces:
 //!
 //! ```text
 //! STAGE --chunk-rows N --list-steps …               the steps, and how many chunks each has
@@ -10,14 +10,15 @@
 //! STAGE --chunk-rows N …                            the result
 //! ```
 //!
-//! The result has the bytes that one process gives without all this, so neither the number of
+//! The result has the same bytes as that of one process that shares nothing, so neither the number of
 //! processes nor the size of chunks is part of a key. A piece is written whole or not at all: after a
 //! kill, only the chunks without a piece are done again, and a chunk that two processes do at once has
 //! the same piece from either.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use failure::{Failure, Result};
 use serde::de::DeserializeOwned;
@@ -26,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use crate::Stage;
 use crate::stage::bug;
 
+/// How long another machine's file may take to appear.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The folder in an unfinished run's that is kept when the run is interrupted.
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
 /// What the names of the folders of pieces in it begin with; the rest is the size of a chunk.
@@ -84,6 +87,12 @@ pub(crate) fn parse_chunks(text: &str) -> std::result::Result<Range<usize>, Stri
         .ok_or_else(|| "write A..B, with A less than B".to_owned())
 }
 
+/// The items of part `part` when `items` are shared by `parts`: ranges that differ by one at most.
+pub fn share(items: usize, parts: usize, part: usize) -> Range<usize> {
+    let start = |part: usize| part * (items / parts) + part.min(items % parts);
+    start(part)..start(part + 1)
+}
+
 /// The rows of chunk `chunk`, of `rows` in all.
 pub fn chunk_of(chunk: usize, chunk_rows: usize, rows: usize) -> Range<usize> {
     (chunk * chunk_rows).min(rows)..((chunk + 1) * chunk_rows).min(rows)
@@ -124,9 +133,20 @@ impl Stage {
         self.pieces().join(step).join(chunk.to_string())
     }
 
-    fn pieces(&self) -> PathBuf {
+    /// The folder of this run's pieces. Its name tells runs apart that a person starts in one folder; a
+    /// run by xtask has a folder of its own, by its key.
+    pub(crate) fn pieces(&self) -> PathBuf {
         let rows = self.chunk_rows.unwrap_or_default();
-        self.out.join(CHECKPOINTS).join(format!("{PIECES}{rows}"))
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_string(&self.options).unwrap_or_default().hash(&mut hasher);
+        for read in &self.declared.reads {
+            for file in &read.files {
+                let path = self.input(read.node.as_str(), file).ok();
+                let size = path.and_then(|path| std::fs::metadata(path).ok()).map(|m| m.len());
+                size.hash(&mut hasher);
+            }
+        }
+        self.out.join(CHECKPOINTS).join(format!("{PIECES}{rows}-{:016x}", hasher.finish()))
     }
 
     /// Writes a piece with `write`, whole or not at all.
@@ -158,11 +178,19 @@ impl Stage {
             let linked = std::fs::File::open(&partial)
                 .and_then(|file| file.sync_all())
                 .and_then(|()| std::fs::hard_link(&partial, path));
+            let folder = path.parent().map(std::fs::File::open);
+            if let Some(Ok(folder)) = folder {
+                // Not every system can sync a folder.
+                let _ = folder.sync_all();
+            }
             match linked {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                    Err(Failure::io("write", path, &e))
-                }
-                _ => Ok(made),
+                Ok(()) => Ok(made),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(made),
+                Err(e) => Err(Failure::failed(
+                    format_args!("cannot link the file to its name: {e}"),
+                    path.display(),
+                    "keep the artifacts on a file system with hard links, or run without an executor",
+                )),
             }
         });
         let _ = std::fs::remove_file(&partial);
@@ -187,9 +215,52 @@ impl Stage {
         })
     }
 
+    /// Whether a file is there that another process has made. On a file system that machines share, it
+    /// may take a while to appear.
+    pub fn is_there(&self, path: &Path) -> bool {
+        let start = Instant::now();
+        loop {
+            if path.exists() {
+                return true;
+            }
+            // Without xtask, whoever started this process knows what is done.
+            if self.artifacts.is_some() || start.elapsed() > PATIENCE {
+                return false;
+            }
+            // Listing a folder makes its server tell what is new in it.
+            let _ = path.parent().map(std::fs::read_dir);
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// The piece of a chunk that an earlier step has made.
+    pub fn earlier_piece(&self, step: &str, chunk: usize) -> Result<PathBuf> {
+        let path = self.piece(step, chunk);
+        if self.is_there(&path) {
+            return Ok(path);
+        }
+        Err(Failure::usage(
+            format_args!("chunk {chunk} of step `{step}` is not done"),
+            path.display(),
+            format_args!("do it first: --step {step} --chunks {chunk}..{}", chunk + 1),
+        ))
+    }
+
+    /// Waits until no other process is in the part of a step that only one may be in.
+    pub fn lock_step(&self) -> Result<std::fs::File> {
+        let path = self.pieces().join("lock");
+        let lock = || {
+            std::fs::create_dir_all(self.pieces())?;
+            let options =
+                std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            options.lock().map(|()| options)
+        };
+        lock().map_err(|e| Failure::io("lock", &path, &e))
+    }
+
     /// Reads a piece that [`Stage::write_json_piece`] wrote.
     pub fn read_json_piece<T: DeserializeOwned>(&self, step: &str, chunk: usize) -> Result<T> {
-        let path = self.piece(step, chunk);
+        let path = self.earlier_piece(step, chunk)?;
         let json = std::fs::read(&path).map_err(|e| Failure::io("read", &path, &e))?;
         serde_json::from_slice(&json).map_err(|e| {
             Failure::failed(
@@ -244,6 +315,19 @@ mod tests {
                 }
                 assert_eq!(seen, tables);
                 assert_eq!(chunk_among(all, chunk_rows, &tables), None);
+            }
+        }
+    }
+
+    #[test]
+    fn every_item_is_in_one_part() {
+        for items in [0, 1, 2, 7, 100] {
+            for parts in [1, 2, 4, 7, 200] {
+                let all: Vec<Range<usize>> = (0..parts).map(|at| share(items, parts, at)).collect();
+                let seen: Vec<usize> = all.iter().cloned().flatten().collect();
+                assert_eq!(seen, (0..items).collect::<Vec<_>>());
+                let sizes = all.iter().map(ExactSizeIterator::len);
+                assert!(sizes.clone().max() <= sizes.min().map(|least| least + 1));
             }
         }
     }

@@ -11,9 +11,9 @@ use formats::arrays::{Sequences, Values, labels};
 use nets::{Rows, SequenceRows, Table};
 use schema::Labels;
 use stage::Stage;
+use stage::shards::share;
 
 use crate::device;
-use crate::run::workers::Workers;
 
 /// The rows of one part: train, valid or test.
 pub struct Part {
@@ -114,7 +114,7 @@ impl Data {
         (worker, count): (usize, usize),
     ) -> Result<Self> {
         let block = |part: &str, rows| {
-            if part == "train" { Workers::block(count, worker, rows) } else { 0..0 }
+            if part == "train" { share(rows, count, worker) } else { 0..0 }
         };
         Self::read_rows(stage, device, block)
     }

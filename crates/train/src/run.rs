@@ -217,26 +217,32 @@ impl Trainer<'_> {
         let Self { stage, options, data, device } = *self;
         let (mut net, mut optimizer, _) = self.begin(options.seed)?;
         let run = (stage.node.as_str(), options.seed);
-        let before = if epoch == 1 {
-            None
-        } else {
-            checkpoint::newest(stage.out(), run, usize::MAX, &mut net, &mut optimizer)
-        };
         let step = shared::epoch_step(epoch);
-        let is_over = before.as_ref().is_some_and(|state| state.stopping.is_over());
-        if is_over || before.as_ref().is_some_and(|state| state.epoch >= epoch) {
-            stage.write_piece(&step, worker, shared::write_nothing)?;
-            return Ok(if is_over { Next::Result } else { Next::Step });
-        }
-        if before.is_none_or(|state| state.epoch + 1 != epoch) && epoch > 1 {
-            return Err(Failure::failed(
-                format_args!("epoch {} has no checkpoint", epoch - 1),
-                &stage.node,
-                "start the run from scratch: `cargo xtask pipeline --fresh`",
-            ));
+        if epoch > 1 {
+            let path = checkpoint::path(stage.out(), epoch - 1);
+            let newest = checkpoint::newest(stage.out(), run, usize::MAX, &mut net, &mut optimizer);
+            // It may be pruned, if this epoch is done, or not have appeared yet.
+            let state = match newest.filter(|state| state.epoch >= epoch - 1) {
+                Some(state) => state,
+                None if stage.is_there(&path) => {
+                    checkpoint::read(stage.out(), run, epoch - 1, &mut net, &mut optimizer)?
+                }
+                None => {
+                    return Err(Failure::failed(
+                        format_args!("epoch {} has no checkpoint", epoch - 1),
+                        path.display(),
+                        "start the run from scratch: `cargo xtask pipeline --fresh`",
+                    ));
+                }
+            };
+            let is_over = state.stopping.is_over();
+            if is_over || state.epoch >= epoch {
+                stage.write_piece(&step, worker, shared::write_nothing)?;
+                return Ok(if is_over { Next::Result } else { Next::Step });
+            }
         }
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
-        let plan = plan(options, engine, None, None);
+        let plan = plan(options, options.seed, engine, None, None);
         data.to_device(!engine.is_by_hand())?;
         let all: Vec<u32> = data.all_rows();
         workers::train_worker(&mut net, &mut optimizer, data, &plan, (epoch, &all), worker)
@@ -248,10 +254,12 @@ impl Trainer<'_> {
     /// Ends an epoch whose workers have left their weights.
     fn average(&self, epoch: u32) -> Result<()> {
         let Self { stage, options, data, device } = *self;
+        // Only one process at a time adds to the history. One that comes late finds the checkpoint.
+        let _lock = stage.lock_step()?;
         let (mut net, mut optimizer, random) = self.begin(options.seed)?;
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
         let left = |epoch, worker| stage.piece(&shared::epoch_step(epoch), worker);
-        let mut plan = plan(options, engine, options.checkpoints_keep, None);
+        let mut plan = plan(options, options.seed, engine, options.checkpoints_keep, None);
         plan.epochs = epoch;
         plan.workers.left = Some(&left);
         let run = self.context(options.seed, stage.out());
@@ -274,7 +282,7 @@ impl Trainer<'_> {
         }
         let run = self.context(seed, folder);
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
-        let plan = plan(options, engine, keep, rows);
+        let plan = plan(options, seed, engine, keep, rows);
         if options.kernel.as_deref() == Some("fused")
             && !engine.is_by_hand()
             && folder == stage.out()
@@ -336,6 +344,7 @@ impl Trainer<'_> {
 
 fn plan<'p>(
     options: &RunOptions,
+    seed: u64,
     engine: Engine,
     checkpoints: Option<u32>,
     rows: Option<&'p [u32]>,
@@ -350,7 +359,7 @@ fn plan<'p>(
     };
     Plan {
         rows,
-        workers: Workers { count: options.workers(), seed: options.seed, left: None },
+        workers: Workers { count: options.workers(), seed, left: None },
         epochs: options.epochs,
         engine,
         settings: EpochSettings {

@@ -53,10 +53,7 @@ pub fn push(context: Context<'_>, nodes: &[String], replace: bool) -> Result<()>
                 remedy,
             ));
         };
-        if let Some(problem) = store.distrusts(&manifest) {
-            let what = format_args!("the result of `{name}` does not count: {problem}");
-            return Err(Failure::input(what, folder.display(), remedy));
-        }
+        let manifest = store.trusted(manifest, &remedy)?;
         if let Some(problem) = manifest.check(&folder, &store.index) {
             return Err(Failure::input(problem, folder.display(), remedy));
         }

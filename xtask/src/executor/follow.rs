@@ -17,6 +17,8 @@ use crate::interrupt;
 const PACE: Duration = Duration::from_millis(200);
 /// How often Slurm is asked. Every question costs its controller something.
 const ASK: Duration = Duration::from_secs(2);
+/// How long a file may take to appear here.
+const LATE: Duration = Duration::from_secs(30);
 /// How long Slurm may be silent before this is told.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -28,7 +30,7 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
     let mut errors = Tail::new(files.errors());
     let (mut asked, mut answered) = (None::<Instant>, Instant::now());
     let mut told = String::new();
-    let mut gone = false;
+    let mut gone = None::<Instant>;
     loop {
         let ended = files.ended(id);
         errors.copy(&mut std::io::stderr());
@@ -36,7 +38,8 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
         if let Some(ended) = ended {
             return Ok(ExitCode::from(ended.status));
         }
-        if gone {
+        // On a file system that machines share, its last words may take a while to appear.
+        if gone.is_some_and(|gone| gone.elapsed() > LATE) {
             return Err(Failure::failed(
                 format_args!(
                     "job {id} ended without a result: it was cancelled, ran out of time or memory, or could not start"
@@ -50,10 +53,12 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
         if asked.is_none_or(|asked| asked.elapsed() > ASK) {
             asked = Some(Instant::now());
             match slurm::job(id) {
-                // What it wrote last is shown before this counts.
-                Ok(None) => gone = true,
+                Ok(None) => {
+                    gone.get_or_insert_with(Instant::now);
+                }
                 Ok(Some(QueuedJob { state, place, .. })) => {
                     answered = Instant::now();
+                    gone = None;
                     let now = match state.as_str() {
                         "PENDING" => format!("job {id} waits {place}"),
                         "RUNNING" => format!("job {id} runs on {place}"),

@@ -38,6 +38,12 @@ pub fn srun(options: &ExecutorOptions, node: &Node) -> Vec<String> {
     command
 }
 
+/// The processors that a command gives to its process; what is named last counts.
+pub fn cpus(command: &[String]) -> Option<u32> {
+    let mut named = command.iter().filter_map(|option| option.strip_prefix("--cpus-per-task="));
+    named.next_back()?.parse().ok()
+}
+
 /// The option for the memory of a process, which Slurm counts by processors.
 pub fn memory_per_cpu(options: &ExecutorOptions) -> Option<String> {
     let megabytes = megabytes(options.memory.as_deref()?)?;
@@ -89,6 +95,23 @@ pub fn job(id: &str) -> Result<Option<QueuedJob>> {
         return Ok(None);
     }
     Err(says("squeue", &error))
+}
+
+/// The number and the comment of this user's job with this name, if one waits or runs.
+pub fn job_called(name: &str) -> Result<Option<(String, String)>> {
+    let output = output(Command::new("squeue").args([
+        "--noheader",
+        "--me",
+        "--format=%i|%k",
+        "--name",
+        name,
+    ]))?;
+    if !output.status.success() {
+        return Err(says("squeue", &String::from_utf8_lossy(&output.stderr)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let job = text.lines().next().and_then(|line| line.trim().split_once('|'));
+    Ok(job.map(|(id, comment)| (id.to_owned(), comment.to_owned())))
 }
 
 impl QueuedJob {

@@ -20,8 +20,6 @@ use crate::{binaries, device};
 pub struct SubmittedJob {
     /// Its number.
     pub id: String,
-    /// The digest of what it is to make.
-    of: String,
 }
 
 /// What a job leaves when it has ended.
@@ -73,32 +71,33 @@ impl JobFiles {
         let path = self.file(name);
         let write = || {
             let json = serde_json::to_vec(value)?;
-            // Only its owner can read it: an address in the arguments may contain a password.
-            private(&path)?;
-            atomic::write_atomically(&path, &json)?;
-            private(&path)
+            atomic::write_atomically(&path, &json)
         };
         write().map(|()| path.clone()).map_err(|e| Failure::io("write", &path, &e))
     }
-}
 
-/// Makes a file, if it exists, readable by its owner only.
-fn private(path: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    if path.exists() {
-        use std::os::unix::fs::PermissionsExt as _;
-        return std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    /// Makes the folder. Only its owner can read what is in it: an address in the arguments may
+    /// contain a password.
+    fn make(&self) -> Result<()> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&self.0).map_err(|e| Failure::io("create folder", &self.0, &e))
     }
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
+
+    /// Waits until nobody else submits a job for this folder.
+    fn lock(&self) -> Result<::cache::Lock> {
+        self.make()?;
+        ::cache::Lock::take(&self.file("lock"), || eprintln!("waiting for another submission"))
+    }
 }
 
 /// What the job runs, besides the command line.
 const SCRIPT: &str = r#"#!/bin/sh
 # Slurm starts a job again if a node of it fails, but not if its program is killed.
 for try in 1 2 3; do
-  "$1" job "$2"
+  KNOCKLINE_JOB_TRY=$try "$1" job "$2"
   status=$?
   [ "$status" -gt 128 ] || break
 done
@@ -128,27 +127,30 @@ pub fn submit(
     let files = JobFiles::of(context);
     let arguments = arguments();
     let of = wanted(context, selection, &arguments)?;
-    if let Some(job) = files.submitted()
-        && files.ended(&job.id).is_none()
-        && slurm::job(&job.id)?.is_some()
-    {
-        if job.of != of {
+    let name = job_name(context.artifacts());
+    if let Some((id, comment)) = slurm::job_called(&name)? {
+        if comment != of {
             return Err(Failure::usage(
-                format_args!("job {} works in this folder, with other options or sources", job.id),
+                format_args!("job {id} works in this folder, with other options or sources"),
                 context.artifacts().display(),
                 format_args!(
-                    "wait for it, cancel it (`scancel {}`), or choose another folder with --artifacts",
-                    job.id
+                    "wait for it, cancel it (`scancel {id}`), or choose another folder with --artifacts"
                 ),
             ));
         }
-        eprintln!("job {} was submitted before", job.id);
-        return follow_or_leave(&files, &job.id, selection);
+        eprintln!("job {id} was submitted before");
+        return follow_or_leave(&files, &id, selection);
     }
     // The lock says whether the folder is ours and can be written to.
     drop(context.store.lock(|| {
         eprintln!("waiting for another run in {}", context.artifacts().display());
     })?);
+    let lock = files.lock()?;
+    // Somebody else may have submitted it in the meantime.
+    if let Some((id, _)) = slurm::job_called(&name)? {
+        drop(lock);
+        return follow_or_leave(&files, &id, selection);
+    }
     let programs = files.file("programs");
     binaries::copy_all(context.root, &programs, context.config.remote().is_some())?;
     for old in [files.output(), files.errors(), files.file("ended.json")] {
@@ -160,14 +162,15 @@ pub fn submit(
         }
     }
     let arguments = files.write("arguments.json", &arguments)?;
-    let sbatch = sbatch_options(context.artifacts(), &files, options);
+    let sbatch = sbatch_options(&name, &of, &files, options);
     let xtask = programs.join(format!("xtask{}", std::env::consts::EXE_SUFFIX));
     // Without a file, sbatch takes the script from stdin, and then takes no arguments for it.
     let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
     let set = format!("set -- {} {}\n", quoted(&xtask), quoted(&arguments));
     let script = SCRIPT.replacen("for try", &format!("{set}for try"), 1);
     let id = slurm::sbatch(&sbatch, &script)?;
-    files.write("job.json", &SubmittedJob { id: id.clone(), of })?;
+    files.write("job.json", &SubmittedJob { id: id.clone() })?;
+    drop(lock);
     eprintln!("job {id} was submitted");
     follow_or_leave(&files, &id, selection)
 }
@@ -200,12 +203,23 @@ fn wanted(context: Context<'_>, selection: &Selection, arguments: &[String]) -> 
     Ok(::cache::Digest::of(text.as_bytes()).to_string())
 }
 
-fn sbatch_options(artifacts: &Path, files: &JobFiles, options: &ExecutorOptions) -> Vec<String> {
-    let name = ::cache::Digest::of(artifacts.display().to_string().as_bytes()).to_string();
-    let name = name.get(..12).unwrap_or(&name);
+/// The name of a folder's jobs.
+fn job_name(artifacts: &Path) -> String {
+    let digest = ::cache::Digest::of(artifacts.display().to_string().as_bytes()).to_string();
+    format!("knockline-{}", digest.get(..12).unwrap_or(&digest))
+}
+
+fn sbatch_options(
+    name: &str,
+    of: &str,
+    files: &JobFiles,
+    options: &ExecutorOptions,
+) -> Vec<String> {
     let mut all = vec![
         // One job at a time works in a folder, even if two are submitted at once.
-        format!("--job-name=knockline-{name}"),
+        format!("--job-name={name}"),
+        // What it is to make.
+        format!("--comment={of}"),
         "--dependency=singleton".to_owned(),
         // A node that fails does not end the job, unless it is the job's first.
         "--no-kill".to_owned(),
@@ -229,10 +243,49 @@ fn sbatch_options(artifacts: &Path, files: &JobFiles, options: &ExecutorOptions)
 /// `xtask job FILE`: runs the command line in the file, in the job that was submitted for it.
 pub fn run_job(file: &Path, run: impl FnOnce(Vec<String>) -> Exit) -> Result<ExitCode> {
     let read = || std::io::Result::Ok(serde_json::from_slice(&std::fs::read(file)?)?);
-    let arguments: Vec<String> = read().map_err(|e| Failure::io("read", file, &e))?;
+    let mut arguments: Vec<String> = read().map_err(|e| Failure::io("read", file, &e))?;
+    if is_later_try() {
+        // What the first try has done is not done again.
+        arguments = without_force(arguments);
+    }
     let exit = run(arguments);
     let files = JobFiles(file.parent().map(Path::to_owned).unwrap_or_default());
     let id = std::env::var("SLURM_JOB_ID").unwrap_or_default();
     files.write("ended.json", &EndedJob { id, status: exit as u8 })?;
     Ok(exit.into())
+}
+
+/// Whether this is a job that was started again.
+pub fn is_later_try() -> bool {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    number("KNOCKLINE_JOB_TRY").is_some_and(|tries| tries > 1)
+        || std::env::var_os("KNOCKLINE_JOB_TRY").is_some()
+            && number("SLURM_RESTART_COUNT").is_some_and(|restarts| restarts > 0)
+}
+
+/// The arguments without `--force NODE` and `--fresh`.
+fn without_force(arguments: Vec<String>) -> Vec<String> {
+    let mut left = Vec::new();
+    let mut all = arguments.into_iter();
+    while let Some(argument) = all.next() {
+        match argument.as_str() {
+            "--force" => drop(all.next()),
+            "--fresh" => {}
+            other if other.starts_with("--force=") => {}
+            _ => left.push(argument),
+        }
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_try_does_nothing_twice() {
+        let own = |arguments: &[&str]| arguments.iter().map(|&a| a.to_owned()).collect::<Vec<_>>();
+        let given = own(&["pipeline", "--force", "split", "--to", "x", "--fresh", "--force=embed"]);
+        assert_eq!(without_force(given), own(&["pipeline", "--to", "x"]));
+    }
 }

@@ -1,5 +1,5 @@
-//! Workers: in each epoch, each trains the same weights on rows of its own, and the mean of their
-//! weights is what the next epoch starts with. This is local SGD (Stich, "Local SGD Converges Fast and
+//! Workers: in each epoch, each worker trains the same weights on rows of its own, and the next epoch
+//! starts with the mean of their weights. This is local SGD (Stich, "Local SGD Converges Fast and
 //! Communicates Little", ICLR 2019) with one epoch between two means.
 //!
 //! How many workers there are is an option of the run, so that one process, which does their work in
@@ -7,12 +7,12 @@
 //! like the weights.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use failure::{Failure, Result};
 use formats::Arrays;
 use nets::{Net, file};
+use stage::shards::share;
 
 use crate::data::Data;
 use crate::epoch::{EpochData, EpochError};
@@ -31,15 +31,6 @@ pub struct Workers<'w> {
     /// The files in which other processes have left their weights, by epoch and worker; without, they
     /// train here.
     pub left: Option<&'w dyn Fn(u32, usize) -> PathBuf>,
-}
-
-impl Workers<'_> {
-    /// The places of a worker's rows among `rows`: a block, so that it reads no others.
-    pub fn block(count: usize, worker: usize, rows: usize) -> Range<usize> {
-        // Not rows / count for each: the last would have up to count - 1 rows more.
-        let start = |worker: usize| worker * (rows / count) + worker.min(rows % count);
-        start(worker)..start(worker + 1)
-    }
 }
 
 /// An epoch by all workers.
@@ -81,7 +72,8 @@ pub fn train_worker(
     (epoch, rows): (u32, &[u32]),
     worker: usize,
 ) -> Result<(), WorkerError> {
-    let block = Workers::block(plan.workers.count, worker, rows.len());
+    // A block, so that a worker reads no other rows.
+    let block = share(rows.len(), plan.workers.count, worker);
     let mut order = rows.get(block).unwrap_or_default().to_vec();
     if order.is_empty() {
         return Ok(());
@@ -193,17 +185,6 @@ fn read(path: &Path, net: &Net, optimizer: &Optimizer) -> Result<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_row_has_one_worker() {
-        for rows in [0, 1, 7, 100] {
-            for count in [1, 2, 7, 16] {
-                let all: Vec<usize> =
-                    (0..count).flat_map(|worker| Workers::block(count, worker, rows)).collect();
-                assert_eq!(all, (0..rows).collect::<Vec<_>>());
-            }
-        }
-    }
 
     #[test]
     fn the_mean_is_that_of_exact_sums() {
