@@ -8,7 +8,7 @@ WORKERS = [1, 2, 4, 8, 16]
 NETS = {
     "single-layer, 10 epochs of batches of 1": ["net=slp"],
     "single-layer, 40 epochs of batches of 1": ["net=slp", "epochs=40"],
-    "multi-layer": ["net=mlp", "epochs=1000", "patience=3", "lr=1e-3", "lr_min=1e-5"],
+    "multi-layer, 100 epochs of batches of 64": ["net=mlp", "epochs=100", "lr=1e-3", "lr_min=1e-5"],
 }
 
 
