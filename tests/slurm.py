@@ -303,7 +303,8 @@ class Killing:
         self.arguments = [*ARGUMENTS, "--artifacts", self.artifacts, "--executor", "slurm", "--jobs-max", "4",
                           "--set", "executor.chunk_rows=5000", "--set", 'executor.sbatch=["--nodes=4"]']
 
-    def run(self, victim):
+    def run(self, victim, once=None):
+        """Kills in every stage, or only once, in a later stage than `once`."""
         process = xtask(self.arguments, self.cluster.env, start_new_session=True)
         killed = []
         for node in self.NODES:
@@ -311,7 +312,7 @@ class Killing:
             wait(f"processes of {node}", lambda: stage_processes(self.artifacts, node)
                  or (self.artifacts / node).exists() or process.poll() is not None, 300)
             pids = stage_processes(self.artifacts, node)
-            if pids:
+            if pids and not (once and killed) and node != once:
                 other = victim(self, pids, process)
                 killed.append(node)
                 process = other or process
@@ -326,7 +327,7 @@ class Killing:
             sys.exit(f"{self.name}: exit status {process.returncode}\n{output}")
         compare(self.artifacts, self.wanted, f"{self.name} killed in {len(killed)} stages ({', '.join(killed)}), "
                 f"submitted again {again} times")
-        if len(killed) < 5:
+        if len(killed) < (1 if once else 5):
             sys.exit(f"{self.name}: too few stages were hit\n{output}")
 
 
@@ -378,6 +379,18 @@ def kill_node(run, pids, _):
             return
 
 
+def kill_first_node(run, *_):
+    """Kills the node on which the run is. Slurm puts the job back into the queue, where it waits for two minutes."""
+    mark = str(run.artifacts / ".knockline" / "job" / "programs")
+    steps = [pid for pid, command in processes() if os.path.basename(command[0]).startswith("slurmstepd")
+             and ".batch" in " ".join(command)]
+    batch = [pid for pid, command in processes() if any(is_below(pid, step) for step in steps)]
+    on_it = [pid for pid, command in processes() if command[0].startswith(mark) and any(is_below(pid, step) for step in steps)]
+    kill([run.cluster.pid("slurmd-n1"), *steps, *batch, *on_it])
+    wait("answers that n1 is down", lambda: "down" in run.cluster.run("sinfo", "-h", "-n", "n1", "-o", "%t"))
+    run.cluster.start_node(1)
+
+
 def is_below(pid, ancestor):
     while pid > 1:
         try:
@@ -397,12 +410,13 @@ def kills(cluster, dir, only):
     local = dir / "whole"
     done(xtask([*ARGUMENTS, "--artifacts", local]), "without Slurm")
     wanted = digests(local)
-    for name, victim in [("a process", kill_shard), ("the run", kill_coordinator), ("the command", kill_command),
-                         ("the controller", kill_controller), ("a node", kill_node)]:
+    for name, victim, once in [("a process", kill_shard, None), ("the run", kill_coordinator, None),
+                               ("the command", kill_command, None), ("the controller", kill_controller, None),
+                               ("a node", kill_node, None), ("the first node", kill_first_node, "ingest")]:
         if only not in [None, name]:
             continue
         start = time.monotonic()
-        Killing(cluster, dir, wanted, name).run(victim)
+        Killing(cluster, dir, wanted, name).run(victim, once)
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
 
 
