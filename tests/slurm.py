@@ -283,7 +283,8 @@ def no_secret(cluster, dir):
         for file in folder.rglob("*"):
             if not file.is_file() or SECRET.encode() not in file.read_bytes():
                 continue
-            if file.name == "arguments.json" and file.stat().st_mode & 0o077 == 0:
+            # In a folder that only its owner can read.
+            if file.name == "arguments.json" and file.parent.stat().st_mode & 0o077 == 0:
                 continue
             sys.exit(f"{file} has the password")
     print("a password in a source is in no script, log or result", flush=True)
