@@ -300,7 +300,6 @@ class Killing:
         self.artifacts = dir / f"killed-{name.replace(' ', '-')}"
         self.wanted = wanted
         self.name = name
-        self.down = False
         self.arguments = [*ARGUMENTS, "--artifacts", self.artifacts, "--executor", "slurm", "--jobs-max", "4",
                           "--set", "executor.chunk_rows=5000", "--set", 'executor.sbatch=["--nodes=4"]']
 
@@ -363,7 +362,7 @@ def kill_controller(run, *_):
 
 
 def kill_node(run, pids, _):
-    """Kills a node with all that runs on it, but not the first one, on which the run is."""
+    """Kills a node with all that runs on it, but not the first one, on which the run is. It is back at once."""
     for node in range(NODES, 1, -1):
         daemon = run.cluster.pid(f"slurmd-n{node}")
         steps = [pid for pid, command in processes()
@@ -371,11 +370,6 @@ def kill_node(run, pids, _):
         of_steps = [pid for pid in pids if any(is_below(pid, step) for step in steps)]
         if of_steps or node == 2:
             kill([daemon, *steps, *of_steps])
-            if not run.down:
-                # Once, it stays away until Slurm notices, and the job goes on without it. Later, it is back at once.
-                run.down = True
-                wait(f"answers that n{node} is down", lambda: "down" in run.cluster.run(
-                    "sinfo", "-h", "-n", f"n{node}", "-o", "%t"))
             run.cluster.start_node(node)
             return
 

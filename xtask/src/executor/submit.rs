@@ -221,8 +221,8 @@ fn sbatch_options(
         // What it is to make.
         format!("--comment={of}"),
         "--dependency=singleton".to_owned(),
-        // A node that fails does not end the job, unless it is the job's first.
-        "--no-kill".to_owned(),
+        // If a node fails, the job starts again and goes on where it was. With `--no-kill`, a job whose
+        // first node fails would stay, without a program.
         "--requeue".to_owned(),
         "--open-mode=append".to_owned(),
         format!("--output={}", files.output().display()),
