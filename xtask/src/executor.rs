@@ -10,6 +10,7 @@ mod follow;
 mod slurm;
 mod submit;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use cache::{Download, StageReport};
 use failure::{Failure, Result};
 use stage::Step;
+use stage::options::suggest;
 use stage::shards::share;
 
 use crate::binaries::Binaries;
@@ -44,6 +46,25 @@ pub fn chosen(config: &Config, selection: &Selection) -> Result<Option<ExecutorO
     let mut options = config.executor();
     options.kind = selection.executor.or(options.kind);
     options.jobs_max = selection.jobs_max.map(u32::from).or(options.jobs_max);
+    let wrong = |what: String, option: &str, remedy: &str| {
+        Err(Failure::usage(what, format_args!("option `executor.{option}`"), remedy))
+    };
+    if let Some(memory) = options.memory.as_deref().filter(|m| slurm::megabytes(m).is_none()) {
+        let remedy = "write megabytes, or a number with K, M, G or T, such as 8G";
+        return wrong(format!("`{memory}` is not a size"), "memory", remedy);
+    }
+    for of_stage in &options.srun {
+        let stage = of_stage.split_once(':').map(|(stage, _)| stage.trim());
+        let packages: BTreeSet<&str> = config.graph.iter().map(|n| n.package.as_str()).collect();
+        if !stage.is_some_and(|stage| packages.contains(stage)) {
+            let nearest = suggest(stage.unwrap_or_default(), packages.iter().copied());
+            return wrong(
+                format!("`{of_stage}` does not begin with a stage and a colon{nearest}"),
+                "srun",
+                "write STAGE: OPTIONS, such as \"train: --cpus-per-task=8\"",
+            );
+        }
+    }
     for (option, is_given, kinds) in [
         (
             "--jobs-max",

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use bars::Board;
 use cache::{Download, NodeName, StageReport};
@@ -171,12 +171,31 @@ pub fn run_program(
             Ok(Done { summary, downloads, steps, steps_done })
         }
         None => {
-            let remedy = "if the system killed it, check whether it ran out of memory; the same command resumes a training run";
+            let remedy = if launch.by.is_empty() {
+                "if the system killed it, check whether it ran out of memory; the same command resumes a training run"
+            } else {
+                "the job's log has what Slurm says; check the memory, and the option `executor.srun`"
+            };
             let early = if status.success() { ", before it was done" } else { "" };
             let what = format_args!("the stage ended with {status}{early}");
-            Err(Stopped::Died(Failure::failed(what, &place, remedy)))
+            let failure = Failure::failed(what, &place, remedy);
+            Err(if is_asked_to_stop(status) {
+                Stopped::Failed(failure)
+            } else {
+                Stopped::Died(failure)
+            })
         }
     }
+}
+
+/// Whether a process ended because somebody wants the run to end: by Ctrl-C, or by the signal that
+/// `scancel` and most others send, which `srun` gives as an exit status.
+fn is_asked_to_stop(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return matches!(signal, 2 | 15);
+    }
+    matches!(status.code(), Some(130 | 143))
 }
 
 /// The command line of a stage.

@@ -121,7 +121,7 @@ impl Store {
         Err(Failure::usage(
             format_args!("`{node}` has to run, but without a signature its result would not count"),
             "option `cache.sign`",
-            "make a key with `openssl genpkey -algorithm ed25519 -out FILE`, and set cache.sign to FILE",
+            "make a key with `openssl genpkey -algorithm ed25519 -out FILE`, and set cache.sign to FILE; or trust the key of somebody who has made the result",
         ))
     }
 

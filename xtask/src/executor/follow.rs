@@ -33,8 +33,8 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
     let mut gone = None::<Instant>;
     loop {
         let ended = files.ended(id);
-        errors.copy(&mut std::io::stderr());
         output.copy(&mut std::io::stdout());
+        errors.copy(&mut std::io::stderr());
         if let Some(ended) = ended {
             return Ok(ExitCode::from(ended.status));
         }
@@ -60,6 +60,9 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
                     answered = Instant::now();
                     gone = None;
                     let now = match state.as_str() {
+                        "PENDING" if is_impossible(&place) => format!(
+                            "job {id} waits {place}: the cluster has no room for such a job; check `executor.cpus`, `.memory` and `.sbatch`, and cancel it (`scancel {id}`)"
+                        ),
                         "PENDING" => format!("job {id} waits {place}"),
                         "RUNNING" => format!("job {id} runs on {place}"),
                         other => format!("job {id}: {other}"),
@@ -79,6 +82,13 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
         }
         std::thread::sleep(PACE);
     }
+}
+
+/// Whether this reason for waiting does not go away.
+fn is_impossible(reason: &str) -> bool {
+    ["PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "BadConstraints"]
+        .iter()
+        .any(|known| reason.contains(known))
 }
 
 /// Ctrl-C: cancels the job or leaves it alone, and asks which if it can.

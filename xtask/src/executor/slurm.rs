@@ -21,8 +21,9 @@ pub fn tasks() -> Option<usize> {
 pub fn srun(options: &ExecutorOptions, node: &Node) -> Vec<String> {
     let mut command: Vec<String> = ["srun", "--nodes=1", "--ntasks=1", "--exact"]
         .into_iter()
-        // Events are lines that are shown at once.
-        .chain(["--unbuffered", "--quiet", "--export=ALL"])
+        // Events are lines that are shown at once. What srun says, such as that a step waits for room,
+        // goes into the job's log.
+        .chain(["--unbuffered", "--export=ALL"])
         .map(str::to_owned)
         .collect();
     command.push(format!("--job-name={}", node.name));

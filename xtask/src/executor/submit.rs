@@ -117,13 +117,6 @@ pub fn submit(
             "leave --device out, or run without --executor slurm on a machine with a GPU",
         ));
     }
-    if let Some(wrong) = options.memory.as_deref().filter(|m| slurm::megabytes(m).is_none()) {
-        return Err(Failure::usage(
-            format_args!("`{wrong}` is not a size"),
-            "option `executor.memory`",
-            "write megabytes, or a number with K, M, G or T, such as 8G",
-        ));
-    }
     let files = JobFiles::of(context);
     let arguments = arguments();
     let of = wanted(context, selection, &arguments)?;
