@@ -111,7 +111,11 @@ pub fn run(context: Context<'_>, arguments: &CompareArguments) -> Result<()> {
     }
     if all.is_empty() {
         return Err(Failure::usage(
-            "there is no result of a training run here",
+            if store.requires_signatures() {
+                "there is no result of a training run here with a trusted signature"
+            } else {
+                "there is no result of a training run here"
+            },
             "command line",
             "make one: cargo xtask pipeline",
         ));
