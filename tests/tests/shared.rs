@@ -134,6 +134,8 @@ fn one_worker_is_no_worker() {
     without.run(&["pipeline", "--to", "train.mlp"]).ok();
     one.run(&["pipeline", "--to", "train.mlp", "--set", "train.mlp.workers=1"]).ok();
     same(&without, &one);
+    let config = without.json("train.mlp/config.json");
+    assert!(config["options"].get("workers").is_none(), "{config}");
     shared(&one, "2", &["--to", "train.mlp", "--force", "train.mlp"]).ok();
     same(&without, &one);
 }

@@ -50,8 +50,8 @@ struct RunOptions {
     seeds: Option<Vec<u64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     folds: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workers: Option<usize>,
+    #[serde(skip_serializing_if = "is_one")]
+    workers: usize,
     shuffle: bool,
     #[serde(skip_serializing)]
     init: Option<PathBuf>,
@@ -130,6 +130,12 @@ pub fn run(stage: &Stage) -> Result<String> {
     Ok(summary.join("; "))
 }
 
+/// Whether a run has one worker, as every run had before the option.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(workers: &usize) -> bool {
+    *workers == 1
+}
+
 fn data(stage: &Stage, options: &RunOptions, device: &Device) -> Result<Data> {
     if options.embeddings.is_some() {
         Data::read_sequences(stage, device)
@@ -139,11 +145,6 @@ fn data(stage: &Stage, options: &RunOptions, device: &Device) -> Result<Data> {
 }
 
 impl RunOptions {
-    /// How many workers share an epoch.
-    fn workers(&self) -> usize {
-        self.workers.unwrap_or(1)
-    }
-
     /// The options that a net's shape follows from.
     fn shape(&self) -> ShapeOptions {
         ShapeOptions {
@@ -359,7 +360,7 @@ fn plan<'p>(
     };
     Plan {
         rows,
-        workers: Workers { count: options.workers(), seed, left: None },
+        workers: Workers { count: options.workers, seed, left: None },
         epochs: options.epochs,
         engine,
         settings: EpochSettings {

@@ -24,7 +24,7 @@ fn steps(stage: &Stage) -> Result<Vec<Step>> {
         return Ok(Vec::new());
     }
     let options: RunOptions = stage.options()?;
-    let workers = options.workers();
+    let workers = options.workers;
     if workers == 1 {
         return Ok(Vec::new());
     }
@@ -42,7 +42,7 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     let device = device::open(&stage.device)?;
     let is_worker = step.starts_with(EPOCH);
     let data = if is_worker && options.embeddings.is_none() {
-        Data::read_block(stage, &device, (chunk, options.workers()))?
+        Data::read_block(stage, &device, (chunk, options.workers))?
     } else {
         super::data(stage, &options, &device)?
     };
@@ -53,7 +53,7 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     trainer.average(epoch)?;
     stage.write_piece(step, chunk, write_nothing)?;
     // The next epoch starts with the mean, so these files are only a note that it is done.
-    for worker in 0..options.workers() {
+    for worker in 0..options.workers {
         write_nothing(&stage.piece(&epoch_step(epoch), worker))?;
     }
     Ok(Next::Step)
