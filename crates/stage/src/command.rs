@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,9 +12,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use failure::{Exit, Failure, Result};
 
 use crate::declaration::{self, Declaration};
-use crate::shards::{Part, parse_chunks};
+use crate::shards::processes::{Part, do_part, part, shared_arguments};
 use crate::stage::{InputFolder, Stage, bug};
-use crate::{Event, Next, Options, Progress, Schema, Shared};
+use crate::{Event, Options, Progress, Schema, Shared};
 
 /// The files that a stage's crate embeds: its `node.toml` and the descriptions of options that it
 /// lists.
@@ -137,79 +136,6 @@ fn start(
     };
     drop(own_lock);
     exit
-}
-
-/// Adds the arguments of a stage whose work several processes can share.
-fn shared_arguments(command: Command) -> Command {
-    let chunk_rows = Arg::new("chunk-rows")
-        .long("chunk-rows")
-        .value_name("N")
-        .value_parser(value_parser!(u32).range(1..))
-        .help("share the work with other processes, in chunks of N rows");
-    let list = Arg::new("list-steps")
-        .long("list-steps")
-        .action(ArgAction::SetTrue)
-        .requires("chunk-rows")
-        .conflicts_with("step")
-        .help("print the steps of the shared work, and how many chunks each has");
-    let step = Arg::new("step")
-        .long("step")
-        .value_name("NAME")
-        .requires("chunk-rows")
-        .requires("chunks")
-        .help("do some chunks of this step");
-    let chunks = Arg::new("chunks")
-        .long("chunks")
-        .value_name("A..B")
-        .requires("step")
-        .value_parser(parse_chunks)
-        .help("the chunks A to B - 1");
-    command.arg(chunk_rows).arg(list).arg(step).arg(chunks)
-}
-
-/// Which part of a shared run this process does, if the run is shared.
-fn part(matches: &ArgMatches) -> Option<Part> {
-    matches.get_one::<u32>("chunk-rows")?;
-    if matches.get_flag("list-steps") {
-        return Some(Part::List);
-    }
-    let step = matches.get_one::<String>("step").zip(matches.get_one::<Range<usize>>("chunks"));
-    Some(step.map_or(Part::Finish, |(step, chunks)| Part::Chunks(step.clone(), chunks.clone())))
-}
-
-fn do_part(stage: &Stage, shared: Shared, part: Part) -> Result<()> {
-    let steps = (shared.steps)(stage)?;
-    match part {
-        Part::List => {
-            let pieces = stage.pieces();
-            std::fs::create_dir_all(&pieces)
-                .map_err(|e| Failure::io("create folder", &pieces, &e))?;
-            let steps = steps.into_iter().filter(|step| !stage.is_done(step)).collect();
-            stage.progress.send(&Event::Steps { steps });
-            Ok(())
-        }
-        Part::Finish => Ok(()),
-        Part::Chunks(name, chunks) => {
-            let known = steps.iter().find(|step| step.name == name);
-            if known.is_none_or(|step| step.chunks < chunks.end) {
-                return Err(Failure::usage(
-                    format_args!("there are no chunks {chunks:?} of a step `{name}`"),
-                    "--step",
-                    "--list-steps lists them",
-                ));
-            }
-            for chunk in chunks {
-                if !stage.piece(&name, chunk).exists()
-                    && (shared.work)(stage, &name, chunk)? == Next::Result
-                {
-                    stage.progress.send(&Event::StepsDone);
-                }
-            }
-            // A process whose machine fails may seem to end well to whoever started it there.
-            stage.progress.send(&Event::ChunksDone);
-            Ok(())
-        }
-    }
 }
 
 /// Ends this process when its parent dies. A parent that is killed cannot stop its stage, but the

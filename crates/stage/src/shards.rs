@@ -15,6 +15,8 @@
 //! kill, only the chunks without a piece are done again, and a chunk that two processes do at once has
 //! the same piece from either.
 
+pub(crate) mod processes;
+
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -67,24 +69,6 @@ impl Step {
     pub fn new(name: &str, chunks: usize) -> Self {
         Self { name: name.to_owned(), chunks }
     }
-}
-
-/// What this process does of a run that several share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// It lists the steps.
-    List,
-    /// It does some chunks of a step.
-    Chunks(String, Range<usize>),
-    /// It makes the result from the pieces.
-    Finish,
-}
-
-/// Parses `A..B`.
-pub(crate) fn parse_chunks(text: &str) -> std::result::Result<Range<usize>, String> {
-    let ends = text.split_once("..").and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
-    ends.filter(|range: &Range<usize>| !range.is_empty())
-        .ok_or_else(|| "write A..B, with A less than B".to_owned())
 }
 
 /// The items of part `part` when `items` are shared by `parts`: ranges that differ by one at most.
@@ -329,14 +313,6 @@ mod tests {
                 let sizes = all.iter().map(ExactSizeIterator::len);
                 assert!(sizes.clone().max() <= sizes.min().map(|least| least + 1));
             }
-        }
-    }
-
-    #[test]
-    fn a_range_of_chunks_is_not_empty() {
-        assert_eq!(parse_chunks("0..3"), Ok(0..3));
-        for wrong in ["", "3", "3..3", "4..3", "a..3", "0..", "-1..2"] {
-            assert!(parse_chunks(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -8,7 +8,8 @@ use stage::options::suggest;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::{Problems, other_tables, tuning};
+use super::tables::other_tables;
+use super::{Problems, tuning};
 use crate::declared::Declared;
 
 /// The table whose tables list values to combine.
