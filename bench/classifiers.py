@@ -196,10 +196,7 @@ def measure(bench, what, splits):
 def classifiers(bench):
     given, folder = bench.given, bench.artifacts.parent / "classifiers"
     shutil.rmtree(folder, ignore_errors=True)
-    more = ["embed.lowercase=fallback"] if given.vectors else []
-    if given.texts:
-        columns = 'ingest.columns={text="column_3",label="column_1",group="column_2"}'
-        more += [f"ingest.source={given.texts}", "ingest.header=false", columns]
+    more = bench.headlines()
     measure(bench, "headlines", [(folder / f"random-{seed}", [f"split.seed={seed}", *more]) for seed in SEEDS])
     if given.texts or given.archive:
         whole = [(folder / f"story-{seed}", [f"split.seed={seed}", "split.group_by=story", *more]) for seed in SEEDS]

@@ -45,6 +45,14 @@ class Bench:
         sets = (x for source in self.sources for x in ("--set", source))
         return self.run([self.target / "xtask", "pipeline", "--artifacts", artifacts, "--set", "cache.remote=none", *sets, *more])
 
+    def headlines(self):
+        """The options that read the real headlines of --texts, and find words in the vectors of --vectors in lower case, too."""
+        sets = ["embed.lowercase=fallback"] if self.given.vectors else []
+        if self.given.texts:
+            columns = 'ingest.columns={text="column_3",label="column_1",group="column_2"}'
+            sets += [f"ingest.source={self.given.texts}", "ingest.header=false", columns]
+        return sets
+
     def run(self, command, env=None, cwd=ROOT, stdout=subprocess.PIPE):
         """Runs a command and returns its seconds and its output."""
         start = time.perf_counter()

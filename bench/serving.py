@@ -67,11 +67,7 @@ class Prepared:
     def __init__(self, bench):
         self.folder = bench.artifacts.parent / "serving"
         artifacts = self.folder / "artifacts"
-        given = bench.given
-        more = []
-        if given.texts:
-            more = ["--set", f"ingest.source={given.texts}", "--set", "ingest.header=false", "--set", 'ingest.columns={text="column_3",label="column_1",group="column_2"}',
-                    "--set", "embed.lowercase=fallback"]
+        more = [x for s in bench.headlines() for x in ("--set", s)]
         bench.pipeline(artifacts, "--to", "train.best", *more)
         bench.pipeline(artifacts, "--to", "train.slp", *more)
         self.models = {}

@@ -13,12 +13,9 @@ NETS = {
 
 
 def workers(bench):
-    given, artifacts = bench.given, bench.artifacts.parent / "workers"
+    artifacts = bench.artifacts.parent / "workers"
     shutil.rmtree(artifacts, ignore_errors=True)
-    more = ["embed.lowercase=fallback"] if given.vectors else []
-    if given.texts:
-        columns = 'ingest.columns={text="column_3",label="column_1",group="column_2"}'
-        more += [f"ingest.source={given.texts}", "ingest.header=false", columns]
+    more = bench.headlines()
     for net, options in NETS.items():
         for count in WORKERS:
             sets = [*more, *(f"train.shared.{option}" for option in options), f"train.shared.workers={count}",
