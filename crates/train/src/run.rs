@@ -24,7 +24,7 @@ use nets::{Net, Shape, ShapeOptions, Table, file};
 use schema::{CheckpointSummary, Labels, Metrics, RunConfig, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
 use stage::declaration::setting;
-use stage::{Event, Next, Stage};
+use stage::{Event, Stage};
 
 use crate::data::Data;
 use crate::engine::Engine;
@@ -211,60 +211,6 @@ impl Trainer<'_> {
             resume: self.stage.resume || self.stage.chunk_rows().is_some(),
             shared: self.stage.chunk_rows().is_some(),
         }
-    }
-
-    /// Trains one worker for an epoch, and leaves its weights for [`Trainer::average`].
-    fn train_worker(&self, epoch: u32, worker: usize) -> Result<Next> {
-        let Self { stage, options, data, device } = *self;
-        let (mut net, mut optimizer, _) = self.begin(options.seed)?;
-        let run = (stage.node.as_str(), options.seed);
-        let step = shared::epoch_step(epoch);
-        if epoch > 1 {
-            let path = checkpoint::path(stage.out(), epoch - 1);
-            let newest = checkpoint::newest(stage.out(), run, usize::MAX, &mut net, &mut optimizer);
-            // It may be pruned, if this epoch is done, or not have appeared yet.
-            let state = match newest.filter(|state| state.epoch >= epoch - 1) {
-                Some(state) => state,
-                None if stage.is_there(&path) => {
-                    checkpoint::read(stage.out(), run, epoch - 1, &mut net, &mut optimizer)?
-                }
-                None => {
-                    return Err(Failure::failed(
-                        format_args!("epoch {} has no checkpoint", epoch - 1),
-                        path.display(),
-                        "start the run from scratch: `cargo xtask pipeline --fresh`",
-                    ));
-                }
-            };
-            let is_over = state.stopping.is_over();
-            if is_over || state.epoch >= epoch {
-                stage.write_piece(&step, worker, shared::write_nothing)?;
-                return Ok(if is_over { Next::Result } else { Next::Step });
-            }
-        }
-        let engine = Engine::choose(options.kernel.as_deref(), device, &net);
-        let plan = plan(options, options.seed, engine, None, None);
-        data.to_device(!engine.is_by_hand())?;
-        let all: Vec<u32> = data.all_rows();
-        workers::train_worker(&mut net, &mut optimizer, data, &plan, (epoch, &all), worker)
-            .map_err(|e| e.explain(&stage.node, epoch))?;
-        stage.write_piece(&step, worker, |path| workers::write(path, &net, &optimizer))?;
-        Ok(Next::Step)
-    }
-
-    /// Ends an epoch whose workers have left their weights.
-    fn average(&self, epoch: u32) -> Result<()> {
-        let Self { stage, options, data, device } = *self;
-        // Only one process at a time adds to the history. One that comes late finds the checkpoint.
-        let _lock = stage.lock_step()?;
-        let (mut net, mut optimizer, random) = self.begin(options.seed)?;
-        let engine = Engine::choose(options.kernel.as_deref(), device, &net);
-        let left = |epoch, worker| stage.piece(&shared::epoch_step(epoch), worker);
-        let mut plan = plan(options, options.seed, engine, options.checkpoints_keep, None);
-        plan.epochs = epoch;
-        plan.workers.left = Some(&left);
-        let run = self.context(options.seed, stage.out());
-        fit(&mut net, &mut optimizer, data, &plan, random, &run).map(drop)
     }
 
     /// Trains one net on some rows, or on all, into `folder`.

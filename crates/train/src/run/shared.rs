@@ -1,11 +1,13 @@
 //! A run whose workers are processes: in each epoch, `epoch-K` trains each worker, and `average-K` takes
 //! the mean, scores it and writes the checkpoint, from which the next epoch starts.
 
-use failure::Result;
+use failure::{Failure, Result};
 use stage::{Next, Stage, Step};
 
-use super::{RunOptions, Trainer, device};
+use super::fit::fit;
+use super::{RunOptions, Trainer, checkpoint, device, plan, workers};
 use crate::data::Data;
+use crate::engine::Engine;
 use crate::sweep;
 
 /// How the work of a run is shared.
@@ -15,7 +17,7 @@ const EPOCH: &str = "epoch-";
 const AVERAGE: &str = "average-";
 
 /// The step in which the workers train an epoch.
-pub fn epoch_step(epoch: u32) -> String {
+fn epoch_step(epoch: u32) -> String {
     format!("{EPOCH}{epoch}")
 }
 
@@ -59,7 +61,63 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     Ok(Next::Step)
 }
 
+impl Trainer<'_> {
+    /// Trains one worker for an epoch, and leaves its weights for [`Trainer::average`].
+    fn train_worker(&self, epoch: u32, worker: usize) -> Result<Next> {
+        let Self { stage, options, data, device } = *self;
+        let (mut net, mut optimizer, _) = self.begin(options.seed)?;
+        let run = (stage.node.as_str(), options.seed);
+        let step = epoch_step(epoch);
+        if epoch > 1 {
+            let path = checkpoint::path(stage.out(), epoch - 1);
+            let newest = checkpoint::newest(stage.out(), run, usize::MAX, &mut net, &mut optimizer);
+            // It may be pruned, if this epoch is done, or not have appeared yet.
+            let state = match newest.filter(|state| state.epoch >= epoch - 1) {
+                Some(state) => state,
+                None if stage.is_there(&path) => {
+                    checkpoint::read(stage.out(), run, epoch - 1, &mut net, &mut optimizer)?
+                }
+                None => {
+                    return Err(Failure::failed(
+                        format_args!("epoch {} has no checkpoint", epoch - 1),
+                        path.display(),
+                        "start the run from scratch: `cargo xtask pipeline --fresh`",
+                    ));
+                }
+            };
+            let is_over = state.stopping.is_over();
+            if is_over || state.epoch >= epoch {
+                stage.write_piece(&step, worker, write_nothing)?;
+                return Ok(if is_over { Next::Result } else { Next::Step });
+            }
+        }
+        let engine = Engine::choose(options.kernel.as_deref(), device, &net);
+        let plan = plan(options, options.seed, engine, None, None);
+        data.to_device(!engine.is_by_hand())?;
+        let all: Vec<u32> = data.all_rows();
+        workers::train_worker(&mut net, &mut optimizer, data, &plan, (epoch, &all), worker)
+            .map_err(|e| e.explain(&stage.node, epoch))?;
+        stage.write_piece(&step, worker, |path| workers::write(path, &net, &optimizer))?;
+        Ok(Next::Step)
+    }
+
+    /// Ends an epoch whose workers have left their weights.
+    fn average(&self, epoch: u32) -> Result<()> {
+        let Self { stage, options, data, device } = *self;
+        // Only one process at a time adds to the history. One that comes late finds the checkpoint.
+        let _lock = stage.lock_step()?;
+        let (mut net, mut optimizer, random) = self.begin(options.seed)?;
+        let engine = Engine::choose(options.kernel.as_deref(), device, &net);
+        let left = |epoch, worker| stage.piece(&epoch_step(epoch), worker);
+        let mut plan = plan(options, options.seed, engine, options.checkpoints_keep, None);
+        plan.epochs = epoch;
+        plan.workers.left = Some(&left);
+        let run = self.context(options.seed, stage.out());
+        fit(&mut net, &mut optimizer, data, &plan, random, &run).map(drop)
+    }
+}
+
 /// Leaves only a note that a chunk is done.
-pub fn write_nothing(path: &std::path::Path) -> Result<()> {
-    std::fs::write(path, []).map_err(|e| failure::Failure::io("write", path, &e))
+fn write_nothing(path: &std::path::Path) -> Result<()> {
+    std::fs::write(path, []).map_err(|e| Failure::io("write", path, &e))
 }
