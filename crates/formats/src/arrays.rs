@@ -277,6 +277,20 @@ impl Arrays {
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
+    /// Some values of the i64 array `name`, which has `length` of them. A mapped file is read only there.
+    pub fn i64_in(&self, name: &str, length: usize, range: Range<usize>) -> Result<Vec<i64>> {
+        let (_, bytes) = self.typed(name, Dtype::I64, &[Some(length)])?;
+        let (start, end) = (range.start * size_of::<i64>(), range.end * size_of::<i64>());
+        Ok(bytemuck::pod_collect_to_vec(bytes.get(start..end).unwrap_or_default()))
+    }
+
+    /// The length of the vector or the rows of the matrix `name`.
+    pub fn length(&self, name: &str) -> Result<usize> {
+        let tensors = self.parse()?;
+        let length = tensors.tensor(name).ok().and_then(|view| view.shape().first().copied());
+        length.ok_or_else(|| self.wrong(format_args!("the file has no rows of an array `{name}`")))
+    }
+
     fn typed(
         &self,
         name: &str,
@@ -320,6 +334,9 @@ mod tests {
         let arrays = Arrays::read(&path).expect("reads");
         assert_eq!(arrays.f32("X", &[None, Some(3)]).expect("X"), (vec![2, 3], x.to_vec()));
         assert_eq!(arrays.i64("y", &[Some(2)]).expect("y"), [3, 1]);
+        assert_eq!(arrays.i64_in("y", 2, 1..2).expect("y"), [1]);
+        assert_eq!((arrays.length("X").expect("X"), arrays.length("y").expect("y")), (2, 2));
+        assert!(arrays.length("W").is_err());
         assert_eq!(arrays.note().expect("note"), Some("{}".to_owned()));
         assert_eq!(
             arrays.f32("X", &[None, Some(4)]).unwrap_err().what,

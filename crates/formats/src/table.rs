@@ -90,7 +90,8 @@ impl Writer {
     }
 
     /// Adds the row groups of the table at `from`, which has the same columns, without decoding them.
-    /// The table then has the bytes that it would have if the rows had been [pushed](Self::push).
+    /// The table then has the bytes that it would have if the rows had been [pushed](Self::push). The
+    /// lists of a column must all have the same length.
     pub fn append(&mut self, from: &Path) -> Result<()> {
         let unreadable = |e: std::io::Error| Failure::io("read", from, &e);
         let mut file = File::open(from).map_err(|e| crate::missing(from, &e))?;
@@ -110,17 +111,17 @@ impl Writer {
                     Vec::new(),
                     i32::MAX as usize,
                 );
-                let pages = pages.map(|page| {
-                    page.map(|mut page| {
-                        if let CompressedPage::Data(data) = &mut page {
-                            // No column is nested.
-                            data.num_rows = Some(data.num_values());
-                        }
-                        page
-                    })
-                });
-                let pages: Result<Vec<_>, _> = pages.collect();
-                columns.push(pages.map_err(|e| not_expected(&e.into(), from))?);
+                let pages: Result<Vec<CompressedPage>, _> = pages.collect();
+                let mut pages = pages.map_err(|e| not_expected(&e.into(), from))?;
+                // A page does not say how many rows it has, only how many values.
+                let values = usize::try_from(column.num_values()).unwrap_or_default();
+                let values_in_row = (values / group.num_rows().max(1)).max(1);
+                for page in &mut pages {
+                    if let CompressedPage::Data(data) = page {
+                        data.num_rows = Some(data.num_values() / values_in_row);
+                    }
+                }
+                columns.push(pages);
             }
             let rows = group.num_rows() as u64;
             self.inner.write_row_group(rows, &columns).map_err(|e| cannot_write(&e, &self.path))?;

@@ -24,6 +24,13 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
     }
 }
 
+/// The cross-entropy of a row with these logits and this label, in nats.
+#[inline]
+pub fn cross_entropy(logits: &[f32], label: u32) -> f64 {
+    let own = logits.get(label as usize).copied().unwrap_or(f32::NAN);
+    log_sum_exp(logits) - f64::from(own)
+}
+
 /// Cross-entropy and hits, added up over rows. Sums are f64, so that many rows do not cost precision.
 #[derive(Clone, Copy, Default)]
 pub struct Tally {
@@ -36,10 +43,19 @@ impl Tally {
     /// Adds a row with these logits and this label.
     #[inline]
     pub fn add(&mut self, logits: &[f32], label: u32) {
-        let own = logits.get(label as usize).copied().unwrap_or(f32::NAN);
-        self.loss += log_sum_exp(logits) - f64::from(own);
+        self.loss += cross_entropy(logits, label);
         self.right += usize::from(largest(logits) == label as usize);
         self.rows += 1;
+    }
+
+    /// Adds rows with these cross-entropies, of which so many are right. Sums depend on their order, so
+    /// rows that others have scored are added one by one.
+    pub fn add_scored(&mut self, losses: &[f64], right: usize) {
+        for loss in losses {
+            self.loss += loss;
+        }
+        self.right += right;
+        self.rows += losses.len();
     }
 
     /// The mean cross-entropy, in nats, and the share of rows whose largest logit is their label's.

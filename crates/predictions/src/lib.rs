@@ -32,11 +32,16 @@ pub struct PredictionsWriter<'l> {
     rows: usize,
 }
 
+/// The rows of a table of predictions that are written together, if there are so many labels.
+pub fn group_rows(labels: usize) -> usize {
+    GROUP_ROWS.min(AT_ONCE / labels).max(1)
+}
+
 impl<'l> PredictionsWriter<'l> {
     /// Creates the table at `path`.
     pub fn create(path: &Path, labels: &'l Labels) -> Result<Self> {
         let mut group = Group::new(labels);
-        let rows = GROUP_ROWS.min(AT_ONCE / labels.len()).max(1);
+        let rows = group_rows(labels.len());
         let writer = Writer::create(path, group.take().map_err(|e| bug(&e, path))?.schema())?;
         Ok(Self { group, writer, path: path.to_owned(), rows })
     }
@@ -45,6 +50,12 @@ impl<'l> PredictionsWriter<'l> {
     pub fn push(&mut self, part: &'static str, id: i64, label: u32, p: &[f32]) -> Result<()> {
         self.group.push(part, id, label, p);
         if self.group.ids.len() == self.rows { self.flush() } else { Ok(()) }
+    }
+
+    /// Adds the rows of another such table, which begin with a group and are whole groups, or the last
+    /// ones.
+    pub fn append(&mut self, from: &Path) -> Result<()> {
+        self.writer.append(from)
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -162,5 +173,48 @@ impl<'l> Group<'l> {
             columns.push(p.finish().into_series().into_column());
         }
         DataFrame::new(ids.len(), columns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_whole_groups_are_joined_to_the_table_of_one_process() {
+        // One with a column for each label, and one with lists, which has smaller groups.
+        for labels in [3, 80] {
+            let names = Labels::new((0..labels).map(|label| format!("label {label}")).collect());
+            let names = names.expect("labels");
+            let group = group_rows(labels);
+            let rows = 3 * group / 2 + 7;
+            let dir = tempfile::tempdir().expect("a folder");
+            let write = |name: &str, range: std::ops::Range<usize>| {
+                let path = dir.path().join(name);
+                let mut writer = PredictionsWriter::create(&path, &names).expect("creates");
+                for row in range {
+                    let part = if row < group / 3 { "valid" } else { "test" };
+                    let own = row * row % labels;
+                    let p: Vec<f32> =
+                        (0..labels).map(|k| if k == own { 0.7 } else { 0.01 }).collect();
+                    let id = i64::try_from(row).expect("small");
+                    let label = u32::try_from(row % labels).expect("small");
+                    writer.push(part, id, label, &p).expect("writes");
+                }
+                writer.finish().expect("ends");
+                path
+            };
+            let whole = write("whole", 0..rows);
+            let joined = dir.path().join("joined");
+            let mut writer = PredictionsWriter::create(&joined, &names).expect("creates");
+            for piece in [write("1", 0..group), write("2", group..rows)] {
+                writer.append(&piece).expect("appends");
+            }
+            writer.finish().expect("ends");
+            let bytes = |path: &Path| std::fs::read(path).expect("reads");
+            assert!(bytes(&whole) == bytes(&joined), "{labels} labels");
+            let (of, _) = read(&joined, "test", &names).expect("reads");
+            assert_eq!(of.len(), rows - group / 3);
+        }
     }
 }
