@@ -127,6 +127,70 @@ fn workers_give_the_same_bytes_in_one_process_and_in_several() {
     assert_eq!(metrics["stopped_early"], true, "early stopping is not tested: {metrics}");
 }
 
+/// Enough rows in valid and test for several row groups of predictions.
+const MANY_TO_PREDICT: [&str; 2] = ["ingest.source=sample:120000", "split.test_size=0.9"];
+
+/// Processes share the scores after each epoch and the predictions. The sums are those of one process.
+#[test]
+fn shared_scores_and_predictions_have_the_bytes_of_one_process() {
+    let options = [
+        MANY_TO_PREDICT[0],
+        MANY_TO_PREDICT[1],
+        "train.slp.epochs=2",
+        "train.mlp.workers=3",
+        "train.mlp.epochs=30",
+        "train.mlp.hidden=8",
+        "train.mlp.lr=0.5",
+        "train.mlp.patience=1",
+        "train.mlp.keep=best",
+        "train.mlp.seeds=[123, 7]",
+        "executor.chunk_rows=9001",
+    ];
+    let (one, several) = (Artifacts::with(&options), Artifacts::with(&options));
+    for run in ["train.slp", "train.mlp"] {
+        one.run(&["pipeline", "--to", run]).ok();
+        shared(&several, "3", &["--to", run]).ok();
+    }
+    same(&one, &several);
+    let stage = ["--node", "train.slp", "--set", "net=slp", "--list-steps"];
+    let out = several.path().join("listed");
+    let listed = Ended::of(stage_in_chunks("9001", "train", several.path(), &out, &stage)).ok();
+    assert!(listed.err.contains("chunks: fit 1, predict 2"), "{}", listed.err);
+    let metrics = one.json("train.mlp/metrics.json");
+    assert_eq!(metrics["stopped_early"], true, "early stopping is not tested: {metrics}");
+    assert_ne!(metrics["epoch_kept"], metrics["epochs"], "the best epoch is the last: {metrics}");
+}
+
+#[test]
+fn a_run_that_is_killed_while_it_scores_goes_on_where_it_was() {
+    let options = [
+        MANY_TO_PREDICT[0],
+        MANY_TO_PREDICT[1],
+        "train.slp.epochs=4",
+        "train.slp.workers=2",
+        "executor.chunk_rows=4000",
+    ];
+    let (whole, killed) = (Artifacts::with(&options), Artifacts::with(&options));
+    whole.run(&["pipeline", "--to", "train.slp"]).ok();
+    shared(&killed, "2", &["--to", "tensors"]).ok();
+    let folder = killed.path().join(".knockline/unfinished/train.slp");
+    let mut kept = Vec::new();
+    for _ in 0..4 {
+        let before = pieces(&folder);
+        let arguments = ["pipeline", "--executor", "local", "--jobs-max", "2", "--to", "train.slp"];
+        let mut run = killed.start(&arguments);
+        while pieces(&folder) < before + 9 && run.try_wait().expect("a process").is_none() {
+            sleep(Duration::from_millis(2));
+        }
+        run.kill().expect("killed");
+        run.wait().expect("ended");
+        kept.push(pieces(&folder));
+    }
+    assert!(kept[0] > 0, "nothing was killed in time: {kept:?}");
+    shared(&killed, "3", &["--to", "train.slp"]).ok();
+    same(&whole, &killed);
+}
+
 /// One worker is a run without workers, and does not show in any file.
 #[test]
 fn one_worker_is_no_worker() {
@@ -200,9 +264,19 @@ fn one_process_takes_over_what_several_have_begun_and_the_other_way_round() {
 
 /// A stage's program, as another engine would start it.
 fn stage(package: &str, artifacts: &Path, out: &Path, more: &[&str]) -> Command {
+    stage_in_chunks("100", package, artifacts, out, more)
+}
+
+fn stage_in_chunks(
+    rows: &str,
+    package: &str,
+    artifacts: &Path,
+    out: &Path,
+    more: &[&str],
+) -> Command {
     let mut command = Command::new(program(package));
     command.arg("--artifacts").arg(artifacts).arg("--out").arg(out).args(more);
-    command.args(["--chunk-rows", "100"]).stdin(Stdio::null());
+    command.args(["--chunk-rows", rows]).stdin(Stdio::null());
     command
 }
 
@@ -237,31 +311,45 @@ fn a_chunk_that_two_processes_do_at_once_has_the_same_piece() {
     assert!(!out.join("checkpoints").exists());
 }
 
+/// With one chunk of data, and with several.
 #[test]
-fn an_average_that_two_processes_take_at_once_is_taken_once() {
+fn a_step_of_a_training_run_that_processes_do_at_once_is_done_once() {
     let options = ["train.slp.workers=2", "train.slp.epochs=3"];
-    let (one, several) = (Artifacts::with(&options), Artifacts::with(&options));
+    let (one, data) = (Artifacts::with(&options), Artifacts::with(&options));
     one.run(&["pipeline", "--to", "train.slp"]).ok();
-    several.run(&["pipeline", "--to", "tensors"]).ok();
-    let out = several.path().join("train.slp");
-    let given =
-        ["--node", "train.slp", "--set", "net=slp", "--set", "workers=2", "--set", "epochs=3"];
-    let at = |more: &[&str]| stage("train", several.path(), &out, &[&given[..], more].concat());
-    for epoch in 1..=3 {
-        for (step, chunks) in [("epoch", "0..2"), ("average", "0..1")] {
-            let step = format!("{step}-{epoch}");
-            let start = || at(&["--step", &step, "--chunks", chunks]).spawn().expect("starts");
-            let twice: Vec<_> = (0..3).map(|_| start()).collect();
-            for mut process in twice {
-                assert!(process.wait().expect("ends").success(), "{step}");
+    data.run(&["pipeline", "--to", "tensors"]).ok();
+    let one = one.bytes();
+    for (rows, steps) in
+        [("100000", "epoch 2, average 1"), ("1000", "epoch 2, average 1, score 5, record 1")]
+    {
+        let out = data.path().join(format!("train-{rows}"));
+        let at = |more: &[&str]| {
+            let given = ["--node", "train.slp", "--set", "net=slp", "--set", "workers=2"];
+            let given = [&given[..], &["--set", "epochs=3"], more].concat();
+            stage_in_chunks(rows, "train", data.path(), &out, &given)
+        };
+        let thrice = |step: &str, chunks: &str| {
+            let chunks = format!("0..{chunks}");
+            let start = || at(&["--step", step, "--chunks", &chunks]).spawn().expect("starts");
+            let thrice: Vec<_> = (0..3).map(|_| start()).collect();
+            for mut process in thrice {
+                assert!(process.wait().expect("ends").success(), "{step} with chunks of {rows}");
+            }
+        };
+        for epoch in 1..=3 {
+            for step in steps.split(", ") {
+                let (step, chunks) = step.split_once(' ').expect("a step and its chunks");
+                thrice(&format!("{step}-{epoch}"), chunks);
             }
         }
-    }
-    Ended::of(at(&[])).ok();
-    let (one, several) = (one.bytes(), several.bytes());
-    for file in ["history.jsonl", "model.safetensors", "metrics.json"] {
-        let file = format!("train.slp/{file}");
-        assert!(one[&file] == several[&file], "{file} differs");
+        if steps.contains("record") {
+            thrice("predict", "1");
+        }
+        Ended::of(at(&[])).ok();
+        for file in ["history.jsonl", "model.safetensors", "metrics.json", "predictions.parquet"] {
+            let made = std::fs::read(out.join(file)).expect("a file");
+            assert!(one[&format!("train.slp/{file}")] == made, "{file}, chunks of {rows}");
+        }
     }
 }
 

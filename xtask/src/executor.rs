@@ -10,16 +10,16 @@ mod follow;
 mod slurm;
 mod submit;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use cache::{Download, StageReport};
 use failure::{Failure, Result};
-use stage::Step;
 use stage::options::suggest;
 use stage::shards::share;
+use stage::{Step, Until};
 
 use crate::binaries::Binaries;
 use crate::config::{Config, ExecutorKind, ExecutorOptions};
@@ -175,8 +175,8 @@ impl<'e> Executor<'e> {
         let list = self.launch(job, with(&["--list-steps".to_owned()]), 1, None);
         let listed = self.process(job, &list)?;
         let mut downloads = listed.downloads;
-        let steps = listed.steps.unwrap_or_default();
-        for Step { name, chunks } in steps {
+        let mut steps: VecDeque<Step> = listed.steps.unwrap_or_default().into();
+        while let Some(Step { name, chunks }) = steps.pop_front() {
             // Nothing shares a GPU.
             let is_gpu = job.node.uses_device && device::is_cuda(&job.device);
             let processes = if is_gpu { 1 } else { self.slots.all };
@@ -198,8 +198,12 @@ impl<'e> Executor<'e> {
                 .collect();
             let done = self.all(job, &launches)?;
             downloads.extend(done.downloads);
-            if done.steps_done {
-                break;
+            if let Some(until) = done.steps_done {
+                let is_next =
+                    |step: &Step| matches!(&until, Until::Step(next) if *next == step.name);
+                while steps.front().is_some_and(|step| !is_next(step)) {
+                    steps.pop_front();
+                }
             }
         }
         let launch = self.launch(job, with(&[]), 1, None);
@@ -227,7 +231,7 @@ impl<'e> Executor<'e> {
                     let mut all = locked();
                     match (&mut *all, ended) {
                         (Ok(all), Ok(ended)) => {
-                            all.steps_done |= ended.steps_done;
+                            all.steps_done = ended.steps_done.or(all.steps_done.take());
                             all.downloads.extend(ended.downloads);
                         }
                         (Ok(_), Err(failure)) => *all = Err(failure),
@@ -243,8 +247,8 @@ impl<'e> Executor<'e> {
 /// What the processes of a step told.
 #[derive(Default)]
 struct StepDone {
-    /// Whether the remaining steps have nothing to do.
-    steps_done: bool,
+    /// As in [`Done`].
+    steps_done: Option<Until>,
     downloads: Vec<Download>,
 }
 

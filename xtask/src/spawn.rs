@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use bars::Board;
 use cache::{Download, NodeName, StageReport};
 use failure::{Failure, Result};
-use stage::{Event, Options, Step};
+use stage::{Event, Options, Step, Until};
 
 use crate::binaries::Binaries;
 use crate::fetch::SourceFetcher;
@@ -92,8 +92,8 @@ pub struct Done {
     pub downloads: Vec<Download>,
     /// The steps of its shared work, if it was asked for them.
     pub steps: Option<Vec<Step>>,
-    /// Whether no further step has anything to do.
-    pub steps_done: bool,
+    /// Until where steps have nothing more to do, if it told.
+    pub steps_done: Option<Until>,
 }
 
 impl Done {
@@ -144,7 +144,7 @@ pub fn run_program(
     let stdin = child.stdin.take();
     let mut console = job.board.console(launch.label.as_deref().unwrap_or(&node.name));
     let (mut failure, mut steps) = (None, None);
-    let (mut chunks_done, mut steps_done) = (false, false);
+    let (mut chunks_done, mut steps_done) = (false, None);
     let (mut summary, mut downloads) = (None, Vec::new());
     let lines = child.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
     for line in lines.map_while(std::io::Result::ok) {
@@ -152,7 +152,7 @@ pub fn run_program(
             Ok(Event::Summary { text }) => summary = Some(text),
             Ok(Event::Steps { steps: s }) => steps = Some(s),
             Ok(Event::ChunksDone) => chunks_done = true,
-            Ok(Event::StepsDone) => steps_done = true,
+            Ok(Event::StepsDone { until }) => steps_done = Some(until),
             Ok(Event::Failure { failure: f }) => failure = Some(f),
             Ok(Event::Download { url, bytes, sha256 }) => {
                 downloads.push(Download { url, bytes, sha256 });

@@ -62,13 +62,26 @@ pub enum Event {
     },
     /// The chunks that were asked for are done.
     ChunksDone,
-    /// No further step of such work has anything to do.
-    StepsDone,
+    /// The steps of such work before this one have nothing more to do.
+    StepsDone {
+        /// What comes next.
+        until: Until,
+    },
     /// The stage failed.
     Failure {
         /// Why.
         failure: Failure,
     },
+}
+
+/// What comes after the steps that have nothing more to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// This step.
+    Step(String),
+    /// The result.
+    Result,
 }
 
 /// What a progress bar counts.
@@ -204,7 +217,7 @@ impl Lines {
                 Some(self.labelled(&format!("chunks: {}", steps.join(", "))))
             }
             Event::ChunksDone
-            | Event::StepsDone
+            | Event::StepsDone { .. }
             | Event::Download { .. }
             | Event::Summary { .. }
             | Event::Failure { .. } => None,

@@ -51,6 +51,8 @@ pub struct Shared {
 pub enum Next {
     /// The other chunks, and the next step.
     Step,
+    /// This step: those before it have nothing more to do.
+    At(&'static str),
     /// The result: no further step has anything to do.
     Result,
 }

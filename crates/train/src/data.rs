@@ -11,13 +11,14 @@ use formats::arrays::{Sequences, Values, labels};
 use nets::{Rows, SequenceRows, Table};
 use schema::Labels;
 use stage::Stage;
-use stage::shards::share;
 
 use crate::device;
 
-/// The rows of one part: train, valid or test.
+/// The rows of one part: train, valid or test. Of features, they may be only some of the part's.
 pub struct Part {
     content: Content,
+    /// How many rows the part has in all.
+    pub all: usize,
     /// The labels on the host, each less than the number of classes.
     pub labels: Vec<u32>,
     /// The headlines' ids.
@@ -29,8 +30,8 @@ pub struct Part {
 
 /// What the rows of a part are.
 enum Content {
-    /// Features, row after row.
-    Features { values: Values, dimension: usize },
+    /// Features, row after row, and where those of the part's rows begin and end among them.
+    Features { values: Values, used: Range<usize>, dimension: usize },
     /// Sequences of token ids, and the embeddings that all parts share.
     Sequences(Sequences, Arc<SharedTable>),
 }
@@ -81,6 +82,7 @@ impl Data {
             let path = stage.input("tokens", &format!("{part}.safetensors"))?;
             let mut sequences = Sequences::map(&path, labels.len(), tokens)?;
             let part = Part {
+                all: sequences.labels.len(),
                 labels: sequences.labels.clone(),
                 ids: std::mem::take(&mut sequences.ids),
                 content: Content::Sequences(sequences, table.clone()),
@@ -106,21 +108,17 @@ impl Data {
         Self::read_rows(stage, device, |_, rows| 0..rows)
     }
 
-    /// The same for a worker, which reads only its block of train's features: worker `(i, n)` is one
-    /// of n.
-    pub fn read_block(
-        stage: &Stage,
-        device: &Device,
-        (worker, count): (usize, usize),
-    ) -> Result<Self> {
-        let block = |part: &str, rows| {
-            if part == "train" { share(rows, count, worker) } else { 0..0 }
+    /// How many rows each of these files has.
+    pub fn rows_in_files(stage: &Stage) -> Result<[(&'static str, usize); 3]> {
+        let rows = |part: &'static str| {
+            let path = stage.input("tensors", &format!("{part}.safetensors"))?;
+            Ok((part, Arrays::map(&path)?.length("X")?))
         };
-        Self::read_rows(stage, device, block)
+        Ok([rows("train")?, rows("valid")?, rows("test")?])
     }
 
-    /// Reads the files. `used` says, for a part and its number of rows, which of them are used.
-    fn read_rows(
+    /// Reads the rows that `used` returns for a part and its number of rows.
+    pub fn read_rows(
         stage: &Stage,
         device: &Device,
         used: impl Fn(&str, usize) -> Range<usize>,
@@ -130,7 +128,7 @@ impl Data {
         let read = |part: &str, dimension| {
             let used = |rows| used(part, rows);
             let part = Part::read(&path(part)?, dimension, labels.len(), device, used)?;
-            Ok((part.len() > 0).then_some(part))
+            Ok((part.all > 0).then_some(part))
         };
         let needed = |part: &str, dimension| {
             let empty = |path: PathBuf| Failure::artifact("X has no rows", &path);
@@ -164,8 +162,8 @@ impl Data {
         }
         self.parts().take(if is_cpu { 1 } else { usize::MAX }).try_for_each(|(_, part)| {
             let (bytes, what) = match &part.content {
-                Content::Features { values, dimension } => {
-                    (values.len(), format!("a part of {} rows of {dimension} features", part.len()))
+                Content::Features { used, dimension, .. } => {
+                    (used.len(), format!("a part of {} rows of {dimension} features", part.len()))
                 }
                 Content::Sequences(_, of) => {
                     (of.table.values().len(), "the matrix of embeddings".to_owned())
@@ -199,11 +197,13 @@ impl Part {
             return Err(wrong(format!("X is not finite in row {}, column {}", at / d, at % d)));
         }
         let arrays = Arrays::map(path)?;
-        let ids = arrays.i64("id", &[Some(n)])?;
-        let y = arrays.i64("y", &[Some(n)])?;
+        let ids = arrays.i64_in("id", n, used.clone())?;
+        let y = arrays.i64_in("y", n, used.clone())?;
         let labels = labels(&y, classes, path)?;
+        let used = used.start * d..used.end * d;
         Ok(Self {
-            content: Content::Features { values: x, dimension: d },
+            content: Content::Features { values: x, used, dimension: d },
+            all: n,
             labels,
             ids,
             device: device.clone(),
@@ -215,8 +215,10 @@ impl Part {
     #[cfg(test)]
     pub fn of(values: Vec<f32>, dimension: usize, labels: Vec<u32>) -> Self {
         let tensors = OnceLock::new();
+        let used = 0..values.len();
         Self {
-            content: Content::Features { values: values.into(), dimension },
+            content: Content::Features { values: values.into(), used, dimension },
+            all: labels.len(),
             labels,
             ids: Vec::new(),
             device: Device::Cpu,
@@ -230,6 +232,7 @@ impl Part {
         let table = Table::new(table.into(), dimension);
         let shared = Arc::new(SharedTable { table, tensor: OnceLock::new() });
         Self {
+            all: sequences.labels.len(),
             labels: sequences.labels.clone(),
             ids: Vec::new(),
             content: Content::Sequences(sequences, shared),
@@ -287,7 +290,7 @@ impl Part {
     /// The features on the host, row after row.
     pub fn values(&self) -> &[f32] {
         match &self.content {
-            Content::Features { values, .. } => values,
+            Content::Features { values, used, .. } => values.get(used.clone()).unwrap_or_default(),
             Content::Sequences(..) => &[],
         }
     }
@@ -329,7 +332,7 @@ impl Part {
         }
     }
 
-    /// How many headlines there are.
+    /// How many rows were read.
     pub fn len(&self) -> usize {
         self.labels.len()
     }

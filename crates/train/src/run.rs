@@ -9,6 +9,7 @@ mod live;
 mod order;
 mod predictions;
 mod schedule;
+mod scored;
 mod shared;
 mod stopping;
 mod tensorboard;
@@ -21,20 +22,22 @@ use candle_core::Device;
 use failure::{Failure, Result};
 use formats::Arrays;
 use nets::{Net, Shape, ShapeOptions, Table, file};
-use schema::{CheckpointSummary, Labels, Metrics, RunConfig, SeedMetrics, Spread, Trained};
+use schema::{CheckpointSummary, Labels, Metrics, RunConfig, Score, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
 use stage::declaration::setting;
 use stage::{Event, Stage};
 
-use crate::data::Data;
+use crate::data::{Data, Part};
 use crate::engine::Engine;
 use crate::epoch::{EpochSettings, Regularisation};
 use crate::optimizer::{Optimizer, Rule};
 use crate::random::Random;
 use crate::score::score;
 use crate::{device, init};
-use fit::{Plan, RunContext, fit};
+use fit::{Fitted, Plan, RunContext, fit};
 use schedule::Schedule;
+use scored::Scored;
+use shared::Predicted;
 pub use shared::SHARED;
 use workers::Workers;
 
@@ -89,9 +92,31 @@ struct RunOptions {
 pub fn run(stage: &Stage) -> Result<String> {
     let options: RunOptions = stage.options()?;
     let device = device::open(&stage.device)?;
-    let data = data(stage, &options, &device)?;
+    let predicted = shared::predicted(stage)?;
+    let data = match &predicted {
+        // Everything is scored, so no process has to read all rows.
+        Some(_) if options.seeds.is_none() && options.folds.is_none() => {
+            let used = |part: &str, rows| {
+                if part == "train" { 0..first_rows::ROWS.min(rows) } else { 0..0 }
+            };
+            Data::read_rows(stage, &device, used)?
+        }
+        _ => data(stage, &options, &device)?,
+    };
     let mut trainer = Trainer { stage, options: &options, data: &data, device: &device };
-    let (net, result) = trainer.train(options.seed, stage.out(), options.checkpoints_keep, None)?;
+    let (net, fitted) = trainer.fit(options.seed, stage.out(), options.checkpoints_keep, None)?;
+    let path = stage.output(::predictions::FILE);
+    let test = match predicted {
+        Some(Predicted { pieces, test }) => {
+            predictions::join(&path, &data.labels, &pieces)?;
+            test
+        }
+        None => {
+            let scored = predictions::write(&path, &net, &data, &stage.node)?;
+            data.test.is_some().then(|| Scored::sum([scored]))
+        }
+    };
+    let result = trainer.trained(&net, fitted, test)?;
 
     let config = RunConfig {
         node: stage.node.clone(),
@@ -105,7 +130,6 @@ pub fn run(stage: &Stage) -> Result<String> {
     stage.write_json("config.json", &config)?;
     file::write(&stage.output("model.safetensors"), &net.state(), None)?;
     stage.write_json(Labels::FILE, &data.labels)?;
-    predictions::write(&stage.output("predictions.parquet"), &net, &data, &stage.node)?;
 
     if let Some(count) = options.folds {
         folds::write(&mut trainer, &net, count)?;
@@ -122,7 +146,7 @@ pub fn run(stage: &Stage) -> Result<String> {
     if let Some(Spread { mean, deviation }) = spread.get(part) {
         summary.push(format!("{} seeds: {mean:.4} ± {deviation:.4}", seeds.len()));
     }
-    let rows = data.parts().map(|(name, part)| (name.to_owned(), part.len())).collect();
+    let rows = data.parts().map(|(name, part)| (name.to_owned(), part.all)).collect();
     stage.write_json(
         "metrics.json",
         &Metrics { result, rows, checkpoints: checkpoints(stage.out())?, seeds, spread },
@@ -213,7 +237,7 @@ impl Trainer<'_> {
         }
     }
 
-    /// Trains one net on some rows, or on all, into `folder`.
+    /// Trains one net on some rows, or on all, into `folder`, and scores it.
     fn train(
         &mut self,
         seed: u64,
@@ -221,9 +245,43 @@ impl Trainer<'_> {
         keep: Option<u32>,
         rows: Option<&[u32]>,
     ) -> Result<(Net, Trained)> {
+        let (net, fitted) = self.fit(seed, folder, keep, rows)?;
+        let test = self.test(&net)?;
+        let trained = self.trained(&net, fitted, test)?;
+        Ok((net, trained))
+    }
+
+    fn test(&self, net: &Net) -> Result<Option<Score>> {
+        self.data.test.as_ref().map(|test| self.score(net, test)).transpose()
+    }
+
+    fn score(&self, net: &Net, part: &Part) -> Result<Score> {
+        score(net, part).map_err(|e| device::failed(&e, &self.stage.node))
+    }
+
+    /// The scores of a trained net.
+    fn trained(&self, net: &Net, fitted: Fitted, test: Option<Score>) -> Result<Trained> {
+        let Fitted { outcome, kept } = fitted;
+        let (train, valid) = match kept {
+            Some(row) => (
+                Score { loss: row.loss_train, accuracy: row.accuracy_train },
+                Score { loss: row.loss_valid, accuracy: row.accuracy_valid },
+            ),
+            None => (self.score(net, &self.data.train)?, self.score(net, &self.data.valid)?),
+        };
+        Ok(Trained { train, valid, test, outcome })
+    }
+
+    /// Trains one net on some rows, or on all, into `folder`.
+    fn fit(
+        &self,
+        seed: u64,
+        folder: &Path,
+        keep: Option<u32>,
+        rows: Option<&[u32]>,
+    ) -> Result<(Net, Fitted)> {
         let (mut net, mut optimizer, random) = self.begin(seed)?;
         let Self { stage, options, data, device } = *self;
-        let wrong = |e: candle_core::Error| device::failed(&e, &stage.node);
         if net.shape == Shape::SingleLayer && folder == stage.out() {
             first_rows::write(&net, &data.train, stage)?;
         }
@@ -238,15 +296,8 @@ impl Trainer<'_> {
             stage.progress.send(&Event::Note { text: text.to_owned() });
         }
         data.to_device(!engine.is_by_hand())?;
-        let outcome = fit(&mut net, &mut optimizer, data, &plan, random, &run)?;
-        let scored = |part| score(&net, part).map_err(wrong);
-        let result = Trained {
-            train: scored(&data.train)?,
-            valid: scored(&data.valid)?,
-            test: data.test.as_ref().map(scored).transpose()?,
-            outcome,
-        };
-        Ok((net, result))
+        let fitted = fit(&mut net, &mut optimizer, data, &plan, random, &run)?;
+        Ok((net, fitted))
     }
 
     /// Trains once for every seed of the options. The run's own seed, if it is among them, has
@@ -305,7 +356,7 @@ fn plan<'p>(
         label_smoothing: options.label_smoothing.unwrap_or(0.0),
     };
     Plan {
-        rows,
+        only: rows,
         workers: Workers { count: options.workers, seed, left: None },
         epochs: options.epochs,
         engine,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use failure::{Failure, Result};
 
-use crate::{Event, Next, Shared, Stage};
+use crate::{Event, Next, Shared, Stage, Until};
 
 /// What this process does of a run that several share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,11 +85,15 @@ pub fn do_part(stage: &Stage, shared: Shared, part: Part) -> Result<()> {
                 ));
             }
             for chunk in chunks {
-                if !stage.piece(&name, chunk).exists()
-                    && (shared.work)(stage, &name, chunk)? == Next::Result
-                {
-                    stage.progress.send(&Event::StepsDone);
+                if stage.piece(&name, chunk).exists() {
+                    continue;
                 }
+                let until = match (shared.work)(stage, &name, chunk)? {
+                    Next::Step => continue,
+                    Next::At(step) => Until::Step(step.to_owned()),
+                    Next::Result => Until::Result,
+                };
+                stage.progress.send(&Event::StepsDone { until });
             }
             // A process whose machine fails may seem to end well to whoever started it there.
             stage.progress.send(&Event::ChunksDone);

@@ -14,7 +14,7 @@ use crate::data::Part;
 use crate::device;
 
 /// The exercise takes x₁ alone and x₁ to x₄ together.
-const ROWS: usize = 4;
+pub const ROWS: usize = 4;
 /// How many of a gradient's columns `start.json` shows.
 const SHOWN: usize = 6;
 

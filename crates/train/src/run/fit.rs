@@ -29,7 +29,7 @@ const WATCHABLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy)]
 pub struct Plan<'p> {
     /// The rows to train on; `None` for all.
-    pub rows: Option<&'p [u32]>,
+    pub only: Option<&'p [u32]>,
     /// Who shares an epoch.
     pub workers: Workers<'p>,
     /// The most epochs that it may take.
@@ -50,6 +50,21 @@ pub struct Plan<'p> {
     pub keep_best: bool,
     /// How many checkpoints to keep; `None` keeps all.
     pub checkpoints: Option<u32>,
+}
+
+impl Plan<'_> {
+    /// How many rows an epoch has.
+    pub fn rows(&self, data: &Data) -> usize {
+        self.only.map_or(data.train.all, <[u32]>::len)
+    }
+}
+
+/// How a net was trained.
+#[derive(Clone, Copy)]
+pub struct Fitted {
+    pub outcome: Outcome,
+    /// The epoch whose weights it has; `None` without any epoch.
+    pub kept: Option<HistoryRow>,
 }
 
 /// Which run it is, and where its files go.
@@ -75,7 +90,7 @@ pub fn fit(
     plan: &Plan<'_>,
     mut random: Random,
     run: &RunContext<'_>,
-) -> Result<Outcome> {
+) -> Result<Fitted> {
     let RunContext { node, seed, folder, progress, resume, .. } = *run;
     let checkpoints = folder.join("checkpoints");
     if !resume && checkpoints.exists() {
@@ -116,7 +131,7 @@ pub fn fit(
         let lr = plan.schedule.rate(epoch);
         // Shuffled from the same start each time, so that a checkpoint need not hold the order.
         order.clear();
-        match plan.rows {
+        match plan.only {
             Some(rows) => order.extend_from_slice(rows),
             None => order.extend(data.all_rows()),
         }
@@ -138,8 +153,7 @@ pub fn fit(
                 .map_err(WorkerError::Epoch)
         };
         let seconds = start.elapsed().as_secs_f64();
-        let batches = order.len().div_ceil(plan.settings.batch_size);
-        let row = done.and_then(|()| Ok(evaluate(net, data, epoch, lr, batches)?));
+        let row = done.and_then(|()| evaluate(net, data, plan, epoch));
         let row = row.map_err(|e| e.explain(node, epoch))?;
         history.push(&row)?;
         // A checkpoint counts only if the history reaches as far, so it must not outlive the
@@ -191,24 +205,27 @@ pub fn fit(
     if outcome.epoch_kept != outcome.epochs {
         checkpoint::read(folder, (node, seed), outcome.epoch_kept, net, optimizer)?;
     }
-    Ok(outcome)
+    Ok(Fitted { outcome, kept: live.row(outcome.epoch_kept) })
 }
 
 /// Loss and accuracy on train and valid after an epoch.
 fn evaluate(
     net: &Net,
     data: &Data,
+    plan: &Plan<'_>,
     epoch: u32,
-    lr: f64,
-    batches: usize,
-) -> std::result::Result<HistoryRow, EpochError> {
-    let (train, valid) = (score(net, &data.train)?, score(net, &data.valid)?);
+) -> std::result::Result<HistoryRow, WorkerError> {
+    let (train, valid) = match plan.workers.left.and_then(|left| left.scores) {
+        Some(scores) => scores(epoch)?,
+        None => (score(net, &data.train)?, score(net, &data.valid)?),
+    };
     if !(train.loss.is_finite() && valid.loss.is_finite()) {
-        return Err(EpochError::Diverged(batches));
+        let batches = plan.rows(data).div_ceil(plan.settings.batch_size);
+        return Err(EpochError::Diverged(batches).into());
     }
     Ok(HistoryRow {
         epoch,
-        lr,
+        lr: plan.schedule.rate(epoch),
         loss_train: train.loss,
         accuracy_train: train.accuracy,
         loss_valid: valid.loss,

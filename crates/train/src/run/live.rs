@@ -39,6 +39,11 @@ impl LiveCurves {
         Ok(())
     }
 
+    /// The row of an epoch, counted from 1.
+    pub fn row(&self, epoch: u32) -> Option<HistoryRow> {
+        self.rows.iter().find(|row| row.epoch == epoch).copied()
+    }
+
     /// Draws the figure, atomically, since somebody may be looking.
     pub fn draw(&mut self) -> Result<()> {
         self.drawn = Instant::now();

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use failure::{Failure, Result};
 use formats::Arrays;
 use nets::{Net, file};
+use schema::Score;
 use stage::shards::share;
 
 use crate::data::Data;
@@ -28,9 +29,17 @@ pub struct Workers<'w> {
     pub count: usize,
     /// The seed of their orders.
     pub seed: u64,
-    /// The files in which other processes have left their weights, by epoch and worker; without, they
-    /// train here.
-    pub left: Option<&'w dyn Fn(u32, usize) -> PathBuf>,
+    /// What other processes have done; without, the workers train here.
+    pub left: Option<Left<'w>>,
+}
+
+/// What other processes have done of an epoch.
+#[derive(Clone, Copy)]
+pub struct Left<'w> {
+    /// The files of weights whose mean ends the epoch.
+    pub weights: &'w dyn Fn(u32) -> Vec<PathBuf>,
+    /// The scores of that mean on train and valid, if others have computed them.
+    pub scores: Option<&'w dyn Fn(u32) -> Result<(Score, Score)>>,
 }
 
 /// An epoch by all workers.
@@ -42,39 +51,49 @@ pub fn train_epoch(
     (epoch, rows): (u32, &[u32]),
 ) -> Result<(), WorkerError> {
     let steps = optimizer.steps;
-    let most = rows.len().div_ceil(plan.workers.count).div_ceil(plan.settings.batch_size);
-    let start = values(net, optimizer)?;
-    let mut mean = Mean::default();
-    for worker in 0..plan.workers.count {
-        let trained = match plan.workers.left {
-            Some(left) => read(&left(epoch, worker), net, optimizer)?,
-            None => {
-                set(net, optimizer, start.clone())?;
-                optimizer.steps = steps;
-                train_worker(net, optimizer, data, plan, (epoch, rows), worker)?;
-                values(net, optimizer)?
-            }
-        };
-        mean.add(trained);
+    let count = plan.workers.count;
+    if let Some(left) = plan.workers.left {
+        set_mean(net, optimizer, &(left.weights)(epoch))?;
+    } else {
+        let start = values(net, optimizer)?;
+        let mut mean = Mean::default();
+        for worker in 0..count {
+            set(net, optimizer, start.clone())?;
+            optimizer.steps = steps;
+            let block = rows.get(share(rows.len(), count, worker)).unwrap_or_default().to_vec();
+            train_worker(net, optimizer, data, plan, (epoch, worker), block)?;
+            mean.add(values(net, optimizer)?);
+        }
+        set(net, optimizer, mean.values())?;
     }
-    set(net, optimizer, mean.values())?;
     // The most that a worker has taken.
+    let most = plan.rows(data).div_ceil(count).div_ceil(plan.settings.batch_size);
     optimizer.steps = steps + most as u64;
     Ok(())
 }
 
-/// An epoch by one worker.
+/// Fills net and optimizer with the mean of what workers have left in files.
+pub fn set_mean(
+    net: &mut Net,
+    optimizer: &mut Optimizer,
+    of: &[PathBuf],
+) -> Result<(), WorkerError> {
+    let mut mean = Mean::default();
+    for path in of {
+        mean.add(read(path, net, optimizer)?);
+    }
+    Ok(set(net, optimizer, mean.values())?)
+}
+
+/// An epoch by one worker, on its block of the rows. A worker reads no other rows.
 pub fn train_worker(
     net: &mut Net,
     optimizer: &mut Optimizer,
     data: &Data,
     plan: &Plan<'_>,
-    (epoch, rows): (u32, &[u32]),
-    worker: usize,
+    (epoch, worker): (u32, usize),
+    mut order: Vec<u32>,
 ) -> Result<(), WorkerError> {
-    // A block, so that a worker reads no other rows.
-    let block = share(rows.len(), plan.workers.count, worker);
-    let mut order = rows.get(block).unwrap_or_default().to_vec();
     if order.is_empty() {
         return Ok(());
     }
