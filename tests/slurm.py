@@ -28,6 +28,7 @@ DAEMONS = ["slurmctld", "slurmd", "sbatch", "srun", "munged"]
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 NODES = 4
 SECRET = "mark-of-a-secret"
+KEY = "mark-of-a-key"
 
 
 def free_ports(count):
@@ -158,12 +159,15 @@ def digests(artifacts):
     return all
 
 
+STARTED = time.monotonic()
+
+
 def compare(artifacts, wanted, what):
     found = digests(artifacts)
     other = {name for name in {*wanted, *found} if wanted.get(name) != found.get(name)}
     if other or not found:
         sys.exit(f"{what}: other bytes in {sorted(other)}")
-    print(f"{what}: {len(found)} files with the same bytes", flush=True)
+    print(f"{time.monotonic() - STARTED:.0f} s: {what}: {len(found)} files with the same bytes", flush=True)
 
 
 def processes():
@@ -251,6 +255,7 @@ def same_bytes(cluster, dir):
         done(xtask([*arguments[:2], "--executor", "local", *arguments[2:], "--force", "split", "--force", "tensors"]),
              "processes here")
         compare(artifacts, wanted, f"{jobs} processes here")
+    return wanted
 
 
 class Files(http.server.BaseHTTPRequestHandler):
@@ -279,15 +284,146 @@ def no_secret(cluster, dir):
     done(xtask(["--artifacts", artifacts, "--executor", "slurm", "--jobs-max", 2, "--to", "split",
                 "--set", f"ingest.files={source}"], cluster.env), "a source with a password")
     server.shutdown()
-    for folder in [artifacts, cluster.dir / "log", cluster.dir / "state", cluster.dir / "spool"]:
-        for file in folder.rglob("*"):
-            if not file.is_file() or SECRET.encode() not in file.read_bytes():
-                continue
-            # In a folder that only its owner can read.
-            if file.name == "arguments.json" and file.parent.stat().st_mode & 0o077 == 0:
-                continue
-            sys.exit(f"{file} has the password")
+    no_mark(SECRET, [artifacts, cluster.dir / "log", cluster.dir / "state", cluster.dir / "spool"])
     print("a password in a source is in no script, log or result", flush=True)
+
+
+def no_mark(mark, folders):
+    """No file has this mark of a secret."""
+    for file in (file for folder in folders for file in folder.rglob("*")):
+        if not file.is_file() or mark.encode() not in file.read_bytes():
+            continue
+        # In a folder that only its owner can read.
+        if file.name == "arguments.json" and file.parent.stat().st_mode & 0o077 == 0:
+            continue
+        sys.exit(f"{file} has {mark}")
+
+
+SLOW_DISK = r"""
+/* Every write of a process on one node of the cluster takes a while, and leaves its program's name. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void wait_a_while(void) {
+    const char *node = getenv("SLURMD_NODENAME"), *marks = getenv("SLOW_DISK_MARKS");
+    char path[4096];
+    if (!node || !marks || strcmp(node, "n2")) return;
+    snprintf(path, sizeof path, "%s/%s", marks, program_invocation_short_name);
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    usleep(4000);
+}
+
+ssize_t write(int file, const void *bytes, size_t count) {
+    static ssize_t (*real)(int, const void *, size_t);
+    if (!real) real = dlsym(RTLD_NEXT, "write");
+    if (file > 2) wait_a_while();
+    return real(file, bytes, count);
+}
+
+int fsync(int file) {
+    static int (*real)(int);
+    if (!real) real = dlsym(RTLD_NEXT, "fsync");
+    wait_a_while();
+    return real(file);
+}
+"""
+
+
+def slow_disk(cluster, dir, wanted):
+    """One node writes slowly."""
+    library = dir / "slow_disk.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-", "-ldl"], input=SLOW_DISK, text=True, check=True)
+    marks = dir / "slowed"
+    marks.mkdir()
+    artifacts = dir / "slow-disk"
+    env = {**cluster.env, "LD_PRELOAD": str(library), "SLOW_DISK_MARKS": str(marks)}
+    done(xtask(["--artifacts", artifacts, "--jobs-max", 4, "--set", "executor.chunk_rows=1000", "--executor", "slurm",
+                "--set", 'executor.sbatch=["--nodes=4"]'], env), "a slow disk")
+    slowed = {mark.name for mark in marks.iterdir()}
+    missing = {"ingest", "split", "embed", "tensors", "train"} - slowed
+    if missing:
+        sys.exit(f"nothing was slow in {missing}")
+    compare(artifacts, wanted, "a node with a slow disk")
+
+
+class Bucket(http.server.BaseHTTPRequestHandler):
+    """An S3 bucket that is out of order for a while from its first upload on."""
+
+    protocol_version = "HTTP/1.1"
+    objects = {}
+    seconds = 0
+    began = None
+    refused = 0
+
+    def is_out_of_order(self):
+        if self.command == "PUT" and Bucket.began is None:
+            Bucket.began = time.monotonic()
+        return Bucket.began is not None and time.monotonic() < Bucket.began + Bucket.seconds
+
+    def do_any(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = self.path.split("?")[0]
+        if self.is_out_of_order():
+            Bucket.refused += 1
+            self.answer(503)
+        elif self.command == "PUT":
+            Bucket.objects[path] = body
+            self.answer(200)
+        elif path in Bucket.objects:
+            self.answer(200, Bucket.objects[path])
+        else:
+            self.answer(404)
+
+    do_GET = do_HEAD = do_PUT = do_any
+
+    def answer(self, status, body=b""):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def remote_out_of_order(cluster, dir, wanted):
+    """A remote that answers 503 for some seconds costs nothing but time; for longer, it is an error."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    env = {**cluster.env, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_ACCESS_KEY_ID": "me",
+           "AWS_SECRET_ACCESS_KEY": KEY, "AWS_REGION": "here"}
+    for seconds in [4, 1000]:
+        Bucket.objects, Bucket.began, Bucket.refused, Bucket.seconds = {}, None, 0, seconds
+        artifacts = dir / f"remote-{seconds}"
+        arguments = ["--artifacts", artifacts, "--jobs-max", 4, "--set", "executor.chunk_rows=1000", "--executor", "slurm",
+                     "--set", "cache.remote=s3://results", "--set", "cache.timeout=6", "--set", "train.sweep.repeats=1"]
+        process = xtask(arguments, env)
+        output, _ = process.communicate(timeout=300)
+        if Bucket.refused == 0:
+            sys.exit("the remote was never out of order")
+        if seconds > 100:
+            if process.returncode != 4 or "the remote failed" not in output or "503" not in output:
+                sys.exit(f"a remote that is out of order: exit status {process.returncode}\n{output}")
+            Bucket.seconds = 0
+            done(xtask(arguments, env), "a remote that works again")
+        elif process.returncode != 0:
+            sys.exit(f"a remote that is out of order for {seconds} s: exit status {process.returncode}\n{output}")
+        compare(artifacts, wanted, f"a remote that answers 503 for {seconds} s, {Bucket.refused} times")
+        if not any("manifests" in name and "report" in name for name in Bucket.objects):
+            sys.exit(f"the report is not in the remote: {sorted(Bucket.objects)}")
+    server.shutdown()
+    # Slurm itself keeps the environment of a job, in its own state.
+    no_mark(KEY, [dir / "remote-4", dir / "remote-1000", cluster.dir / "log", cluster.dir / "spool"])
 
 
 class Killing:
@@ -480,7 +616,9 @@ def main():
             measure(cluster, dir, arguments.measure)
             return
         if not arguments.only:
-            same_bytes(cluster, dir)
+            wanted = same_bytes(cluster, dir)
+            slow_disk(cluster, dir, wanted)
+            remote_out_of_order(cluster, dir, wanted)
             no_secret(cluster, dir)
         if arguments.kill or arguments.only:
             kills(cluster, dir, arguments.only)

@@ -207,7 +207,8 @@ fn client_for(
     client: ClientOptions,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
     let retry = RetryConfig {
-        max_retries: 3,
+        // The time decides.
+        max_retries: 100,
         retry_timeout: timeout,
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(200),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal as _, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use failure::{Failure, Result};
@@ -22,6 +23,9 @@ const LATE: Duration = Duration::from_secs(30);
 /// How long Slurm may be silent before this is told.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Whoever holds this writes to the terminal: the job's output must not hide a question.
+static TERMINAL: Mutex<()> = Mutex::new(());
+
 /// Follows the job to its end.
 pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
     let asked = id.to_owned();
@@ -33,6 +37,7 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
     let mut gone = None::<Instant>;
     loop {
         let ended = files.ended(id);
+        let terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
         output.copy(&mut std::io::stdout());
         errors.copy(&mut std::io::stderr());
         if let Some(ended) = ended {
@@ -63,7 +68,7 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
                         "PENDING" if is_impossible(&place) => format!(
                             "job {id} waits {place}: the cluster has no room for such a job; check `executor.cpus`, `.memory` and `.sbatch`, and cancel it (`scancel {id}`)"
                         ),
-                        "PENDING" => format!("job {id} waits {place}"),
+                        "PENDING" => format!("job {id} waits {place}").trim_end().to_owned(),
                         "RUNNING" => format!("job {id} runs on {place}"),
                         other => format!("job {id}: {other}"),
                     };
@@ -80,6 +85,7 @@ pub fn follow(files: &JobFiles, id: &str) -> Result<ExitCode> {
                 Err(_) => {}
             }
         }
+        drop(terminal);
         std::thread::sleep(PACE);
     }
 }
@@ -94,6 +100,7 @@ fn is_impossible(reason: &str) -> bool {
 /// Ctrl-C: cancels the job or leaves it alone, and asks which if it can.
 fn leave_or_cancel(id: &str) {
     if std::io::stdin().is_terminal() {
+        let _terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
         eprint!("\ncancel job {id}? [y/N] ");
         let mut answer = String::new();
         let _ = std::io::stdin().read_line(&mut answer);
@@ -116,7 +123,7 @@ pub fn jobs_here(context: Context<'_>) -> Option<String> {
         return None;
     }
     let QueuedJob { id, state, place } = slurm::job(&job.id).ok()??;
-    Some(format!("job {id} works in this folder: {state} {place}"))
+    Some(format!("job {id} works in this folder: {state} {place}").trim_end().to_owned())
 }
 
 /// A file that grows.

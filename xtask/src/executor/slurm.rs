@@ -71,7 +71,7 @@ pub struct QueuedJob {
     pub id: String,
     /// `PENDING`, `RUNNING`, …
     pub state: String,
-    /// The nodes that it runs on, or why it waits.
+    /// The nodes that it runs on, or why it waits, as far as Slurm knows.
     pub place: String,
 }
 
@@ -134,7 +134,9 @@ impl QueuedJob {
 }
 
 fn parse(line: &str) -> Option<QueuedJob> {
-    let mut fields = line.lines().next()?.trim().splitn(3, '|').map(str::to_owned);
+    // Before it has looked at a job, Slurm gives no reason.
+    let known = |field: &str| if field == "(None)" { String::new() } else { field.to_owned() };
+    let mut fields = line.lines().next()?.trim().splitn(3, '|').map(known);
     Some(QueuedJob { id: fields.next()?, state: fields.next()?, place: fields.next()? })
 }
 
@@ -230,6 +232,7 @@ mod tests {
         assert!(job.is_alive() && of("17", "PENDING", "(Resources)").is_alive());
         assert!(of("17", "REQUEUED", "").is_alive());
         assert!(!of("17", "CANCELLED", "").is_alive());
+        assert_eq!(parse("18|PENDING|(None)"), Some(of("18", "PENDING", "")));
         assert_eq!(parse(""), None);
     }
 }
