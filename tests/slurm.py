@@ -70,7 +70,8 @@ SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser={user}
 SlurmdUser={user}
-AuthInfo=socket={dir}/munge/socket
+# A job that is put back into the queue waits until its old credentials have expired.
+AuthInfo=socket={dir}/munge/socket,cred_expire=5
 # Without these, the daemons and srun listen on every interface.
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 ProctrackType=proctrack/linuxproc
@@ -439,8 +440,8 @@ class Killing:
         self.arguments = [*ARGUMENTS, "--artifacts", self.artifacts, "--executor", "slurm", "--jobs-max", "4",
                           "--set", "executor.chunk_rows=5000", "--set", 'executor.sbatch=["--nodes=4"]']
 
-    def run(self, victim, once=None):
-        """Kills in every stage, or only once, in a later stage than `once`."""
+    def run(self, victim):
+        """Kills in every stage."""
         process = xtask(self.arguments, self.cluster.env, start_new_session=True)
         killed = []
         for node in self.NODES:
@@ -448,7 +449,7 @@ class Killing:
             wait(f"processes of {node}", lambda: stage_processes(self.artifacts, node)
                  or (self.artifacts / node).exists() or process.poll() is not None, 300)
             pids = stage_processes(self.artifacts, node)
-            if pids and not (once and killed) and node != once:
+            if pids:
                 other = victim(self, pids, process)
                 killed.append(node)
                 process = other or process
@@ -463,7 +464,7 @@ class Killing:
             sys.exit(f"{self.name}: exit status {process.returncode}\n{output}")
         compare(self.artifacts, self.wanted, f"{self.name} killed in {len(killed)} stages ({', '.join(killed)}), "
                 f"submitted again {again} times")
-        if len(killed) < (1 if once else 5):
+        if len(killed) < 5:
             sys.exit(f"{self.name}: too few stages were hit\n{output}")
 
 
@@ -499,6 +500,17 @@ def kill_controller(run, *_):
 
 def kill_node(run, pids, _):
     """Kills a node with all that runs on it, but not the first one, on which the run is. It is back at once."""
+    run.cluster.start_node(kill_other_node(run, pids))
+
+
+def lose_node(run, pids, _):
+    """The same, but the node is back only after Slurm has put the job back into the queue."""
+    node = kill_other_node(run, pids)
+    wait_for_loss(run.cluster, node)
+    run.cluster.start_node(node)
+
+
+def kill_other_node(run, pids):
     for node in range(NODES, 1, -1):
         daemon = run.cluster.pid(f"slurmd-n{node}")
         steps = [pid for pid, command in processes()
@@ -506,19 +518,22 @@ def kill_node(run, pids, _):
         of_steps = [pid for pid in pids if any(is_below(pid, step) for step in steps)]
         if of_steps or node == 2:
             kill([daemon, *steps, *of_steps])
-            run.cluster.start_node(node)
-            return
+            return node
 
 
-def kill_first_node(run, *_):
-    """Kills the node on which the run is. Slurm puts the job back into the queue, where it waits for two minutes."""
+def wait_for_loss(cluster, node):
+    wait(f"answers that n{node} is down", lambda: "down" in cluster.run("sinfo", "-h", "-n", f"n{node}", "-o", "%t"))
+
+
+def lose_first_node(run, *_):
+    """The node on which the run is fails. Slurm puts the job back into the queue."""
     mark = str(run.artifacts / ".knockline" / "job" / "programs")
     steps = [pid for pid, command in processes() if os.path.basename(command[0]).startswith("slurmstepd")
              and ".batch" in " ".join(command)]
     batch = [pid for pid, command in processes() if any(is_below(pid, step) for step in steps)]
     on_it = [pid for pid, command in processes() if command[0].startswith(mark) and any(is_below(pid, step) for step in steps)]
     kill([run.cluster.pid("slurmd-n1"), *steps, *batch, *on_it])
-    wait("answers that n1 is down", lambda: "down" in run.cluster.run("sinfo", "-h", "-n", "n1", "-o", "%t"))
+    wait_for_loss(run.cluster, 1)
     run.cluster.start_node(1)
 
 
@@ -534,6 +549,7 @@ def is_below(pid, ancestor):
 
 
 ARGUMENTS = ["--set", "ingest.source=sample:150000", "--set", "train.mlp.epochs=3", "--set", "train.slp.epochs=3",
+             "--set", "train.slp.workers=3",
              "--to", "report", "--set", "train.sweep.repeats=1"]
 
 
@@ -541,13 +557,13 @@ def kills(cluster, dir, only):
     local = dir / "whole"
     done(xtask([*ARGUMENTS, "--artifacts", local]), "without Slurm")
     wanted = digests(local)
-    for name, victim, once in [("a process", kill_shard, None), ("the run", kill_coordinator, None),
-                               ("the command", kill_command, None), ("the controller", kill_controller, None),
-                               ("a node", kill_node, None), ("the first node", kill_first_node, "ingest")]:
+    for name, victim in [("a process", kill_shard), ("the run", kill_coordinator), ("the command", kill_command),
+                         ("the controller", kill_controller), ("a node", kill_node), ("a node for longer", lose_node),
+                         ("the first node", lose_first_node)]:
         if only not in [None, name]:
             continue
         start = time.monotonic()
-        Killing(cluster, dir, wanted, name).run(victim, once)
+        Killing(cluster, dir, wanted, name).run(victim)
         print(f"  {time.monotonic() - start:.0f} s", flush=True)
 
 

@@ -13,7 +13,7 @@ mod submit;
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache::{Download, StageReport};
 use failure::{Failure, Result};
@@ -32,6 +32,8 @@ pub use submit::{is_later_try, run_job, submit};
 
 /// The most threads that a stage takes.
 const MOST_THREADS: u32 = 256;
+/// Steps that take longer are told, so that one sees what a stage waits for.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
 /// How many times a process that dies is started.
 const TRIES: u32 = 4;
 /// How long to wait before the first new try on a cluster, which may have to see first that a node is
@@ -196,7 +198,10 @@ impl<'e> Executor<'e> {
                     self.launch(job, with(&arguments), shards.len(), Some(label))
                 })
                 .collect();
+            let start = Instant::now();
             let done = self.all(job, &launches)?;
+            let by = launches.len();
+            tell(job, &format!("{name} ({chunks} chunks, {by} processes)"), start);
             downloads.extend(done.downloads);
             if let Some(until) = done.steps_done {
                 let is_next =
@@ -207,7 +212,9 @@ impl<'e> Executor<'e> {
             }
         }
         let launch = self.launch(job, with(&[]), 1, None);
+        let start = Instant::now();
         let mut report = self.process(job, &launch)?.report(job)?;
+        tell(job, "result", start);
         // Whichever process read a source tells of it.
         for download in downloads {
             if !report.downloads.contains(&download) {
@@ -241,6 +248,14 @@ impl<'e> Executor<'e> {
             }
         });
         done.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells how long a step has taken, if it was long.
+fn tell(job: &Job<'_>, step: &str, start: Instant) {
+    let seconds = start.elapsed();
+    if seconds >= WORTH_TELLING {
+        job.board.aside(|| eprintln!("{}: {step}: {:.1} s", job.node.name, seconds.as_secs_f64()));
     }
 }
 
