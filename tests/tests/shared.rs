@@ -161,34 +161,101 @@ fn shared_scores_and_predictions_have_the_bytes_of_one_process() {
     assert_ne!(metrics["epoch_kept"], metrics["epochs"], "the best epoch is the last: {metrics}");
 }
 
+/// Whether a step of a run has a piece.
+fn has_piece(run: &Path, step: &str) -> bool {
+    let pieces = std::fs::read_dir(run).into_iter().flatten().flatten().flat_map(|key| {
+        let folders = std::fs::read_dir(key.path().join("checkpoints")).into_iter().flatten();
+        folders.flatten().flat_map(|folder| std::fs::read_dir(folder.path().join(step)).ok())
+    });
+    // Unfinished pieces have another name.
+    let mut names = pieces.flatten().flatten().map(|piece| piece.file_name());
+    names.any(|name| name.to_string_lossy().bytes().all(|c| c.is_ascii_digit()))
+}
+
 #[test]
-fn a_run_that_is_killed_while_it_scores_goes_on_where_it_was() {
+fn a_run_that_is_killed_while_it_scores_or_predicts_goes_on_where_it_was() {
     let options = [
         MANY_TO_PREDICT[0],
         MANY_TO_PREDICT[1],
-        "train.slp.epochs=4",
+        "train.slp.epochs=20",
         "train.slp.workers=2",
+        "train.slp.lr=50",
         "executor.chunk_rows=4000",
     ];
+    let patient = ["--set", "train.slp.keep=best", "--to", "train.slp"];
     let (whole, killed) = (Artifacts::with(&options), Artifacts::with(&options));
-    whole.run(&["pipeline", "--to", "train.slp"]).ok();
+    whole.run(&[&["pipeline"], &patient[..]].concat()).ok();
     shared(&killed, "2", &["--to", "tensors"]).ok();
     let folder = killed.path().join(".knockline/unfinished/train.slp");
-    let mut kept = Vec::new();
-    for _ in 0..4 {
-        let before = pieces(&folder);
-        let arguments = ["pipeline", "--executor", "local", "--jobs-max", "2", "--to", "train.slp"];
-        let mut run = killed.start(&arguments);
-        while pieces(&folder) < before + 9 && run.try_wait().expect("a process").is_none() {
-            sleep(Duration::from_millis(2));
+    let arguments = ["pipeline", "--executor", "local", "--jobs-max", "1"];
+    for step in ["score-1", "average-2", "score-3", "predict"] {
+        let mut run = killed.start(&[&arguments, &patient[..]].concat());
+        while !has_piece(&folder, step) && run.try_wait().expect("a process").is_none() {
+            sleep(Duration::from_millis(1));
         }
         run.kill().expect("killed");
         run.wait().expect("ended");
-        kept.push(pieces(&folder));
+        assert!(has_piece(&folder, step), "nothing was killed in `{step}`");
     }
-    assert!(kept[0] > 0, "nothing was killed in time: {kept:?}");
-    shared(&killed, "3", &["--to", "train.slp"]).ok();
+    shared(&killed, "3", &patient).ok();
     same(&whole, &killed);
+}
+
+/// All steps that are listed, one after the other, for a run that stops early. Those behind its end do
+/// nothing, and none goes on before the one before it is done.
+#[test]
+fn steps_behind_the_end_of_a_run_do_nothing_and_none_comes_too_early() {
+    let options = [
+        "train.mlp.workers=2",
+        "train.mlp.epochs=20",
+        "train.mlp.hidden=8",
+        "train.mlp.lr=0.5",
+        "train.mlp.patience=1",
+    ];
+    let (one, data) = (Artifacts::with(&options), Artifacts::with(&options));
+    one.run(&["pipeline", "--to", "train.mlp"]).ok();
+    data.run(&["pipeline", "--to", "tensors"]).ok();
+    let metrics = one.json("train.mlp/metrics.json");
+    let epochs = metrics["epochs"].as_u64().expect("a number");
+    assert!(epochs < 19, "the run does not stop early: {metrics}");
+    let one = one.bytes();
+    for (rows, steps, last) in [
+        ("100000", "epoch 2, average 1", None),
+        ("1000", "epoch 2, average 1, score 5, record 1", Some("predict")),
+    ] {
+        let out = data.path().join(format!("train-{rows}"));
+        let at = |more: &[&str]| {
+            let mut given = vec!["--node", "train.mlp", "--set", "net=mlp"];
+            for option in options {
+                given.extend(["--set", option.trim_start_matches("train.mlp.")]);
+            }
+            Ended::of(stage_in_chunks(rows, "train", data.path(), &out, &[&given, more].concat()))
+        };
+        let step =
+            |step: &str, chunks: &str| at(&["--step", step, "--chunks", &format!("0..{chunks}")]);
+        at(&["--list-steps"]).ok();
+        for epoch in 1..=20 {
+            if epoch == 2 {
+                let early = step("epoch-4", "2");
+                assert_eq!(early.code, Some(2), "{}", early.err);
+                assert!(early.err.contains("epoch 3 is not done"), "{}", early.err);
+                for early in last.map(|last| [step(last, "1"), at(&[])]).into_iter().flatten() {
+                    assert_eq!(early.code, Some(2), "{}", early.err);
+                    assert!(early.err.contains("not trained to its end"), "{}", early.err);
+                }
+            }
+            for of_epoch in steps.split(", ") {
+                let (name, chunks) = of_epoch.split_once(' ').expect("a step and its chunks");
+                step(&format!("{name}-{epoch}"), chunks).ok();
+            }
+        }
+        last.map(|last| step(last, "1").ok());
+        at(&[]).ok();
+        for file in ["history.jsonl", "model.safetensors", "metrics.json", "predictions.parquet"] {
+            let made = std::fs::read(out.join(file)).expect("a file");
+            assert!(one[&format!("train.mlp/{file}")] == made, "{file}, chunks of {rows}");
+        }
+    }
 }
 
 /// One worker is a run without workers, and does not show in any file.

@@ -92,7 +92,7 @@ pub struct Done {
     pub downloads: Vec<Download>,
     /// The steps of its shared work, if it was asked for them.
     pub steps: Option<Vec<Step>>,
-    /// Until where steps have nothing more to do, if it told.
+    /// What comes next, if the steps before that have nothing more to do.
     pub steps_done: Option<Until>,
 }
 

@@ -115,7 +115,11 @@ impl Writer {
                 let mut pages = pages.map_err(|e| not_expected(&e.into(), from))?;
                 // A page does not say how many rows it has, only how many values.
                 let values = usize::try_from(column.num_values()).unwrap_or_default();
-                let values_in_row = (values / group.num_rows().max(1)).max(1);
+                let rows = group.num_rows().max(1);
+                if !values.is_multiple_of(rows) {
+                    return Err(Failure::artifact("the lists of a column differ in length", from));
+                }
+                let values_in_row = (values / rows).max(1);
                 for page in &mut pages {
                     if let CompressedPage::Data(data) = page {
                         data.num_rows = Some(data.num_values() / values_in_row);

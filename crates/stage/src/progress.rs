@@ -62,7 +62,7 @@ pub enum Event {
     },
     /// The chunks that were asked for are done.
     ChunksDone,
-    /// The steps of such work before this one have nothing more to do.
+    /// The steps of such work before `until` have nothing more to do.
     StepsDone {
         /// What comes next.
         until: Until,

@@ -201,20 +201,24 @@ impl Stage {
         })
     }
 
-    /// Whether a file is there that another process has made. On a file system that machines share, it
-    /// may take a while to appear.
+    /// Whether a file is there that another process has made.
     pub fn is_there(&self, path: &Path) -> bool {
+        let folder = path.parent().unwrap_or(&self.out);
+        self.wait_for(folder, || path.exists().then_some(())).is_some()
+    }
+
+    /// What `look` finds in a folder, if other processes have made it. On a file system that machines
+    /// share, it may take a while to appear.
+    pub fn wait_for<T>(&self, folder: &Path, look: impl Fn() -> Option<T>) -> Option<T> {
         let start = Instant::now();
         loop {
-            if path.exists() {
-                return true;
-            }
+            let found = look();
             // Without xtask, whoever started this process knows what is done.
-            if self.artifacts.is_some() || start.elapsed() > PATIENCE {
-                return false;
+            if found.is_some() || self.artifacts.is_some() || start.elapsed() > PATIENCE {
+                return found;
             }
             // Listing a folder makes its server tell what is new in it.
-            let _ = path.parent().map(std::fs::read_dir);
+            let _ = std::fs::read_dir(folder);
             std::thread::sleep(Duration::from_millis(500));
         }
     }

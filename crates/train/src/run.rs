@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use failure::{Failure, Result};
 use formats::Arrays;
+use kernels::odds::Tally;
 use nets::{Net, Shape, ShapeOptions, Table, file};
 use schema::{CheckpointSummary, Labels, Metrics, RunConfig, Score, SeedMetrics, Spread, Trained};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,6 @@ use crate::score::score;
 use crate::{device, init};
 use fit::{Fitted, Plan, RunContext, fit};
 use schedule::Schedule;
-use scored::Scored;
 use shared::Predicted;
 pub use shared::SHARED;
 use workers::Workers;
@@ -92,7 +92,7 @@ struct RunOptions {
 pub fn run(stage: &Stage) -> Result<String> {
     let options: RunOptions = stage.options()?;
     let device = device::open(&stage.device)?;
-    let predicted = shared::predicted(stage)?;
+    let predicted = shared::predicted(stage, &options)?;
     let data = match &predicted {
         // Everything is scored, so no process has to read all rows.
         Some(_) if options.seeds.is_none() && options.folds.is_none() => {
@@ -112,8 +112,12 @@ pub fn run(stage: &Stage) -> Result<String> {
             test
         }
         None => {
-            let scored = predictions::write(&path, &net, &data, &stage.node)?;
-            data.test.is_some().then(|| Scored::sum([scored]))
+            let mut tally = Tally::default();
+            predictions::write(&path, &net, &data, &stage.node, |logits, label| {
+                tally.add(logits, label);
+            })?;
+            let (loss, accuracy) = tally.means();
+            data.test.is_some().then_some(Score { loss, accuracy })
         }
     };
     let result = trainer.trained(&net, fitted, test)?;
@@ -246,13 +250,9 @@ impl Trainer<'_> {
         rows: Option<&[u32]>,
     ) -> Result<(Net, Trained)> {
         let (net, fitted) = self.fit(seed, folder, keep, rows)?;
-        let test = self.test(&net)?;
+        let test = self.data.test.as_ref().map(|test| self.score(&net, test)).transpose()?;
         let trained = self.trained(&net, fitted, test)?;
         Ok((net, trained))
-    }
-
-    fn test(&self, net: &Net) -> Result<Option<Score>> {
-        self.data.test.as_ref().map(|test| self.score(net, test)).transpose()
     }
 
     fn score(&self, net: &Net, part: &Part) -> Result<Score> {

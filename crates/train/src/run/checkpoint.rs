@@ -100,6 +100,16 @@ pub fn newest(
     epochs.rev().find_map(|epoch| read(folder, (node, seed), epoch, net, optimizer).ok())
 }
 
+/// What the newest checkpoint says besides the tensors, if it is of an epoch up to `most`.
+pub fn newest_state(folder: &Path, (node, seed): (&str, u64), most: usize) -> Option<RunState> {
+    let epochs = epochs(folder).into_iter().filter(|&e| e as usize <= most);
+    epochs.rev().find_map(|epoch| {
+        let text = Arrays::map(&path(folder, epoch)).and_then(|arrays| arrays.note()).ok()??;
+        let state: RunState = serde_json::from_str(&text).ok()?;
+        (state.node == node && state.seed == seed && state.epoch == epoch).then_some(state)
+    })
+}
+
 /// Fills net and optimizer from an epoch's checkpoint, and returns the rest of its content.
 pub fn read(
     folder: &Path,

@@ -9,14 +9,18 @@ use schema::Labels;
 
 use crate::data::Data;
 use crate::device;
-use crate::run::scored::Scored;
 
-/// Writes the predictions of the rows of valid and test in `data`, one below the other, and returns the
-/// scores of those of test. `node` is for errors.
-pub fn write(path: &Path, net: &Net, data: &Data, node: &str) -> Result<Scored> {
+/// Writes the predictions of the rows of valid and test in `data`, one below the other, and passes the
+/// logits and labels of those of test to `of_test`. `node` is for errors.
+pub fn write(
+    path: &Path,
+    net: &Net,
+    data: &Data,
+    node: &str,
+    mut of_test: impl FnMut(&[f32], u32),
+) -> Result<()> {
     let mut writer = PredictionsWriter::create(path, &data.labels)?;
     let mut result = Ok(());
-    let mut of_test = Scored::default();
     let mut p = Vec::new();
     for (name, part) in data.parts().filter(|(name, _)| *name != "train") {
         let mut known = part.ids.iter().zip(&part.labels);
@@ -24,7 +28,7 @@ pub fn write(path: &Path, net: &Net, data: &Data, node: &str) -> Result<Scored> 
         each_row(net, x, |logits| {
             let (Some((&id, &label)), Ok(())) = (known.next(), &result) else { return };
             if name == "test" {
-                of_test.push(logits, label);
+                of_test(logits, label);
             }
             p.clear();
             p.extend_from_slice(logits);
@@ -34,8 +38,7 @@ pub fn write(path: &Path, net: &Net, data: &Data, node: &str) -> Result<Scored> 
         .map_err(|e| device::failed(&e, node))?;
     }
     result?;
-    writer.finish()?;
-    Ok(of_test)
+    writer.finish()
 }
 
 /// Puts the tables together that [`write()`] has written for one range of rows after the other.

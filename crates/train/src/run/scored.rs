@@ -35,13 +35,14 @@ impl Scored {
     }
 
     /// The score of all rows.
-    pub fn sum(all: impl IntoIterator<Item = Self>) -> Score {
+    pub fn sum(all: impl IntoIterator<Item = Result<Self>>) -> Result<Score> {
         let mut tally = Tally::default();
-        for Self { losses, right } in all {
+        for scored in all {
+            let Self { losses, right } = scored?;
             tally.add_scored(&losses, usize::try_from(right).unwrap_or(usize::MAX));
         }
         let (loss, accuracy) = tally.means();
-        Score { loss, accuracy }
+        Ok(Score { loss, accuracy })
     }
 
     /// Writes the scores: the number of right rows as u64, and the losses as f64, little-endian.
@@ -62,7 +63,7 @@ impl Scored {
                 losses: losses.iter().map(|loss| f64::from_le_bytes(*loss)).collect(),
             }),
             _ => Err(Failure::failed(
-                format_args!("a piece of a shared run has not the scores of {rows} rows"),
+                format_args!("a piece of a shared run does not have the scores of {rows} rows"),
                 path.display(),
                 "run the same command with --fresh",
             )),
@@ -92,10 +93,10 @@ mod tests {
                 scored.push(logits, *label);
             }
             scored.write(&path).expect("writes");
-            pieces.push(Scored::read(&path, rows.len()).expect("reads"));
+            pieces.push(Scored::read(&path, rows.len()));
             assert!(Scored::read(&path, rows.len() + 1).is_err());
         }
-        let Score { loss, accuracy } = Scored::sum(pieces);
+        let Score { loss, accuracy } = Scored::sum(pieces).expect("reads");
         assert_eq!(whole.means(), (loss, accuracy));
     }
 }

@@ -1,12 +1,17 @@
 //! A run that processes share.
 //!
 //! If it has several workers, each epoch has the steps `epoch-K`, which trains each worker, and `average-K`,
-//! which takes their mean, scores it and writes the checkpoint from which the next epoch starts. If it has
-//! one, the step `fit` trains it.
+//! which takes their mean, scores it and writes the checkpoint from which the next epoch starts.
 //!
 //! If the data has several chunks, processes also share the scores and the predictions: `average-K`
 //! only takes the mean, `score-K` scores it on a chunk of train or valid, and `record-K` adds the scores up
-//! and writes the checkpoint; at the end, `predict` predicts rows of valid and test.
+//! and writes the checkpoint; at the end, `predict` predicts rows of valid and test. A run with one worker
+//! is then trained by one process, in the step `fit`.
+//!
+//! A process may come late: after a kill, or because two do the same. Then the newest checkpoint says that
+//! its epoch is over, and the process leaves only a note that its chunk is done.
+
+mod cut;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,17 +19,20 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use failure::{Failure, Result};
 use nets::Net;
-use schema::{Labels, Score};
-use stage::shards::{chunk_among, chunk_of, chunks_in, share};
+use schema::{HistoryRow, Score};
+use stage::shards::share;
 use stage::{Next, Stage, Step};
 
+use super::checkpoint::RunState;
 use super::fit::fit;
+use super::jsonl::Jsonl;
 use super::scored::Scored;
 use super::workers::Left;
 use super::{RunOptions, Trainer, checkpoint, device, plan, predictions, workers};
 use crate::data::Data;
 use crate::engine::Engine;
 use crate::sweep;
+use cut::Cut;
 
 /// How the work of a run is shared.
 pub const SHARED: stage::Shared = stage::Shared { steps, work };
@@ -43,63 +51,13 @@ fn of_epoch(step: &str, epoch: u32) -> String {
     format!("{step}{epoch}")
 }
 
-/// How the data is cut into chunks, if there are several.
-struct Cut {
-    chunk_rows: usize,
-    /// The rows of train and of valid.
-    scored: [usize; 2],
-    /// The rows of a chunk of the table of predictions: whole row groups.
-    predict_rows: usize,
-    /// The rows of valid and of test, one below the other in that table.
-    predicted: [usize; 2],
-}
-
-impl Cut {
-    fn of(stage: &Stage) -> Result<Option<Self>> {
-        let Some(chunk_rows) = stage.chunk_rows() else { return Ok(None) };
-        let [train, valid, test] = Data::rows_in_files(stage)?.map(|(_, rows)| rows);
-        if [train, valid, test].iter().all(|&rows| rows <= chunk_rows) {
-            return Ok(None);
-        }
-        let labels = Labels::read(&stage.input("tensors", Labels::FILE)?)?.len();
-        let group = ::predictions::group_rows(labels);
-        Ok(Some(Self {
-            chunk_rows,
-            scored: [train, valid],
-            predict_rows: chunk_rows.next_multiple_of(group),
-            predicted: [valid, test],
-        }))
-    }
-
-    fn score_chunks(&self) -> usize {
-        self.scored.iter().map(|&rows| chunks_in(self.chunk_rows, rows)).sum()
-    }
-
-    /// The part of a chunk that is scored, 0 for train and 1 for valid, and its rows there.
-    fn score_chunk(&self, chunk: usize) -> Option<(usize, Range<usize>)> {
-        chunk_among(chunk, self.chunk_rows, &self.scored)
-    }
-
-    fn predict_chunks(&self) -> usize {
-        chunks_in(self.predict_rows, self.predicted.iter().sum())
-    }
-
-    /// The rows of valid and of test in a chunk of the predictions.
-    fn predict_chunk(&self, chunk: usize) -> [Range<usize>; 2] {
-        let [valid, test] = self.predicted;
-        let rows = chunk_of(chunk, self.predict_rows, valid + test);
-        let of_test = rows.start.saturating_sub(valid)..rows.end.saturating_sub(valid);
-        [rows.start.min(valid)..rows.end.min(valid), of_test]
-    }
-}
-
 fn steps(stage: &Stage) -> Result<Vec<Step>> {
     if stage.node == sweep::NODE {
         return Ok(Vec::new());
     }
     let options: RunOptions = stage.options()?;
     let workers = options.workers;
-    let cut = Cut::of(stage)?;
+    let cut = Cut::of(stage, &options)?;
     let mut steps = Vec::new();
     if workers > 1 {
         for epoch in 1..=options.epochs {
@@ -122,7 +80,7 @@ fn steps(stage: &Stage) -> Result<Vec<Step>> {
 fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     let options: RunOptions = stage.options()?;
     let device = &device::open(&stage.device)?;
-    let cut = Cut::of(stage)?;
+    let cut = Cut::of(stage, &options)?;
     let run = Run { stage, options: &options, device, cut: cut.as_ref() };
     let no_chunk = || stage.no_chunk(step, chunk);
     if let Some(cut) = run.cut {
@@ -136,13 +94,22 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
         .iter()
         .find_map(|&kind| Some((kind, step.strip_prefix(kind)?.parse().ok()?)));
     let (kind, epoch): (&str, u32) = parsed.ok_or_else(no_chunk)?;
-    match (kind, run.cut) {
+    let late = || {
+        let next = run.late(epoch)?;
+        Some(stage.write_piece(step, chunk, write_nothing).map(|()| next))
+    };
+    if let Some(late) = late() {
+        return late;
+    }
+    let done = match (kind, run.cut) {
         (EPOCH, _) => run.train_worker(epoch, chunk),
         (AVERAGE, Some(_)) => run.average(epoch),
         (SCORE, Some(cut)) => run.score(cut, epoch, chunk),
         (AVERAGE, None) | (RECORD, Some(_)) => run.record(epoch),
         _ => Err(no_chunk()),
-    }
+    };
+    // Whoever has ended the epoch in the meantime has removed what this process needed.
+    done.or_else(|failure| late().unwrap_or(Err(failure)))
 }
 
 /// What processes have left of a run's predictions.
@@ -154,20 +121,37 @@ pub struct Predicted {
 }
 
 /// The predictions, if processes have shared them.
-pub fn predicted(stage: &Stage) -> Result<Option<Predicted>> {
-    if stage.node == sweep::NODE {
-        return Ok(None);
-    }
-    let Some(cut) = Cut::of(stage)? else { return Ok(None) };
-    let mut pieces = Vec::new();
-    let mut scored = Vec::new();
-    for chunk in 0..cut.predict_chunks() {
-        pieces.push(stage.earlier_piece(PREDICT, chunk)?);
-        let [_, of_test] = cut.predict_chunk(chunk);
-        scored.push(Scored::read(&stage.earlier_piece(TEST, chunk)?, of_test.len())?);
-    }
-    let [_, test] = cut.predicted;
-    Ok(Some(Predicted { pieces, test: (test > 0).then(|| Scored::sum(scored)) }))
+pub fn predicted(stage: &Stage, options: &RunOptions) -> Result<Option<Predicted>> {
+    let Some(cut) = Cut::of(stage, options)? else { return Ok(None) };
+    trained(stage, options)?;
+    let chunks = 0..cut.predict_chunks();
+    let pieces = chunks.clone().map(|chunk| stage.earlier_piece(PREDICT, chunk));
+    let pieces = pieces.collect::<Result<Vec<_>>>()?;
+    let of_test = chunks.map(|chunk| {
+        let [_, rows] = cut.predict_chunk(chunk);
+        Scored::read(&stage.earlier_piece(TEST, chunk)?, rows.len())
+    });
+    let test = Scored::sum(of_test)?;
+    Ok(Some(Predicted { pieces, test: cut.has_test().then_some(test) }))
+}
+
+/// The newest checkpoint, as far as the history reaches.
+fn newest(stage: &Stage, options: &RunOptions) -> Option<RunState> {
+    let history: Vec<HistoryRow> = Jsonl::read(&stage.output("history.jsonl"));
+    checkpoint::newest_state(stage.out(), (&stage.node, options.seed), history.len())
+}
+
+/// The last checkpoint of a run that is trained to its end.
+fn trained(stage: &Stage, options: &RunOptions) -> Result<RunState> {
+    let is_last = |state: &RunState| state.epoch >= options.epochs || state.stopping.is_over();
+    let last = || newest(stage, options).filter(is_last);
+    stage.wait_for(stage.out(), last).ok_or_else(|| {
+        Failure::usage(
+            "the run is not trained to its end",
+            stage.out().display(),
+            format_args!("do the steps before `{PREDICT}` first; --list-steps lists them"),
+        )
+    })
 }
 
 /// A run of which a process does a part.
@@ -194,9 +178,32 @@ impl Run<'_> {
         self.some_rows("", &(0..0))
     }
 
-    /// Whether an epoch is over, so that another process has already used what it needs.
-    fn is_over(&self, epoch: u32) -> bool {
-        checkpoint::epochs(self.stage.out()).last().is_some_and(|&newest| newest >= epoch)
+    /// What comes next, if an epoch is over, or the run ended before it.
+    fn late(&self, epoch: u32) -> Option<Next> {
+        let state = newest(self.stage, self.options)?;
+        if state.stopping.is_over() {
+            return Some(self.after_training());
+        }
+        (state.epoch >= epoch).then_some(Next::Step)
+    }
+
+    /// What comes after the last epoch.
+    fn after_training(&self) -> Next {
+        if self.cut.is_some() { Next::At(PREDICT) } else { Next::Result }
+    }
+
+    /// Waits until this machine sees that the epoch before is over.
+    fn wait_for_epoch_before(&self, epoch: u32) -> Result<()> {
+        let Self { stage, options, .. } = *self;
+        let before = || newest(stage, options).filter(|state| state.epoch + 1 >= epoch);
+        if epoch == 1 || stage.wait_for(stage.out(), before).is_some() {
+            return Ok(());
+        }
+        Err(Failure::usage(
+            format_args!("epoch {} is not done", epoch - 1),
+            stage.out().display(),
+            "do its steps first; --list-steps lists them",
+        ))
     }
 
     /// Trains one worker for an epoch, and leaves its weights for [`Run::average`].
@@ -211,28 +218,10 @@ impl Run<'_> {
             super::data(stage, options, device)?
         };
         let (mut net, mut optimizer, _) = self.trainer(&data).begin(options.seed)?;
-        let run = (stage.node.as_str(), options.seed);
-        let step = of_epoch(EPOCH, epoch);
         if epoch > 1 {
-            let path = checkpoint::path(stage.out(), epoch - 1);
-            let newest = checkpoint::newest(stage.out(), run, usize::MAX, &mut net, &mut optimizer);
-            // It may be pruned, if this epoch is done, or not have appeared yet.
-            let state = match newest.filter(|state| state.epoch >= epoch - 1) {
-                Some(state) => state,
-                None if stage.is_there(&path) => {
-                    checkpoint::read(stage.out(), run, epoch - 1, &mut net, &mut optimizer)?
-                }
-                None => return Err(no_checkpoint(epoch - 1, &path)),
-            };
-            let is_over = state.stopping.is_over();
-            if is_over || state.epoch >= epoch {
-                stage.write_piece(&step, worker, write_nothing)?;
-                return Ok(match self.cut {
-                    _ if !is_over => Next::Step,
-                    Some(_) => Next::At(PREDICT),
-                    None => Next::Result,
-                });
-            }
+            self.wait_for_epoch_before(epoch)?;
+            let run = (stage.node.as_str(), options.seed);
+            checkpoint::read(stage.out(), run, epoch - 1, &mut net, &mut optimizer)?;
         }
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
         let plan = plan(options, options.seed, engine, None, None);
@@ -240,28 +229,27 @@ impl Run<'_> {
         let rows = data.all_rows();
         workers::train_worker(&mut net, &mut optimizer, &data, &plan, (epoch, worker), rows)
             .map_err(|e| e.explain(&stage.node, epoch))?;
+        let step = of_epoch(EPOCH, epoch);
         stage.write_piece(&step, worker, |path| workers::write(path, &net, &optimizer))?;
         Ok(Next::Step)
     }
 
     /// The files in which the workers have left their weights.
-    fn of_workers(&self, epoch: u32) -> Vec<PathBuf> {
-        let piece = |worker| self.stage.piece(&of_epoch(EPOCH, epoch), worker);
+    fn of_workers(&self, epoch: u32) -> Result<Vec<PathBuf>> {
+        let piece = |worker| self.stage.earlier_piece(&of_epoch(EPOCH, epoch), worker);
         (0..self.options.workers).map(piece).collect()
     }
 
     /// Leaves the mean of the workers for [`Run::score`] and [`Run::record`].
     fn average(&self, epoch: u32) -> Result<Next> {
         let stage = self.stage;
-        let step = of_epoch(AVERAGE, epoch);
-        if self.is_over(epoch) {
-            return stage.write_piece(&step, 0, write_nothing).map(|()| Next::Step);
-        }
         let data = self.no_rows()?;
         let (mut net, mut optimizer, _) = self.trainer(&data).begin(self.options.seed)?;
-        workers::set_mean(&mut net, &mut optimizer, &self.of_workers(epoch))
+        workers::set_mean(&mut net, &mut optimizer, &self.of_workers(epoch)?)
             .map_err(|e| e.explain(&stage.node, epoch))?;
-        stage.write_piece(&step, 0, |path| workers::write(path, &net, &optimizer))?;
+        stage.write_piece(&of_epoch(AVERAGE, epoch), 0, |path| {
+            workers::write(path, &net, &optimizer)
+        })?;
         Ok(Next::Step)
     }
 
@@ -269,9 +257,6 @@ impl Run<'_> {
     fn score(&self, cut: &Cut, epoch: u32, chunk: usize) -> Result<Next> {
         let stage = self.stage;
         let step = of_epoch(SCORE, epoch);
-        if self.is_over(epoch) {
-            return stage.write_piece(&step, chunk, write_nothing).map(|()| Next::Step);
-        }
         let (part, rows) = cut.score_chunk(chunk).ok_or_else(|| stage.no_chunk(&step, chunk))?;
         let data = self.some_rows(if part == 0 { "train" } else { "valid" }, &rows)?;
         let (mut net, mut optimizer, _) = self.trainer(&data).begin(self.options.seed)?;
@@ -285,16 +270,14 @@ impl Run<'_> {
 
     /// The scores of an epoch's mean on train and valid, which processes have left.
     fn scores(&self, cut: &Cut, epoch: u32) -> Result<(Score, Score)> {
-        let mut parts = [Vec::new(), Vec::new()];
-        for chunk in 0..cut.score_chunks() {
-            let Some((part, rows)) = cut.score_chunk(chunk) else { break };
-            let path = self.stage.earlier_piece(&of_epoch(SCORE, epoch), chunk)?;
-            if let Some(of) = parts.get_mut(part) {
-                of.push(Scored::read(&path, rows.len())?);
-            }
-        }
-        let [train, valid] = parts.map(Scored::sum);
-        Ok((train, valid))
+        let of = |wanted: usize| {
+            Scored::sum((0..cut.score_chunks()).filter_map(|chunk| {
+                let (_, rows) = cut.score_chunk(chunk).filter(|(part, _)| *part == wanted)?;
+                let path = self.stage.earlier_piece(&of_epoch(SCORE, epoch), chunk);
+                Some(path.and_then(|path| Scored::read(&path, rows.len())))
+            }))
+        };
+        Ok((of(0)?, of(1)?))
     }
 
     /// Ends an epoch: writes its checkpoint and its row of the history.
@@ -302,13 +285,14 @@ impl Run<'_> {
         let Self { stage, options, device, cut } = *self;
         // Only one process at a time adds to the history. One that comes late finds the checkpoint.
         let lock = stage.lock_step()?;
+        self.wait_for_epoch_before(epoch)?;
         let data =
             if cut.is_some() { self.no_rows()? } else { super::data(stage, options, device)? };
         let trainer = self.trainer(&data);
         let (mut net, mut optimizer, random) = trainer.begin(options.seed)?;
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
         let weights = |epoch| match cut {
-            Some(_) => vec![stage.piece(&of_epoch(AVERAGE, epoch), 0)],
+            Some(_) => Ok(vec![stage.earlier_piece(&of_epoch(AVERAGE, epoch), 0)?]),
             None => self.of_workers(epoch),
         };
         let mut plan = plan(options, options.seed, engine, options.checkpoints_keep, None);
@@ -317,7 +301,7 @@ impl Run<'_> {
         let scores = scores.as_ref().map(|scores| scores as &dyn Fn(u32) -> _);
         plan.workers.left = Some(Left { weights: &weights, scores });
         let run = trainer.context(options.seed, stage.out());
-        fit(&mut net, &mut optimizer, &data, &plan, random, &run)?;
+        let ended = fit(&mut net, &mut optimizer, &data, &plan, random, &run)?;
         drop(lock);
         let step = if cut.is_some() { RECORD } else { AVERAGE };
         stage.write_piece(&of_epoch(step, epoch), 0, write_nothing)?;
@@ -331,7 +315,7 @@ impl Run<'_> {
                 write_nothing(&stage.piece(&of_epoch(SCORE, epoch), chunk))?;
             }
         }
-        Ok(Next::Step)
+        Ok(if ended.outcome.stopped_early { self.after_training() } else { Next::Step })
     }
 
     /// Trains a run with one worker.
@@ -352,40 +336,29 @@ impl Run<'_> {
             "test" => of_test.clone(),
             _ => 0..0,
         };
+        let state = trained(stage, self.options)?;
         let data = Data::read_rows(stage, device, used)?;
-        let net = self.kept(&data)?;
-        let mut scored = Scored::default();
+        let net = self.kept(&data, &state)?;
         stage.write_piece(PREDICT, chunk, |path| {
-            scored = predictions::write(path, &net, &data, &stage.node)?;
+            let mut scored = Scored::default();
+            let of_test = |logits: &[f32], label| scored.push(logits, label);
+            predictions::write(path, &net, &data, &stage.node, of_test)?;
             // First, because the piece of this step says that the chunk is done.
             stage.write_piece(TEST, chunk, |path| scored.write(path))
         })?;
         Ok(Next::Step)
     }
 
-    /// The trained net.
-    fn kept(&self, data: &Data) -> Result<Net> {
+    /// The net of the epoch that is kept.
+    fn kept(&self, data: &Data, last: &RunState) -> Result<Net> {
         let Self { stage, options, .. } = *self;
         let (mut net, mut optimizer, _) = self.trainer(data).begin(options.seed)?;
         let run = (stage.node.as_str(), options.seed);
-        let state = checkpoint::newest(stage.out(), run, usize::MAX, &mut net, &mut optimizer)
-            .ok_or_else(|| {
-                no_checkpoint(options.epochs, &checkpoint::path(stage.out(), options.epochs))
-            })?;
-        let (best, _) = state.best;
-        if options.keep == "best" && best != state.epoch {
-            checkpoint::read(stage.out(), run, best, &mut net, &mut optimizer)?;
-        }
+        let (best, _) = last.best;
+        let epoch = if options.keep == "best" { best } else { last.epoch };
+        checkpoint::read(stage.out(), run, epoch, &mut net, &mut optimizer)?;
         Ok(net)
     }
-}
-
-fn no_checkpoint(epoch: u32, path: &Path) -> Failure {
-    Failure::failed(
-        format_args!("epoch {epoch} has no checkpoint"),
-        path.display(),
-        "start the run from scratch: `cargo xtask pipeline --fresh`",
-    )
 }
 
 /// Leaves only a note that a chunk is done.

@@ -37,7 +37,7 @@ pub struct Workers<'w> {
 #[derive(Clone, Copy)]
 pub struct Left<'w> {
     /// The files of weights whose mean ends the epoch.
-    pub weights: &'w dyn Fn(u32) -> Vec<PathBuf>,
+    pub weights: &'w dyn Fn(u32) -> Result<Vec<PathBuf>>,
     /// The scores of that mean on train and valid, if others have computed them.
     pub scores: Option<&'w dyn Fn(u32) -> Result<(Score, Score)>>,
 }
@@ -53,7 +53,7 @@ pub fn train_epoch(
     let steps = optimizer.steps;
     let count = plan.workers.count;
     if let Some(left) = plan.workers.left {
-        set_mean(net, optimizer, &(left.weights)(epoch))?;
+        set_mean(net, optimizer, &(left.weights)(epoch)?)?;
     } else {
         let start = values(net, optimizer)?;
         let mut mean = Mean::default();
