@@ -3,6 +3,7 @@
 #![allow(clippy::indexing_slicing)]
 
 use e2e::Artifacts;
+use serde_json::json;
 
 #[test]
 fn damage_that_the_index_does_not_see_is_found_by_rereading() {
@@ -36,6 +37,10 @@ fn gc_drops_results_that_no_current_result_needs_and_the_rest_are_still_hits() {
     let artifacts = Artifacts::new();
     artifacts.run(&["pipeline", "--to", "tensors"]).ok();
     artifacts.run(&["pipeline", "--to", "tensors", "--set", "split.seed=7"]).ok();
+    let kept = artifacts.run(&["cache", "gc", "--keep", "1", "--older", "0s"]).ok().json();
+    assert_eq!((&kept[0]["bytes"], &kept[0]["kept"]), (&json!(0), &json!(3)), "{kept:?}");
+    let wrong = artifacts.run(&["cache", "gc", "--max-size", "2"]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("such as 2GB"), "{}", wrong.err);
     let could = artifacts.run(&["cache", "gc", "--dry-run"]).ok().json();
     let bytes = could[0]["bytes"].as_u64().expect("bytes");
     assert!(bytes > 5_000_000 && could[0]["dropped"] == false, "{could:?}");

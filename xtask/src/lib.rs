@@ -36,6 +36,7 @@ mod tune;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use ::cache::Store;
 use clap::{Parser, Subcommand};
@@ -179,6 +180,15 @@ enum CacheCommand {
         /// Also drop what was set aside: damaged results, and files that belong to no result
         #[arg(long)]
         aside: bool,
+        /// Keep the N newest earlier results of each node
+        #[arg(long, value_name = "N")]
+        keep: Option<usize>,
+        /// Keep what is younger than this, such as 30d, 12h or 90min
+        #[arg(long, value_name = "AGE")]
+        older: Option<::cache::Age>,
+        /// Keep the newest earlier results that have this size together, such as 2GB
+        #[arg(long, value_name = "SIZE")]
+        max_size: Option<::cache::Bytes>,
     },
 }
 
@@ -299,8 +309,14 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
             let workflow = || graph::snakemake::workflow(config, root, context.artifacts());
             print(&config.graph.show(format.unwrap_or(usual), workflow))
         }
-        Command::Cache(CacheCommand::Gc { dry_run, aside }) => {
-            cache::maintain::collect(context, *dry_run, *aside)
+        Command::Cache(CacheCommand::Gc { dry_run, aside, keep, older, max_size }) => {
+            let retention = ::cache::Retention {
+                newest: *keep,
+                since: older.and_then(|older| SystemTime::now().checked_sub(older.0)),
+                most_bytes: max_size.map(|size| size.0),
+            };
+            let collection = ::cache::Collection { dry_run: *dry_run, aside: *aside, retention };
+            cache::maintain::collect(context, &collection)
         }
         Command::Cache(CacheCommand::Export { file, nodes }) => {
             return cache::bundle::export(context, file, nodes);

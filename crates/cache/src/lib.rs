@@ -16,6 +16,7 @@ mod lockfile;
 mod maintenance;
 mod manifest;
 mod name;
+mod retention;
 pub mod signature;
 mod sources;
 mod store;
@@ -28,11 +29,12 @@ pub use index::{Again, Digests, Index, SETTLED};
 pub use key::{ContentKey, Ingredients, RecipeKey};
 pub use lock::Lock;
 pub use lockfile::Lockfile;
-pub use maintenance::{Checked, Collected};
+pub use maintenance::{Checked, Collected, Collection};
 pub use manifest::{
     Download, FORMAT as MANIFEST_FORMAT, Manifest, ManifestError, Output, StageReport,
 };
 pub use name::NodeName;
+pub use retention::{Age, Bytes, Earlier, Retention};
 pub use signature::{PublicKey, Signer, Trust};
 pub use sources::Workspace;
 pub use store::{CheckedOut, Store};

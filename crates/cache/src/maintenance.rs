@@ -1,12 +1,13 @@
 //! Maintenance of a store: rereads every file, and removes what no current result needs.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use failure::{Failure, Result};
 
 use crate::disk::{folders, remove};
 use crate::manifest::NAME;
-use crate::{Index, Manifest, ManifestError, NodeName, Store};
+use crate::{Earlier, Index, Manifest, ManifestError, NodeName, Retention, Store};
 
 /// What a check of one result found.
 pub struct Checked {
@@ -114,43 +115,102 @@ impl Store {
         Ok(Checked { node: node.clone(), place, bytes, damaged })
     }
 
-    /// Removes what no current result needs: earlier results, unfinished runs, and copies of files
-    /// that a remote has; with `aside`, also what was set aside. Files in an earlier result's
-    /// folder that are not part of the result are set aside. With `keep`, nothing is removed. The
+    /// Removes what no current result needs: earlier results that the limits do not keep, unfinished
+    /// runs, and copies of files that a remote has. Of the latter two, only old ones if there are
+    /// limits. Files in an earlier result's folder that are not part of the result are set aside. The
     /// caller must hold the lock.
-    pub fn collect(&self, keep: bool, aside: bool) -> Result<Collected> {
+    pub fn collect(&self, wanted: &Collection) -> Result<Collected> {
+        let Collection { dry_run, aside, retention } = *wanted;
         let mut freed = size(&self.inner("trash"))?;
-        for node in folders(&self.inner("store")) {
-            let name = node.file_name().and_then(|name| NodeName::try_from(name.to_str()?).ok());
-            for result in folders(&node) {
-                if let Some(name) = name.as_ref().filter(|_| !keep) {
-                    self.set_aside_foreign_files(&result, name)?;
-                }
-                freed += size(&result)?;
+        let mut dropped = 0;
+        let earlier = self.all_earlier()?;
+        let all = earlier.len();
+        for Earlier { result: folder, node, bytes, .. } in retention.dropped(earlier) {
+            dropped += 1;
+            if !dry_run && let Ok(name) = NodeName::try_from(node.as_str()) {
+                self.set_aside_foreign_files(&folder, &name)?;
+            }
+            freed += bytes;
+            if !dry_run {
+                self.discard(&folder)?;
             }
         }
         let set_aside = folders(&self.inner("aside"))
             .into_iter()
             .map(|folder| Ok((size(&folder)?, folder)))
             .collect::<Result<Vec<_>>>()?;
-        let gone: &[&str] = if aside {
-            &["store", "unfinished", "borrowed", "aside"]
-        } else {
-            &["store", "unfinished", "borrowed"]
-        };
-        for name in gone {
-            let folder = self.inner(name);
-            freed += if *name == "store" { 0 } else { size(&folder)? };
-            if !keep {
+        let mut gone = Vec::new();
+        for folder in ["unfinished", "borrowed"].map(|name| self.inner(name)) {
+            if retention.is_any() {
+                let of_nodes = folders(&folder);
+                gone.extend(of_nodes.into_iter().flat_map(|node| folders(&node)).filter(
+                    |folder| {
+                        let last = last_change(folder);
+                        retention.since.zip(last).is_some_and(|(since, last)| last < since)
+                    },
+                ));
+            } else {
+                gone.push(folder);
+            }
+        }
+        gone.extend(aside.then(|| self.inner("aside")));
+        for folder in gone {
+            freed += size(&folder)?;
+            if !dry_run {
                 self.discard(&folder)?;
             }
         }
-        if !keep {
+        if !dry_run {
+            if dropped == all {
+                remove(&self.inner("store"))?;
+            }
             remove(&self.inner("trash"))?;
             self.remove_partial_indexes();
         }
-        Ok(Collected { freed, set_aside })
+        Ok(Collected { freed, kept: all - dropped, set_aside })
     }
+
+    /// The folders of all earlier results.
+    fn all_earlier(&self) -> Result<Vec<Earlier<PathBuf>>> {
+        let mut all = Vec::new();
+        for of_node in folders(&self.inner("store")) {
+            let node = of_node.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for folder in folders(&of_node) {
+                // The manifest is the last file of a result that is written.
+                let made = std::fs::metadata(folder.join(NAME)).and_then(|m| m.modified());
+                all.push(Earlier {
+                    made: made.unwrap_or(SystemTime::UNIX_EPOCH),
+                    bytes: size(&folder)?,
+                    node: node.clone(),
+                    result: folder,
+                });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// When a file below this folder was last written.
+fn last_change(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_entry = |entry: std::fs::DirEntry| {
+        let metadata = entry.metadata().ok()?;
+        let own = metadata.modified().ok();
+        if metadata.is_dir() { last_change(&entry.path()).max(own) } else { own }
+    };
+    let own = std::fs::metadata(folder).and_then(|m| m.modified()).ok();
+    entries.filter_map(of_entry).max().max(own)
+}
+
+/// What to remove from a store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Collection {
+    /// Whether to remove nothing, and only tell what would be removed.
+    pub dry_run: bool,
+    /// Whether to remove also what was set aside.
+    pub aside: bool,
+    /// Which earlier results stay.
+    pub retention: Retention,
 }
 
 impl Store {
@@ -171,6 +231,8 @@ impl Store {
 pub struct Collected {
     /// The number of bytes that were freed, or could be.
     pub freed: u64,
+    /// How many earlier results stay.
+    pub kept: usize,
     /// What was set aside, with its size in bytes.
     pub set_aside: Vec<(u64, PathBuf)>,
 }
@@ -200,6 +262,12 @@ mod tests {
     use crate::Ingredients;
     use crate::name::named;
     use std::fs;
+
+    const ALL: Collection = Collection {
+        dry_run: false,
+        aside: false,
+        retention: Retention { newest: None, since: None, most_bytes: None },
+    };
 
     fn publish(store: &Store, lr: &str) -> Manifest {
         let mut all = Ingredients::new();
@@ -256,17 +324,50 @@ mod tests {
         // As a killed process leaves it.
         let index = dir.path().join(".knockline/index.17.partial");
         fs::write(&index, "{").expect("writes");
-        let freed = store.collect(true, false).expect("looks").freed;
+        let freed = store.collect(&Collection { dry_run: true, ..ALL }).expect("looks").freed;
         assert!(index.exists());
         assert!(freed > 9 && dir.path().join(".knockline/store/train.slp").exists());
-        assert_eq!(store.collect(false, false).expect("removes").freed, freed);
+        assert_eq!(store.collect(&ALL).expect("removes").freed, freed);
         assert!(!index.exists());
         assert!(
             !dir.path().join(".knockline/store").exists()
                 && !dir.path().join(".knockline/trash").exists()
         );
         assert_eq!(verified(&store), [("train.slp".to_owned(), true)]);
-        assert_eq!(store.collect(false, false).expect("removes").freed, 0);
+        assert_eq!(store.collect(&ALL).expect("removes").freed, 0);
+    }
+
+    #[test]
+    fn collecting_keeps_what_the_limits_say() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path());
+        let made: Vec<Manifest> = ["0.1", "0.2", "0.3", "0.4"].map(|lr| publish(&store, lr)).into();
+        let stored = |of: &Manifest| store.stored(&named("train.slp"), &of.key);
+        for (of, hours) in made.iter().zip([72, 48]) {
+            let old = SystemTime::now() - std::time::Duration::from_hours(hours);
+            let manifest = fs::File::options().append(true).open(stored(of).join(NAME));
+            manifest.and_then(|file| file.set_modified(old)).expect("sets the time");
+        }
+        let mut ingredients = Ingredients::new();
+        ingredients.add("option lr", "0.5");
+        let key = ingredients.content_key();
+        let unfinished = store.work(&named("train.slp"), &key, true).expect("a folder");
+        fs::write(unfinished.join("checkpoint"), "half").expect("writes");
+        let there = || made.iter().map(|of| stored(of).exists()).collect::<Vec<_>>();
+        let with = |retention| store.collect(&Collection { retention, ..ALL }).expect("removes");
+
+        let since = Some(SystemTime::now() - std::time::Duration::from_hours(24));
+        let two = with(Retention { newest: Some(2), since, most_bytes: None });
+        assert_eq!((two.kept, there()), (2, vec![false, true, true, false]));
+        let young = with(Retention { since, ..Retention::default() });
+        assert_eq!((young.kept, there()), (1, vec![false, false, true, false]));
+        let small = with(Retention { most_bytes: Some(1), ..Retention::default() });
+        assert_eq!((small.kept, there()), (0, vec![false; 4]));
+        assert!(unfinished.exists(), "an unfinished run of today was dropped");
+        let now = Some(SystemTime::now() + std::time::Duration::from_hours(1));
+        with(Retention { since: now, ..Retention::default() });
+        assert!(!unfinished.exists());
+        assert_eq!(verified(&store), [("train.slp".to_owned(), true)]);
     }
 
     #[test]
@@ -284,14 +385,14 @@ mod tests {
         assert!(store.notices()[0].contains("notes.txt"));
         fs::write(store.stored(&named("train.slp"), &first.key).join("more.txt"), "mine, too")
             .expect("writes");
-        let collected = store.collect(false, false).expect("removes");
+        let collected = store.collect(&ALL).expect("removes");
         assert_eq!(collected.set_aside.len(), 2, "it is listed");
         assert_eq!(
             fs::read_to_string(dir.path().join(".knockline/aside/train.slp-2/more.txt"))
                 .expect("reads"),
             "mine, too"
         );
-        assert_eq!(store.collect(false, true).expect("removes").freed, 13);
+        assert_eq!(store.collect(&Collection { aside: true, ..ALL }).expect("removes").freed, 13);
         assert!(!dir.path().join(".knockline/aside").exists(), "on demand, this is removed, too");
     }
 

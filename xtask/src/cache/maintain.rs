@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use cache::{Lock, NodeName, Store};
+use cache::{Collection, Lock, NodeName, Store};
 use failure::{Failure, Result};
 use serde_json::json;
 
@@ -79,15 +79,15 @@ pub fn verify(root: &Path, store: &Store, as_json: bool) -> Result<()> {
     ))
 }
 
-/// Drops what no current result needs; with `aside` also what was set aside. Results of nodes that
-/// are not in the configuration are listed.
-pub fn collect(context: Context<'_>, dry_run: bool, aside: bool) -> Result<()> {
+/// Drops what no current result needs. Results of nodes that are not in the configuration are listed.
+pub fn collect(context: Context<'_>, wanted: &Collection) -> Result<()> {
+    let Collection { dry_run, aside, .. } = *wanted;
     let Context { config, store, json: as_json, .. } = context;
     let _lock = locked(store)?;
     if !dry_run {
         store.writable(format_args!("something is to be dropped"))?;
     }
-    let collected = store.collect(dry_run, aside)?;
+    let collected = store.collect(wanted)?;
     store.notices().iter().for_each(|notice| eprintln!("warning: {notice}"));
     let mut out = std::io::stdout().lock();
     let bytes = collected.freed;
@@ -102,12 +102,15 @@ pub fn collect(context: Context<'_>, dry_run: bool, aside: bool) -> Result<()> {
         let _ = writeln!(
             out,
             "{}",
-            json!({ "bytes": bytes, "dropped": !dry_run, "aside": set_aside, "aside_dropped": aside && !dry_run, "unconfigured": unconfigured })
+            json!({ "bytes": bytes, "dropped": !dry_run, "kept": collected.kept, "aside": set_aside, "aside_dropped": aside && !dry_run, "unconfigured": unconfigured })
         );
         return Ok(());
     }
     let what = if dry_run { "could be dropped" } else { "dropped; downloads stay" };
     let _ = writeln!(out, "{} {what}", size(bytes));
+    if collected.kept > 0 {
+        let _ = writeln!(out, "earlier results that stay: {}", collected.kept);
+    }
     let then = if aside {
         what.split(';').next().unwrap_or_default()
     } else {

@@ -331,7 +331,7 @@ impl Player {
             return;
         }
         let Ok(_lock) = store.lock(|| ()) else { return self.count("refused") };
-        store.collect(false, false).expect("collects");
+        store.collect(&::cache::Collection::default()).expect("collects");
         self.note("gc", "");
     }
 
