@@ -165,7 +165,7 @@ fn shared_scores_and_predictions_have_the_bytes_of_one_process() {
 fn has_piece(run: &Path, step: &str) -> bool {
     let pieces = std::fs::read_dir(run).into_iter().flatten().flatten().flat_map(|key| {
         let folders = std::fs::read_dir(key.path().join("checkpoints")).into_iter().flatten();
-        folders.flatten().flat_map(|folder| std::fs::read_dir(folder.path().join(step)).ok())
+        folders.flatten().filter_map(|folder| std::fs::read_dir(folder.path().join(step)).ok())
     });
     // Unfinished pieces have another name.
     let mut names = pieces.flatten().flatten().map(|piece| piece.file_name());
