@@ -143,3 +143,46 @@ fn each_node_runs_in_its_own_folder_with_only_bundles() {
         assert!(whole[file] == last[file], "{file} differs");
     }
 }
+
+/// As the workflow's last job does it, and the log of the runs.
+#[test]
+fn a_summary_says_what_differs_and_the_log_what_was_reused() {
+    let (main, branch) = (Artifacts::new(), Artifacts::new());
+    main.run(&["pipeline", "--to", "train.slp"]).ok();
+    let json =
+        Ended::of(xtask(&["summary", "--json", "--artifacts", &main.path().display().to_string()]))
+            .ok();
+    let file = main.path().join("main.json");
+    std::fs::write(&file, json.out).expect("writes");
+    let folder = branch.path().display().to_string();
+    let file = file.display().to_string();
+    let against = ["summary", "--against", &file, "--artifacts", &folder];
+    let none = Ended::of(xtask(&against));
+    assert!(none.code == Some(2) && none.err.contains("there are no results here"), "{}", none.err);
+    branch.run(&["pipeline", "--to", "train.slp"]).ok();
+    branch.run(&["pipeline", "--to", "train.slp", "--set", "train.slp.epochs=2"]).ok();
+    let text = Ended::of(xtask(&against)).ok().out;
+    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+    for node in ["ingest", "split", "embed", "tensors"] {
+        assert!(line(&format!("| {node} |")).ends_with("| none: the same result |"), "{text}");
+    }
+    let of_test = |artifacts: &Artifacts| {
+        artifacts.json("train.slp/metrics.json")["test"]["accuracy"].as_f64().expect("a number")
+    };
+    let (now, before) = (of_test(&branch), of_test(&main));
+    assert!((now - before).abs() > 0.001, "the test needs runs that differ");
+    assert!(text.contains(&format!("{now:.4} ({:+.4})", now - before)), "{text}");
+
+    let log = std::fs::read_to_string(branch.path().join(".knockline/runs.jsonl")).expect("a log");
+    let runs: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let counts = |run: &serde_json::Value| (run["hits"].as_u64(), run["runs"].as_u64());
+    assert_eq!(
+        runs.iter().map(counts).collect::<Vec<_>>(),
+        [(Some(0), Some(5)), (Some(4), Some(1))]
+    );
+    assert!(runs[1]["bytes_made"].as_u64() > Some(1000) && runs[1]["exit"] == 0, "{log}");
+    branch.run(&["pipeline", "--to", "split", "--set", "ingest.source=/nowhere.tsv"]);
+    let log = std::fs::read_to_string(branch.path().join(".knockline/runs.jsonl")).expect("a log");
+    assert!(log.lines().last().is_some_and(|last| !last.contains("\"exit\":0")), "{log}");
+}

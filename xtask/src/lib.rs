@@ -27,10 +27,12 @@ mod pipeline;
 mod predict;
 mod recipe;
 mod records;
+mod runlog;
 mod selection;
 mod session;
 mod spawn;
 mod status;
+mod summary;
 mod tune;
 
 use std::io::Write as _;
@@ -104,6 +106,8 @@ enum Command {
     Model(export::ModelCommand),
     /// Compare training runs: the options in which they differ, their metrics and times
     Compare(compare::CompareArguments),
+    /// Print the results as Markdown, and how they differ from those of another checkout
+    Summary(summary::SummaryArguments),
     /// Train runs on several splits of the data, and show the spread of their accuracy and how they
     /// differ
     Evaluate(evaluate::EvaluateArguments),
@@ -297,6 +301,7 @@ fn configured(command: &Command, context: Context<'_>, is_described: bool) -> Re
         Command::Predict(arguments) => return predict::run(context, is_described, arguments),
         Command::Model(command) => return export::run(context, is_described, command),
         Command::Compare(arguments) => compare::run(context, arguments),
+        Command::Summary(arguments) => summary::run(context, arguments),
         Command::Status { node, device, check, .. } => {
             if let Some(job) = executor::jobs_here(context) {
                 eprintln!("{job}");

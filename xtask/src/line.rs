@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use cache::{Manifest, NodeName};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 /// A line about a node.
 pub struct Line {
@@ -51,14 +51,14 @@ impl Line {
         )
     }
 
+    /// The line for programs.
+    pub fn json(&self) -> Json {
+        json!({ "node": self.node, "status": self.status, "place": self.place, "key": self.key, "seconds": self.seconds, "bytes": self.bytes, "summary": self.summary })
+    }
+
     /// Prints the line on stdout; the column of node names has this `width`.
     pub fn print(&self, width: usize, json: bool) {
-        let line = if json {
-            json!({ "node": self.node, "status": self.status, "place": self.place, "key": self.key, "seconds": self.seconds, "bytes": self.bytes, "summary": self.summary })
-                .to_string()
-        } else {
-            self.text(width)
-        };
+        let line = if json { self.json().to_string() } else { self.text(width) };
         // Whoever closed stdout does not want the lines; the run continues.
         let _ = writeln!(std::io::stdout(), "{line}");
     }

@@ -17,10 +17,11 @@ use crate::executor::{self, Executor};
 use crate::graph::Node;
 use crate::line::Line;
 use crate::recipe::Recipes;
+use crate::runlog::RunLog;
 use crate::selection::Selection;
 use crate::session::{Session, Task};
 use crate::spawn::Runner;
-use crate::{interrupt, status};
+use crate::{commit, interrupt, status};
 
 /// Runs the command.
 pub fn run(context: Context<'_>, selection: &Selection) -> Result<ExitCode> {
@@ -38,9 +39,16 @@ pub fn run(context: Context<'_>, selection: &Selection) -> Result<ExitCode> {
     let spread = options.map(|options| Executor::new(binaries, options, selection.jobs()));
     let runner: &dyn Runner = spread.as_ref().map_or(binaries, |spread| spread);
     let width = config.graph.width();
-    let say = &|line: &Line| line.print(width, json);
-    PipelineRun { context, selection, runner, say, wanted: &[], commit: OnceCell::new() }
-        .go(&nodes)?;
+    let log = RunLog::begin(context.artifacts());
+    let say = &|line: &Line| {
+        log.add(line);
+        line.print(width, json);
+    };
+    let run = PipelineRun { context, selection, runner, say, wanted: &[], commit: OnceCell::new() };
+    let done = run.go(&nodes);
+    let exit = done.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Done);
+    log.end(exit, commit::describe(root).as_deref());
+    done?;
     let page = context.artifacts().join("report").join("index.html");
     if nodes.iter().any(|n| n.name == "report") && page.exists() {
         eprintln!("report: {}", page.display());
