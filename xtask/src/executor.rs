@@ -78,9 +78,9 @@ pub fn chosen(config: &Config, selection: &Selection) -> Result<Option<ExecutorO
         if is_given && !options.kind.is_some_and(|kind| kinds.contains(&kind)) {
             let with = if kinds.len() > 1 { "local or --executor slurm" } else { "slurm" };
             return Err(Failure::usage(
-                format_args!("{option} is for jobs, and there is no executor that has any"),
+                format_args!("{option} needs --executor {with}"),
                 option,
-                format_args!("add --executor {with}, or leave it out"),
+                "add that, or leave it out",
             ));
         }
     }
@@ -201,7 +201,7 @@ impl<'e> Executor<'e> {
             let start = Instant::now();
             let done = self.all(job, &launches)?;
             let by = launches.len();
-            tell(job, &format!("{name} ({chunks} chunks, {by} processes)"), start);
+            tell(job, &format!("{name} (chunks: {chunks}, processes: {by})"), start);
             downloads.extend(done.downloads);
             if let Some(until) = done.steps_done {
                 let is_next =

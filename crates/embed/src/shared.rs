@@ -11,7 +11,7 @@ use crate::vocabulary::Counter;
 use crate::{EmbedOptions, count, lowercase, table_of, tokenizer};
 
 /// How the stage's work is shared.
-pub const SHARED: Shared = Shared { steps, work };
+pub const SHARED: Shared = Shared { steps, work, check: stage::nothing_to_check };
 
 const COUNT: &str = "count";
 

@@ -17,7 +17,7 @@ use crate::ranges::{self, RangeFiles, Whole};
 use crate::{IngestOptions, Ingested, Source, listed, source};
 
 /// How the stage's work is shared.
-pub const SHARED: Shared = Shared { steps, work };
+pub const SHARED: Shared = Shared { steps, work, check: stage::nothing_to_check };
 
 const UNPACK: &str = "unpack";
 const READ: &str = "read";

@@ -16,7 +16,7 @@ use crate::scatter::Shards;
 use crate::{Plan, headlines, tables};
 
 /// How the stage's work is shared.
-pub const SHARED: Shared = Shared { steps, work };
+pub const SHARED: Shared = Shared { steps, work, check: stage::nothing_to_check };
 
 const PLAN: &str = "plan";
 /// The piece of the plan that has the place of each row, as u32.

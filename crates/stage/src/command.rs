@@ -327,12 +327,20 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
         Some(_) => stage.pieces().exists(),
         None => stage.resume || out.join(OPTIONS).exists(),
     };
+    // Another process of the run may just be making the folder of pieces.
+    let is_late = || {
+        stage.chunk_rows.is_some() && {
+            std::thread::sleep(LATE);
+            stage.pieces().exists()
+        }
+    };
     if !(events || is_ours)
         && std::fs::read_dir(out).map_err(|e| Failure::io("read folder", out, &e))?.next().is_some()
+        && !is_late()
     {
         let (what, remedy) = match stage.chunk_rows {
             Some(_) => (
-                "the folder has files of something else than this shared run",
+                "the folder has other files, or a run with other options or another size of chunks",
                 "give an empty folder or a new one to all processes of a run, and the same options",
             ),
             None => (
@@ -345,6 +353,8 @@ fn prepare(matches: &ArgMatches, embedded: Embedded) -> Result<Stage> {
     Ok(stage)
 }
 
+/// How long a process that was started at the same time may take to make the folder of pieces.
+const LATE: std::time::Duration = std::time::Duration::from_secs(1);
 /// The option that chooses the net that a run trains.
 const NET: &str = "net";
 

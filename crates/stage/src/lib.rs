@@ -19,6 +19,6 @@ pub use command::{Embedded, OPTIONS, OPTIONS_VARIABLE, main, main_shared};
 pub use machine::Machine;
 pub use options::{Options, Schema};
 pub use progress::{Event, Progress, Unit, Until};
-pub use shards::{Next, Shared, Step};
+pub use shards::{Next, Shared, Step, nothing_to_check};
 pub use source::{is_url, source_name};
 pub use stage::Stage;

@@ -211,12 +211,8 @@ impl Lines {
             Event::At { done, note } => self.at(*done, note),
             Event::Note { text } => Some(self.labelled(text)),
             Event::Warn { text } => Some(self.labelled(&format!("warning: {text}"))),
-            Event::Steps { steps } => {
-                let steps: Vec<String> =
-                    steps.iter().map(|step| format!("{} {}", step.name, step.chunks)).collect();
-                Some(self.labelled(&format!("chunks: {}", steps.join(", "))))
-            }
-            Event::ChunksDone
+            Event::Steps { .. }
+            | Event::ChunksDone
             | Event::StepsDone { .. }
             | Event::Download { .. }
             | Event::Summary { .. }

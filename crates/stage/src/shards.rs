@@ -13,7 +13,8 @@
 //! The result has the same bytes as that of one process that shares nothing, so neither the number of
 //! processes nor the size of chunks is part of a key. A piece is written whole or not at all: after a
 //! kill, only the chunks without a piece are done again, and a chunk that two processes do at once has
-//! the same piece from either.
+//! the same piece from either. Beside a piece lies its digest: whoever lists the steps first drops pieces
+//! that are damaged.
 
 pub(crate) mod processes;
 
@@ -44,6 +45,13 @@ pub struct Shared {
     pub steps: fn(&Stage) -> Result<Vec<Step>>,
     /// Makes the piece of a chunk of a step with [`Stage::write_piece`].
     pub work: fn(&Stage, &str, usize) -> Result<Next>,
+    /// Drops pieces that are worth nothing without another file that is damaged.
+    pub check: fn(&Stage) -> Result<()>,
+}
+
+/// What a stage checks whose pieces need no other file.
+pub fn nothing_to_check(_: &Stage) -> Result<()> {
+    Ok(())
 }
 
 /// What comes after a chunk.
@@ -143,15 +151,20 @@ impl Stage {
         write: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<()> {
         let path = self.piece(step, chunk);
-        let partial = self.partial(&path)?;
-        let written = write(&partial).and_then(|()| {
-            std::fs::File::open(&partial)
-                .and_then(|file| file.sync_all())
-                .and_then(|()| atomic::rename(&partial, &path))
-                .map_err(|e| Failure::io("write", &path, &e))
-        });
+        let partials @ [partial, partial_digest] = &[self.partial(&path)?, self.partial(&path)?];
+        let finish = || {
+            std::fs::File::open(partial)?.sync_all()?;
+            std::fs::write(partial_digest, digest(partial)?)?;
+            // First, because the piece says that the chunk is done.
+            std::fs::rename(partial_digest, digest_of(&path))?;
+            atomic::rename(partial, &path)
+        };
+        let written =
+            write(partial).and_then(|()| finish().map_err(|e| Failure::io("write", &path, &e)));
         if written.is_err() {
-            let _ = std::fs::remove_file(&partial);
+            for partial in partials {
+                let _ = std::fs::remove_file(partial);
+            }
         }
         written
     }
@@ -230,9 +243,9 @@ impl Stage {
             return Ok(path);
         }
         Err(Failure::usage(
-            format_args!("chunk {chunk} of step `{step}` is not done"),
+            format_args!("step `{step}` is not done"),
             path.display(),
-            format_args!("do it first: --step {step} --chunks {chunk}..{}", chunk + 1),
+            "do it first; --list-steps lists what is not done",
         ))
     }
 
@@ -266,6 +279,41 @@ impl Stage {
         bug(format_args!("there is no chunk {chunk} of `{step}`"), &format!("node `{}`", self.node))
     }
 
+    /// Drops the pieces of a step that are damaged.
+    pub(crate) fn drop_damaged(&self, step: &Step) -> Result<()> {
+        let folder = self.pieces().join(&step.name);
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name();
+            let Some(number) = name.to_str().and_then(|name| name.parse::<usize>().ok()) else {
+                continue;
+            };
+            let known = std::fs::read_to_string(digest_of(&path)).ok();
+            let found = digest(&path).map_err(|e| Failure::io("read", &path, &e))?;
+            if known.as_ref() != Some(&found) {
+                let text = format!("{} is damaged, and is made again", path.display());
+                self.progress.send(&crate::Event::Warn { text });
+                if number >= step.chunks {
+                    // It belongs to the piece of a chunk.
+                    return self.drop_step(&step.name);
+                }
+                std::fs::remove_file(&path).map_err(|e| Failure::io("remove", &path, &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the pieces of a step, if it has any.
+    pub fn drop_step(&self, step: &str) -> Result<()> {
+        let folder = self.pieces().join(step);
+        match std::fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Failure::io("remove", &folder, &e))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether every chunk of a step has a piece.
     pub(crate) fn is_done(&self, step: &Step) -> bool {
         (0..step.chunks).all(|chunk| self.piece(&step.name, chunk).exists())
@@ -285,6 +333,18 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Where the digest of a piece lies.
+fn digest_of(piece: &Path) -> PathBuf {
+    piece.with_extension("blake3")
+}
+
+/// The digest of a file, in hex.
+fn digest(path: &Path) -> std::io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]

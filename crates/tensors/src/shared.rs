@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How the stage's work is shared.
-pub const SHARED: Shared = Shared { steps, work };
+pub const SHARED: Shared = Shared { steps, work, check: stage::nothing_to_check };
 
 const ROWS: &str = "rows";
 const LAYOUT: &str = "layout";

@@ -1,11 +1,12 @@
 //! What one of the processes that share a run does: its arguments, and its part of the work.
 
+use std::io::Write as _;
 use std::ops::Range;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use failure::{Failure, Result};
 
-use crate::{Event, Next, Shared, Stage, Until};
+use crate::{Event, Next, Shared, Stage, Step, Until};
 
 /// What this process does of a run that several share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub fn shared_arguments(command: Command) -> Command {
         .action(ArgAction::SetTrue)
         .requires("chunk-rows")
         .conflicts_with("step")
-        .help("print the steps of the shared work, and how many chunks each has");
+        .help("print the steps that are not done, and how many chunks each has, as lines");
     let step = Arg::new("step")
         .long("step")
         .value_name("NAME")
@@ -70,7 +71,18 @@ pub fn do_part(stage: &Stage, shared: Shared, part: Part) -> Result<()> {
             let pieces = stage.pieces();
             std::fs::create_dir_all(&pieces)
                 .map_err(|e| Failure::io("create folder", &pieces, &e))?;
-            let steps = steps.into_iter().filter(|step| !stage.is_done(step)).collect();
+            for step in &steps {
+                stage.drop_damaged(step)?;
+            }
+            (shared.check)(stage)?;
+            let steps: Vec<Step> = steps.into_iter().filter(|step| !stage.is_done(step)).collect();
+            if stage.artifacts.is_some() {
+                // Without xtask, for whoever starts the processes.
+                for Step { name, chunks } in &steps {
+                    // Whoever closed stdout does not want the lines.
+                    let _ = writeln!(std::io::stdout(), "{name} {chunks}");
+                }
+            }
             stage.progress.send(&Event::Steps { steps });
             Ok(())
         }

@@ -215,8 +215,8 @@ fn evaluate(
     plan: &Plan<'_>,
     epoch: u32,
 ) -> std::result::Result<HistoryRow, WorkerError> {
-    let (train, valid) = match plan.workers.left.and_then(|left| left.scores) {
-        Some(scores) => scores(epoch)?,
+    let (train, valid) = match plan.workers.left {
+        Some(left) => (left.scores)(epoch)?,
         None => (score(net, &data.train)?, score(net, &data.valid)?),
     };
     if !(train.loss.is_finite() && valid.loss.is_finite()) {

@@ -63,7 +63,7 @@ impl Scored {
                 losses: losses.iter().map(|loss| f64::from_le_bytes(*loss)).collect(),
             }),
             _ => Err(Failure::failed(
-                format_args!("a piece of a shared run does not have the scores of {rows} rows"),
+                format_args!("this piece of a shared run should have the scores of {rows} rows"),
                 path.display(),
                 "run the same command with --fresh",
             )),

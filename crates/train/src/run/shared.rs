@@ -1,12 +1,9 @@
-//! A run that processes share.
+//! A run that processes share, if its data has several chunks.
 //!
-//! If it has several workers, each epoch has the steps `epoch-K`, which trains each worker, and `average-K`,
-//! which takes their mean, scores it and writes the checkpoint from which the next epoch starts.
-//!
-//! If the data has several chunks, processes also share the scores and the predictions: `average-K`
-//! only takes the mean, `score-K` scores it on a chunk of train or valid, and `record-K` adds the scores up
-//! and writes the checkpoint; at the end, `predict` predicts rows of valid and test. A run with one worker
-//! is then trained by one process, in the step `fit`.
+//! If the run has one worker, the step `fit` trains it. If it has several, each epoch has four steps:
+//! `epoch-K` trains each worker, `average-K` takes their mean, `score-K` scores it on a chunk of train or
+//! valid, and `record-K` adds the scores up and writes the checkpoint from which the next epoch starts. At
+//! the end, `predict` predicts rows of valid and test.
 //!
 //! A process may come late: after a kill, or because two do the same. Then the newest checkpoint says that
 //! its epoch is over, and the process leaves only a note that its chunk is done.
@@ -35,7 +32,7 @@ use crate::sweep;
 use cut::Cut;
 
 /// How the work of a run is shared.
-pub const SHARED: stage::Shared = stage::Shared { steps, work };
+pub const SHARED: stage::Shared = stage::Shared { steps, work, check };
 
 const EPOCH: &str = "epoch-";
 const AVERAGE: &str = "average-";
@@ -43,8 +40,6 @@ const SCORE: &str = "score-";
 const RECORD: &str = "record-";
 const FIT: &str = "fit";
 const PREDICT: &str = "predict";
-/// The scores on test, which `predict` leaves beside its predictions.
-const TEST: &str = "test";
 
 /// A step of an epoch.
 fn of_epoch(step: &str, epoch: u32) -> String {
@@ -57,38 +52,53 @@ fn steps(stage: &Stage) -> Result<Vec<Step>> {
     }
     let options: RunOptions = stage.options()?;
     let workers = options.workers;
-    let cut = Cut::of(stage, &options)?;
+    let Some(cut) = Cut::of(stage, &options)? else { return Ok(Vec::new()) };
     let mut steps = Vec::new();
     if workers > 1 {
         for epoch in 1..=options.epochs {
             steps.push(Step::new(&of_epoch(EPOCH, epoch), workers));
             steps.push(Step::new(&of_epoch(AVERAGE, epoch), 1));
-            if let Some(cut) = &cut {
-                steps.push(Step::new(&of_epoch(SCORE, epoch), cut.score_chunks()));
-                steps.push(Step::new(&of_epoch(RECORD, epoch), 1));
-            }
+            steps.push(Step::new(&of_epoch(SCORE, epoch), cut.score_chunks()));
+            steps.push(Step::new(&of_epoch(RECORD, epoch), 1));
         }
-    } else if cut.is_some() {
+    } else {
         steps.push(Step::new(FIT, 1));
     }
-    if let Some(cut) = cut {
-        steps.push(Step::new(PREDICT, cut.predict_chunks()));
-    }
+    steps.push(Step::new(PREDICT, cut.predict_chunks()));
     Ok(steps)
+}
+
+/// Drops the pieces of epochs whose checkpoint is damaged or missing, so that they are done again.
+fn check(stage: &Stage) -> Result<()> {
+    if stage.node == sweep::NODE {
+        return Ok(());
+    }
+    let options: RunOptions = stage.options()?;
+    let last = newest(stage, &options);
+    if last.as_ref().is_some_and(|last| is_trained(last, &options)) {
+        return Ok(());
+    }
+    let done = last.map_or(0, |last| last.epoch);
+    let damaged = (done + 1..=options.epochs)
+        .take_while(|&epoch| stage.piece(&of_epoch(RECORD, epoch), 0).exists());
+    for epoch in damaged {
+        for step in [EPOCH, AVERAGE, SCORE, RECORD] {
+            stage.drop_step(&of_epoch(step, epoch))?;
+        }
+    }
+    [FIT, PREDICT].into_iter().try_for_each(|step| stage.drop_step(step))
 }
 
 fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     let options: RunOptions = stage.options()?;
     let device = &device::open(&stage.device)?;
-    let cut = Cut::of(stage, &options)?;
-    let run = Run { stage, options: &options, device, cut: cut.as_ref() };
     let no_chunk = || stage.no_chunk(step, chunk);
-    if let Some(cut) = run.cut {
-        match step {
-            FIT => return run.fit(),
-            PREDICT => return run.predict(cut, chunk),
-            _ => {}
-        }
+    let cut = &Cut::of(stage, &options)?.ok_or_else(no_chunk)?;
+    let run = Run { stage, options: &options, device, cut };
+    match step {
+        FIT => return run.fit(),
+        PREDICT => return run.predict(chunk),
+        _ => {}
     }
     let parsed = [EPOCH, AVERAGE, SCORE, RECORD]
         .iter()
@@ -101,12 +111,11 @@ fn work(stage: &Stage, step: &str, chunk: usize) -> Result<Next> {
     if let Some(late) = late() {
         return late;
     }
-    let done = match (kind, run.cut) {
-        (EPOCH, _) => run.train_worker(epoch, chunk),
-        (AVERAGE, Some(_)) => run.average(epoch),
-        (SCORE, Some(cut)) => run.score(cut, epoch, chunk),
-        (AVERAGE, None) | (RECORD, Some(_)) => run.record(epoch),
-        _ => Err(no_chunk()),
+    let done = match kind {
+        EPOCH => run.train_worker(epoch, chunk),
+        AVERAGE => run.average(epoch),
+        SCORE => run.score(epoch, chunk),
+        _ => run.record(epoch),
     };
     // Whoever has ended the epoch in the meantime has removed what this process needed.
     done.or_else(|failure| late().unwrap_or(Err(failure)))
@@ -129,7 +138,7 @@ pub fn predicted(stage: &Stage, options: &RunOptions) -> Result<Option<Predicted
     let pieces = pieces.collect::<Result<Vec<_>>>()?;
     let of_test = chunks.map(|chunk| {
         let [_, rows] = cut.predict_chunk(chunk);
-        Scored::read(&stage.earlier_piece(TEST, chunk)?, rows.len())
+        Scored::read(&stage.earlier_piece(PREDICT, cut.scores_of(chunk))?, rows.len())
     });
     let test = Scored::sum(of_test)?;
     Ok(Some(Predicted { pieces, test: cut.has_test().then_some(test) }))
@@ -141,10 +150,14 @@ fn newest(stage: &Stage, options: &RunOptions) -> Option<RunState> {
     checkpoint::newest_state(stage.out(), (&stage.node, options.seed), history.len())
 }
 
+/// Whether a run with this checkpoint is trained to its end.
+fn is_trained(state: &RunState, options: &RunOptions) -> bool {
+    state.epoch >= options.epochs || state.stopping.is_over()
+}
+
 /// The last checkpoint of a run that is trained to its end.
 fn trained(stage: &Stage, options: &RunOptions) -> Result<RunState> {
-    let is_last = |state: &RunState| state.epoch >= options.epochs || state.stopping.is_over();
-    let last = || newest(stage, options).filter(is_last);
+    let last = || newest(stage, options).filter(|state| is_trained(state, options));
     stage.wait_for(stage.out(), last).ok_or_else(|| {
         Failure::usage(
             "the run is not trained to its end",
@@ -159,7 +172,7 @@ struct Run<'r> {
     stage: &'r Stage,
     options: &'r RunOptions,
     device: &'r Device,
-    cut: Option<&'r Cut>,
+    cut: &'r Cut,
 }
 
 impl Run<'_> {
@@ -182,14 +195,9 @@ impl Run<'_> {
     fn late(&self, epoch: u32) -> Option<Next> {
         let state = newest(self.stage, self.options)?;
         if state.stopping.is_over() {
-            return Some(self.after_training());
+            return Some(Next::At(PREDICT));
         }
         (state.epoch >= epoch).then_some(Next::Step)
-    }
-
-    /// What comes after the last epoch.
-    fn after_training(&self) -> Next {
-        if self.cut.is_some() { Next::At(PREDICT) } else { Next::Result }
     }
 
     /// Waits until this machine sees that the epoch before is over.
@@ -209,14 +217,10 @@ impl Run<'_> {
     /// Trains one worker for an epoch, and leaves its weights for [`Run::average`].
     fn train_worker(&self, epoch: u32, worker: usize) -> Result<Next> {
         let Self { stage, options, device, .. } = *self;
-        let data = if options.embeddings.is_none() {
-            let used = |part: &str, rows| {
-                if part == "train" { share(rows, options.workers, worker) } else { 0..0 }
-            };
-            Data::read_rows(stage, device, used)?
-        } else {
-            super::data(stage, options, device)?
+        let used = |part: &str, rows| {
+            if part == "train" { share(rows, options.workers, worker) } else { 0..0 }
         };
+        let data = Data::read_rows(stage, device, used)?;
         let (mut net, mut optimizer, _) = self.trainer(&data).begin(options.seed)?;
         if epoch > 1 {
             self.wait_for_epoch_before(epoch)?;
@@ -254,8 +258,8 @@ impl Run<'_> {
     }
 
     /// Scores the mean on a chunk of train or valid.
-    fn score(&self, cut: &Cut, epoch: u32, chunk: usize) -> Result<Next> {
-        let stage = self.stage;
+    fn score(&self, epoch: u32, chunk: usize) -> Result<Next> {
+        let Self { stage, cut, .. } = *self;
         let step = of_epoch(SCORE, epoch);
         let (part, rows) = cut.score_chunk(chunk).ok_or_else(|| stage.no_chunk(&step, chunk))?;
         let data = self.some_rows(if part == 0 { "train" } else { "valid" }, &rows)?;
@@ -269,11 +273,12 @@ impl Run<'_> {
     }
 
     /// The scores of an epoch's mean on train and valid, which processes have left.
-    fn scores(&self, cut: &Cut, epoch: u32) -> Result<(Score, Score)> {
+    fn scores(&self, epoch: u32) -> Result<(Score, Score)> {
+        let Self { stage, cut, .. } = *self;
         let of = |wanted: usize| {
             Scored::sum((0..cut.score_chunks()).filter_map(|chunk| {
                 let (_, rows) = cut.score_chunk(chunk).filter(|(part, _)| *part == wanted)?;
-                let path = self.stage.earlier_piece(&of_epoch(SCORE, epoch), chunk);
+                let path = stage.earlier_piece(&of_epoch(SCORE, epoch), chunk);
                 Some(path.and_then(|path| Scored::read(&path, rows.len())))
             }))
         };
@@ -286,36 +291,27 @@ impl Run<'_> {
         // Only one process at a time adds to the history. One that comes late finds the checkpoint.
         let lock = stage.lock_step()?;
         self.wait_for_epoch_before(epoch)?;
-        let data =
-            if cut.is_some() { self.no_rows()? } else { super::data(stage, options, device)? };
+        let data = self.no_rows()?;
         let trainer = self.trainer(&data);
         let (mut net, mut optimizer, random) = trainer.begin(options.seed)?;
         let engine = Engine::choose(options.kernel.as_deref(), device, &net);
-        let weights = |epoch| match cut {
-            Some(_) => Ok(vec![stage.earlier_piece(&of_epoch(AVERAGE, epoch), 0)?]),
-            None => self.of_workers(epoch),
-        };
+        let mean = |epoch| stage.earlier_piece(&of_epoch(AVERAGE, epoch), 0);
+        let scores = |epoch| self.scores(epoch);
         let mut plan = plan(options, options.seed, engine, options.checkpoints_keep, None);
         plan.epochs = epoch;
-        let scores = cut.map(|cut| move |epoch| self.scores(cut, epoch));
-        let scores = scores.as_ref().map(|scores| scores as &dyn Fn(u32) -> _);
-        plan.workers.left = Some(Left { weights: &weights, scores });
+        plan.workers.left = Some(Left { mean: &mean, scores: &scores });
         let run = trainer.context(options.seed, stage.out());
         let ended = fit(&mut net, &mut optimizer, &data, &plan, random, &run)?;
         drop(lock);
-        let step = if cut.is_some() { RECORD } else { AVERAGE };
-        stage.write_piece(&of_epoch(step, epoch), 0, write_nothing)?;
+        stage.write_piece(&of_epoch(RECORD, epoch), 0, write_nothing)?;
         // The next epoch starts with the checkpoint, so these files are only a note that it is done.
-        for worker in 0..options.workers {
-            write_nothing(&stage.piece(&of_epoch(EPOCH, epoch), worker))?;
-        }
-        if let Some(cut) = cut {
-            write_nothing(&stage.piece(&of_epoch(AVERAGE, epoch), 0))?;
-            for chunk in 0..cut.score_chunks() {
-                write_nothing(&stage.piece(&of_epoch(SCORE, epoch), chunk))?;
+        for (step, chunks) in [(EPOCH, options.workers), (AVERAGE, 1), (SCORE, cut.score_chunks())]
+        {
+            for chunk in 0..chunks {
+                stage.write_piece(&of_epoch(step, epoch), chunk, write_nothing)?;
             }
         }
-        Ok(if ended.outcome.stopped_early { self.after_training() } else { Next::Step })
+        Ok(if ended.outcome.stopped_early { Next::At(PREDICT) } else { Next::Step })
     }
 
     /// Trains a run with one worker.
@@ -328,8 +324,8 @@ impl Run<'_> {
     }
 
     /// Predicts some rows of valid and test.
-    fn predict(&self, cut: &Cut, chunk: usize) -> Result<Next> {
-        let Self { stage, device, .. } = *self;
+    fn predict(&self, chunk: usize) -> Result<Next> {
+        let Self { stage, device, cut, .. } = *self;
         let [of_valid, of_test] = cut.predict_chunk(chunk);
         let used = |part: &str, _| match part {
             "valid" => of_valid.clone(),
@@ -344,7 +340,7 @@ impl Run<'_> {
             let of_test = |logits: &[f32], label| scored.push(logits, label);
             predictions::write(path, &net, &data, &stage.node, of_test)?;
             // First, because the piece of this step says that the chunk is done.
-            stage.write_piece(TEST, chunk, |path| scored.write(path))
+            stage.write_piece(PREDICT, cut.scores_of(chunk), |path| scored.write(path))
         })?;
         Ok(Next::Step)
     }

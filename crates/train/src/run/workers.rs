@@ -36,10 +36,10 @@ pub struct Workers<'w> {
 /// What other processes have done of an epoch.
 #[derive(Clone, Copy)]
 pub struct Left<'w> {
-    /// The files of weights whose mean ends the epoch.
-    pub weights: &'w dyn Fn(u32) -> Result<Vec<PathBuf>>,
-    /// The scores of that mean on train and valid, if others have computed them.
-    pub scores: Option<&'w dyn Fn(u32) -> Result<(Score, Score)>>,
+    /// The file with the mean of its workers.
+    pub mean: &'w dyn Fn(u32) -> Result<PathBuf>,
+    /// The scores of that mean on train and valid.
+    pub scores: &'w dyn Fn(u32) -> Result<(Score, Score)>,
 }
 
 /// An epoch by all workers.
@@ -53,7 +53,7 @@ pub fn train_epoch(
     let steps = optimizer.steps;
     let count = plan.workers.count;
     if let Some(left) = plan.workers.left {
-        set_mean(net, optimizer, &(left.weights)(epoch)?)?;
+        set_mean(net, optimizer, &[(left.mean)(epoch)?])?;
     } else {
         let start = values(net, optimizer)?;
         let mut mean = Mean::default();

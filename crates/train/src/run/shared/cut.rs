@@ -67,6 +67,12 @@ impl Cut {
         [rows.start.min(valid)..rows.end.min(valid), of_test]
     }
 
+    /// The piece with the scores on test of a chunk that is predicted; the piece with the number of the
+    /// chunk has its predictions.
+    pub fn scores_of(&self, chunk: usize) -> usize {
+        self.predict_chunks() + chunk
+    }
+
     /// Whether there are rows of test.
     pub fn has_test(&self) -> bool {
         let [_, test] = self.predicted;
