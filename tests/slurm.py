@@ -301,20 +301,19 @@ def no_mark(mark, folders):
 
 
 SLOW_DISK = r"""
-/* Every write of a process on one node of the cluster takes a while, and leaves its program's name. */
+/* Every write of each second process takes a while, and leaves its program's name. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static void wait_a_while(void) {
-    const char *node = getenv("SLURMD_NODENAME"), *marks = getenv("SLOW_DISK_MARKS");
+    const char *step = getenv("SLURM_STEP_ID"), *marks = getenv("SLOW_DISK_MARKS");
     char path[4096];
-    if (!node || !marks || strcmp(node, "n2")) return;
+    if (!step || !marks || atoi(step) % 2) return;
     snprintf(path, sizeof path, "%s/%s", marks, program_invocation_short_name);
     close(open(path, O_CREAT | O_WRONLY, 0600));
     usleep(4000);
@@ -337,7 +336,7 @@ int fsync(int file) {
 
 
 def slow_disk(cluster, dir, wanted):
-    """One node writes slowly."""
+    """Each second process writes slowly. A stage starts several at once, so some of each are slow."""
     library = dir / "slow_disk.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-", "-ldl"], input=SLOW_DISK, text=True, check=True)
     marks = dir / "slowed"
@@ -347,10 +346,10 @@ def slow_disk(cluster, dir, wanted):
     done(xtask(["--artifacts", artifacts, "--jobs-max", 4, "--set", "executor.chunk_rows=1000", "--executor", "slurm",
                 "--set", 'executor.sbatch=["--nodes=4"]'], env), "a slow disk")
     slowed = {mark.name for mark in marks.iterdir()}
-    missing = {"ingest", "split", "embed", "tensors", "train"} - slowed
+    missing = {"ingest", "split", "embed", "tensors"} - slowed
     if missing:
         sys.exit(f"nothing was slow in {missing}")
-    compare(artifacts, wanted, "a node with a slow disk")
+    compare(artifacts, wanted, "processes with a slow disk")
 
 
 class Bucket(http.server.BaseHTTPRequestHandler):
